@@ -1,0 +1,203 @@
+"""Prepare mnist, fashion_mnist and cifar10 with their TFDS builders, as array_record, without TensorFlow.
+
+Each builder keeps its own features, version, keys and order, so the result is what TFDS itself would write. Only the
+reading is replaced: the original files are read whole with NumPy, after their sha256 was checked, and handed to TFDS as
+Pillow images. Nothing passes through TFDS's cache of extracted files, which can give fashion_mnist the pixels of mnist
+(their files have the same names).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import io
+import lzma
+import os
+import tarfile
+import tempfile
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gan_jax.data.tfds import PREPARED_BY_SCRIPT, folder_of, open_builder, open_split
+from gan_jax.errors import UserError
+
+CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR_ARCHIVE = "cifar-10-binary.tar.gz"
+# sha256 of the files inside the archive; TFDS registers only the archive itself.
+CIFAR_SHA256 = {
+    "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+    "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+    "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+    "data_batch_4.bin": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+    "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+    "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
+}
+DOWNLOAD_TIMEOUT = 30  # seconds without a byte
+
+Arrays = tuple[np.ndarray, np.ndarray]  # images uint8 [n, h, w] or [n, h, w, 3], labels uint8 [n]
+
+
+class Prepared(NamedTuple):
+    """A prepared data set: its folder, how many examples each split has, and whether it was there before."""
+
+    folder: str
+    sizes: dict[str, int]
+    already: bool
+
+
+def prepare(name: str, originals: str | Path | None = None, data_dir: str | Path | None = None) -> Prepared:
+    """Prepare the data set `name` ("mnist", "fashion_mnist" or "cifar10") under `data_dir`, unless it is there.
+
+    originals: folder that holds NAME/<original files>; None downloads them to DATA_DIR/downloads.
+    data_dir: None means TFDS's own default. TFDS writes to a temporary folder beside the final one and renames
+        it at the end, so that an interruption leaves nothing that could be taken for a data set.
+    """
+    if name not in PREPARED_BY_SCRIPT:
+        raise UserError(f"unknown data set {name!r}; this prepares {', '.join(PREPARED_BY_SCRIPT)}")
+    data_dir = folder_of(None if data_dir is None else str(data_dir))
+    if done := _prepared(name, data_dir, already=True):
+        return done
+    try:
+        originals = Path(originals).expanduser() if originals else download(name, Path(data_dir, "downloads"))
+        _builder(name, read_originals(name, originals / name), data_dir).download_and_prepare()
+    except OSError as error:
+        if done := _prepared(name, data_dir, already=True):  # another process was faster: its folder is in place
+            return done
+        raise UserError(f"{name}: cannot be prepared in {data_dir} ({error}); check the folder and the disk") from error
+    done = _prepared(name, data_dir, already=False)
+    assert done is not None
+    return done
+
+
+def _prepared(name: str, data_dir: str, already: bool) -> Prepared | None:
+    builder = open_builder(name, data_dir)
+    if builder is None:
+        return None
+    sizes = {split: len(open_split(builder, split)) for split in builder.info.splits}
+    return Prepared(str(builder.data_dir), sizes, already)
+
+
+def _builder(name: str, splits: dict[str, Arrays], data_dir: str) -> Any:
+    """TFDS's builder of `name`, which yields the examples of `splits` instead of reading files through TensorFlow."""
+    import tensorflow_datasets as tfds
+    from PIL import Image
+    from tensorflow_datasets.core import registered
+
+    parent = tfds.builder_cls(name)
+
+    def examples(split: str):
+        for i, (image, label) in enumerate(zip(*splits[split], strict=True)):
+            # An ndarray would be encoded by TensorFlow, a Pillow image is not.
+            example = {"image": Image.fromarray(image), "label": int(label)}
+            yield i, {"id": f"{split}_{i:05d}"} | example if name == "cifar10" else example
+
+    def split_generators(self, dl_manager):
+        if name == "cifar10":  # its builder reads the names from a file, the others know them
+            self.info.features["label"].names = CIFAR_CLASSES
+        return {split: examples(split) for split in splits}
+
+    with registered.skip_registration():
+        # The class name is the data set's name; the module is recorded in dataset_info.
+        body = {"_split_generators": split_generators, "__module__": parent.__module__}
+        builder: Any = type(parent.__name__, (parent,), body)
+    return builder(data_dir=data_dir, file_format="array_record")
+
+
+def read_originals(name: str, folder: Path) -> dict[str, Arrays]:
+    """Images and labels of {"train": ..., "test": ...} from the original files in `folder`, checked by sha256."""
+    if name == "cifar10":
+        return _read_cifar(folder)
+    files = {}
+    for url, info in url_infos(name).items():
+        files[info.filename] = gzip.decompress(_verified(folder / info.filename, info.checksum, url))
+    splits = {}
+    for split, stem in (("train", "train"), ("test", "t10k")):
+        images = np.frombuffer(files[f"{stem}-images-idx3-ubyte.gz"], np.uint8, offset=16).reshape(-1, 28, 28)
+        splits[split] = images, np.frombuffer(files[f"{stem}-labels-idx1-ubyte.gz"], np.uint8, offset=8)
+    return splits
+
+
+def url_infos(name: str) -> dict[str, Any]:
+    """{url: size, checksum (sha256) and filename}, as TFDS registers them."""
+    import tensorflow_datasets as tfds
+
+    builder: Any = tfds.builder_cls(name)
+    return builder.url_infos
+
+
+def _verified(path: Path, sha256: str, origin: str, unpack: Callable[[bytes], bytes] = bytes) -> bytes:
+    """The unpacked bytes of `path`, refused when their sha256 is another one."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; it is one of the original files ({origin})")
+    try:
+        blob = unpack(path.read_bytes())
+    except (lzma.LZMAError, EOFError) as error:
+        raise UserError(f"{path}: damaged ({error}); get the original file again ({origin})") from error
+    found = hashlib.sha256(blob).hexdigest()
+    if found != sha256:
+        raise UserError(f"{path}: sha256 is {found}, not {sha256}; get the original file again ({origin})")
+    return blob
+
+
+def _read_cifar(folder: Path) -> dict[str, Arrays]:
+    """From NAME.bin.xz or NAME.bin (also in cifar-10-batches-bin/, as the archive has them), or from the archive."""
+    ((url, info),) = url_infos("cifar10").items()
+    if (folder / CIFAR_ARCHIVE).is_file():
+        files = unpack_archive(_verified(folder / CIFAR_ARCHIVE, info.checksum, url))
+    else:
+        files = {name: _read_batch(folder, name, sha256, url) for name, sha256 in CIFAR_SHA256.items()}
+    train = [name for name in CIFAR_SHA256 if name != "test_batch.bin"]
+    return {"train": parse_cifar(b"".join(files[name] for name in train)), "test": parse_cifar(files["test_batch.bin"])}
+
+
+def _read_batch(folder: Path, name: str, sha256: str, origin: str) -> bytes:
+    for path in (folder / name, folder / "cifar-10-batches-bin" / name):
+        if path.is_file():
+            return _verified(path, sha256, origin)
+    return _verified(folder / f"{name}.xz", sha256, origin, lzma.decompress)
+
+
+def unpack_archive(blob: bytes) -> dict[str, bytes]:
+    """{file name: bytes} of the files in a .tar.gz."""
+    with tarfile.open(fileobj=io.BytesIO(blob), mode="r:gz") as archive:
+        members = {member.name.rpartition("/")[2]: archive.extractfile(member) for member in archive if member.isfile()}
+        return {name: file.read() for name, file in members.items() if file is not None}
+
+
+def parse_cifar(blob: bytes) -> Arrays:
+    """Records of one label byte and 3 x 32 x 32 pixels, to uint8 [n, 32, 32, 3] and [n]."""
+    records = np.frombuffer(blob, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+    return np.ascontiguousarray(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), records[:, 0]
+
+
+def download(name: str, folder: Path) -> Path:
+    """Download the original files of `name` to folder/name, where they are not there yet; return `folder`."""
+    for url, info in url_infos(name).items():
+        path = folder / name / info.filename
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _download(url, path, info.checksum)
+    return folder
+
+
+def _download(url: str, path: Path, sha256: str) -> None:
+    """Download to a temporary file and rename it once its sha256 is right."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    digest = hashlib.sha256()
+    try:
+        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT) as response:
+            while block := response.read(1 << 20):
+                file.write(block)
+                digest.update(block)
+        if digest.hexdigest() != sha256:
+            raise UserError(f"{url}: sha256 is {digest.hexdigest()}, not {sha256}; get it elsewhere, pass --from DIR")
+        os.replace(temporary, path)
+    except (OSError, http.client.HTTPException) as error:
+        raise UserError(f"{url}: cannot be downloaded ({error}); get it elsewhere, pass --from DIR") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,134 @@
+"""Data sets by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_jax.data import toys
+from gan_jax.data.arrays import Source, checked, reason
+from gan_jax.data.folders import read_folder
+from gan_jax.data.pixels import conform
+from gan_jax.data.splits import Splits, as_integer, split
+from gan_jax.data.tfds import PREPARED_BY_SCRIPT, read_tfds
+from gan_jax.errors import UserError
+
+TOYS = {"ring": toys.ring, "grid": toys.grid}
+NAMES = ("digits", *TOYS, *PREPARED_BY_SCRIPT)
+PREFIXES = ("npz:PATH", "folder:PATH", "tfds:NAME")
+
+
+def load(
+    name: str,
+    *,
+    seed: int = 0,
+    subset: int | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+    data_dir: str | Path | None = None,
+) -> Splits:
+    """Load a data set and split it into train, validation, test and extractor.
+
+    name: "digits" (scikit-learn's 1,797 images, 8x8x1), "ring" or "grid" (2-D points with a known density), "mnist",
+        "fashion_mnist", "cifar10", "tfds:NAME" (any image set of TensorFlow Datasets), "npz:PATH" (arrays images and,
+        if wanted, labels, test_images, test_labels) or "folder:PATH" (PNG and JPEG files; subfolders are classes).
+    seed: fixes the splits and the order inside them, see gan_jax/data/splits.py.
+    subset: keep only the first `subset` training images.
+    size: resize the short side to it and crop the centre square; needed where images differ in size.
+    channels: 1 (grey) or 3 (RGB); needed where a folder mixes both.
+    data_dir: where TFDS keeps prepared sets; TFDS's own default when None.
+
+    Images are uint8 [n, h, w, c], range 0..255; points are float32 [n, 2]; labels int32 [n] or None.
+    """
+    if size is not None:
+        size = as_integer(size, "size", least=1)
+    if channels not in (None, 1, 3):
+        raise UserError(f"channels={channels!r}: must be 1 (grey) or 3 (RGB)")
+    if name in TOYS:
+        if (size, channels) != (None, None):
+            raise UserError(f"{name}: holds points, not images; leave out size and channels")
+        splits = toys.toy_splits(name, TOYS[name](), seed)
+    else:
+        splits = split(_read(name, size, channels, None if data_dir is None else str(data_dir)), seed)
+    return splits if subset is None else splits.subset(subset)
+
+
+def from_arrays(
+    images: Any,
+    labels: Any = None,
+    *,
+    test_images: Any = None,
+    test_labels: Any = None,
+    name: str = "arrays",
+    seed: int = 0,
+    subset: int | None = None,
+) -> Splits:
+    """Split arrays in memory, as `load` does.
+
+    images: uint8 [n, h, w, c] or [n, h, w], or float32 points [n, d]; labels: integers [n] or None.
+    test_images and test_labels, where given, become the test split.
+    """
+    splits = split(checked(name, images, labels, test_images, test_labels), seed)
+    return splits if subset is None else splits.subset(subset)
+
+
+def _read(name: str, size: int | None, channels: int | None, data_dir: str | None) -> Source:
+    kind, _, rest = name.partition(":")
+    if name in PREPARED_BY_SCRIPT:
+        kind, rest = "tfds", name
+    if kind == "tfds" and rest:
+        return read_tfds(name, rest, data_dir, size, channels)
+    if kind == "folder" and rest:
+        return read_folder(name, rest, size, channels)
+    if kind == "npz" and rest:
+        return _conformed(read_npz(name, rest), size, channels)
+    if name == "digits":
+        return _conformed(read_digits(), size, channels)
+    raise UserError(f"unknown data set {name!r}; known: {', '.join((*NAMES, *PREFIXES))}")
+
+
+def _conformed(source: Source, size: int | None, channels: int | None) -> Source:
+    """`source` with all its images at `size` and `channels`."""
+    if (size, channels) == (None, None):
+        return source
+    if source.images.ndim != 4:
+        raise UserError(f"{source.name}: holds points, not images; leave out size and channels")
+    images, test_images = (
+        part if part is None or not len(part) else np.stack([conform(image, size, channels) for image in part])
+        for part in (source.images, source.test_images)
+    )
+    assert images is not None
+    return Source(source.name, images, source.labels, test_images, source.test_labels, source.class_names)
+
+
+def read_digits() -> Source:
+    """scikit-learn's 1,797 handwritten digits, uint8 [1797, 8, 8, 1]; the values 0..16 become 0..255, rounded."""
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.rint(np.asarray(pixels) * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)
+    return checked("digits", images, labels)
+
+
+def read_npz(name: str, path: str | Path) -> Source:
+    """The arrays `images` and, where present, `labels`, `test_images` and `test_labels` of an .npz file."""
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the path")
+    arrays: dict[str, Any] = {}
+    try:
+        # Pickled objects could run code of whoever wrote the file.
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.lib.npyio.NpzFile):
+            with file:
+                arrays = {key: file[key] for key in ("images", "labels", "test_images", "test_labels") if key in file}
+    except Exception as error:  # NumPy raises ValueError, OSError, BadZipFile, zlib.error ... for damaged files
+        raise UserError(
+            f"{path}: not a readable .npz of plain arrays ({reason(error)}); write it with np.savez"
+        ) from error
+    if "images" not in arrays:
+        found = ", ".join(file) if isinstance(file, np.lib.npyio.NpzFile) else "one array without a name"
+        raise UserError(f"{path}: no array named images, it holds {found or 'nothing'}; np.savez(path, images=...)")
+    return checked(name, **arrays)

@@ -1,0 +1,218 @@
+"""Four disjoint splits of a data set, fixed by a seed: train (T), validation (V), test (S) and extractor (E).
+
+The rule. An official test part stays S; otherwise S takes 15 % of the images. V and E then take 15 % of the rest each,
+at most 10,000; T is what remains. Labelled data are stratified. An image that is in several splits stays only in the
+first of S, V, E, T; copies inside one split stay. Every split is stored in a seeded order in which every prefix is as
+nearly stratified as its length allows, so that "the first n" is a fair subset and subsets are nested.
+
+The draws. Each is the raw 64-bit output of PCG64 on `SeedSequence(seed, spawn_key=(crc32(purpose),))`, sorted stably:
+NumPy keeps that stream fixed, so a seed gives the same splits on every platform and NumPy version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gan_jax.data.arrays import Source
+from gan_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from gan_jax.data.toys import Mixture
+
+NAMES = ("train", "validation", "test", "extractor")
+KEEP_FIRST = ("test", "validation", "extractor", "train")  # where an image that is in several splits stays
+LARGEST_HELD_OUT = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One split, in read-only arrays. images: uint8 [n, h, w, c] or float32 [n, d]; labels: int32 [n] or None."""
+
+    images: np.ndarray
+    labels: np.ndarray | None = None
+
+    def __post_init__(self):
+        for name in ("images", "labels"):
+            if getattr(self, name) is not None:
+                view = np.asarray(getattr(self, name)).view()  # the caller's own array stays writable
+                view.setflags(write=False)
+                object.__setattr__(self, name, view)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 (hex) of the shape, the dtype and the bytes of the images, and of the labels."""
+        digest = hashlib.sha256()
+        for array in (self.images, self.labels):
+            if array is None:
+                digest.update(b"none\n")
+            else:
+                digest.update(f"{array.shape} {array.dtype.str}\n".encode())
+                digest.update(memoryview(np.ascontiguousarray(array)))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The four splits of one data set and one seed.
+
+    class_names: one name for each class, () when unlabelled.
+    duplicates: {split name: images dropped because another split holds the same image}.
+    density: the law that the points were drawn from (see `Mixture`); None for data whose law is unknown.
+    """
+
+    name: str
+    seed: int
+    train: Split
+    validation: Split
+    test: Split
+    extractor: Split
+    class_names: tuple[str, ...]
+    duplicates: dict[str, int]
+    density: Mixture | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of one example, (h, w, c) or (d,)."""
+        return self.train.images.shape[1:]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, 0 when unlabelled."""
+        return len(self.class_names)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """{split name: sha256 over shape, dtype, images and labels}."""
+        return {name: getattr(self, name).hash for name in NAMES}
+
+    def subset(self, n: int) -> Splits:
+        """The same splits with the first `n` training images; subsets of one seed are nested."""
+        n = as_integer(n, "subset", least=1)
+        if n > len(self.train):
+            raise UserError(f"subset={n}: {self.name} has {len(self.train)} training images; ask for at most that many")
+        labels = self.train.labels
+        return replace(self, train=Split(self.train.images[:n], None if labels is None else labels[:n]))
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies these splits, ready for JSON."""
+        return {
+            "name": self.name,
+            "seed": self.seed,
+            "sizes": {name: len(getattr(self, name)) for name in NAMES},
+            "hashes": self.hashes,
+            "duplicates": dict(self.duplicates),
+            "image_shape": list(self.image_shape),
+            "classes": self.classes,
+        }
+
+
+def as_integer(value: Any, what: str, least: int) -> int:
+    """`value` as an int of at least `least`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise UserError(f"{what}={value!r}: must be an integer of at least {least}")
+    return number
+
+
+def seed_sequence(seed: int, purpose: str) -> np.random.SeedSequence:
+    """An own stream of random numbers for each seed and purpose."""
+    return np.random.SeedSequence(seed, spawn_key=(zlib.crc32(purpose.encode()),))
+
+
+def split(source: Source, seed: int) -> Splits:
+    """Split `source` by the rule at the top of this file."""
+    seed = as_integer(seed, "seed", least=0)
+    parts = _cut(source, seed)
+    duplicates = _drop_duplicates(parts)
+    emptied = [name for name in NAMES if not len(parts[name][0])]
+    if emptied:
+        raise UserError(f"{source.name}: too few different images, {emptied[0]} is empty without duplicates; give more")
+    train, validation, test, extractor = (_ordered(*parts[name], seed=seed, purpose=name) for name in NAMES)
+    return Splits(source.name, seed, train, validation, test, extractor, source.class_names, duplicates)
+
+
+def split_sizes(n: int, official_test: bool) -> dict[str, int]:
+    """How many of `n` images each split takes before duplicates are dropped; an official test split takes none."""
+    test = 0 if official_test else _fifteen_percent(n)
+    held_out = min(_fifteen_percent(n - test), LARGEST_HELD_OUT)
+    sizes = {} if official_test else {"test": test}
+    return sizes | {"validation": held_out, "extractor": held_out, "train": n - test - 2 * held_out}
+
+
+def _fifteen_percent(n: int) -> int:
+    return max(1, (15 * n + 50) // 100)  # rounded half up, in integers
+
+
+Part = tuple[np.ndarray, np.ndarray | None]
+
+
+def _take(images: np.ndarray, labels: np.ndarray | None, index: np.ndarray) -> Part:
+    return images[index], None if labels is None else labels[index]
+
+
+def _cut(source: Source, seed: int) -> dict[str, Part]:
+    """Neighbouring stretches of one stratified order; the official test part is taken as it is."""
+    official = source.test_images is not None
+    n, least = len(source.images), 3 if official else 4
+    if n < least or (source.test_images is not None and not len(source.test_images)):
+        beside = " beside a test split of at least 1" if official else ""
+        raise UserError(f"{source.name}: {n} images are too few to split; give at least {least}{beside}")
+    order = stratified_order(source.labels, n, seed, "cut")
+    parts: dict[str, Part] = {}
+    start = 0
+    for name, size in split_sizes(n, official).items():
+        parts[name] = _take(source.images, source.labels, order[start : start + size])
+        start += size
+    if source.test_images is not None:
+        parts["test"] = (source.test_images, source.test_labels)
+    return parts
+
+
+def _drop_duplicates(parts: dict[str, Part]) -> dict[str, int]:
+    """Leave an image that is in several splits only in the first of KEEP_FIRST; return how many each split lost."""
+    seen: set[bytes] = set()
+    dropped = {}
+    for name in KEEP_FIRST:
+        images, labels = parts[name]
+        digests = list(_digests(images))
+        keep = np.array([digest not in seen for digest in digests], bool)
+        dropped[name] = int(len(keep) - keep.sum())
+        if dropped[name]:
+            parts[name] = _take(images, labels, keep)
+        seen.update(digests)
+    return {name: dropped[name] for name in NAMES}
+
+
+def _digests(images: np.ndarray) -> Iterable[bytes]:
+    return (hashlib.blake2b(row, digest_size=16).digest() for row in map(memoryview, np.ascontiguousarray(images)))
+
+
+def _ordered(images: np.ndarray, labels: np.ndarray | None, seed: int, purpose: str) -> Split:
+    return Split(*_take(images, labels, stratified_order(labels, len(images), seed, purpose)))
+
+
+def stratified_order(labels: np.ndarray | None, n: int, seed: int, purpose: str) -> np.ndarray:
+    """A seeded order of n examples (int64 [n]); each prefix holds every class in proportion, as nearly as it can."""
+    ticket = np.random.PCG64(seed_sequence(seed, purpose)).random_raw(n)
+    if labels is None:
+        return np.argsort(ticket, kind="stable")
+    counts = np.bincount(labels)
+    by_class = np.lexsort((ticket, labels))
+    rank = np.empty(n)
+    rank[by_class] = np.arange(n) - (np.cumsum(counts) - counts)[labels[by_class]]
+    # Each class is spread evenly over [0, 1); equal places (classes of equal size) follow the ticket.
+    return np.lexsort((ticket, (rank + 0.5) / counts[labels]))

@@ -1,0 +1,67 @@
+"""Two-dimensional mixtures of Gaussians with a known density: the 8-mode ring and the 25-mode grid.
+
+The sizes, modes and widths are those of PacGAN (Lin et al., 2018, arXiv:1712.04086).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gan_jax.data.splits import NAMES, Split, Splits, as_integer, seed_sequence
+
+TRAINING_POINTS = 100_000
+HELD_OUT_POINTS = 10_000  # each of validation, test and extractor
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Equal-weight mixture of isotropic Gaussians. modes: float64 [k, d]; sigma: standard deviation of every mode."""
+
+    modes: np.ndarray
+    sigma: float
+
+    def log_density(self, x: npt.ArrayLike) -> np.ndarray:
+        """Natural logarithm of the density at the points `x` [n, d], in float64 [n]."""
+        x = np.asarray(x, np.float64)
+        k, d = self.modes.shape
+        squared = ((x[:, None, :] - self.modes) ** 2).sum(-1)
+        exponent = -squared / (2 * self.sigma**2)
+        top = exponent.max(1, keepdims=True)  # subtracted, or far from every mode the sum underflows to 0
+        log_sum = top[:, 0] + np.log(np.exp(exponent - top).sum(1))
+        return log_sum - np.log(k) - d / 2 * np.log(2 * np.pi * self.sigma**2)
+
+    def sample(self, n: int, seed: int) -> np.ndarray:
+        """`n` independent points, float32 [n, d]."""
+        seed = as_integer(seed, "seed", least=0)
+        return self.draw(as_integer(n, "n", least=0), seed_sequence(seed, "sample")).images
+
+    def draw(self, n: int, sequence: np.random.SeedSequence) -> Split:
+        """`n` independent points (float32 [n, d]) labelled with their mode, from the stream `sequence`."""
+        rng = np.random.Generator(np.random.PCG64(sequence))
+        labels = rng.integers(len(self.modes), size=n, dtype=np.int32)
+        points = self.modes[labels] + self.sigma * rng.standard_normal((n, self.modes.shape[1]))
+        return Split(points.astype(np.float32), labels)
+
+
+def ring() -> Mixture:
+    """8 modes on the unit circle, sigma 0.01."""
+    angle = 2 * np.pi * np.arange(8) / 8
+    return Mixture(np.stack([np.cos(angle), np.sin(angle)], 1), 0.01)
+
+
+def grid() -> Mixture:
+    """25 modes at {-4, -2, 0, 2, 4} x {-4, -2, 0, 2, 4}, sigma 0.05."""
+    axis = np.arange(-4.0, 5.0, 2.0)
+    return Mixture(np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2), 0.05)
+
+
+def toy_splits(name: str, density: Mixture, seed: int) -> Splits:
+    """Four splits drawn independently from `density`: 100,000 training points and 10,000 in each of the others."""
+    seed = as_integer(seed, "seed", least=0)
+    sizes = dict.fromkeys(NAMES, HELD_OUT_POINTS) | {"train": TRAINING_POINTS}
+    parts = (density.draw(sizes[part], seed_sequence(seed, f"{name} {part}")) for part in NAMES)
+    class_names = tuple(str(i) for i in range(len(density.modes)))
+    return Splits(name, seed, *parts, class_names=class_names, duplicates=dict.fromkeys(NAMES, 0), density=density)

@@ -1,0 +1,74 @@
+"""A game: any pair of pure functions (init, step) over a pytree of knobs and a pytree of state.
+
+The loop, chunks, checkpoints and populations take any game. The GAN (`train.GAN`) is the first; a one-player or a
+four-player game fits as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+
+@struct.dataclass
+class Batch:
+    """Examples for one step.
+
+    images:  [b, ...] floats in the source's scale ([-1, 1] for images)
+    index:   [b] each example's position in the whole batch, over all devices
+    labels:  [b] integers, or None; weights: [b] of the real examples in D's loss, mean 1, or None
+    mask:    [b, ...] which values were observed, or None (for games that fill in missing ones)
+    """
+
+    images: Float[Array, "b *shape"]
+    index: Int[Array, "b"]
+    labels: Int[Array, "b"] | None = None
+    weights: Float[Array, "b"] | None = None
+    mask: Array | None = None
+
+
+@dataclass(frozen=True)
+class Game:
+    """
+    init:     (knobs, key) -> state, which holds `step` (int32 scalar) and `key`
+    step:     (knobs, state, batch, axis_name=None) -> (state, {name: scalar})
+    examples: (knobs) -> examples that one step takes, over all devices
+    dtype:    (knobs) -> the dtype of a batch
+    check:    (knobs, data) -> None, or raises UserError where they do not fit
+    evaluate: (knobs, state, train images and labels, validation images and labels) -> {name: scalar}
+    sample:   (knobs, state, key, n, labels=None, ema=True, first=0) -> images [n, ...]
+
+    The functions are module-level, so that two equal games share one program.
+    """
+
+    init: Callable
+    step: Callable
+    examples: Callable[[Any], int]
+    dtype: Callable[[Any], str] = lambda knobs: "float32"
+    check: Callable[[Any, Any], None] | None = None
+    evaluate: Callable | None = None
+    sample: Callable | None = None
+
+
+def to_unit(images: Array, dtype="float32") -> Float[Array, "b *shape"]:
+    """uint8 0 ... 255 as floats in [-1, 1]; points and tables keep their own scale."""
+    return images.astype(dtype) / 127.5 - 1 if images.dtype == jnp.uint8 else images.astype(dtype)
+
+
+@struct.dataclass
+class Feed:
+    """A training set on the device: examples [N, ...], labels [N] or None, how many to use, and the key of their order.
+
+    `size` is a leaf: one program trains on the first 100, 300 or 1,000.
+    """
+
+    images: Array
+    labels: Array | None
+    size: Int[Array, ""]
+    key: jax.Array

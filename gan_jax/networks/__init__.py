@@ -1,0 +1,1 @@
+"""Networks: linen modules, one family a file, behind `Net`."""

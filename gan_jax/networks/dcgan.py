@@ -1,0 +1,82 @@
+"""The article's DCGAN, at any size that halves down to a few pixels.
+
+At 32 x 32 x 3 and width 64 it is the article's network exactly: generator Dense 4x4x256 without bias, batch norm on the
+4,096 features, LeakyReLU, then 5x5 stride-2 transposed convolutions to 128, 64 and 3 channels, tanh (1,447,171 parameters);
+discriminator 5x5 stride-2 convolutions to 64 and 128, LeakyReLU, Dense 1 without bias (217,984). Keras' defaults
+throughout: slope .3, epsilon 1e-3, momentum .99. Other sizes keep the plan and change the number of stages.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from gan_jax.errors import UserError
+from gan_jax.networks.conv import Conv, ConvTranspose, glorot
+from gan_jax.networks.layers import Dropout, Norm, embedding
+from gan_jax.networks.net import Judgement, Mode
+
+SLOPE = 0.3
+SIZES = {8: (2, 2)} | {base * 2**k: (base, k) for k in range(2, 6) for base in (4, 5, 6, 7)}
+
+
+def stages(size: int) -> tuple[int, int]:
+    """(first feature map's side, number of doublings) of the generator for images of this side.
+
+    Raises UserError for a size that no plan reaches.
+    """
+    if size not in SIZES:
+        raise UserError(f"image size {size} is not supported by dcgan: use one of {', '.join(map(str, sorted(SIZES)))}")
+    return SIZES[size]
+
+
+class Generator(nn.Module):
+    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Number: dropout (after each hidden layer)."""
+
+    size: int
+    channels: int
+    width: int = 64
+    norm: str | None = "batch"
+    classes: int = 0
+
+    @nn.compact
+    def __call__(self, z, labels, mode: Mode, dropout=None):
+        side, doublings = stages(self.size)
+        if self.classes:
+            z = jnp.concatenate([z, embedding(labels, self.classes, z.shape[-1], z.dtype)], -1)
+        widths = [self.width * 2**i for i in reversed(range(doublings))]
+        x = nn.Dense(side * side * widths[0], use_bias=False, kernel_init=glorot, dtype=z.dtype)(z)
+        x = self.hidden(x, mode, dropout).reshape(-1, side, side, widths[0])
+        for width in widths[1:]:
+            x = self.hidden(ConvTranspose(width, 5, 2)(x), mode, dropout)
+        return nn.tanh(ConvTranspose(self.channels, 5, 2)(x))
+
+    def hidden(self, x, mode, dropout):
+        return Dropout()(nn.leaky_relu(Norm(self.norm)(x, mode), SLOPE), dropout, mode)
+
+
+class Discriminator(nn.Module):
+    """images [b, h, w, c], labels [b] -> Judgement. Number: dropout (after each hidden layer).
+
+    Labels enter by projection (Miyato & Koyama, 2018): the logit gains the product of the label's vector and the features.
+    """
+
+    width: int = 64
+    norm: str | None = None
+    classes: int = 0
+
+    @nn.compact
+    def __call__(self, images, labels, mode: Mode, dropout=None):
+        _, doublings = stages(images.shape[1])
+        x = images
+        for i in range(max(2, doublings - 1)):
+            x = Conv(self.width * 2**i, 5, 2)(x)
+            x = x if i == 0 else Norm(self.norm)(x, mode)  # not on the first layer, as Radford et al. (2016)
+            x = Dropout()(nn.leaky_relu(x, SLOPE), dropout, mode)
+        features = x.reshape(len(x), -1)
+        logits = nn.Dense(1, use_bias=False, kernel_init=glorot, dtype=x.dtype)(features)[:, 0]
+        if self.classes:
+            label = embedding(labels, self.classes, features.shape[-1], x.dtype, scale=features.shape[-1] ** -0.5)
+            logits += (features * label).sum(-1)
+        return Judgement(logits, features=features)
+

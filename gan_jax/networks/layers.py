@@ -1,0 +1,82 @@
+"""Layers that know about the batch: dropout with a traced rate, batch norm across devices, the other norms by name."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from gan_jax.errors import UserError
+from gan_jax.networks.net import Mode, device_mean
+
+
+class Dropout(nn.Module):
+    """Sets a share `rate` of the units to zero in training and scales the rest by 1 / (1 - rate) (Srivastava et al., 2014).
+
+    The rate is traced, in [0, 1); None leaves the layer out. Masks depend on the example's global index and this layer's
+    name. (linen's own layer needs a Python number.)
+    """
+
+    @nn.compact
+    def __call__(self, x, rate, mode: Mode):
+        if rate is None or not mode.train:
+            return x
+        draws = mode.draws.named("dropout", *self.path)
+        keep = draws.uniform(x.shape[1:], x.dtype) >= rate
+        return jnp.where(keep, x / (1 - rate), 0)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last (Ioffe & Szegedy, 2015), Keras' defaults: momentum .99, epsilon 1e-3.
+
+    In training the statistics are the whole batch's, over every device of `mode.axis_name`; they are computed in float32 at
+    least. In evaluation the running averages stand in.
+    """
+
+    momentum: float = 0.99
+    epsilon: float = 1e-3
+
+    @nn.compact
+    def __call__(self, x, mode: Mode):
+        features, axes = x.shape[-1:], tuple(range(x.ndim - 1))
+        scale = self.param("scale", nn.initializers.ones, features).astype(x.dtype)
+        bias = self.param("bias", nn.initializers.zeros, features).astype(x.dtype)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, features)
+        running_var = self.variable("batch_stats", "var", jnp.ones, features)
+        mean, var = running_mean.value, running_var.value
+        if mode.train:
+            wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+            mean = device_mean(wide.mean(axes), mode.axis_name)
+            var = device_mean(jnp.square(wide - mean).mean(axes), mode.axis_name)
+            keep = self.momentum
+            running_mean.value = keep * running_mean.value + (1 - keep) * mean.astype(running_mean.value.dtype)
+            running_var.value = keep * running_var.value + (1 - keep) * var.astype(running_var.value.dtype)
+        factor = 1 / jnp.sqrt(var + self.epsilon)
+        return (x - mean.astype(x.dtype)) * factor.astype(x.dtype) * scale + bias
+
+
+class Norm(nn.Module):
+    """The normalisation called `kind`: None, 'batch', 'layer' (over each example) or 'instance' (over each example's channel)."""
+
+    kind: str | None
+
+    @nn.compact
+    def __call__(self, x, mode: Mode):
+        match self.kind:
+            case None:
+                return x
+            case "batch":
+                return BatchNorm()(x, mode)
+            case "layer":
+                return nn.LayerNorm(reduction_axes=tuple(range(1, x.ndim)), dtype=x.dtype)(x)
+            case "instance" if x.ndim == 2:
+                return x  # one value per channel has no spread
+            case "instance":
+                return nn.InstanceNorm(dtype=x.dtype)(x)
+            case _:
+                raise UserError(f"unknown normalisation {self.kind!r}: use None, 'batch', 'layer' or 'instance'")
+
+
+def embedding(labels, classes: int, features: int, dtype, scale: float = 1.0):
+    """A learned vector [b, features] for each label, N(0, scale^2) at the start."""
+    table = nn.Embed(classes, features, name="label", embedding_init=nn.initializers.normal(scale), dtype=dtype)
+    return table(labels)

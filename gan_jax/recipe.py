@@ -1,0 +1,246 @@
+"""What to train. A number that may be swept is a pytree leaf; whatever shapes the program is static and compares by value.
+
+`bind(f, gamma=10.0)` says exactly that: `f` is structure, `gamma` a leaf. Losses, penalties, optimizers, augmentations,
+latents and ways to play are all bound functions, so there is no registry, no base class and no config language.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+from flax import struct
+from jax.tree_util import DictKey, GetAttrKey, SequenceKey
+
+from gan_jax.errors import UserError
+
+STRUCTURAL = {"int", "bool", "str", "int | None", "bool | None", "str | None"}
+
+
+def static(**kwargs) -> Any:
+    """A dataclass field that is structure: it compares by value, and changing it compiles a new program."""
+    return struct.field(pytree_node=False, **kwargs)
+
+
+def number(value: Any) -> Any:
+    """A Python or NumPy number as a float32 array; anything else (a tracer, a stacked leaf, a schedule) as it is.
+
+    Numbers of one type share one compiled program: 10, 10.0 and np.float32(10) would otherwise compile three. They stay in
+    NumPy so that writing down a recipe starts no JAX backend.
+    """
+    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+        return np.asarray(value, np.float32)
+    if isinstance(value, np.ndarray):
+        return value.astype(np.float32)
+    return value
+
+
+@lru_cache(maxsize=None)
+def _structural_names(function: Callable) -> frozenset[str]:
+    """The parameters that a function annotates as int, bool or str: they shape the program."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return frozenset()
+    kind = {p.name: p.annotation if isinstance(p.annotation, str) else inspect.formatannotation(p.annotation) for p in parameters}
+    return frozenset(name for name, annotation in kind.items() if annotation in STRUCTURAL)
+
+
+def _is_structure(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, str)) or (callable(value) and not isinstance(value, Bound))
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Bound:
+    """A module-level function with arguments attached: `numbers` are leaves, `options` and the function are structure.
+
+    `parts` are positional children, themselves bound (the transformations that an optimizer chains, say).
+    """
+
+    def __init__(self, function: Callable, parts: tuple = (), numbers: Mapping | None = None, options: Mapping | None = None):
+        self.function, self.parts = function, tuple(parts)
+        self.numbers, self.options = dict(numbers or {}), dict(options or {})
+
+    def __call__(self, *args, **kwargs):
+        return self.function(*self.parts, *args, **{**self.options, **self.numbers, **kwargs})
+
+    def replace(self, **values) -> Bound:
+        """The same function with some arguments changed; a name that is not bound yet is added."""
+        return bind(self.function, *self.parts, **{**self.options, **self.numbers, **values})
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    def tree_flatten_with_keys(self):
+        names = tuple(sorted(self.numbers))
+        children = [(SequenceKey(i), part) for i, part in enumerate(self.parts)]
+        children += [(GetAttrKey(name), self.numbers[name]) for name in names]
+        return children, (type(self), self.function, len(self.parts), names, tuple(sorted(self.options.items())))
+
+    @classmethod
+    def tree_unflatten(cls, aux, children):
+        kind, function, parts, names, options = aux
+        new = object.__new__(kind)
+        new.function, new.parts, new.options = function, tuple(children[:parts]), dict(options)
+        new.numbers = dict(zip(names, children[parts:], strict=True))
+        return new
+
+    def __repr__(self) -> str:
+        shown = [repr(part) for part in self.parts]
+        shown += [f"{k}={_short(v)}" for k, v in {**self.options, **self.numbers}.items()]
+        return f"{self.name}({', '.join(shown)})"
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Schedule(Bound):
+    """A number that is a function of the step: `schedule(f, ...)` may stand wherever a leaf may (see `schedules.py`)."""
+
+
+def _short(value: Any) -> str:
+    return f"{float(value):g}" if isinstance(value, (np.ndarray, jax.Array)) and np.ndim(value) == 0 else repr(value)
+
+
+def _split(function: Callable, values: Mapping) -> tuple[dict, dict]:
+    structural = _structural_names(function)
+    options = {k: v for k, v in values.items() if k in structural or _is_structure(v)}
+    return {k: number(v) for k, v in values.items() if k not in options}, options
+
+
+def bind(function: Callable, *parts: Any, **values: Any) -> Bound:
+    """`function` with `values` attached: numbers become float32 leaves; bools, None, names and functions stay structure.
+
+    An argument that the function annotates as `int`, `bool` or `str` is structure too. The function must be defined at
+    module level (or in a notebook cell, once): a closure made anew each time would compile anew each time.
+    """
+    if isinstance(function, Bound):
+        return function.replace(**values)
+    numbers, options = _split(function, values)
+    return Bound(function, parts, numbers, options)
+
+
+def schedule(function: Callable, **values: Any) -> Schedule:
+    """A number that changes with the step: `function(step, **values)`."""
+    numbers, options = _split(function, values)
+    return Schedule(function, (), numbers, options)
+
+
+@struct.dataclass
+class Side:
+    """One player: its network, the numbers handed to it, its optimizer and its penalties.
+
+    numbers:   {name: leaf} given to the network at each call (dropout rate, ...); an absent name is a part left out.
+    optimizer: returns an optax transformation; rebuilt inside the step, so its numbers may be traced.
+    penalties: {name: bound function of a Turn, per example}, added to this player's loss.
+    """
+
+    net: Any = static()
+    optimizer: Bound
+    numbers: dict[str, Any] = struct.field(default_factory=dict)
+    penalties: dict[str, Any] = struct.field(default_factory=dict)
+
+    def __post_init__(self):
+        object.__setattr__(self, "numbers", {k: number(v) for k, v in self.numbers.items()})
+
+
+@struct.dataclass
+class Recipe:
+    """A whole GAN, as data. Leaves can be swept inside one program; static fields cannot.
+
+    loss:           (real Judgement, fake Judgement, batch) -> Terms, one value per example
+    latent:         (draws, labels, dtype) -> z [b, d]
+    fake_labels:    (draws, batch, classes) -> labels [b] of the generated examples
+    play:           the order of the turns: `alternating` or `simultaneous`
+    augment:        {name: (images, labels, draws) -> images}: what D sees, of reals and fakes alike
+    controllers:    {path of a leaf: controller}; the live values are kept in `state.memory["live"]`
+    ema_decay:      of the generator's moving average, in [0, 1)
+    batch_size:     examples per discriminator turn, over all devices
+    d_steps:        discriminator turns per step
+    classes:        number of labels that both networks see; 0 is unconditional
+    judge_together: D sees reals and fakes in one pass (they share its batch statistics) or, by default, in two
+    dtype:          of the state and the arithmetic; `compute_dtype` may be narrower, for the networks alone
+    """
+
+    generator: Side
+    discriminator: Side
+    loss: Bound
+    latent: Bound
+    fake_labels: Bound
+    play: Bound
+    augment: dict[str, Any] = struct.field(default_factory=dict)
+    controllers: dict[str, Any] = struct.field(default_factory=dict)
+    ema_decay: Any = 0.999
+    batch_size: int = static(default=64)
+    d_steps: int = static(default=1)
+    classes: int = static(default=0)
+    judge_together: bool = static(default=False)
+    dtype: str = static(default="float32")
+    compute_dtype: str | None = static(default=None)
+
+    def __post_init__(self):
+        object.__setattr__(self, "ema_decay", number(self.ema_decay))
+
+
+def dotted(path) -> str:
+    """A pytree path as the user writes it: discriminator.penalties.r1.gamma"""
+    parts = {GetAttrKey: lambda k: k.name, DictKey: lambda k: str(k.key), SequenceKey: lambda k: str(k.idx)}
+    return ".".join(parts.get(type(k), str)(k) for k in path)
+
+
+def leaves(knobs: Any) -> dict[str, Any]:
+    """Every number of a recipe (or of any pytree of knobs) by its dotted path."""
+    return {dotted(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(knobs)[0]}
+
+
+def with_leaves(knobs: Any, values: Mapping[str, Any]) -> Any:
+    """The same knobs with the named leaves replaced; a schedule in the way is replaced as a whole.
+
+    Raises UserError for a path that names no leaf.
+    """
+    flat, tree = jax.tree_util.tree_flatten_with_path(knobs, is_leaf=lambda x: isinstance(x, Schedule))
+    names = [dotted(path) for path, _ in flat]
+    if unknown := [name for name in values if name not in names]:
+        raise UserError(f"no such number in the recipe: {unknown[0]!r}; it has {', '.join(names)}")
+    new = [number(values[name]) if name in values else leaf for name, (_, leaf) in zip(names, flat, strict=True)]
+    return jax.tree_util.tree_unflatten(tree, new)
+
+
+def effective(knobs: Any, step: jax.Array, live: Mapping[str, Any] | None = None) -> Any:
+    """The knobs as they stand at this step: controlled leaves at their live value, schedules evaluated.
+
+    The identity for knobs with neither.
+    """
+    if live:
+        knobs = with_leaves(knobs, live)
+    is_schedule = lambda x: isinstance(x, Schedule)  # noqa: E731
+    return jax.tree.map(lambda x: x(step) if is_schedule(x) else x, knobs, is_leaf=is_schedule)
+
+
+# Where a number of this name may lie; any other must be finite and not negative.
+RANGES = {
+    "dropout": (0.0, 1.0),
+    "smoothing": (0.0, 1.0),
+    "ema_decay": (0.0, 1.0),
+    "b1": (0.0, 1.0),
+    "b2": (0.0, 1.0),
+    "decay": (0.0, 1.0),
+    "momentum": (0.0, 1.0),
+}
+
+
+def check_numbers(knobs: Any) -> None:
+    """Refuse a number that cannot be meant: not finite, negative, or outside the range that its name has.
+
+    Raises UserError naming the leaf and its value.
+    """
+    for path, value in leaves(knobs).items():
+        low, high = RANGES.get(path.rsplit(".", 1)[-1], (0.0, np.inf))
+        bad = ~np.isfinite(value) | (np.asarray(value) < low) | (np.asarray(value) >= high)
+        if np.any(bad):
+            limit = "not be negative" if high == np.inf else f"lie in [{low:g}, {high:g})"
+            shown = float(np.asarray(value)[bad].ravel()[0])
+            raise UserError(f"{path} is {shown:g}: it must be finite and {limit}")

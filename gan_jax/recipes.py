@@ -1,0 +1,76 @@
+"""Named starting points."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gan_jax import latents, losses, optimizers, train
+from gan_jax.errors import UserError
+from gan_jax.networks import dcgan as dcgan_networks
+from gan_jax.networks import mlp as mlp_networks
+from gan_jax.networks.net import Net
+from gan_jax.recipe import Bound, Recipe, Side, bind
+
+
+def _loss(loss: str | Bound) -> Bound:
+    if not isinstance(loss, str):
+        return bind(loss)
+    if loss not in losses.LOSSES:
+        raise UserError(f"unknown loss {loss!r}: use one of {', '.join(losses.LOSSES)}")
+    return losses.LOSSES[loss]
+
+
+def _recipe(generator: Side, discriminator: Side, loss, latent_dim: int, **fields: Any) -> Recipe:
+    fields = {"play": bind(train.alternating), "fake_labels": bind(latents.batch_labels)} | fields
+    latent = fields.pop("latent", bind(latents.normal, dimension=latent_dim))
+    return Recipe(generator=generator, discriminator=discriminator, loss=_loss(loss), latent=latent, **fields)
+
+
+def dcgan(
+    image_shape: tuple[int, ...],
+    *,
+    width: int = 64,
+    latent_dim: int = 100,
+    loss: str | Bound = "non_saturating",
+    generator_norm: str | None = "batch",
+    discriminator_norm: str | None = None,
+    classes: int = 0,
+    **fields: Any,
+) -> Recipe:
+    """The article's DCGAN and training: 100 normal latents, Adam 2e-4 with b1 .5 for both players, batches of 64.
+
+    image_shape: (side, side, 1 or 3), side one of those in `networks/dcgan.py`. fields: any field of Recipe.
+    Raises UserError for a shape, loss or normalisation that is not there.
+    """
+    if len(image_shape) != 3 or image_shape[0] != image_shape[1] or image_shape[2] not in (1, 3):
+        raise UserError(f"dcgan makes square grey or RGB images, not {image_shape}: for points and tables use recipes.mlp")
+    size, _, channels = image_shape
+    dcgan_networks.stages(size)
+    generator = dcgan_networks.Generator(size, channels, width, generator_norm, classes)
+    discriminator = dcgan_networks.Discriminator(width, discriminator_norm, classes)
+    sides = [Side(net=Net(m), optimizer=optimizers.adam()) for m in (generator, discriminator)]
+    return _recipe(*sides, loss, latent_dim, classes=classes, **fields)
+
+
+def mlp(
+    image_shape: tuple[int, ...],
+    *,
+    width: int = 128,
+    depth: int = 3,
+    latent_dim: int = 2,
+    loss: str | Bound = "non_saturating",
+    classes: int = 0,
+    **fields: Any,
+) -> Recipe:
+    """A pair of multi-layer perceptrons for rows of points or tables: image_shape is (features,)."""
+    if len(image_shape) != 1:
+        raise UserError(f"mlp makes rows of numbers, not images of shape {image_shape}: use recipes.dcgan")
+    generator = mlp_networks.Generator(image_shape[0], width, depth, classes=classes)
+    discriminator = mlp_networks.Discriminator(width, depth, classes=classes)
+    sides = [Side(net=Net(m), optimizer=optimizers.adam(1e-3)) for m in (generator, discriminator)]
+    return _recipe(*sides, loss, latent_dim, classes=classes, **{"batch_size": 256} | fields)
+
+
+def for_data(image_shape: tuple[int, ...], **settings: Any) -> Recipe:
+    """`dcgan` for images, `mlp` for rows."""
+    return (dcgan if len(image_shape) == 3 else mlp)(image_shape, **settings)

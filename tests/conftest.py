@@ -1,0 +1,26 @@
+"""Four virtual CPU devices, a persistent compilation cache and strict rank promotion, set before JAX starts."""
+
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("NPROC", "16")  # jax 0.10 on few cores deadlocks in queued collectives otherwise
+CACHE = ROOT / ".cache" / "jax" / f"{version('jax')}-py{sys.version_info.minor}"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+sys.path.insert(0, str(ROOT))
+
+
+@pytest.fixture
+def x64():
+    """Float64 throughout the test."""
+    with jax.enable_x64(True):
+        yield

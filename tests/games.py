@@ -1,0 +1,44 @@
+"""Small games that several tests train."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import gan_jax as gan
+from gan_jax.game import Feed
+
+
+def everything(dtype="float64", optimizer=None, **fields):
+    """A tiny conditional DCGAN with batch norm, dropout, R1 (lazy), WGAN-GP, instance noise and label smoothing at once."""
+    loss = gan.bind(gan.losses.non_saturating, smoothing=0.1)
+    recipe = gan.recipes.dcgan(
+        (8, 8, 1), width=4, latent_dim=6, loss=loss, discriminator_norm="batch", classes=3, dtype=dtype, batch_size=8, **fields
+    )
+    penalties = {
+        "r1": gan.lazy(gan.bind(gan.penalties.r1, gamma=1.0), 2),
+        "wgan_gp": gan.bind(gan.penalties.wgan_gp, weight=0.5),
+        "dragan": gan.bind(gan.penalties.dragan, weight=0.5),
+    }
+    d = recipe.discriminator.replace(numbers={"dropout": 0.2}, penalties=penalties)
+    d = gan.Side(net=d.net, optimizer=optimizer or d.optimizer, numbers=d.numbers, penalties=penalties)
+    g = recipe.generator.replace(optimizer=optimizer or recipe.generator.optimizer)
+    noise = gan.bind(gan.augment.instance_noise, std=gan.schedules.linear(0.2, 0.0, 10))
+    return recipe.replace(generator=g, discriminator=d, augment={"noise": noise})
+
+
+def feed(n=40, shape=(8, 8, 1), classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (n, *shape), np.uint8)
+    return Feed(jnp.asarray(images), jnp.asarray(rng.integers(0, classes, n), jnp.int32), jnp.int32(n), jax.random.key(5))
+
+
+def assert_close(a, b, tolerance, scale=1.0):
+    """Every leaf equal to `tolerance`, relative to the leaf's largest value (at least `scale`)."""
+    flat_a, flat_b = (jax.tree_util.tree_flatten_with_path(x)[0] for x in (a, b))
+    assert [p for p, _ in flat_a] == [p for p, _ in flat_b]
+    for (path, x), (_, y) in zip(flat_a, flat_b, strict=True):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        error = np.abs(x - y).max(initial=0) / max(np.abs(y).max(initial=0), scale)
+        assert error <= tolerance, f"{jax.tree_util.keystr(path)} differs by {error:.2e}"
