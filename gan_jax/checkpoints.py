@@ -38,7 +38,7 @@ class Checkpoints:
     Args:
         folder: made if missing.
         keep: how many of the newest checkpoints stay, at least 1.
-        warn: gets one line whenever a checkpoint is passed over; the default prints to stderr.
+        warn: gets one line when a checkpoint is passed over or (from a thread) not saved; the default prints to stderr.
 
     Raises:
         UserError: the folder cannot be made or written to, or keep < 1.
@@ -47,8 +47,7 @@ class Checkpoints:
     def __init__(self, folder: Path | str, keep: int = 2, warn: Callable[[str], None] | None = None):
         if keep < 1:
             raise UserError(f"checkpoints in {folder}: keep={keep} would keep none; give at least 1")
-        self.folder = Path(folder).absolute()
-        self.keep = keep
+        self.folder, self.keep = Path(folder).absolute(), keep
         self._warn = warn or (lambda line: print(line, file=sys.stderr, flush=True))
         self._unusable: set[int] = set()  # passed over by restore_latest; the next save moves them aside
         self._pending: concurrent.futures.Future | None = None
@@ -78,9 +77,8 @@ class Checkpoints:
             UserError: the save before failed, a leaf or meta cannot be saved, or the folder holds a newer checkpoint.
         """
         self.wait()
-        step = operator.index(step)
         newest = max(set(self._found()) - self._unusable, default=0)
-        if step < newest or step < 0:
+        if (step := operator.index(step)) < newest or step < 0:
             raise UserError(f"{self.folder} has step {newest}: {step} is too old; restore first, or empty the folder")
         leaves = _leaves(state)
         signatures = {path: _signature(leaf) for path, leaf in leaves.items()}
@@ -88,9 +86,7 @@ class Checkpoints:
         try:
             record = json.loads(json.dumps({"leaves": signatures, "keys": keys, "meta": meta or {}}))
         except (TypeError, ValueError) as error:
-            raise UserError(
-                f"checkpoint meta must be JSON (numbers, text, lists, dicts): {_one_line(error)}"
-            ) from error
+            raise UserError(f"checkpoint meta must be JSON (numbers, text, lists, dicts): {_one_line(error)}") from error
         arrays = {path: _host_copy(path, leaf) for path, leaf in leaves.items()}
         if jax.process_index() == 0:
             self._pending = self._worker.submit(self._write, step, arrays, record)
@@ -144,10 +140,9 @@ class Checkpoints:
     def __exit__(self, kind, error, trace) -> None:
         try:
             self.close()
-        except UserError as failed:
-            if error is None:
+        except UserError:
+            if error is None:  # otherwise the error on its way up is the one to see
                 raise
-            self._warn(f"WARNING: {failed}")  # and the error that is on its way up goes on
 
     def _found(self) -> list[int]:
         """Steps that have a folder with anything in it, ascending."""
@@ -177,18 +172,20 @@ class Checkpoints:
             self._delete("*.deleted")
         except Exception as error:
             self._delete(f"{step}.new*")  # a full disk needs the room
-            advice = "older ones are untouched; make room or give rights there, or choose another folder"
-            raise UserError(f"{self.folder}: step {step} was not saved ({_one_line(error)}); {advice}") from error
+            advice = "make room or rights there, and close() before the program ends"
+            failed = UserError(f"{self.folder}: step {step} was not saved ({_one_line(error)}); {advice}")
+            self._warn(f"WARNING: {failed}")  # at once: the program may end without asking
+            raise failed from error
 
     def _rename(self, step: int, ending: str) -> None:
-        """Takes a checkpoint out of sight at once, so that nobody ever reads half of one."""
+        """Takes a checkpoint out of sight at once: nobody ever reads half of one."""
         self._delete(f"{step}.{ending}")
-        if (self.folder / str(step)).exists():
-            (self.folder / str(step)).rename(self.folder / f"{step}.{ending}")
+        if (path := self.folder / str(step)).exists():
+            path.rename(self.folder / f"{step}.{ending}")
 
     def _delete(self, *patterns: str) -> None:
-        for folder in [folder for pattern in patterns for folder in self.folder.glob(pattern)]:
-            shutil.rmtree(folder, ignore_errors=True)
+        for path in [path for pattern in patterns for path in self.folder.glob(pattern)]:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _checkpointer():
@@ -295,5 +292,6 @@ def _place(value: np.ndarray, like: Any, key_impl: str | None) -> Any:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())[:300]
+    text = " ".join(str(error).split())
+    text = text if len(text) < 320 else f"{text[:150]} ... {text[-150:]}"  # tensorstore says what happened last
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

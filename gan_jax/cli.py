@@ -1,20 +1,80 @@
-"""Command lines: typed arguments in, one line on a user's mistake."""
+"""Command lines: typed arguments in, one line on a user's mistake. JAX is not imported until the arguments are read."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 from gan_jax.errors import UserError
 
 
+@dataclass
+class RunOptions:
+    """What every experiment takes."""
+
+    data: str = "digits"
+    """Data set: digits, ring, grid, mnist, fashion_mnist, cifar10, tfds:NAME, npz:PATH or folder:PATH."""
+    subset: int | None = None
+    """Train on the first N images of a seeded, stratified order; all when left out."""
+    size: int | None = None
+    """Resize and crop images to this side."""
+    channels: Literal[1, 3] | None = None
+    """Grey (1) or RGB (3)."""
+    data_dir: Path | None = None
+    """Where TensorFlow Datasets keeps its prepared sets; its own default when left out."""
+    seed: int = 0
+    """Of the splits, the first weights and every draw."""
+    out: Path = Path("runs/quickstart")
+    """The run folder."""
+    resume: bool = False
+    """Continue the run in the folder, as it was begun; from step 0 if it has no checkpoint yet."""
+    overwrite: bool = False
+    """Delete the run in the folder and start again."""
+    devices: int = 1
+    """Train on this many devices; on a machine without accelerators the CPU is split into as many."""
+    parallel: Literal["sharding", "pmap"] = "sharding"
+    """How several devices share a batch: by placement, or through pmap with a named axis."""
+
+    def load(self) -> Any:
+        """The Splits asked for."""
+        from gan_jax.data import load
+
+        return load(
+            self.data,
+            seed=self.seed,
+            subset=self.subset,
+            size=self.size,
+            channels=self.channels,
+            data_dir=self.data_dir,
+        )
+
+
+def prepare_devices(count: int) -> None:
+    """Split the CPU into `count` virtual devices, if that is what there is. Call before JAX is first used.
+
+    On few cores jax 0.10 can deadlock when collectives queue up, unless its thread pool is larger than the machine.
+    """
+    if count > 1:
+        os.environ.setdefault("NPROC", "16")
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", count)
+
+
 def run(main: Callable[..., Any]) -> None:
-    """Call `main` with the command line's arguments; a `UserError` becomes one line on stderr and exit code 2."""
+    """Call `main` with the command line's arguments and exit with the code it returns (0 for None).
+
+    A UserError becomes one line on stderr and exit code 2.
+    """
     import tyro
 
     try:
-        tyro.cli(main)
+        code = tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        code = 2
+    raise SystemExit(code)

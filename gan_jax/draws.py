@@ -40,8 +40,7 @@ def _rekeyed(key, words):
     return jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
 
 
-@struct.dataclass
-class Draws:
+class Draws(struct.PyTreeNode):
     """The draws of one batch. `index` [b] is each example's position in the whole (global) batch.
 
     Everything drawn per example follows `index`, so it also follows its sharding. Names add up to a path, which is folded
@@ -77,11 +76,12 @@ def _mix(x):
     return x ^ (x >> 16)
 
 
-def _shuffled(j, n, key, rounds: int = 8):
+def _shuffled(j, n, key, rounds: int = 24):
     """Where position j of an epoch lands: a keyed bijection of [0, n), a Feistel network over an a x b grid.
 
     The grid holds at least n cells; a value that lands outside [0, n) walks on until it is inside, which keeps the map a
-    bijection. Integer arithmetic alone, so that every device kind gives the same order, and n may be traced.
+    bijection. Integer arithmetic alone, so that every device kind gives the same order, and n may be traced. With 8 rounds
+    fewer than ten examples came in visibly unequal orders.
     """
     bits = 32 - jax.lax.clz(jnp.maximum(n, 1) - jnp.uint32(1))
     a = jnp.uint32(1) << ((bits + 1) // 2)
@@ -92,7 +92,7 @@ def _shuffled(j, n, key, rounds: int = 8):
         left, right = x % a, x // a
         for i in range(0, rounds, 2):
             left = (left + _mix(right ^ keys[i])) % a
-            right = (right + _mix(left ^ keys[i + 1])) % b
+            right = (right + _mix(left ^ keys[i + 1]) % b) % b  # reduced first: the sum must not wrap at 2^32
         return right * a + left
 
     return jax.lax.while_loop(lambda x: x >= n, once, once(j))

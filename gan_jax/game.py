@@ -16,8 +16,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 
-@struct.dataclass
-class Batch:
+class Batch(struct.PyTreeNode):
     """Examples for one step.
 
     images:  [b, ...] floats in the source's scale ([-1, 1] for images)
@@ -61,8 +60,7 @@ def to_unit(images: Array, dtype="float32") -> Float[Array, "b *shape"]:
     return images.astype(dtype) / 127.5 - 1 if images.dtype == jnp.uint8 else images.astype(dtype)
 
 
-@struct.dataclass
-class Feed:
+class Feed(struct.PyTreeNode):
     """A training set on the device: examples [N, ...], labels [N] or None, how many to use, and the key of their order.
 
     `size` is a leaf: one program trains on the first 100, 300 or 1,000.

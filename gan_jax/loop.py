@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,11 +20,11 @@ from gan_jax.draws import MAX_POSITION, named
 from gan_jax.errors import UserError
 from gan_jax.folder import RunFolder, environment, git_commit, writing
 from gan_jax.game import Feed, Game
+from gan_jax.gan import GAN
 from gan_jax.parallel import Placement, compiled_chunk, place
 from gan_jax.progress import Progress
 from gan_jax.recipe import check_numbers, leaves
 from gan_jax.record import from_json, to_json
-from gan_jax.train import GAN
 
 EVALUATED = 512  # images of T, and as many of V, that the discriminator judges at each log
 FILM = 64  # images in each picture of samples, always from the same latents
@@ -46,6 +47,13 @@ class Run:
     def step(self) -> int:
         return int(self.state.step)
 
+    @property
+    def exit_code(self) -> int:
+        """For a command line: 0 when the run is complete, 128 + the signal that stopped it, 1 when it diverged."""
+        if self.stopped is None:
+            return 0
+        return 128 + signal.Signals[self.stopped] if self.stopped in signal.Signals.__members__ else 1
+
     def samples(self, n: int, *, labels=None, ema: bool = True, seed: int = 0) -> np.ndarray:
         """n generated examples: uint8 [n, h, w, c] for images, float32 [n, d] for points. Raises UserError for n < 1."""
         if n < 1:
@@ -59,6 +67,16 @@ class Run:
             pieces.append(np.asarray(_sampler(self.game, size, ema)(self.recipe, self.state, key, part, first)))
         made = np.concatenate(pieces)
         return pictures.to_uint8(made) if made.ndim == 4 else made.astype(np.float32)
+
+    def show(self, n: int = FILM, **settings: Any):
+        """A grid of n samples (settings as for `samples`) as a PIL image, which a notebook shows. Images only."""
+        from PIL import Image
+
+        return Image.fromarray(pictures.sample_grid(self.samples(n, **settings)))
+
+    def curves(self):
+        """The training curves as a PIL image: losses, and D's logits and accuracies on T, V and fakes."""
+        return pictures.as_image(pictures.curves_figure(self.history))
 
     def verdict(self) -> str:
         """One line: has the discriminator begun to tell training images from held-out ones?"""
@@ -133,6 +151,7 @@ def fit(
     record = {
         "recipe": to_json(recipe), "data": data.describe(), "seed": seed, "intervals": [log_every],
         "numbers": {k: np.asarray(v).tolist() for k, v in leaves(recipe).items()},
+        "source": getattr(data, "source", None), "schedule": [log_every, checkpoint_every, sample_every, keep],
         "steps": steps, "environment": environment(), "git_commit": git_commit(), "command": command or " ".join(sys.argv),
     }  # fmt: skip
     folder = None
@@ -216,11 +235,11 @@ class _Session:
         with Stop() as stop, Progress(step, steps, self.game.examples(self.recipe), enabled=progress) as bar:
             if step == 0:
                 self.picture(state, 0)
-            pending = None
+            pending, evaluate = None, _evaluator(self.game)
             while step < steps and not stop.signal and not result.stopped:
                 until = min(steps, (step // self.log_every + 1) * self.log_every)
                 state, metrics = compiled_chunk(self.game, until - step, self.placement)(self.recipe, state, feed)
-                row = _evaluator(self.game)(self.recipe, state, *judged) if judged else {}
+                row = evaluate(self.recipe, state, *judged) if evaluate and judged else {}
                 if pending:
                     self.log(bar, *pending)
                 pending, step = (step, until, metrics, row), until
@@ -312,21 +331,53 @@ class Stop:
             signal.signal(number, handler)
 
 
-def open_run(folder: str | Path, data: Any = None, recipe: Any = None, game: Game = GAN, trusted=()) -> Run:
-    """The run in a folder, at its newest intact checkpoint. data: its Splits, or None to load it again by name.
-
-    recipe: where it uses functions of yours, which a record names only. Raises UserError where there is nothing to open.
-    """
-    from gan_jax.checkpoints import Checkpoints
+def load_again(record: dict[str, Any]) -> Any:
+    """The data of a run, loaded by name as they were; refused where they have changed since."""
     from gan_jax.data import load
+
+    if not record.get("source"):
+        raise UserError(f"the run's data, {record['data']['name']!r}, were given in memory: give them again with data=")
+    data = load(**record["source"])
+    if data.hashes != record["data"]["hashes"]:
+        raise UserError(f"the data {data.name!r} are not those of the run: their hashes differ")
+    return data
+
+
+def resume(
+    folder: str | Path,
+    *,
+    steps: int | None = None,
+    data: Any = None,
+    recipe: Any = None,
+    game: Game = GAN,
+    trusted: Sequence[str] = (),
+    **settings: Any,
+) -> Run:
+    """Continue the run in a folder with its own recipe, data, seed and intervals, to its own number of steps or to `steps`.
+
+    data, recipe: where the run was given its own in memory. trusted: modules of yours that the recipe names.
+    settings: devices, parallel, progress of `fit`. Raises UserError where there is no run or it cannot be read.
+    """
+    record = RunFolder(folder).read()
+    recipe = from_json(record["recipe"], trusted) if recipe is None else recipe
+    data = load_again(record) if data is None else data
+    log_every, checkpoint_every, sample_every, keep = record["schedule"]
+    return fit(
+        recipe, data, steps=steps or record["steps"], seed=record["seed"], out=folder, resume=True, log_every=log_every,
+        checkpoint_every=checkpoint_every, sample_every=sample_every, keep=keep, game=game, **settings,
+    )  # fmt: skip
+
+
+def open_run(folder: str | Path, *, data: Any = None, recipe: Any = None, game: Game = GAN, trusted: Sequence[str] = ()) -> Run:
+    """The run in a folder, at its newest intact checkpoint, to look at; the arguments are those of `resume`."""
+    from gan_jax.checkpoints import Checkpoints
 
     files = RunFolder(folder)
     record = files.read()
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe
-    seed = record["seed"]
+    data = load_again(record) if data is None else data
     with Checkpoints(files.checkpoints) as checkpoints:
-        found = checkpoints.restore_latest(jax.eval_shape(game.init, recipe, jax.random.key(seed)))
+        found = checkpoints.restore_latest(jax.eval_shape(game.init, recipe, jax.random.key(record["seed"])))
     if found is None:
-        raise UserError(f"{folder} has no checkpoint yet: train it first (--resume)")
-    data = load(record["data"]["name"], seed=record["data"]["seed"]) if data is None else data
-    return Run(recipe, found[0], data, seed, game, files.rows(), files.path)
+        raise UserError(f"{folder} has no checkpoint yet: train it first")
+    return Run(recipe, found[0], data, record["seed"], game, files.rows(), files.path)

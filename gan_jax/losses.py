@@ -49,7 +49,10 @@ def minimax(real: Judgement, fake: Judgement, batch: Any, *, smoothing=0.0) -> T
 
 
 def least_squares(real: Judgement, fake: Judgement, batch: Any, *, smoothing=0.0) -> Terms:
-    """D: (d_r - 1)^2 / 2 + d_f^2 / 2; G: (d_f - 1)^2 / 2, on logits (Mao et al., 2017). smoothing: the target is 1 - smoothing."""
+    """D: (d_r - 1)^2 / 2 + d_f^2 / 2; G: (d_f - 1)^2 / 2, on logits (Mao et al., 2017).
+
+    smoothing: the target of reals is 1 - smoothing.
+    """
     target = 1 - jnp.asarray(smoothing, real.logits.dtype)
     d_r, d_f = real.logits, fake.logits
     return Terms(jnp.square(d_r - target) / 2, jnp.square(d_f) / 2, jnp.square(d_f - 1) / 2)
@@ -65,7 +68,10 @@ def hinge(real: Judgement, fake: Judgement, batch: Any) -> Terms:
     return Terms(relu(1 - real.logits), relu(1 + fake.logits), -fake.logits)
 
 
-BOUNDARIES = {least_squares: 0.5, wasserstein: None}  # a critic's zero means nothing: halfway between reals and fakes instead
+BOUNDARIES = {
+    least_squares: 0.5,
+    wasserstein: None,
+}  # a critic's zero means nothing: halfway between reals and fakes instead
 LOSSES = {f.__name__: bind(f) for f in (non_saturating, minimax, least_squares, wasserstein, hinge)}
 """The losses that a command line knows by name."""
 

@@ -51,7 +51,9 @@ def place(devices: int = 1, style: str = "sharding", batch_size: int | None = No
     if not 1 <= devices <= len(here):
         raise UserError(f"{devices} devices asked for: this machine has {len(here)} ({here[0].platform})")
     if batch_size is not None and batch_size % devices:
-        raise UserError(f"a batch of {batch_size} does not divide among {devices} devices: change the batch size or the devices")
+        raise UserError(
+            f"a batch of {batch_size} does not divide among {devices} devices: change the batch size or the devices"
+        )
     return Placement(style if devices > 1 else "single", tuple(here[:devices]))
 
 
@@ -96,7 +98,11 @@ def compiled_chunk(game: Game, length: int, placement: Placement):
     function = partial(chunk, game, length, placement)
     if placement.style == "pmap":
         many = jax.pmap(
-            lambda place, *args: function(*args), AXIS, in_axes=(0, None, None, None), out_axes=None, devices=placement.devices
+            lambda place, *args: function(*args),
+            AXIS,
+            in_axes=(0, None, None, None),
+            out_axes=None,
+            devices=placement.devices,
         )
         return partial(many, np.arange(len(placement.devices)))  # pmap wants one argument that is split
     return jax.jit(function, donate_argnums=1)

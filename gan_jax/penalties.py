@@ -114,8 +114,7 @@ def remembers(**initial) -> Callable:
     return mark
 
 
-@struct.dataclass
-class Lazy:
+class Lazy(struct.PyTreeNode):
     """A penalty taken every `every` steps and multiplied by `every` (lazy regularisation, Karras et al., 2020).
 
     The mean over steps is that of the penalty itself. The optimizer's rates are left alone: both terms share one update.
@@ -146,5 +145,5 @@ def initial_memory(penalty: Bound | Lazy) -> dict[str, float]:
 
 def evaluate(penalty: Bound | Lazy, turn: Turn) -> tuple[Float[Array, "b"], Any]:
     """(one value per example, the penalty's memory afterwards)."""
-    result = penalty(turn)
+    result: Any = penalty(turn)
     return result if initial_memory(penalty) else (result, turn.memory)

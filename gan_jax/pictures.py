@@ -137,7 +137,21 @@ def points_plot(path: Path | str, fakes: np.ndarray, reals: np.ndarray) -> Path:
 
 
 def training_curves(path: Path | str, rows: Sequence[dict]) -> Path:
-    """Losses of both players, mean logits and accuracies of D on T, V and fakes, over the steps, as a PNG.
+    """`curves_figure` as a PNG. Raises UserError where the file cannot be written, and as `curves_figure` does."""
+    return _save(Path(path), curves_figure(rows))
+
+
+def as_image(figure: Figure):
+    """A figure as a PIL image, which a notebook shows."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return Image.open(buffer)
+
+
+def curves_figure(rows: Sequence[dict]) -> Figure:
+    """Losses of both players, mean logits and accuracies of D on T, V and fakes, over the steps.
 
     The area between T and V is shaded: D knows its training images by that much more than images like them.
 
@@ -146,11 +160,11 @@ def training_curves(path: Path | str, rows: Sequence[dict]) -> Path:
             "D/{train,validation,fake}_accuracy" (in [0, 1]), in any order. What is missing or not finite is skipped.
 
     Raises:
-        UserError: no rows, a row without a step, or the file cannot be written.
+        UserError: no rows, or a row without a step.
     """
     steps = [_number(row.get("step")) for row in rows]
     if not steps or not all(map(math.isfinite, steps)):
-        raise UserError(f"{path}: training curves want rows that have a step; got {len(steps)} rows")
+        raise UserError(f"training curves want rows that have a step; got {len(steps)} rows")
     rows = [rows[i] for i in np.argsort(steps, kind="stable")]
     figure, (losses, logits, accuracies) = _figure(3, (9, 9.5))
     _curves(losses, rows, LOSSES)
@@ -158,13 +172,11 @@ def training_curves(path: Path | str, rows: Sequence[dict]) -> Path:
     _curves(logits, rows, LOGITS, neutral=0)
     logits.set(title="What D says (above 0: real)", ylabel="mean logit (nats)")
     _curves(accuracies, rows, ACCURACIES, neutral=0.5)
-    accuracies.set(
-        title="How often D is right (0.5: guessing)", ylabel="accuracy (share of examples)", ylim=(-0.03, 1.03)
-    )
+    accuracies.set(title="How often D is right (0.5: guessing)", ylabel="accuracy (share of examples)", ylim=(-0.03, 1.03))
     if len(set(steps)) == 1:
         accuracies.set_xticks(steps[:1])
     accuracies.set_xlabel("step (updates of the generator)")
-    return _save(Path(path), figure)
+    return figure
 
 
 def _curves(axes: Axes, rows: Sequence[dict], fields: dict[str, tuple[str, str, str]], neutral: float | None = None):
@@ -202,9 +214,7 @@ def _curve(axes: Axes, points: dict[float, float], color: str, style: str, label
         return
     axes.plot(xs, ys, "-", color=color, alpha=0.25, linewidth=0.6)
     means = np.convolve(ys, np.full(window, 1 / window), "valid")
-    axes.plot(
-        xs[window // 2 :][: len(means)], means, style, color=color, linewidth=1.6, label=f"{label}, mean of {window}"
-    )
+    axes.plot(xs[window // 2 :][: len(means)], means, style, color=color, linewidth=1.6, label=f"{label}, mean of {window}")
 
 
 def _number(value) -> float:

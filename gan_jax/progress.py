@@ -41,5 +41,9 @@ class Progress:
             self.bar.update(moved)
         elif self.enabled:
             left = (now - self.began) / max(step - self.first, 1) * (self.steps - step)
-            print(f"step {step}/{self.steps}  {losses}  {rate:,.0f} images/s  {left:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"step {step}/{self.steps}  {losses}  {rate:,.0f} images/s  {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
         return {"seconds": seconds, "images_per_second": rate}

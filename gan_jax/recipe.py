@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import jax
@@ -39,14 +39,16 @@ def number(value: Any) -> Any:
     return value
 
 
-@lru_cache(maxsize=None)
+@cache
 def _structural_names(function: Callable) -> frozenset[str]:
     """The parameters that a function annotates as int, bool or str: they shape the program."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return frozenset()
-    kind = {p.name: p.annotation if isinstance(p.annotation, str) else inspect.formatannotation(p.annotation) for p in parameters}
+    kind = {
+        p.name: p.annotation if isinstance(p.annotation, str) else inspect.formatannotation(p.annotation) for p in parameters
+    }
     return frozenset(name for name, annotation in kind.items() if annotation in STRUCTURAL)
 
 
@@ -129,8 +131,7 @@ def schedule(function: Callable, **values: Any) -> Schedule:
     return Schedule(function, (), numbers, options)
 
 
-@struct.dataclass
-class Side:
+class Side(struct.PyTreeNode):
     """One player: its network, the numbers handed to it, its optimizer and its penalties.
 
     numbers:   {name: leaf} given to the network at each call (dropout rate, ...); an absent name is a part left out.
@@ -138,8 +139,8 @@ class Side:
     penalties: {name: bound function of a Turn, per example}, added to this player's loss.
     """
 
-    net: Any = static()
-    optimizer: Bound
+    net: Any = struct.field(pytree_node=False)
+    optimizer: Any = struct.field()
     numbers: dict[str, Any] = struct.field(default_factory=dict)
     penalties: dict[str, Any] = struct.field(default_factory=dict)
 
@@ -147,8 +148,7 @@ class Side:
         object.__setattr__(self, "numbers", {k: number(v) for k, v in self.numbers.items()})
 
 
-@struct.dataclass
-class Recipe:
+class Recipe(struct.PyTreeNode):
     """A whole GAN, as data. Leaves can be swept inside one program; static fields cannot.
 
     loss:           (real Judgement, fake Judgement, batch) -> Terms, one value per example
@@ -197,16 +197,24 @@ def leaves(knobs: Any) -> dict[str, Any]:
 
 
 def with_leaves(knobs: Any, values: Mapping[str, Any]) -> Any:
-    """The same knobs with the named leaves replaced; a schedule in the way is replaced as a whole.
+    """The same knobs with the named leaves replaced; the name of a schedule replaces it as a whole.
 
     Raises UserError for a path that names no leaf.
     """
-    flat, tree = jax.tree_util.tree_flatten_with_path(knobs, is_leaf=lambda x: isinstance(x, Schedule))
-    names = [dotted(path) for path, _ in flat]
+    whole = lambda x: isinstance(x, Schedule) and x is not knobs  # noqa: E731
+    flat, tree = jax.tree_util.tree_flatten_with_path(knobs, is_leaf=whole)
+    flat = [(dotted(path), leaf) for path, leaf in flat]
+    names = dict.fromkeys([name for name, _ in flat] + list(leaves(knobs)))
     if unknown := [name for name in values if name not in names]:
         raise UserError(f"no such number in the recipe: {unknown[0]!r}; it has {', '.join(names)}")
-    new = [number(values[name]) if name in values else leaf for name, (_, leaf) in zip(names, flat, strict=True)]
-    return jax.tree_util.tree_unflatten(tree, new)
+
+    def replaced(name: str, leaf: Any) -> Any:
+        if name in values:
+            return number(values[name])
+        inside = {k.removeprefix(f"{name}."): v for k, v in values.items() if k.startswith(f"{name}.")}
+        return with_leaves(leaf, inside) if inside else leaf
+
+    return jax.tree_util.tree_unflatten(tree, [replaced(name, leaf) for name, leaf in flat])
 
 
 def effective(knobs: Any, step: jax.Array, live: Mapping[str, Any] | None = None) -> Any:

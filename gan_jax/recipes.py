@@ -7,23 +7,26 @@ from typing import Any
 from gan_jax import latents, losses, optimizers, train
 from gan_jax.errors import UserError
 from gan_jax.networks import dcgan as dcgan_networks
+from gan_jax.networks import dirac as dirac_networks
 from gan_jax.networks import mlp as mlp_networks
 from gan_jax.networks.net import Net
 from gan_jax.recipe import Bound, Recipe, Side, bind
 
 
-def _loss(loss: str | Bound) -> Bound:
-    if not isinstance(loss, str):
-        return bind(loss)
-    if loss not in losses.LOSSES:
-        raise UserError(f"unknown loss {loss!r}: use one of {', '.join(losses.LOSSES)}")
-    return losses.LOSSES[loss]
+def loss(chosen: str | Bound) -> Bound:
+    """A loss by name, or as it is. Raises UserError for an unknown name."""
+    if not isinstance(chosen, str):
+        return bind(chosen)
+    if chosen not in losses.LOSSES:
+        raise UserError(f"unknown loss {chosen!r}: use one of {', '.join(losses.LOSSES)}")
+    return losses.LOSSES[chosen]
 
 
-def _recipe(generator: Side, discriminator: Side, loss, latent_dim: int, **fields: Any) -> Recipe:
+def _recipe(sides: list[Side], chosen: str | Bound, latent_dim: int, **fields: Any) -> Recipe:
     fields = {"play": bind(train.alternating), "fake_labels": bind(latents.batch_labels)} | fields
     latent = fields.pop("latent", bind(latents.normal, dimension=latent_dim))
-    return Recipe(generator=generator, discriminator=discriminator, loss=_loss(loss), latent=latent, **fields)
+    generator, discriminator = sides
+    return Recipe(generator=generator, discriminator=discriminator, loss=loss(chosen), latent=latent, **fields)
 
 
 def dcgan(
@@ -49,7 +52,7 @@ def dcgan(
     generator = dcgan_networks.Generator(size, channels, width, generator_norm, classes)
     discriminator = dcgan_networks.Discriminator(width, discriminator_norm, classes)
     sides = [Side(net=Net(m), optimizer=optimizers.adam()) for m in (generator, discriminator)]
-    return _recipe(*sides, loss, latent_dim, classes=classes, **fields)
+    return _recipe(sides, loss, latent_dim, classes=classes, **fields)
 
 
 def mlp(
@@ -68,7 +71,25 @@ def mlp(
     generator = mlp_networks.Generator(image_shape[0], width, depth, classes=classes)
     discriminator = mlp_networks.Discriminator(width, depth, classes=classes)
     sides = [Side(net=Net(m), optimizer=optimizers.adam(1e-3)) for m in (generator, discriminator)]
-    return _recipe(*sides, loss, latent_dim, classes=classes, **{"batch_size": 256} | fields)
+    return _recipe(sides, loss, latent_dim, classes=classes, **{"batch_size": 256} | fields)
+
+
+def dirac(
+    *,
+    theta: float = 1.0,
+    psi: float = 1.0,
+    learning_rate: float = 0.2,
+    loss: str | Bound = "non_saturating",
+    **fields: Any,
+) -> Recipe:
+    """The Dirac-GAN (Mescheder et al., 2018): data at the point 0, a generator at theta, D(x) = psi * x, SGD for both.
+
+    Its batches are rows [b, 1] of zeros. theta, psi: the start; to sweep it, replace the state's params. (Psi in their
+    paper and code has the opposite sign: their D is high on fakes.)
+    """
+    modules = dirac_networks.Generator(theta), dirac_networks.Discriminator(psi)
+    sides = [Side(net=Net(m), optimizer=optimizers.sgd(learning_rate)) for m in modules]
+    return _recipe(sides, loss, 1, **{"batch_size": 2} | fields)
 
 
 def for_data(image_shape: tuple[int, ...], **settings: Any) -> Recipe:

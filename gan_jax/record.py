@@ -1,7 +1,7 @@
 """A recipe as JSON and back: every number, every static choice, functions and networks by name. Nothing is pickled.
 
-Reading trusts a name only if it is defined in gan_jax, flax or optax, or in a module that the caller names; anything else
-is refused, so that a run folder from elsewhere cannot make this program run code of its choosing.
+Reading trusts a name only if it is defined in gan_jax, flax.linen or optax, or in a module that the caller names; anything
+else is refused, so that a run folder from elsewhere cannot make this program run code of its choosing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flax import linen as nn
 from gan_jax.errors import UserError
 from gan_jax.recipe import Bound, Schedule
 
-TRUSTED = ("gan_jax", "flax", "optax")
+TRUSTED = ("gan_jax", "flax.linen", "optax")  # not all of flax: it has functions that delete files
 
 
 def to_json(value: Any) -> Any:
@@ -61,7 +61,7 @@ def from_json(value: Any, trusted: Sequence[str] = ()) -> Any:
         case {"dict": items}:
             return each(items)
         case {"class": name, "fields": fields}:
-            return _find(name, trusted)(**each(fields))
+            return _class(name, trusted)(**each(fields))
         case {"function": name, "with": bound}:
             return _bound(Bound, name, value.get("parts", []), each(bound), trusted)
         case {"schedule": name, "with": bound}:
@@ -82,9 +82,16 @@ def _name(thing: Any) -> str:
     return f"{thing.__module__}:{thing.__qualname__}"
 
 
+def _class(name: str, trusted: Sequence[str]) -> Any:
+    thing = _find(name, trusted)
+    if not (isinstance(thing, type) and dataclasses.is_dataclass(thing)):
+        raise UserError(f"the recipe names {name!r} as a class of its own, which it is not")
+    return thing
+
+
 def _find(name: str, trusted: Sequence[str]) -> Any:
     module, _, attribute = name.partition(":")
-    if module.split(".")[0] not in TRUSTED and module not in trusted:
+    if not any(f"{module}.".startswith(f"{known}.") for known in TRUSTED) and module not in trusted:
         raise UserError(f"the recipe names {name!r}, which is not part of gan_jax: give the recipe itself, or trust {module!r}")
     try:
         thing = getattr(importlib.import_module(module), attribute)

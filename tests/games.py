@@ -12,7 +12,15 @@ def everything(dtype="float64", optimizer=None, **fields):
     """A tiny conditional DCGAN with batch norm, dropout, R1 (lazy), WGAN-GP, instance noise and label smoothing at once."""
     loss = gan.bind(gan.losses.non_saturating, smoothing=0.1)
     recipe = gan.recipes.dcgan(
-        (8, 8, 1), width=4, latent_dim=6, loss=loss, discriminator_norm="batch", classes=3, dtype=dtype, batch_size=8, **fields
+        (8, 8, 1),
+        width=4,
+        latent_dim=6,
+        loss=loss,
+        discriminator_norm="batch",
+        classes=3,
+        dtype=dtype,
+        batch_size=8,
+        **fields,
     )
     penalties = {
         "r1": gan.lazy(gan.bind(gan.penalties.r1, gamma=1.0), 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ def load(
         splits = toys.toy_splits(name, TOYS[name](), seed)
     else:
         splits = split(_read(name, size, channels, None if data_dir is None else str(data_dir)), seed)
+    given = {"size": size, "channels": channels, "data_dir": None if data_dir is None else str(data_dir)}
+    source = {"name": name, "seed": seed} | {k: v for k, v in given.items() if v is not None}
+    splits = replace(splits, source=source)
     return splits if subset is None else splits.subset(subset)
 
 
@@ -125,9 +129,7 @@ def read_npz(name: str, path: str | Path) -> Source:
             with file:
                 arrays = {key: file[key] for key in ("images", "labels", "test_images", "test_labels") if key in file}
     except Exception as error:  # NumPy raises ValueError, OSError, BadZipFile, zlib.error ... for damaged files
-        raise UserError(
-            f"{path}: not a readable .npz of plain arrays ({reason(error)}); write it with np.savez"
-        ) from error
+        raise UserError(f"{path}: not a readable .npz of plain arrays ({reason(error)}); write it with np.savez") from error
     if "images" not in arrays:
         found = ", ".join(file) if isinstance(file, np.lib.npyio.NpzFile) else "one array without a name"
         raise UserError(f"{path}: no array named images, it holds {found or 'nothing'}; np.savez(path, images=...)")

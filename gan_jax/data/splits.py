@@ -69,6 +69,7 @@ class Splits:
     class_names: one name for each class, () when unlabelled.
     duplicates: {split name: images dropped because another split holds the same image}.
     density: the law that the points were drawn from (see `Mixture`); None for data whose law is unknown.
+    source: the arguments with which `load` gives these splits again; None for arrays in memory.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Splits:
     class_names: tuple[str, ...]
     duplicates: dict[str, int]
     density: Mixture | None = None
+    source: dict[str, Any] | None = None
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -102,7 +104,8 @@ class Splits:
         if n > len(self.train):
             raise UserError(f"subset={n}: {self.name} has {len(self.train)} training images; ask for at most that many")
         labels = self.train.labels
-        return replace(self, train=Split(self.train.images[:n], None if labels is None else labels[:n]))
+        train = Split(self.train.images[:n], None if labels is None else labels[:n])
+        return replace(self, train=train, source=self.source and self.source | {"subset": n})
 
     def describe(self) -> dict[str, Any]:
         """What identifies these splits, ready for JSON."""

@@ -79,4 +79,3 @@ class Discriminator(nn.Module):
             label = embedding(labels, self.classes, features.shape[-1], x.dtype, scale=features.shape[-1] ** -0.5)
             logits += (features * label).sum(-1)
         return Judgement(logits, features=features)
-

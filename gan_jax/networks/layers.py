@@ -18,7 +18,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x, rate, mode: Mode):
-        if rate is None or not mode.train:
+        if rate is None or not mode.train or mode.draws is None:
             return x
         draws = mode.draws.named("dropout", *self.path)
         keep = draws.uniform(x.shape[1:], x.dtype) >= rate
@@ -55,7 +55,7 @@ class BatchNorm(nn.Module):
 
 
 class Norm(nn.Module):
-    """The normalisation called `kind`: None, 'batch', 'layer' (over each example) or 'instance' (over each example's channel)."""
+    """The normalisation called `kind`: None, 'batch', 'layer' (over an example) or 'instance' (over an example's channel)."""
 
     kind: str | None
 

@@ -18,8 +18,7 @@ from jaxtyping import Array, Float
 from gan_jax.draws import Draws
 
 
-@struct.dataclass
-class Judgement:
+class Judgement(struct.PyTreeNode):
     """What a discriminator says of a batch: logits [b]; class logits [b, classes]; features [b, d], the last hidden layer."""
 
     logits: Float[Array, "b"]
@@ -27,8 +26,7 @@ class Judgement:
     features: Any = None
 
 
-@struct.dataclass
-class Mode:
+class Mode(struct.PyTreeNode):
     """How a network is run: training (batch statistics, random layers) or evaluation; its draws; the device axis."""
 
     train: bool = struct.field(pytree_node=False, default=False)

@@ -1,0 +1,155 @@
+"""Does the article's GAN overfit?
+
+    python experiments/quickstart.py                       # digits, a minute or two on two CPU cores
+    python experiments/quickstart.py --data cifar10 --steps 20000 --r1 0.1 --out runs/cifar
+
+Trains the article's DCGAN (or its loss, penalty or play of your choice) on part of the data, judges it on the part held
+out, and ends with a grid of samples, curves of both losses and of D on training, held-out and generated images, and one
+line that says whether D has begun to overfit.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from gan_jax.cli import RunOptions, prepare_devices, run
+from gan_jax.errors import UserError
+
+
+@dataclass
+class Options(RunOptions):
+    """Train a GAN, and see whether its discriminator overfits."""
+
+    steps: int = 4000
+    """Training steps: updates of the generator."""
+    loss: str = "non_saturating"
+    """non_saturating, minimax, least_squares, wasserstein or hinge."""
+    play: Literal["alternating", "simultaneous"] = "alternating"
+    """Each player in turn, or both gradients at the same point."""
+    d_steps: int = 1
+    """Discriminator turns per step (alternating play)."""
+    batch_size: int = 64
+    """Images per discriminator turn, over all devices."""
+    width: int = 64
+    """Channels of the widest image layers; deeper layers have multiples."""
+    conditional: bool = False
+    """Both networks see the labels."""
+    learning_rate: float = 2e-4
+    """Of the generator, and of the discriminator unless it has its own."""
+    d_learning_rate: float | None = None
+    """Of the discriminator."""
+    r1: float | None = None
+    """Gradient penalty gamma / 2 |grad D|^2 on reals."""
+    r2: float | None = None
+    """The same on fakes."""
+    wgan_gp: float | None = None
+    """Weight of the gradient penalty between reals and fakes (10 in its paper; --loss wasserstein)."""
+    dragan: float | None = None
+    """Weight of the gradient penalty around reals."""
+    lazy: int = 1
+    """Take the penalties every N steps, N times as strong."""
+    dropout: float | None = None
+    """Share of the discriminator's hidden units dropped."""
+    smoothing: float | None = None
+    """One-sided label smoothing: the target of reals is 1 minus this."""
+    instance_noise: float | None = None
+    """Std of the noise on what D sees, falling to 0 over the run."""
+    weight_decay: float | None = None
+    """Decoupled weight decay of the discriminator."""
+    discriminator_norm: Literal["batch", "layer", "instance"] | None = None
+    """Normalisation in the discriminator."""
+    clip_weights: float | None = None
+    """Keep D's parameters within this of zero (--loss wasserstein)."""
+    clip_gradient: float | None = None
+    """Scale D's gradient down to this norm."""
+    ema_decay: float = 0.999
+    """Of the generator's moving average, which makes the samples."""
+    log_every: int = 100
+    """Steps between logs."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints, a multiple of --log-every."""
+    sample_every: int = 500
+    """Steps between pictures of samples, a multiple of --log-every."""
+
+
+def recipe_of(options: Options, data):
+    """The recipe that the flags describe."""
+    import gan_jax as gan
+
+    settings = {} if len(data.image_shape) == 1 else {"discriminator_norm": options.discriminator_norm}
+    loss = gan.recipes.loss(options.loss)
+    if options.smoothing is not None:
+        if "smoothing" not in (loss.function.__kwdefaults__ or {}):
+            raise UserError(f"--smoothing: the {options.loss} loss has no labels to smooth; leave it out")
+        loss = loss.replace(smoothing=options.smoothing)
+    recipe = gan.recipes.for_data(
+        data.image_shape, width=options.width, loss=loss, classes=data.classes if options.conditional else 0,
+        batch_size=options.batch_size, d_steps=options.d_steps, play=gan.bind(getattr(gan, options.play)),
+        ema_decay=options.ema_decay, **settings,
+    )  # fmt: skip
+    strengths = {"r1": ("gamma", options.r1), "r2": ("gamma", options.r2)}
+    strengths |= {"wgan_gp": ("weight", options.wgan_gp), "dragan": ("weight", options.dragan)}
+    penalties = {
+        name: gan.lazy(gan.bind(getattr(gan.penalties, name), **{number: value}), options.lazy)
+        for name, (number, value) in strengths.items()
+        if value is not None
+    }
+    discriminator = recipe.discriminator.replace(
+        optimizer=optimizer_of(options),
+        penalties=penalties,
+        numbers={} if options.dropout is None else {"dropout": options.dropout},
+    )
+    generator = recipe.generator.replace(optimizer=gan.optimizers.adam(options.learning_rate))
+    augment = {}
+    if options.instance_noise is not None:
+        std = gan.schedules.linear(options.instance_noise, 0.0, options.steps)
+        augment = {"instance_noise": gan.bind(gan.augment.instance_noise, std=std)}
+    return recipe.replace(generator=generator, discriminator=discriminator, augment=augment)
+
+
+def optimizer_of(options: Options):
+    """The discriminator's optimizer: clipped gradient, Adam (with weight decay), clipped weights."""
+    from gan_jax import optimizers
+
+    rate = options.learning_rate if options.d_learning_rate is None else options.d_learning_rate
+    adam = optimizers.adam(rate)
+    if options.weight_decay is not None:
+        adam = optimizers.adamw(rate, weight_decay=options.weight_decay)
+    parts = [] if options.clip_gradient is None else [optimizers.clip_gradient(options.clip_gradient)]
+    parts.append(adam)
+    parts += [] if options.clip_weights is None else [optimizers.clip_weights(options.clip_weights)]
+    return parts[0] if len(parts) == 1 else optimizers.chain(*parts)
+
+
+def main(options: Options) -> int:
+    prepare_devices(options.devices)
+    import gan_jax as gan
+    from gan_jax.folder import RunFolder
+    from gan_jax.record import differences, to_json
+
+    data = options.load()
+    recipe = recipe_of(options, data)
+    devices = {"devices": options.devices, "parallel": options.parallel}
+    if options.resume and RunFolder(options.out).exists:
+        record = RunFolder(options.out).read()
+        aside = differences(to_json(recipe), record["recipe"]) + differences(data.describe(), record["data"])
+        if aside:
+            print(f"resuming {options.out} as it was begun; set aside: {'; '.join(aside)}", file=sys.stderr)
+        result = gan.resume(options.out, steps=options.steps, **devices)
+    else:
+        result = gan.fit(
+            recipe, data, steps=options.steps, seed=options.seed, out=options.out, overwrite=options.overwrite,
+            log_every=options.log_every, checkpoint_every=options.checkpoint_every, sample_every=options.sample_every,
+            **devices,
+        )  # fmt: skip
+    print(f"samples: {options.out}/samples    curves: {options.out}/curves.png")
+    if result.stopped:
+        print(f"stopped at step {result.step} of {options.steps}: {result.stopped}; --resume continues from there")
+    print(result.verdict())
+    return result.exit_code
+
+
+if __name__ == "__main__":
+    run(main)

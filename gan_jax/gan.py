@@ -1,0 +1,70 @@
+"""The GAN as a game for the loop: what is logged besides the losses, and whether a recipe fits its data."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from gan_jax import losses
+from gan_jax.errors import UserError
+from gan_jax.game import Game, to_unit
+from gan_jax.networks.net import EVALUATION
+from gan_jax.recipe import Recipe, effective
+from gan_jax.train import State, init, sample, train_step
+
+EVALUATION_KEY = 20140610  # evaluation draws the same latents at every step, so that curves compare
+
+
+def evaluate(recipe: Recipe, state: State, train: tuple, validation: tuple) -> dict[str, Array]:
+    """What D says, in evaluation mode and without augmentation, of training images, held-out images and fakes.
+
+    train, validation: (images, labels), equally many. Returns mean logits, accuracies (at the loss's boundary), and the AUC
+    of telling training images from held-out ones: .5 is chance, above it D has memorised.
+    """
+    live = effective(recipe, state.step, state.memory.get("live"))
+    side, player = live.discriminator, state.discriminator
+
+    def logits(images, labels):
+        labels = labels if live.classes else None
+        return side.net.apply(player.params, player.stats, images, labels, EVALUATION, side.numbers)[0].logits
+
+    n, labels = len(train[0]), train[1] if live.classes else None
+    fakes = sample(recipe, state, jax.random.key(EVALUATION_KEY), n, labels, ema=False)
+    said = {
+        "train": logits(to_unit(train[0], live.dtype), train[1]),
+        "validation": logits(to_unit(validation[0], live.dtype), validation[1]),
+        "fake": logits(fakes, labels),
+    }
+    undecided = losses.boundary(live.loss)
+    if undecided is None:
+        undecided = (said["train"].mean() + said["fake"].mean()) / 2
+    row = {f"D/{name}_logit": x.mean() for name, x in said.items()}
+    row |= {f"D/{k}_accuracy": ((x < undecided) if k == "fake" else (x > undecided)).mean() for k, x in said.items()}
+    higher = jnp.sign(said["train"][:, None] - said["validation"][None, :])
+    return row | {"D/train_validation_auc": (1 + higher.mean()) / 2}
+
+
+def check_data(recipe: Recipe, data) -> None:
+    """Refuse a recipe that does not fit the data. Raises UserError naming both sides."""
+    made = jax.eval_shape(lambda key: sample(recipe, init(recipe, key), key, 1), jax.random.key(0)).shape[1:]
+    if made != tuple(data.image_shape):
+        raise UserError(f"the recipe makes images of shape {made}, but {data.name} has {tuple(data.image_shape)}")
+    if recipe.classes and recipe.classes != data.classes:
+        raise UserError(f"the recipe has {recipe.classes} classes, but {data.name} has {data.classes}")
+    if len(data.train.images) < recipe.batch_size:
+        raise UserError(
+            f"{data.name} has {len(data.train.images)} training images, fewer than the batch of {recipe.batch_size}: "
+            "use a smaller batch or more images"
+        )
+
+
+def _examples(recipe: Recipe) -> int:
+    return recipe.batch_size * recipe.d_steps
+
+
+def _dtype(recipe: Recipe) -> str:
+    return recipe.dtype
+
+
+GAN = Game(init, train_step, _examples, _dtype, check_data, evaluate, sample)

@@ -1,0 +1,30 @@
+"""The Dirac-GAN (Mescheder et al., 2018): one parameter each, the smallest game whose training may not converge."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from gan_jax.networks.net import Judgement, Mode
+
+
+class Generator(nn.Module):
+    """z [b, d] -> points [b, 1], all of them the parameter theta, whatever z is. start: where theta begins."""
+
+    start: float = 1.0
+
+    @nn.compact
+    def __call__(self, z, labels, mode: Mode):
+        theta = self.param("theta", nn.initializers.constant(self.start), ())
+        return jnp.full((len(z), 1), theta.astype(z.dtype))
+
+
+class Discriminator(nn.Module):
+    """points [b, 1] -> logits psi * x. start: where the parameter psi begins."""
+
+    start: float = 1.0
+
+    @nn.compact
+    def __call__(self, points, labels, mode: Mode):
+        psi = self.param("psi", nn.initializers.constant(self.start), ())
+        return Judgement(psi.astype(points.dtype) * points[:, 0], features=points)
