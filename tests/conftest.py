@@ -1,4 +1,4 @@
-"""Four virtual CPU devices, a persistent compilation cache and strict rank promotion, set before JAX starts."""
+"""Four virtual CPU devices, and a persistent compilation cache, set before JAX starts."""
 
 import os
 import sys

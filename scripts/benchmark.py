@@ -1,0 +1,224 @@
+"""How fast is it? Seconds per step, host overhead, memory and compilation of the article's DCGAN (batch 64, 32x32x3).
+
+    python scripts/benchmark.py                          # all rows, about five minutes on two CPU cores
+    python scripts/benchmark.py --rows step,loop --json benchmark.json
+
+Rows: step (one compiled step, and steps inside one scan), loop (a real run with folder, logs and checkpoints against the bare
+compiled scan, side by side), memory (peak of a process that trains), compile (cold, and with the persistent cache).
+Each figure is the median of several, with the smallest and largest; rows that compare alternate the two in one process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from gan_jax.cli import run
+from gan_jax.errors import UserError
+
+SHAPE, IMAGES, CHUNK = (32, 32, 3), 1024, 10
+
+
+def game():
+    """The article's recipe, its state and random images of CIFAR-10's shape."""
+    import jax
+    import numpy as np
+
+    import gan_jax as gan
+
+    images = np.random.default_rng(0).integers(0, 256, (IMAGES, *SHAPE), np.uint8)
+    data = gan.from_arrays(images)
+    recipe = gan.recipes.dcgan(SHAPE)
+    feed = gan.Feed(jax.numpy.asarray(data.train.images), None, jax.numpy.int32(len(data.train)), jax.random.key(1))
+    return recipe, jax.jit(gan.init)(recipe, jax.random.key(0)), data, feed
+
+
+def seconds(function) -> float:
+    """Wall time of one call, until its result is there."""
+    import jax
+
+    start = time.perf_counter()
+    jax.block_until_ready(function())
+    return time.perf_counter() - start
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    import numpy as np
+
+    return {"median": float(np.median(values)), "min": min(values), "max": max(values), "n": len(values)}
+
+
+def step_row(repeats: int) -> list[dict]:
+    """One compiled step called from Python, and the same step inside a scan of ten, in turn."""
+    import jax
+
+    import gan_jax as gan
+    from gan_jax.parallel import compiled_chunk, place, take
+
+    recipe, state, _, feed = game()
+    batch = take(feed, state.step, 64, "float32", place(1))
+    step = jax.jit(gan.train_step).lower(recipe, state, batch).compile()
+    scan = compiled_chunk(gan.GAN, CHUNK, place(1))
+    copy = lambda: jax.tree.map(jax.numpy.copy, state)  # noqa: E731  (a chunk uses up its state)
+    jax.block_until_ready((step(recipe, state, batch), scan(recipe, copy(), feed)))
+    single, scanned = [], []
+    for _ in range(repeats):
+        single.append(seconds(lambda: step(recipe, state, batch)))
+        fresh = jax.block_until_ready(copy())
+        scanned.append(seconds(lambda fresh=fresh: scan(recipe, fresh, feed)) / CHUNK)
+    rows = [("step", single), ("step in scan", scanned)]
+    return [
+        {"row": name, "ours_s": (s := summary(times))["median"], "spread_s": s, "images_per_s": 64 / s["median"]}
+        for name, times in rows
+    ]
+
+
+def loop_row(repeats: int) -> list[dict]:
+    """A run as users have it (folder, a log every 50 steps, a checkpoint every 100) against the bare compiled scan."""
+    import jax
+
+    import gan_jax as gan
+    from gan_jax.folder import RunFolder
+    from gan_jax.parallel import compiled_chunk, place
+
+    recipe, state, data, feed = game()
+    scan = compiled_chunk(gan.GAN, 50, place(1))
+    state, _ = jax.block_until_ready(scan(recipe, state, feed))
+    ours, bare = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(1, repeats + 1):
+            gan.fit(recipe, data, steps=100 * i + 50, out=folder, resume=i > 1, overwrite=i == 1, log_every=50, progress=False)
+            times = RunFolder(folder).rows("timings.jsonl")
+            ours.append(sum(t["seconds"] for t in times[-2:]) / 100)  # the chunk up to a checkpoint and the one after it
+            start = time.perf_counter()
+            for _ in range(2):
+                state, _ = scan(recipe, state, feed)
+            jax.block_until_ready(state)
+            bare.append((time.perf_counter() - start) / 100)
+    a, b = summary(ours), summary(bare)
+    ratios = [x / y for x, y in zip(ours, bare, strict=True)]
+    ratio = summary(ratios)
+    return [{"row": "loop", "ours_s": a["median"], "peer_s": b["median"], "ratio": ratio["median"], "spread": ratio}]
+
+
+CHILD = """
+import time, resource, jax
+import sys; sys.path.insert(0, sys.argv[1]); sys.path.insert(0, sys.argv[2])
+import benchmark, gan_jax as gan
+from gan_jax.parallel import compiled_chunk, place
+start = time.perf_counter()
+recipe, state, data, feed = benchmark.game()
+jax.block_until_ready(state)
+init = time.perf_counter() - start
+scan = compiled_chunk(gan.GAN, 10, place(1))
+start = time.perf_counter()
+lowered = scan.lower(recipe, state, feed)
+trace = time.perf_counter() - start
+start = time.perf_counter()
+sizes = lowered.compile().memory_analysis()
+compiled = time.perf_counter() - start
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+if len(sys.argv) > 3:
+    for _ in range(2):
+        state, _ = jax.block_until_ready(scan(recipe, state, feed))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+import json
+print(json.dumps({"init_s": init, "trace_s": trace, "compile_s": compiled, "peak_mib": peak / 1024,
+                  "compiler_mib": before / 1024, "temporaries_mib": sizes.temp_size_in_bytes / 2**20,
+                  "arguments_mib": sizes.argument_size_in_bytes / 2**20}))
+"""
+
+
+def child(cache: str | None, *arguments: str) -> dict:
+    """The figures of a fresh process; `cache` is its persistent compilation cache."""
+    here = Path(__file__).resolve().parent
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    if cache:
+        environment |= {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    command = [sys.executable, "-c", CHILD, str(here), str(here.parent), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"the measured process failed: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def memory_row(repeats: int) -> list[dict]:
+    """Peak resident memory of a fresh process that trains twenty steps (and its peak by the end of compilation), and what the
+    program itself asks for: arguments (state and data) and temporaries."""
+    found = [child(None, "train") for _ in range(min(repeats, 3))]
+    names = ("peak_mib", "compiler_mib", "arguments_mib", "temporaries_mib")
+    figures = {name: summary([f[name] for f in found]) for name in names}
+    return [{"row": "memory", **{k: v["median"] for k, v in figures.items()}, "spread_mib": figures["peak_mib"]}]
+
+
+def compile_row(repeats: int) -> list[dict]:
+    """Initialisation, tracing and compilation of a chunk in fresh processes: cold, then with the persistent cache."""
+    rows = []
+    with tempfile.TemporaryDirectory() as cache:
+        cold = [child(None) for _ in range(min(repeats, 3))]
+        child(cache)
+        warm = [child(cache) for _ in range(min(repeats, 3))]
+    for name, found in (("compile cold", cold), ("compile cached", warm)):
+        figures = {k: summary([f[k] for f in found])["median"] for k in ("init_s", "trace_s", "compile_s")}
+        rows.append({"row": name, "ours_s": sum(figures.values()), **figures})
+    return rows
+
+
+ROWS = {"step": step_row, "loop": loop_row, "memory": memory_row, "compile": compile_row}
+
+
+def machine() -> dict:
+    """What the figures were measured on."""
+    from gan_jax.folder import environment
+
+    return {"processor": platform.processor() or platform.machine(), **environment()}
+
+
+def show(rows: list[dict]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("row", "figures", title="The article's DCGAN, batch 64, 32x32x3, float32")
+    for row in rows:
+        plain = {k: v for k, v in row.items() if isinstance(v, float)}
+        spread = next((v for v in row.values() if isinstance(v, dict)), None)
+        text = "  ".join(f"{k} {v:.4g}" for k, v in plain.items())
+        table.add_row(row["row"], text + (f"  ({spread['min']:.4g} to {spread['max']:.4g}, n={spread['n']})" if spread else ""))
+    Console().print(table)
+
+
+def main(
+    rows: str = ",".join(ROWS),
+    repeats: int = 5,
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
+) -> None:
+    """Measure, and print a table.
+
+    Args:
+        rows: which rows, separated by commas: step, loop, memory, compile.
+        repeats: measurements of each (memory and compile: at most 3 processes).
+        json_file: also write the figures there: a list of objects, and the machine last.
+    """
+    names = rows.split(",")
+    if unknown := [name for name in names if name not in ROWS]:
+        raise UserError(f"unknown row {unknown[0]!r}: use some of {','.join(ROWS)}")
+    if repeats < 1:
+        raise UserError(f"repeats is {repeats}: it must be at least 1")
+    found = [row for name in names for row in ROWS[name](repeats)]
+    show(found)
+    print(json.dumps(machine()))
+    if json_file:
+        json_file.write_text(json.dumps([*found, {"row": "machine", **machine()}], indent=1))
+
+
+if __name__ == "__main__":
+    run(main)

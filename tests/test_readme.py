@@ -1,0 +1,25 @@
+"""What the README shows runs as it is written there (with fewer steps)."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=["five_lines", "a_loss_and_a_penalty"])
+def test_the_examples_run(block):
+    namespace = {"__name__": "readme"}
+    exec(re.sub(r"steps=\d+", "steps=20, log_every=10, checkpoint_every=10, sample_every=10", block), namespace)
+    run = namespace["run"]
+    assert run.step == 20 and run.stopped is None
+    drift = [row["discriminator/drift"] for row in run.history if "discriminator/drift" in row]
+    assert bool(drift) == ("drift" in block)
+
+
+def test_the_files_it_names_are_there():
+    root = Path(__file__).parent.parent
+    for name in re.findall(r"(?:experiments|scripts|gan_jax)/[\w/]+\.(?:py|ipynb)", README):
+        assert (root / name).exists(), name
