@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from gan_jax.errors import UserError
 
@@ -65,15 +65,21 @@ def prepare_devices(count: int) -> None:
         jax.config.update("jax_num_cpu_devices", count)
 
 
+def _options_class(main: Callable[..., Any]) -> type | None:
+    """The dataclass that is the only argument of `main`, if it has one."""
+    hints = [hint for name, hint in get_type_hints(main).items() if name != "return"]
+    return hints[0] if len(hints) == 1 and isinstance(hints[0], type) and is_dataclass(hints[0]) else None
+
+
 def run(main: Callable[..., Any]) -> None:
     """Call `main` with the command line's arguments and exit with the code it returns (0 for None).
 
-    A UserError becomes one line on stderr and exit code 2.
+    main: a function of typed arguments, or of one dataclass of options. A UserError becomes one line on stderr and exit code 2.
     """
     import tyro
 
     try:
-        code = tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))
+        code = main(tyro.cli(options)) if (options := _options_class(main)) else tyro.cli(main)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2

@@ -191,7 +191,12 @@ class _Session:
     # ---- starting ----
 
     def feed(self) -> Feed:
-        train = self.data.train
+        train, room = self.data.train, (self.placement.devices[0].memory_stats() or {}).get("bytes_limit", float("inf"))
+        if train.images.nbytes > 0.8 * room:
+            raise UserError(
+                f"{train.images.nbytes / 2**30:.1f} GiB of training images do not fit on a device of {room / 2**30:.1f} GiB: "
+                "take a subset, or a smaller size"
+            )
         labels = None if train.labels is None else jnp.asarray(train.labels, jnp.int32)
         feed = Feed(jnp.asarray(train.images), labels, jnp.int32(len(train.images)), named(self.key, "order"))
         return self.placement.replicate(feed)

@@ -9,7 +9,7 @@ from gan_jax.game import Feed
 
 
 def everything(dtype="float64", optimizer=None, **fields):
-    """A tiny conditional DCGAN with batch norm, dropout, R1 (lazy), WGAN-GP, instance noise and label smoothing at once."""
+    """A tiny conditional DCGAN with batch norm, dropout, R1 (lazy), DRAGAN, instance noise and label smoothing at once."""
     loss = gan.bind(gan.losses.non_saturating, smoothing=0.1)
     recipe = gan.recipes.dcgan(
         (8, 8, 1),
@@ -24,7 +24,6 @@ def everything(dtype="float64", optimizer=None, **fields):
     )
     penalties = {
         "r1": gan.lazy(gan.bind(gan.penalties.r1, gamma=1.0), 2),
-        "wgan_gp": gan.bind(gan.penalties.wgan_gp, weight=0.5),
         "dragan": gan.bind(gan.penalties.dragan, weight=0.5),
     }
     d = recipe.discriminator.replace(numbers={"dropout": 0.2}, penalties=penalties)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 def script(path, *args, code=0):
     """Runs a script in a process of its own; its exit code must be `code`. Returns what it printed, both streams."""
-    environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(ROOT / path), *map(str, args)]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400)
     text = done.stdout + done.stderr

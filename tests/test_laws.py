@@ -13,11 +13,17 @@ from gan_jax.parallel import chunk, compiled_chunk, place, take
 ONE = place(1)
 
 
+init = jax.jit(gan.init)
+
+
+@jax.jit
+def one_step(recipe, state, feed):
+    return gan.train_step(recipe, state, take(feed, state.step, gan.GAN.examples(recipe), recipe.dtype, ONE))[0]
+
+
 def loop(recipe, state, feed, steps):
-    step = jax.jit(gan.train_step)
     for _ in range(steps):
-        batch = take(feed, state.step, gan.GAN.examples(recipe), recipe.dtype, ONE)
-        state, _ = step(recipe, state, batch)
+        state = one_step(recipe, state, feed)
     return state
 
 
@@ -28,14 +34,14 @@ def loop(recipe, state, feed, steps):
 )
 def test_a_scan_is_a_loop(x64, fields):
     recipe, data = everything(**fields), feed()
-    start = gan.init(recipe, jax.random.key(0))
+    start = init(recipe, jax.random.key(0))
     scanned, _ = jax.jit(chunk, static_argnums=(0, 1, 2))(gan.GAN, 20, ONE, recipe, start, data)
     assert_close(scanned, loop(recipe, start, data, 20), 1e-9)
 
 
 def test_a_scan_is_a_loop_in_float32():
     recipe, data = everything("float32", sgd(1e-3)), feed()
-    start = gan.init(recipe, jax.random.key(0))
+    start = init(recipe, jax.random.key(0))
     scanned, _ = jax.jit(chunk, static_argnums=(0, 1, 2))(gan.GAN, 10, ONE, recipe, start, data)
     assert_close(scanned, loop(recipe, start, data, 10), 1e-5)
 
@@ -44,7 +50,7 @@ def test_a_population_row_is_a_run(x64):
     gammas = (0.0, 1.0, 10.0)
     recipes = [gan.with_leaves(everything(), {"discriminator.penalties.r1.penalty.gamma": g}) for g in gammas]
     data = feed()
-    starts = [gan.init(r, jax.random.key(i)) for i, r in enumerate(recipes)]
+    starts = [init(r, jax.random.key(i)) for i, r in enumerate(recipes)]
     stack = lambda *x: jnp.stack(x)  # noqa: E731
     stacked, states = jax.tree.map(stack, *recipes), jax.tree.map(stack, *starts)
     run = jax.vmap(lambda r, s: chunk(gan.GAN, 20, ONE, r, s, data)[0])
@@ -59,7 +65,7 @@ def test_a_population_row_is_a_run(x64):
 def test_four_devices_are_one(x64, style, fields):
     recipe, data = everything(**fields), feed()
     four = place(4, style, recipe.batch_size)
-    start = gan.init(recipe, jax.random.key(0))
+    start = init(recipe, jax.random.key(0))
     one, metrics = jax.jit(chunk, static_argnums=(0, 1, 2))(gan.GAN, 20, ONE, recipe, start, data)
     placed = four.replicate(jax.tree.map(jnp.copy, start))
     many, many_metrics = compiled_chunk(gan.GAN, 20, four)(recipe, placed, four.replicate(data))
@@ -71,7 +77,7 @@ def test_four_devices_are_one(x64, style, fields):
 def test_four_devices_are_one_in_float32(style):
     recipe, data = everything("float32", sgd(1e-3)), feed()
     four = place(4, style, recipe.batch_size)
-    start = gan.init(recipe, jax.random.key(0))
+    start = init(recipe, jax.random.key(0))
     one, _ = jax.jit(chunk, static_argnums=(0, 1, 2))(gan.GAN, 10, ONE, recipe, start, data)
     many, _ = compiled_chunk(gan.GAN, 10, four)(recipe, four.replicate(jax.tree.map(jnp.copy, start)), four.replicate(data))
     assert_close(many, one, 1e-5)
@@ -82,7 +88,7 @@ def test_sharding_splits_the_whole_step():
     recipe, data = gan.recipes.dcgan((8, 8, 1), width=16), feed(100)
     flops = []
     for placement in (ONE, place(4, "sharding")):
-        start = placement.replicate(gan.init(recipe, jax.random.key(0)))
+        start = placement.replicate(init(recipe, jax.random.key(0)))
         compiled = compiled_chunk(gan.GAN, 1, placement).lower(recipe, start, placement.replicate(data)).compile()
         flops.append(compiled.cost_analysis()["flops"])
     assert flops[1] < 0.4 * flops[0]
@@ -90,13 +96,18 @@ def test_sharding_splits_the_whole_step():
 
 def test_users_can_pmap_the_step_themselves(x64):
     recipe, data = everything(), feed()
-    start = gan.init(recipe, jax.random.key(0))
-    batch = take(data, start.step, 8, recipe.dtype, ONE)
+    start = init(recipe, jax.random.key(0))
+    batch = eight(data, recipe.dtype)
     shares = jax.tree.map(lambda x: x.reshape(4, 2, *x.shape[1:]), batch)
     step = lambda r, s, b: gan.train_step(r, s, b, "devices")  # noqa: E731
     many, _ = jax.pmap(step, "devices", in_axes=(None, None, 0), out_axes=None)(recipe, start, shares)
     one, _ = jax.jit(gan.train_step)(recipe, start, batch)
     assert_close(many, one, 1e-9)
+
+
+def eight(data, dtype):
+    """The first eight examples that training would take."""
+    return jax.jit(take, static_argnums=(1, 2, 3, 4))(data, 0, 8, dtype, ONE)
 
 
 def compilations():
@@ -110,8 +121,8 @@ def compilations():
 
 def test_no_number_recompiles():
     recipe, data = everything("float32"), feed()
-    start = gan.init(recipe, jax.random.key(0))
-    batch = take(data, start.step, 8, recipe.dtype, ONE)
+    start = init(recipe, jax.random.key(0))
+    batch = eight(data, recipe.dtype)
     step = jax.jit(gan.train_step)
     step(recipe, start, batch)
     paths, seen = list(gan.leaves(recipe)), compilations()
@@ -157,6 +168,6 @@ def test_adding_a_regulariser_moves_no_other_draw():
     d = plain.discriminator
     without = plain.replace(discriminator=d.replace(penalties={k: v for k, v in d.penalties.items() if k != "r1"}))
     zero = gan.with_leaves(plain, {"discriminator.penalties.r1.penalty.gamma": 0.0})
-    data, start = feed(), gan.init(plain, jax.random.key(0))
+    data, start = feed(), init(plain, jax.random.key(0))
     a, b = (loop(recipe, start, data, 5) for recipe in (without, zero))
     assert_close(a, b, 1e-5)

@@ -21,7 +21,7 @@ class Dropout(nn.Module):
         if rate is None or not mode.train or mode.draws is None:
             return x
         draws = mode.draws.named("dropout", *self.path)
-        keep = draws.uniform(x.shape[1:], x.dtype) >= rate
+        keep = draws.uniform(x.shape[1:], jnp.promote_types(x.dtype, jnp.float32)) >= rate  # bfloat16 draws are coarse
         return jnp.where(keep, x / (1 - rate), 0)
 
 
