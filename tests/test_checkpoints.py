@@ -274,8 +274,7 @@ def test_foreign_checkpoints_are_refused_by_leaf(tmp_path):
     others = {
         r"1 missing \(\['c'\]\)": state | {"c": jnp.ones(1)},
         r"1 extra \(\['b'\]\)": {name: state[name] for name in ("a", "key")},
-        r"1 different \(\['a'\] \['float32', \[3\]\] not \['bfloat16', \[3\]\]\)": state
-        | {"a": jnp.ones(3, jnp.bfloat16)},
+        r"1 different \(\['a'\] \['float32', \[3\]\] not \['bfloat16', \[3\]\]\)": state | {"a": jnp.ones(3, jnp.bfloat16)},
         r"\['float32', \[3\]\] not \['float32', \[4\]\]": state | {"a": jnp.ones(4)},
         r"\['key<fry>', \[2\]\] not \['key<rbg>', \[4\]\]": state | {"key": jax.random.key(0, impl="rbg")},
         r"\['key<fry>', \[2\]\] not \['uint32', \[2\]\]": state | {"key": jax.random.key_data(state["key"])},
@@ -373,9 +372,7 @@ def test_a_program_that_ends_without_waiting_is_told(tmp_path):
         checkpoints.save(2, {"a": jnp.ones(3)})"""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, env=env)
-    assert (
-        Checkpoints(tmp_path).steps() == [1, 2] or "WARNING" in ended.stderr and "step 2 was not saved" in ended.stderr
-    )
+    assert Checkpoints(tmp_path).steps() == [1, 2] or "WARNING" in ended.stderr and "step 2 was not saved" in ended.stderr
 
 
 def test_a_read_only_disk_is_said(tmp_path):
@@ -433,9 +430,7 @@ def test_kill_9_at_any_moment_leaves_a_usable_checkpoint(tmp_path):
     script.write_text(KILLED)
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
     children = {
-        name: subprocess.Popen(
-            [sys.executable, script, tmp_path / name, point, str(n)], stdout=subprocess.PIPE, env=env
-        )
+        name: subprocess.Popen([sys.executable, script, tmp_path / name, point, str(n)], stdout=subprocess.PIPE, env=env)
         for name, (point, n, _) in moments.items()
     }
     for name, child in children.items():

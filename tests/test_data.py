@@ -50,9 +50,7 @@ def test_digits_are_the_images_of_scikit_learn(digits):
     pixels, labels = load_digits(return_X_y=True)
     expected = sorted(zip(rows(np.floor(pixels * 255 / 16 + 0.5).astype(np.uint8)), labels.tolist(), strict=True))
     parts = [getattr(digits, name) for name in NAMES]
-    found = sorted(
-        (row, int(label)) for part in parts for row, label in zip(rows(part.images), part.labels, strict=True)
-    )
+    found = sorted((row, int(label)) for part in parts for row, label in zip(rows(part.images), part.labels, strict=True))
     assert found == expected
     assert digits.image_shape == (8, 8, 1) and digits.classes == 10
     assert digits.train.images.max() == 255 and digits.train.images.dtype == np.uint8

@@ -147,9 +147,7 @@ def test_original_files_are_parsed(originals):
 def test_each_file_with_a_wrong_checksum_is_refused(originals, name, tmp_path):
     path = originals / "mnist" / name
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    refused(
-        f"mnist/{name}: sha256 is .* not .*https://example.org/{name}", prepare.prepare, "mnist", originals, tmp_path
-    )
+    refused(f"mnist/{name}: sha256 is .* not .*https://example.org/{name}", prepare.prepare, "mnist", originals, tmp_path)
     assert not (tmp_path / "mnist").exists()
 
 
@@ -172,9 +170,7 @@ def test_archive_is_unpacked():
 
 def test_cifar_batches_in_every_layout(tmp_path, monkeypatch):
     record = bytes(3073)
-    monkeypatch.setattr(
-        prepare, "CIFAR_SHA256", dict.fromkeys(prepare.CIFAR_SHA256, hashlib.sha256(record).hexdigest())
-    )
+    monkeypatch.setattr(prepare, "CIFAR_SHA256", dict.fromkeys(prepare.CIFAR_SHA256, hashlib.sha256(record).hexdigest()))
     plain, inner, packed = (tmp_path / name for name in ("plain", "inner", "packed"))
     for folder in (plain, inner / "cifar-10-batches-bin", packed):
         folder.mkdir(parents=True)
