@@ -4,11 +4,12 @@ from .draws import Draws, order
 from .errors import UserError
 from .game import Batch, Feed, Game
 from .gan import GAN
-from .loop import Run, fit, open_run, resume
+from .loop import fit, resume
 from .losses import Terms
 from .networks.net import Judgement, Mode, Net
 from .penalties import Turn, lazy, remembers
 from .recipe import Bound, Recipe, Side, bind, leaves, schedule, with_leaves
+from .run import Run, open_run
 from .train import Player, State, alternating, init, sample, simultaneous, train_step
 
 __all__ = [

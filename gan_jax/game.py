@@ -63,10 +63,12 @@ def to_unit(images: Array, dtype="float32") -> Float[Array, "b *shape"]:
 class Feed(struct.PyTreeNode):
     """A training set on the device: examples [N, ...], labels [N] or None, how many to use, and the key of their order.
 
-    `size` is a leaf: one program trains on the first 100, 300 or 1,000.
+    `size` is a leaf: one program trains on the first 100, 300 or 1,000. weights [N] and mask [N, ...] go into the batch.
     """
 
     images: Array
     labels: Array | None
     size: Int[Array, ""]
     key: jax.Array
+    weights: Float[Array, "n"] | None = None
+    mask: Array | None = None

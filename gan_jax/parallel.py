@@ -66,8 +66,8 @@ def take(feed: Feed, step: jax.Array, examples: int, dtype: str, placement: Plac
     if placement.style == "sharding":  # without it the latents, and so the whole generator, would be replicated
         index = jax.lax.with_sharding_constraint(index, NamedSharding(placement.mesh, P(AXIS)))
     rows = jax.vmap(order, (None, 0, None))(feed.key, step * examples + index, feed.size)
-    labels = None if feed.labels is None else feed.labels[rows]
-    return Batch(to_unit(feed.images[rows], dtype), index, labels)
+    labels, weights, mask = jax.tree.map(lambda x: x[rows], (feed.labels, feed.weights, feed.mask))
+    return Batch(to_unit(feed.images[rows], dtype), index, labels, weights, mask)
 
 
 def all_finite(metrics: dict) -> jax.Array:

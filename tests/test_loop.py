@@ -167,7 +167,7 @@ def test_labels_reach_a_conditional_run(digits):
 
 def test_a_loss_that_is_not_finite_stops_at_the_last_good_state(digits, tmp_path):
     recipe = gan.with_leaves(tiny(digits, loss="wasserstein"), {"discriminator.optimizer.learning_rate": 1e4})
-    run = fit(recipe, digits, steps=400, out=tmp_path / "run")
+    run = fit(recipe, digits, steps=400, out=tmp_path / "run", checkpoint_every=200, sample_every=200)
     assert run.stopped and run.exit_code == 1
     assert re.match(
         r"not finite at step \d+: (discriminator|generator)/(loss|gradient_norm|real_logit|fake_logit)", run.stopped

@@ -291,14 +291,28 @@ def test_dropout_of_bfloat16_drops_small_shares_too():
     assert abs((np.asarray(y, np.float32) == 0).mean() - 0.001) < 3e-4
 
 
-@pytest.mark.parametrize("module, shape", [(dcgan.Generator(8, 1, 2), (3, 4)), (mlp.Discriminator(8, 2), (3, 2))])
-def test_networks_drop_in_training_alone(module, shape):
-    x = jnp.asarray(RNG.normal(size=shape), jnp.float32)
-    params, stats = made(module, x, dtype="float32", dropout=0.5)
-    answer = lambda mode, **numbers: jax.tree.leaves(run(module, params, stats, x, mode, **numbers)[0])[0]  # noqa: E731
-    assert_close(answer(EVALUATION, dropout=0.9), answer(EVALUATION), 0)
-    assert_close(answer(training(3), dropout=0.0), answer(training(3)), 1e-6)
-    assert not np.allclose(answer(training(3), dropout=0.9), answer(training(3)))
+MODULES = {
+    "dcgan_generator": (dcgan.Generator(8, 1, 2, norm=None, classes=3), (2, 4)),
+    "dcgan_discriminator": (dcgan.Discriminator(2, classes=3), (2, 8, 8, 1)),
+    "mlp_generator": (mlp.Generator(2, 8, 1, classes=3), (2, 4)),
+    "mlp_discriminator": (mlp.Discriminator(8, 1, classes=3), (2, 2)),
+}
+
+
+def answers(name, **numbers):
+    """(mode, labels, numbers) -> what the module of this name says of some batch."""
+    module, shape = MODULES[name]
+    x = jnp.asarray(np.random.default_rng(3).normal(size=shape), jnp.float32)
+    params, stats = made(module, x, jnp.zeros(2, jnp.int32), "float32", **numbers)
+    return lambda mode, labels, **numbers: jax.tree.leaves(run(module, params, stats, x, mode, labels, **numbers)[0])[0]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_networks_drop_in_training_alone(name):
+    answer, labels = answers(name, dropout=0.5), jnp.array([0, 2])
+    evaluated = answer(EVALUATION, labels, dropout=0.9)
+    assert_close(answer(training(2), labels, dropout=0.0), evaluated, 1e-6)
+    assert not np.allclose(answer(training(2), labels, dropout=0.9), evaluated)
 
 
 # ---- labels ------------------------------------------------------------------------------------------------------------
@@ -316,20 +330,10 @@ def test_the_discriminator_projects_its_features_on_the_label_s_vector(x64):
     np.testing.assert_allclose(said.logits, expected, rtol=1e-10)
 
 
-MODULES = {
-    "dcgan_generator": (dcgan.Generator(8, 1, 2, classes=3), (2, 4)),
-    "dcgan_discriminator": (dcgan.Discriminator(2, classes=3), (2, 8, 8, 1)),
-    "mlp_generator": (mlp.Generator(2, 4, 1, classes=3), (2, 4)),
-    "mlp_discriminator": (mlp.Discriminator(4, 1, classes=3), (2, 2)),
-}
-
-
 @pytest.mark.parametrize("name", MODULES)
 def test_labels_change_what_a_conditional_network_says(name):
-    module, shape = MODULES[name]
-    x = jnp.asarray(RNG.normal(size=shape), jnp.float32)
-    params, stats = made(module, x, jnp.zeros(2, jnp.int32), "float32")
-    a, b = (jax.tree.leaves(run(module, params, stats, x, labels=jnp.array([0, y]))[0])[0] for y in (0, 2))
+    answer = answers(name)
+    a, b = (answer(EVALUATION, jnp.array([0, label])) for label in (0, 2))
     assert_close(a[0], b[0], 1e-6)
     assert not np.allclose(a[1], b[1])
 

@@ -1,0 +1,131 @@
+"""A trained game: its samples, its pictures, its verdict; and a run folder opened again."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gan_jax import pictures
+from gan_jax.errors import UserError
+from gan_jax.folder import RunFolder
+from gan_jax.game import Game
+from gan_jax.gan import GAN
+from gan_jax.record import from_json
+
+EVALUATED = 512  # images of T, and as many of V, that the discriminator judges at each log
+FILM = 64  # images in each picture of samples, always from the same latents
+
+
+@dataclass
+class Run:
+    """A trained game. `history`: one dict per log; `stopped`: why it ended early, or None; `folder`: its files, or None."""
+
+    recipe: Any
+    state: Any
+    data: Any
+    seed: int = 0
+    game: Game = GAN
+    history: list[dict[str, Any]] = field(default_factory=list)
+    folder: Path | None = None
+    stopped: str | None = None
+
+    @property
+    def step(self) -> int:
+        return int(self.state.step)
+
+    @property
+    def exit_code(self) -> int:
+        """For a command line: 0 when the run is complete, 128 + the signal that stopped it, 1 when it diverged."""
+        if self.stopped is None:
+            return 0
+        return 128 + signal.Signals[self.stopped] if self.stopped in signal.Signals.__members__ else 1
+
+    def samples(self, n: int, *, labels=None, ema: bool = True, seed: int = 0) -> np.ndarray:
+        """n generated examples: uint8 [n, h, w, c] for images, float32 [n, d] for points. Raises UserError for n < 1."""
+        if n < 1:
+            raise UserError(f"samples asked for: {n}; ask for at least 1")
+        if labels is not None and len(labels) != n:
+            raise UserError(f"{len(labels)} labels for {n} samples: give one each")
+        key, pieces = jax.random.key(seed), []
+        for first in range(0, n, 256):
+            size = min(256, n - first)
+            part = None if labels is None else jnp.asarray(labels[first : first + size], jnp.int32)
+            pieces.append(np.asarray(_sampler(self.game, size, ema)(self.recipe, self.state, key, part, first)))
+        made = np.concatenate(pieces)
+        return pictures.to_uint8(made) if made.ndim == 4 else made.astype(np.float32)
+
+    def show(self, n: int = FILM, **settings: Any):
+        """A grid of n samples (settings as for `samples`) as a PIL image, which a notebook shows. Images only."""
+        from PIL import Image
+
+        return Image.fromarray(pictures.sample_grid(self.samples(n, **settings)))
+
+    def curves(self):
+        """The training curves as a PIL image: losses, and D's logits and accuracies on T, V and fakes."""
+        return pictures.as_image(pictures.curves_figure(self.history))
+
+    def verdict(self) -> str:
+        """One line: has the discriminator begun to tell training images from held-out ones?"""
+        return discriminator_verdict(self.history, min(EVALUATED, len(self.data.train), len(self.data.validation)))
+
+
+@lru_cache(maxsize=32)
+def _sampler(game: Game, n: int, ema: bool):
+    if game.sample is None:
+        raise UserError("this game makes no samples")
+    sample = game.sample
+    return jax.jit(lambda knobs, state, key, labels, first: sample(knobs, state, key, n, labels, ema=ema, first=first))
+
+
+def discriminator_verdict(history: list[dict], n: int) -> str:
+    """Overfitting of D in one line, from the AUC of telling n training from n held-out images (standard error under chance
+    sqrt((2n + 1) / (12 n^2)); begun: more than 3 standard errors above chance, from the first log after which it stays so)."""
+    rows = [row for row in history if np.isfinite(row.get("D/train_validation_auc", np.nan))]
+    if not rows:
+        return "D: nothing was evaluated, so nothing can be said of overfitting"
+    error = ((2 * n + 1) / (12 * n * n)) ** 0.5
+    over = [row["D/train_validation_auc"] - 0.5 > 3 * error for row in rows]
+    since = len(over) - next((i for i, o in enumerate(reversed(over)) if not o), len(over))
+    last = rows[-1]
+    measured = (
+        f"AUC {last['D/train_validation_auc']:.3f} for {n} training against {n} held-out images at step {last['step']}, "
+        f"chance .500 +- {error:.3f}; mean logit {last['D/train_logit']:+.2f} against {last['D/validation_logit']:+.2f}"
+    )
+    if over[-1]:
+        return f"D has begun to overfit, since step {rows[since]['step']}: {measured}"
+    return f"D shows no overfitting yet: {measured}"
+
+
+def load_again(record: dict[str, Any]) -> Any:
+    """The data of a run, loaded by name as they were; refused where they have changed since."""
+    from gan_jax.data import load
+
+    if not record.get("source"):
+        raise UserError(f"the run's data, {record['data']['name']!r}, were given in memory: give them again with data=")
+    data = load(**record["source"])
+    if data.hashes != record["data"]["hashes"]:
+        raise UserError(f"the data {data.name!r} are not those of the run: their hashes differ")
+    return data
+
+
+def open_run(folder: str | Path, *, data: Any = None, recipe: Any = None, game: Game = GAN, trusted: Sequence[str] = ()) -> Run:
+    """The run in a folder, at its newest intact checkpoint, to look at; the arguments are those of `resume`."""
+    from gan_jax.checkpoints import Checkpoints
+
+    files = RunFolder(folder)
+    record = files.read()
+    recipe = from_json(record["recipe"], trusted) if recipe is None else recipe
+    data = load_again(record) if data is None else data
+    with Checkpoints(files.checkpoints) as checkpoints:
+        found = checkpoints.restore_latest(jax.eval_shape(game.init, recipe, jax.random.key(record["seed"])))
+    if found is None:
+        raise UserError(f"{folder} has no checkpoint yet: train it first")
+    return Run(recipe, found[0], data, record["seed"], game, files.rows(), files.path)
