@@ -6,6 +6,7 @@ Records come in the order TFDS stored them, which is not the order of the origin
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,6 +103,18 @@ def _count_records(info: Any, split: str, source: Any) -> int:
 
 
 @contextmanager
+def _without_advice() -> Iterator[None]:
+    """TFDS logs at each start that OpenCV would decode faster; pillow is fast enough to decode once."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
 def _damage_of(what: str) -> Iterator[None]:
     """Turn whatever TFDS raises on damaged files into one line."""
     try:
@@ -144,6 +157,6 @@ def _read_split(builder: Any, split: str, labelled: bool, size: int | None, chan
 
 def _examples(folder: str, source: Any) -> Iterator[dict[str, np.ndarray]]:
     for start in range(0, len(source), RECORDS_AT_ONCE):
-        with _damage_of(folder):
+        with _damage_of(folder), _without_advice():
             examples = source.__getitems__(list(range(start, min(start + RECORDS_AT_ONCE, len(source)))))
         yield from examples
