@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
+import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -71,15 +75,42 @@ def _options_class(main: Callable[..., Any]) -> type | None:
     return hints[0] if len(hints) == 1 and isinstance(hints[0], type) and is_dataclass(hints[0]) else None
 
 
+def _parse(target: Any) -> Any:
+    """What the command line says: an instance of a dataclass, or a function with its arguments bound.
+
+    Raises UserError with tyro's message on one line, out of the box that it draws.
+    """
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(target) if isinstance(target, type) else _bound(target)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        lines = [line.strip("│ ") for line in said.getvalue().splitlines() if line.startswith("│")]
+        message = itertools.takewhile(lambda line: not line.startswith("─"), lines)
+        raise UserError(" ".join(message).rstrip(".") + "; see --help") from None
+
+
+def _bound(function: Callable[..., Any]) -> Callable[[], Any]:
+    """`function` with the command line's arguments, not yet called: its own messages go where they belong."""
+    import tyro
+
+    given: dict[str, Any] = {}
+    catch = functools.wraps(function)(lambda *args, **kwargs: given.update(args=args, kwargs=kwargs))
+    tyro.cli(catch)
+    return lambda: function(*given["args"], **given["kwargs"])
+
+
 def run(main: Callable[..., Any]) -> None:
     """Call `main` with the command line's arguments and exit with the code it returns (0 for None).
 
     main: a function of typed arguments, or of one dataclass of options. A UserError becomes one line on stderr and exit code 2.
     """
-    import tyro
-
     try:
-        code = main(tyro.cli(options)) if (options := _options_class(main)) else tyro.cli(main)
+        code = main(_parse(options)) if (options := _options_class(main)) else _parse(main)()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2

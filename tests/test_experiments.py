@@ -87,6 +87,8 @@ def test_every_knob_of_the_quickstart_trains_together_on_several_devices(tmp_pat
         (["--batch-size", "5000"], "fewer than the batch"),
         (["--loss", "hinge", "--smoothing", "0.1"], "no labels to smooth"),
         (["--data", "folder:/nowhere"], "/nowhere"),
+        (["--steps", "many"], "--steps"),
+        (["--nonsense", "3"], "Unrecognized options: --nonsense"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two(tmp_path, arguments, said):

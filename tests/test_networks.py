@@ -262,6 +262,7 @@ def test_dropout_keeps_the_expectation_and_drops_its_share():
 def test_dropout_is_off_in_evaluation_and_without_a_rate():
     x = jnp.ones((4, 50))
     np.testing.assert_array_equal(drop(x, 0.5, EVALUATION), x)
+    np.testing.assert_array_equal(drop(x, 0.5, training().replace(train=False)), x)
     np.testing.assert_array_equal(drop(x, None, training()), x)
 
 
