@@ -39,7 +39,7 @@ def environment() -> dict[str, Any]:
 def git_commit() -> str | None:
     """The commit of the code that runs, with '+' where it was changed since; None outside a checkout."""
     here = Path(__file__).parent
-    git = lambda *a: subprocess.run(["git", "-C", here, *a], capture_output=True, text=True)  # noqa: E731
+    git = lambda *a: subprocess.run(["git", "-C", here, *a], capture_output=True, text=True)
     try:
         head, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
     except OSError:

@@ -121,7 +121,7 @@ class _Session:
     def judged(self) -> tuple | None:
         """Equally many training and held-out examples, for the discriminator to judge."""
         n = min(EVALUATED, len(self.data.train.images), len(self.data.validation.images))
-        pick = lambda s: (jnp.asarray(s.images[:n]), None if s.labels is None else jnp.asarray(s.labels[:n], jnp.int32))  # noqa: E731
+        pick = lambda s: (jnp.asarray(s.images[:n]), None if s.labels is None else jnp.asarray(s.labels[:n], jnp.int32))
         return (pick(self.data.train), pick(self.data.validation)) if n and self.game.evaluate else None
 
     def begin(self) -> Any:

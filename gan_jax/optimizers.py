@@ -43,7 +43,7 @@ def adamw(learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999, weigh
 
 def _clip_weights(limit) -> optax.GradientTransformation:
     def update(updates, state, params):
-        clip = lambda p, u: jnp.clip(p + u, -jnp.asarray(limit, p.dtype), jnp.asarray(limit, p.dtype)) - p  # noqa: E731
+        clip = lambda p, u: jnp.clip(p + u, -jnp.asarray(limit, p.dtype), jnp.asarray(limit, p.dtype)) - p
         return jax.tree.map(clip, params, updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)  # pyright: ignore[reportArgumentType]

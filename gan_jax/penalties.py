@@ -128,7 +128,7 @@ class Lazy(struct.PyTreeNode):
         return self.penalty.function
 
     def __call__(self, turn: Turn):
-        skip = lambda: (jnp.zeros(len(turn.reals), turn.reals.dtype), turn.memory)  # noqa: E731
+        skip = lambda: (jnp.zeros(len(turn.reals), turn.reals.dtype), turn.memory)
         values, memory = jax.lax.cond(turn.step % self.every == 0, lambda: evaluate(self.penalty, turn), skip)
         return (values * self.every, memory) if initial_memory(self) else values * self.every
 

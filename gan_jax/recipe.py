@@ -201,7 +201,7 @@ def with_leaves(knobs: Any, values: Mapping[str, Any]) -> Any:
 
     Raises UserError for a path that names no leaf.
     """
-    whole = lambda x: isinstance(x, Schedule) and x is not knobs  # noqa: E731
+    whole = lambda x: isinstance(x, Schedule) and x is not knobs
     flat, tree = jax.tree_util.tree_flatten_with_path(knobs, is_leaf=whole)
     flat = [(dotted(path), leaf) for path, leaf in flat]
     names = dict.fromkeys([name for name, _ in flat] + list(leaves(knobs)))
@@ -224,7 +224,7 @@ def effective(knobs: Any, step: jax.Array, live: Mapping[str, Any] | None = None
     """
     if live:
         knobs = with_leaves(knobs, live)
-    is_schedule = lambda x: isinstance(x, Schedule)  # noqa: E731
+    is_schedule = lambda x: isinstance(x, Schedule)
     return jax.tree.map(lambda x: x(step) if is_schedule(x) else x, knobs, is_leaf=is_schedule)
 
 

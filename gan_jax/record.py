@@ -54,7 +54,7 @@ def from_json(value: Any, trusted: Sequence[str] = ()) -> Any:
         return tuple(from_json(v, trusted) for v in value)
     if not isinstance(value, dict):
         return value
-    each = lambda d: {k: from_json(v, trusted) for k, v in d.items()}  # noqa: E731
+    each = lambda d: {k: from_json(v, trusted) for k, v in d.items()}
     match value:
         case {"number": data, "dtype": dtype}:
             return np.asarray(data, dtype)
@@ -72,7 +72,7 @@ def from_json(value: Any, trusted: Sequence[str] = ()) -> Any:
 
 
 def _bound(kind, name, parts, values, trusted):
-    is_number = lambda v: isinstance(v, (np.ndarray, np.generic, Schedule))  # noqa: E731
+    is_number = lambda v: isinstance(v, (np.ndarray, np.generic, Schedule))
     numbers = {k: v for k, v in values.items() if is_number(v)}
     options = {k: v for k, v in values.items() if not is_number(v)}
     return kind(_find(name, trusted), tuple(from_json(p, trusted) for p in parts), numbers, options)

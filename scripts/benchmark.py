@@ -68,7 +68,7 @@ def step_row(repeats: int) -> list[dict]:
     batch = take(feed, state.step, 64, "float32", place(1))
     step = jax.jit(gan.train_step).lower(recipe, state, batch).compile()
     scan = compiled_chunk(gan.GAN, CHUNK, place(1))
-    copy = lambda: jax.tree.map(jax.numpy.copy, state)  # noqa: E731  (a chunk uses up its state)
+    copy = lambda: jax.tree.map(jax.numpy.copy, state)  # a chunk uses up its state
     jax.block_until_ready((step(recipe, state, batch), scan(recipe, copy(), feed)))
     single, scanned = [], []
     for _ in range(repeats):

@@ -72,7 +72,7 @@ def test_values_are_the_library_s_and_the_loops(name, k):
     """Strides 1, 2 and 3, odd and even sides, both paddings, in one program per kernel size."""
     cases = list(itertools.product([1, 2, 3], ODD_AND_EVEN, PADDINGS))
     inputs = [example(k, side) for _, side, _ in cases]
-    run = lambda f: jax.jit(lambda xs: [f(*x, stride, pad) for x, (stride, _, pad) in zip(xs, cases, strict=True)])  # noqa: E731
+    run = lambda f: jax.jit(lambda xs: [f(*x, stride, pad) for x, (stride, _, pad) in zip(xs, cases, strict=True)])
     ours, library = run(OURS[name])(inputs), run(LIBRARY[name])(inputs)
     for case, got, expected, (x, kernel) in zip(cases, ours, library, inputs, strict=True):
         stride, _, padding = case
@@ -118,8 +118,8 @@ CASES = {"SAME": [(1, 2), (2, 3), (3, 1), (4, 2), (5, 2)], "VALID": [(2, 1), (3,
 
 def derivatives(f, x, kernel, stride, padding):
     """Of a smooth critic made of f: its gradients by input and kernel, and R1's by kernel."""
-    critic = lambda x, kernel: jnp.square(f(x, kernel, stride, padding)).sum()  # noqa: E731
-    r1 = lambda kernel: jnp.square(jax.grad(critic)(x, kernel)).sum()  # noqa: E731
+    critic = lambda x, kernel: jnp.square(f(x, kernel, stride, padding)).sum()
+    r1 = lambda kernel: jnp.square(jax.grad(critic)(x, kernel)).sum()
     return jax.grad(critic, (0, 1))(x, kernel), jax.grad(r1)(kernel)
 
 
@@ -128,7 +128,7 @@ def derivatives(f, x, kernel, stride, padding):
 def test_gradients_and_the_second_derivatives_of_r1_are_the_library_s(x64, name, padding):
     cases = CASES[padding]
     inputs = [example(k, ODD_AND_EVEN[i % 2]) for i, (k, _) in enumerate(cases)]
-    run = lambda f: jax.jit(lambda xs: [derivatives(f, *x, s, padding) for x, (_, s) in zip(xs, cases, strict=True)])  # noqa: E731
+    run = lambda f: jax.jit(lambda xs: [derivatives(f, *x, s, padding) for x, (_, s) in zip(xs, cases, strict=True)])
     ours, library = run(OURS[name])(inputs), run(LIBRARY[name])(inputs)
     assert_close(dict(zip(cases, ours, strict=True)), dict(zip(cases, library, strict=True)), 1e-10)
 
@@ -136,10 +136,10 @@ def test_gradients_and_the_second_derivatives_of_r1_are_the_library_s(x64, name,
 @pytest.mark.parametrize("name", OURS)
 def test_a_batch_of_kernels_is_each_kernel_by_itself(x64, name):
     """A population trains kernels of its own on shared or own inputs."""
-    f = lambda x, kernel: OURS[name](x, kernel, 2)  # noqa: E731
+    f = lambda x, kernel: OURS[name](x, kernel, 2)
     x = jnp.asarray(np.stack([example(5, (6, 5), seed=i)[0] for i in range(3)]))
     kernels = jnp.asarray(np.stack([example(5, (6, 5), seed=i)[1] for i in range(3)]))
-    loss = lambda x, kernel: jnp.square(f(x, kernel)).sum()  # noqa: E731
+    loss = lambda x, kernel: jnp.square(f(x, kernel)).sum()
     own, shared = jax.jit(lambda x, k: (jax.vmap(jax.grad(loss, 1))(x, k), jax.vmap(f, (None, 0))(x[0], k)))(x, kernels)
     for i in range(3):
         assert_close((own[i], shared[i]), (jax.grad(loss, 1)(x[i], kernels[i]), f(x[0], kernels[i])), 1e-12)

@@ -257,7 +257,7 @@ def test_instance_noise_damps_by_its_variance(x64, loss, play="alternating"):
 
 # ---- far from it -----------------------------------------------------------------------------------------------------
 
-R1 = lambda gamma: {"r1": gan.bind(penalties.r1, gamma=gamma)}  # noqa: E731
+R1 = lambda gamma: {"r1": gan.bind(penalties.r1, gamma=gamma)}
 # Mescheder's game, as in their code: radius after 500 steps of .2 from (1, -1), simultaneous and with G moving first.
 # Their penalty's coefficient .7 multiplies the gradient, so it is twice our weight.
 KNOWN = {

@@ -162,7 +162,7 @@ def test_names_add_up_to_a_path():
 @pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
 def test_keys_of_any_kind_can_be_named_and_indexed(kind):
     key = jax.random.key(0, impl=kind)
-    words = lambda k: tuple(np.asarray(jax.random.key_data(k)).tolist())  # noqa: E731
+    words = lambda k: tuple(np.asarray(jax.random.key_data(k)).tolist())
     made = [key, *(named(key, n) for n in "abc"), *(indexed(key, jnp.int32(i)) for i in range(3))]
     assert len({words(k) for k in made}) == 7
     assert {jax.random.key_impl(k) for k in made} == {jax.random.key_impl(key)}

@@ -37,7 +37,7 @@ def fit(recipe, data, steps=40, **settings):
 
 
 def same(a, b):
-    raw = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x  # noqa: E731
+    raw = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
     a, b = (jax.tree.map(lambda x: np.asarray(raw(x)), t) for t in (a, b))
     assert jax.tree.structure(a) == jax.tree.structure(b)
     jax.tree.map(np.testing.assert_array_equal, a, b)

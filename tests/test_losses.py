@@ -30,7 +30,7 @@ def terms(loss, reals, fakes, **numbers):
 
 def slopes(loss, real, fake, **numbers):
     """(dD/d real, dD/d fake, dG/d fake) of one logit each."""
-    term = lambda i: lambda r, f: terms(loss, r, f, **numbers)[i]  # noqa: E731
+    term = lambda i: lambda r, f: terms(loss, r, f, **numbers)[i]
     args = jnp.asarray(real, jnp.float64), jnp.asarray(fake, jnp.float64)
     return jax.grad(term(0))(*args), jax.grad(term(1), 1)(*args), jax.grad(term(2), 1)(*args)
 
@@ -127,7 +127,7 @@ def test_hinge_is_indifferent_beyond_the_margin():
 @pytest.mark.parametrize("loss", EXPECTED)
 def test_huge_logits_stay_finite_and_so_do_their_gradients(loss):
     logits = jnp.array([-1e4, -100.0, 100.0, 1e4], jnp.float32)
-    total = lambda x: sum(t.sum() for t in terms(loss, x, x[::-1]))  # noqa: E731
+    total = lambda x: sum(t.sum() for t in terms(loss, x, x[::-1]))
     value, gradient = jax.value_and_grad(total)(logits)
     assert np.isfinite(value) and np.isfinite(gradient).all()
 

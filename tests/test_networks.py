@@ -31,7 +31,7 @@ def made(module, inputs, labels=None, dtype="float64", **numbers):
 
 def run(module, params, stats, inputs, mode=EVALUATION, labels=None, compute_dtype=None, **numbers):
     """Net.apply as one program."""
-    apply = lambda *args: Net(module).apply(*args, compute_dtype)  # noqa: E731
+    apply = lambda *args: Net(module).apply(*args, compute_dtype)
     return jax.jit(apply)(params, stats, inputs, labels, mode, numbers)
 
 
@@ -97,9 +97,9 @@ def test_the_generator_is_the_article_s(x64):
     p, stats = made(module, z)
     images, new = run(module, p, stats, z, training(3))
 
-    norm = lambda x, i: leaky(normalised(x, *(np.asarray(p[f"Norm_{i}"]["BatchNorm_0"][k]) for k in ("scale", "bias"))))  # noqa: E731
-    layer = lambda i: (np.asarray(p[f"Conv_{i}"][k]) for k in ("kernel", "bias"))  # noqa: E731
-    up = lambda x, kernel, bias: numpy_conv_transpose(x, kernel, 2, "SAME") + bias  # noqa: E731
+    norm = lambda x, i: leaky(normalised(x, *(np.asarray(p[f"Norm_{i}"]["BatchNorm_0"][k]) for k in ("scale", "bias"))))
+    layer = lambda i: (np.asarray(p[f"Conv_{i}"][k]) for k in ("kernel", "bias"))
+    up = lambda x, kernel, bias: numpy_conv_transpose(x, kernel, 2, "SAME") + bias
     dense = np.asarray(z) @ np.asarray(p["Dense_0"]["kernel"])
     x = norm(dense, 0).reshape(3, 4, 4, 8)
     x = norm(up(x, *layer(0)), 1)
@@ -114,8 +114,8 @@ def test_the_discriminator_is_the_article_s(x64):
     module, images = dcgan.Discriminator(width=2), jnp.asarray(RNG.uniform(-1, 1, size=(3, 32, 32, 3)))
     p, stats = made(module, images)
     said, _ = run(module, p, stats, images, training(3))
-    layer = lambda i: (np.asarray(p[f"Conv_{i}"][k]) for k in ("kernel", "bias"))  # noqa: E731
-    down = lambda x, kernel, bias: leaky(numpy_conv(x, kernel, 2, "SAME") + bias)  # noqa: E731
+    layer = lambda i: (np.asarray(p[f"Conv_{i}"][k]) for k in ("kernel", "bias"))
+    down = lambda x, kernel, bias: leaky(numpy_conv(x, kernel, 2, "SAME") + bias)
     features = down(down(np.asarray(images), *layer(0)), *layer(1)).reshape(3, -1)
     np.testing.assert_allclose(said.features, features, atol=1e-10)
     np.testing.assert_allclose(said.logits, (features @ np.asarray(p["Dense_0"]["kernel"]))[:, 0], atol=1e-10)
@@ -191,7 +191,7 @@ def test_batch_norm_over_a_device_axis_is_over_the_whole_batch(x64):
     x = jnp.asarray(5 + RNG.normal(size=(4, 2, 3)))
     variables = {"params": {"scale": jnp.full(3, 2.0), "bias": jnp.ones(3)}}
     variables["batch_stats"] = {"mean": jnp.zeros(3), "var": jnp.ones(3)}
-    norm = lambda x, axis: BatchNorm().apply(variables, x, training(axis_name=axis), mutable=["batch_stats"])  # noqa: E731
+    norm = lambda x, axis: BatchNorm().apply(variables, x, training(axis_name=axis), mutable=["batch_stats"])
     shares, stats = jax.vmap(lambda x: norm(x, "devices"), axis_name="devices")(x)
     whole, whole_stats = norm(x.reshape(8, 3), None)
     assert_close(shares.reshape(8, 3), whole, 1e-12)
@@ -344,7 +344,7 @@ def test_labels_change_what_a_conditional_network_says(name):
 
 def test_the_perceptrons_are_their_matrix_products(x64):
     x = RNG.normal(size=(5, 3))
-    dense = lambda p, i, x: x @ np.asarray(p[f"Dense_{i}"]["kernel"]) + np.asarray(p[f"Dense_{i}"]["bias"])  # noqa: E731
+    dense = lambda p, i, x: x @ np.asarray(p[f"Dense_{i}"]["kernel"]) + np.asarray(p[f"Dense_{i}"]["bias"])
     generator = mlp.Generator(2, width=4, depth=2)
     p, _ = made(generator, jnp.asarray(x))
     hidden = np.maximum(dense(p, 1, np.maximum(dense(p, 0, x), 0)), 0)
@@ -371,7 +371,7 @@ def test_recipes_for_data_fit_its_shape():
 
 
 def test_nets_compare_by_value():
-    make = lambda width: Net(dcgan.Generator(8, 1, width))  # noqa: E731
+    make = lambda width: Net(dcgan.Generator(8, 1, width))
     assert make(4) == make(4) and hash(make(4)) == hash(make(4)) and make(4) != make(5)
 
 

@@ -92,7 +92,7 @@ def test_adamw_decays_the_weights_apart_from_the_gradient():
 
 def test_a_clipped_gradient_has_the_norm_allowed_and_its_own_direction():
     norm = np.sqrt(sum((g**2).sum() for g in GRADIENTS[0].values()))
-    clip = lambda limit: optimizers.chain(optimizers.clip_gradient(limit), optimizers.sgd(1.0))  # noqa: E731
+    clip = lambda limit: optimizers.chain(optimizers.clip_gradient(limit), optimizers.sgd(1.0))
     assert_path(path(clip(0.1), GRADIENTS[:1]), by_hand(lambda p, gs: -0.1 * gs[-1] / norm, GRADIENTS[:1]))
     assert_path(path(clip(100.0), GRADIENTS[:1]), by_hand(lambda p, gs: -gs[-1], GRADIENTS[:1]))
 
@@ -176,7 +176,7 @@ def test_a_game_trains_with_an_optimizer_of_optax():
 def test_every_number_of_an_optimizer_can_be_swept_in_one_program():
     rates = [0.0, 0.1, 1.0]
     step = jax.jit(lambda optimizer: stepped(optimizer, player(optimizer), GRADIENTS[0]).params["w"])
-    make = lambda rate: optimizers.chain(  # noqa: E731
+    make = lambda rate: optimizers.chain(
         optimizers.clip_gradient(1 + rate), optimizers.adamw(rate, rate / 2), optimizers.clip_weights(2 + rate)
     )
     alone = [step(make(rate)) for rate in rates]
@@ -190,7 +190,7 @@ def test_every_number_of_an_optimizer_can_be_swept_in_one_program():
 def test_a_schedule_may_stand_for_a_rate():
     rate = gan.schedules.linear(1.0, 0.0, 10)
     recipe = gan.recipes.dirac(learning_rate=rate)
-    at = lambda step: gan.recipe.effective(recipe, jnp.int32(step)).discriminator.optimizer  # noqa: E731
+    at = lambda step: gan.recipe.effective(recipe, jnp.int32(step)).discriminator.optimizer
     for step, expected in [(0, 1.0), (5, 0.5), (10, 0.0), (99, 0.0)]:
         change = path(at(step), GRADIENTS[:1])[0]["b"] - START["b"]
         np.testing.assert_allclose(change, -expected * 2.0, rtol=1e-6)

@@ -25,7 +25,7 @@ def turn(critic, reals=REALS, fakes=FAKES, **fields):
         "generator": lambda z, y: z, "params": {}, "real_labels": None, "fake_labels": None, "z": jnp.zeros((n, 1)),
         "draws": gan.Draws(jax.random.key(0), jnp.arange(n)), "step": jnp.int32(0),
     }  # fmt: skip
-    judged = lambda x, y: gan.Judgement(say(x, y))  # noqa: E731
+    judged = lambda x, y: gan.Judgement(say(x, y))
     return Turn(critic=judged, reals=jnp.asarray(reals), fakes=jnp.asarray(fakes), **(known | fields))
 
 
@@ -89,7 +89,7 @@ def test_the_target_can_be_moved(x64, penalty):
 
 
 def test_one_sided_costs_nothing_below_the_target(x64):
-    cost = lambda slope: wgan_gp(turn(unit(slope)), weight=10.0, one_sided=True)  # noqa: E731
+    cost = lambda slope: wgan_gp(turn(unit(slope)), weight=10.0, one_sided=True)
     np.testing.assert_array_equal(cost(0.5), 0)
     np.testing.assert_allclose(cost(3.0), 40, rtol=1e-10)
 
@@ -101,7 +101,7 @@ def test_a_flat_critic_has_a_finite_cost_and_finite_gradients(x64, penalty):
     value, gradient = jax.value_and_grad(lambda a: penalty(turn(linear(a)), weight=10.0).mean())(flat)
     np.testing.assert_allclose(value, 10, rtol=1e-4)
     assert np.isfinite(gradient).all()
-    curved = lambda c: penalty(turn(quadratic(c), 0 * REALS, 0 * FAKES), weight=10.0).mean()  # noqa: E731
+    curved = lambda c: penalty(turn(quadratic(c), 0 * REALS, 0 * FAKES), weight=10.0).mean()
     assert np.isfinite(jax.grad(curved)(1.0)) and np.isfinite(jax.grad(jax.grad(curved))(1.0))
 
 

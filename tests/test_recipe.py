@@ -66,7 +66,7 @@ def test_numbers_of_any_type_share_one_structure_and_dtype():
 
 
 def test_structure_compares_by_value():
-    structure = lambda **values: jax.tree.structure(gan.bind(spring, **values))  # noqa: E731
+    structure = lambda **values: jax.tree.structure(gan.bind(spring, **values))
     assert structure(stiffness=1, degree=2) == structure(stiffness=5, degree=2)
     assert hash(structure(stiffness=1, degree=2)) == hash(structure(stiffness=5, degree=2))
     assert structure(stiffness=1, degree=2) != structure(stiffness=1, degree=3)

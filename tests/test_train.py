@@ -195,7 +195,7 @@ def test_penalties_look_through_the_augmentation(x64):
     recipe = game({"r1": gan.bind(gan.penalties.r1, gamma=3.0)}, augment={"shift": gan.bind(shift, by=0.5)})
     start = start_of(recipe)
     g, d = players(start)
-    r1 = lambda d: 1.5 * ((d["c"] + 2 * d["e"] * (X + 0.5)) ** 2).mean()  # noqa: E731
+    r1 = lambda d: 1.5 * ((d["c"] + 2 * d["e"] * (X + 0.5)) ** 2).mean()
     state, metrics = STEP(recipe, start, batch_of(X))
     close(players(state)[1], descend(lambda d: d_loss(d, g, X, Z, by=0.5) + r1(d), d))
     close((metrics["discriminator/r1"], metrics["discriminator/loss"]), (r1(d), d_loss(d, g, X, Z, by=0.5)))
@@ -432,7 +432,7 @@ def test_a_narrow_compute_dtype_keeps_a_float32_state_and_nearly_the_same_step()
     (a, _), (b, metrics) = (STEP(recipe, start, batch_of(ROWS)) for recipe in (wide, narrow))
     assert dtypes(b) == dtypes(metrics) == {jnp.dtype("float32")}
     assert_close(b, a, 0.02)
-    change = lambda state: np.concatenate([  # noqa: E731
+    change = lambda state: np.concatenate([
         np.ravel(x - y) for x, y in zip(*map(jax.tree.leaves, (players(state), players(start))), strict=True)
     ])  # fmt: skip
     assert 0 < np.abs(change(a) - change(b)).max(), "it did compute in bfloat16"

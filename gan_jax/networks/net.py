@@ -44,7 +44,7 @@ def device_mean(x: Any, axis_name: str | None) -> Any:
 
 def cast(tree: Any, dtype: Any) -> Any:
     """Every floating leaf as `dtype`; keys, integers and None as they are."""
-    floating = lambda x: jnp.issubdtype(jnp.result_type(x), jnp.floating)  # noqa: E731
+    floating = lambda x: jnp.issubdtype(jnp.result_type(x), jnp.floating)
     return jax.tree.map(lambda x: jnp.asarray(x, dtype) if floating(x) else x, tree)
 
 
