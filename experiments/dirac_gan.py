@@ -311,7 +311,7 @@ def plot(path: Path, options: Options, rows: Sequence[dict], runs: Sequence[np.n
     size = 1.6 * len(kinds) * len(options.plays) + 1, 1.7 * len(losses) + 1.2
     figure = Figure(figsize=size, dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    blocks = np.atleast_1d(figure.subfigures(1, len(options.plays), wspace=0.02))
+    blocks = figure.subfigures(1, len(options.plays), wspace=0.02, squeeze=False)[0]
     figure.suptitle(f"The Dirac-GAN from {START}: {options.steps} steps of {options.learning_rate:g}", fontsize=13)
     panels = {}
     for play, block in zip(options.plays, blocks, strict=True):
@@ -345,7 +345,7 @@ def draw(panel, points: np.ndarray, color: str, view: float = 2.4) -> None:
     panel.plot(*points.T, color=color, linewidth=0.8)
     panel.plot(0, 0, "+", color="black", markersize=7)
     panel.plot(*points[0], "o", color="black", markerfacecolor="white", markersize=4.5, zorder=4)
-    inside = (np.abs(points) < view).all(1)
+    inside = np.all(np.abs(points) < view, axis=1)
     if inside[-1]:
         panel.plot(*points[-1], "s", color="black", markersize=4, zorder=5)
         return

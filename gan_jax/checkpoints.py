@@ -234,7 +234,7 @@ def _digest(arrays: dict[str, np.ndarray], record: dict) -> str:
     sha = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for path in sorted(arrays):
         sha.update(f"{path} {arrays[path].dtype} {arrays[path].shape}".encode())
-        sha.update(arrays[path].reshape(-1).view(np.uint8))
+        sha.update(arrays[path].reshape(-1).view(np.uint8).data)
     return sha.hexdigest()
 
 

@@ -58,7 +58,7 @@ class Split:
                 digest.update(b"none\n")
             else:
                 digest.update(f"{array.shape} {array.dtype.str}\n".encode())
-                digest.update(memoryview(np.ascontiguousarray(array)))
+                digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 
