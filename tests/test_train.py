@@ -49,13 +49,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Parabola:
-    """The discriminator."""
+    """The discriminator. A label is added to its logit, which shows under which label an example was judged."""
 
     def init(self, key, images, labels, numbers):
         return {"c": jnp.float32(0.7), "e": jnp.float32(-0.2)}, FRESH
 
     def apply(self, params, stats, images, labels, mode, numbers, compute_dtype=None):
-        logits = parabola(params, images)[:, 0]
+        logits = parabola(params, images)[:, 0] + (0 if labels is None else labels)
         return gan.Judgement(logits), counted(stats, mode, logits)
 
 
@@ -367,6 +367,16 @@ def test_judging_together_shares_batch_statistics_and_apart_does_not(x64):
         np.testing.assert_allclose(new["batch_stats"]["Norm_0"]["BatchNorm_0"]["mean"], running, rtol=1e-9)
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["apart", "together"])
+def test_reals_and_fakes_have_draws_of_their_own(together):
+    noise = gan.bind(gan.augment.instance_noise, std=1.0)
+    recipe = game(judge_together=together, augment={"noise": noise}, dtype="float32")
+    draws, zeros = gan.Draws(jax.random.key(0), jnp.arange(4)), np.zeros(4, np.float32)
+    params = {"c": 1.0, "e": 0.0}
+    real, fake, _ = judge_both(recipe, params, FRESH, batch_of(zeros), batch_of(zeros).images, None, draws, None)
+    assert len(np.unique([*real.logits, *fake.logits])) == 8
+
+
 def small(width=4, **fields):
     recipe = gan.recipes.mlp((2,), width=width, depth=1, batch_size=4, **fields)
     sides = (side.replace(optimizer=sgd(0.1)) for side in (recipe.generator, recipe.discriminator))
@@ -389,24 +399,37 @@ def test_labels_reach_both_networks():
         assert not np.allclose(after, swapped), player
 
 
-@remembers(reals=-1.0, fakes=-1.0)
+@remembers(reals=-1.0, fakes=-1.0, critic=-1.0)
 def labels_seen(turn, *, weight):
-    return weight * turn.z[:, 0], {"reals": turn.real_labels.mean(), "fakes": turn.fake_labels.mean()}
+    said = turn.critic(0 * turn.reals, turn.real_labels).logits
+    seen = {"reals": turn.real_labels.mean(), "fakes": turn.fake_labels.mean(), "critic": said.mean()}
+    return weight * turn.z[:, 0], seen
 
 
 @pytest.mark.parametrize("play", [gan.alternating, gan.simultaneous], ids=lambda play: play.__name__)
-def test_fakes_have_the_labels_that_the_recipe_draws(play):
+@pytest.mark.parametrize("together", [False, True], ids=["apart", "together"])
+def test_every_example_is_judged_under_its_own_label(play, together):
+    """Reals under the data's labels; fakes under those that the recipe draws, each turn its own."""
     seen = {"seen": gan.bind(labels_seen, weight=0.0)}
-    recipe = game(seen, seen, batch_size=8, classes=100, dtype="float32", play=gan.bind(play))
-    batch = batch_of(np.ones(8, np.float32), labels=jnp.full(8, 7))
-    same, _ = STEP(recipe, start_of(recipe), batch)
-    recipe = recipe.replace(fake_labels=gan.bind(gan.latents.uniform_labels))
-    drawn, _ = STEP(recipe, start_of(recipe), batch)
+    fields = {"classes": 100, "dtype": "float32", "play": gan.bind(play), "judge_together": together}
+    recipe = game(seen, seen, **fields, fake_labels=gan.bind(gan.latents.uniform_labels))
+    start = start_of(recipe)
+    state, metrics = STEP(recipe, start, batch_of(np.zeros(4, np.float32), labels=jnp.full(4, 7)))
+    g, d = players(start)
+    fakes = [state.memory[player]["seen"]["fakes"] for player in ("discriminator", "generator")]
     for player in ("generator", "discriminator"):
-        assert same.memory[player]["seen"] == {"reals": 7, "fakes": 7}
-        assert drawn.memory[player]["seen"]["reals"] == 7 and 20 < drawn.memory[player]["seen"]["fakes"] < 80
-    fakes = [drawn.memory[player]["seen"]["fakes"] for player in ("generator", "discriminator")]
-    assert fakes[0] != fakes[1], "each turn draws its own"
+        assert state.memory[player]["seen"]["reals"] == state.memory[player]["seen"]["critic"] == 7
+    np.testing.assert_allclose(metrics["discriminator/real_logit"], 7, rtol=1e-6)
+    expected = parabola(d, line(g, Z)).mean() + fakes[0]
+    np.testing.assert_allclose(metrics["discriminator/fake_logit"], expected, rtol=1e-6)
+    assert fakes[0] != fakes[1] and all(0 < label < 99 for label in fakes)
+
+
+def test_fakes_may_have_the_labels_of_the_reals():
+    seen = {"seen": gan.bind(labels_seen, weight=0.0)}
+    recipe = game(seen, seen, classes=100, dtype="float32")
+    state, _ = STEP(recipe, start_of(recipe), batch_of(np.float32(X), labels=jnp.full(4, 7)))
+    assert [state.memory[player]["seen"]["fakes"] for player in ("generator", "discriminator")] == [7, 7]
 
 
 def dtypes(tree):
@@ -421,6 +444,14 @@ def test_the_state_keeps_its_dtype(x64, dtype):
     assert dtypes(start) == dtypes(state) == {jnp.dtype(dtype)}
     assert jax.tree.map(lambda x: (x.shape, x.dtype), start) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
     assert jax.eval_shape(lambda s: gan.sample(recipe, s, s.key, 3), start).dtype == jnp.dtype(dtype)
+
+
+def test_what_a_penalty_remembers_keeps_its_dtype(x64):
+    """The mean of whole numbers is a float64 here; the state is not."""
+    recipe = game({"seen": gan.bind(labels_seen, weight=0.0)}, classes=3, dtype="float32")
+    start = jax.eval_shape(gan.init, recipe, jax.random.key(0))
+    state, _ = jax.eval_shape(gan.train_step, recipe, start, batch_of(np.float32(X), labels=jnp.zeros(4, jnp.int64)))
+    assert dtypes(start.memory) == dtypes(state.memory) == {jnp.dtype("float32")}
 
 
 def test_a_narrow_compute_dtype_keeps_a_float32_state_and_nearly_the_same_step():
