@@ -1,6 +1,6 @@
 """How fast is it? Seconds per step, host overhead, memory and compilation of the article's DCGAN (batch 64, 32x32x3).
 
-    python scripts/benchmark.py                          # all rows, about five minutes on two CPU cores
+    python scripts/benchmark.py                          # all rows, over ten minutes on two CPU cores
     python scripts/benchmark.py --rows step,loop --json benchmark.json
 
 Rows: step (one compiled step, and steps inside one scan), loop (a real run with folder, logs and checkpoints against the bare
