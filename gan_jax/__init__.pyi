@@ -1,4 +1,4 @@
-from . import augment, data, latents, losses, optimizers, penalties, pictures, recipes, schedules
+from . import augment, data, latents, losses, measure, optimizers, penalties, pictures, ranking, recipes, schedules, settings
 from .data import Split, Splits, from_arrays, load
 from .draws import Draws, order
 from .errors import UserError
@@ -10,11 +10,14 @@ from .networks.net import Judgement, Mode, Net
 from .penalties import Turn, lazy, remembers
 from .recipe import Bound, Recipe, Side, bind, leaves, schedule, with_leaves
 from .run import Run, open_run
+from .settings import Range, draw, grid
+from .sweeps import Sweep, sweep
 from .train import Player, State, alternating, init, sample, simultaneous, train_step
 
 __all__ = [
-    "Batch", "Bound", "Draws", "Feed", "GAN", "Game", "Judgement", "Mode", "Net", "Player", "Recipe", "Run", "Side", "Split",
-    "Splits", "State", "Terms", "Turn", "UserError", "alternating", "augment", "bind", "data", "fit", "from_arrays", "init",
-    "latents", "lazy", "leaves", "load", "losses", "open_run", "optimizers", "order", "penalties", "pictures", "recipes",
-    "remembers", "resume", "sample", "schedule", "schedules", "simultaneous", "train_step", "with_leaves",
+    "Batch", "Bound", "Draws", "Feed", "GAN", "Game", "Judgement", "Mode", "Net", "Player", "Range", "Recipe", "Run", "Side",
+    "Split", "Splits", "State", "Sweep", "Terms", "Turn", "UserError", "alternating", "augment", "bind", "data", "draw", "fit",
+    "from_arrays", "grid", "init", "latents", "lazy", "leaves", "load", "losses", "measure", "open_run", "optimizers", "order",
+    "penalties", "pictures", "ranking", "recipes", "remembers", "resume", "sample", "schedule", "schedules", "settings",
+    "simultaneous", "sweep", "train_step", "with_leaves",
 ]  # fmt: skip

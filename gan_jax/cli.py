@@ -17,7 +17,7 @@ from gan_jax.errors import UserError
 
 
 @dataclass
-class RunOptions:
+class DataOptions:
     """What every experiment takes."""
 
     data: str = "digits"
@@ -38,10 +38,6 @@ class RunOptions:
     """Continue the run in the folder, as it was begun; from step 0 if it has no checkpoint yet."""
     overwrite: bool = False
     """Delete the run in the folder and start again."""
-    devices: int = 1
-    """Train on this many devices; on a machine without accelerators the CPU is split into as many."""
-    parallel: Literal["sharding", "pmap"] = "sharding"
-    """How several devices share a batch: by placement, or through pmap with a named axis."""
 
     def load(self) -> Any:
         """The Splits asked for."""
@@ -55,6 +51,51 @@ class RunOptions:
             channels=self.channels,
             data_dir=self.data_dir,
         )
+
+
+@dataclass
+class RunOptions(DataOptions):
+    """What an experiment that trains one run takes."""
+
+    devices: int = 1
+    """Train on this many devices; on a machine without accelerators the CPU is split into as many."""
+    parallel: Literal["sharding", "pmap"] = "sharding"
+    """How several devices share a batch: by placement, or through pmap with a named axis."""
+
+
+@dataclass
+class SweepOptions(DataOptions):
+    """What an experiment that trains a population takes."""
+
+    seeds: int = 5
+    """Runs of each setting; with fewer than 5 nothing is tested."""
+    sizes: tuple[int, ...] = ()
+    """Numbers of training images; each setting is trained on the first of them, nested. All images when left out."""
+    order: Literal["shared", "own"] = "shared"
+    """Every member sees the data in one order, or each seed in its own; comparisons are paired either way."""
+    members_per_program: int | None = None
+    """Train at most this many members in one program; as many as fit the memory when left out."""
+    devices: int | None = None
+    """Spread the members over this many devices; over all when left out, and then a CPU counts as one for each core."""
+
+    def prepare(self) -> None:
+        """Call before JAX is first used."""
+        prepare_devices(self.devices or _cores())
+
+    def run(self, settings: dict[str, Any], data: Any, **arguments: Any) -> Any:
+        """`gan.sweep` of these settings with what the command line says."""
+        import gan_jax as gan
+
+        return gan.sweep(
+            settings, data, seeds=range(self.seed, self.seed + self.seeds), sizes=self.sizes or None, order=self.order,
+            members_per_program=self.members_per_program, out=self.out, resume=self.resume, overwrite=self.overwrite,
+            devices=self.devices, **arguments,
+        )  # fmt: skip
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare_devices(count: int) -> None:

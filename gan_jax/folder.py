@@ -18,9 +18,6 @@ import jax
 from gan_jax.errors import UserError
 from gan_jax.record import differences
 
-FILES = ("recipe.json", "metrics.jsonl", "timings.jsonl", "curves.png", "samples", "checkpoints")
-IDENTITY = ("recipe", "data", "seed", "intervals")  # what makes a run the same run
-
 
 def environment() -> dict[str, Any]:
     """What bit-for-bit repetition depends on: versions, device kind and number, threads."""
@@ -60,6 +57,10 @@ def write_atomic(path: Path, text: str) -> None:
 class RunFolder:
     """A run's files. Raises UserError where the folder cannot be used or written."""
 
+    kind, record, inside = "run", "recipe.json", "samples"
+    files = ("recipe.json", "metrics.jsonl", "timings.jsonl", "curves.png", "samples", "checkpoints")
+    identity = ("recipe", "data", "seed", "intervals")  # what makes a run the same run
+
     def __init__(self, path: Path | str):
         self.path = Path(path)
 
@@ -69,42 +70,45 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        return (self.path / "recipe.json").exists()
+        return (self.path / self.record).exists()
 
     def read(self) -> dict[str, Any]:
-        """recipe.json as a dict."""
+        """The record (recipe.json) as a dict."""
+        path = self.path / self.record
         try:
-            return json.loads((self.path / "recipe.json").read_text())
+            return json.loads(path.read_text())
         except OSError as error:
-            raise UserError(f"{self.path} is not a run folder: recipe.json cannot be read ({error.strerror})") from None
+            raise UserError(
+                f"{self.path} is not a {self.kind} folder: {self.record} cannot be read ({error.strerror})"
+            ) from None
         except ValueError as error:
-            raise UserError(f"{self.path / 'recipe.json'} is damaged ({error}): use another folder or --overwrite") from None
+            raise UserError(f"{path} is damaged ({error}): use another folder or --overwrite") from None
 
     def start(self, record: dict[str, Any], resume: bool, overwrite: bool) -> None:
         """Make the folder this run's: new, emptied (`overwrite`), or, if the same run is in it, continued (`resume`)."""
         if self.exists and not overwrite:
             old = self.read()
-            changed = differences({k: old.get(k) for k in IDENTITY}, {k: record.get(k) for k in IDENTITY})
+            changed = differences({k: old.get(k) for k in self.identity}, {k: record.get(k) for k in self.identity})
             if changed and not resume:
-                raise UserError(f"{self.path} holds another run ({changed[0]}): choose another folder, or --overwrite")
+                raise UserError(f"{self.path} holds another {self.kind} ({changed[0]}): choose another folder, or --overwrite")
             if changed:
                 raise UserError(
-                    f"{self.path} holds another run ({'; '.join(changed[:3])}): resume it as it was, or --overwrite"
+                    f"{self.path} holds another {self.kind} ({'; '.join(changed[:3])}): resume it as it was, or --overwrite"
                 )
             if not resume:
-                raise UserError(f"{self.path} already holds this run: --resume continues it, --overwrite starts again")
+                raise UserError(f"{self.path} already holds this {self.kind}: --resume continues it, --overwrite starts again")
         elif not self.exists and not overwrite and self.path.is_dir() and any(self.path.iterdir()):
-            raise UserError(f"{self.path} is not empty and is not a run folder: choose another, or --overwrite")
+            raise UserError(f"{self.path} is not empty and is not a {self.kind} folder: choose another, or --overwrite")
         with writing(self.path):
             if overwrite:
                 self.clear()
-            (self.path / "samples").mkdir(parents=True, exist_ok=True)
+            (self.path / self.inside).mkdir(parents=True, exist_ok=True)
             if not self.exists:
-                write_atomic(self.path / "recipe.json", json.dumps(record, indent=1))
+                write_atomic(self.path / self.record, json.dumps(record, indent=1))
 
     def clear(self) -> None:
-        """Remove what a run writes, and nothing else."""
-        for name in FILES:
+        """Remove what was written here, and nothing else."""
+        for name in self.files:
             path = self.path / name
             if path.is_dir():
                 shutil.rmtree(path)
@@ -150,3 +154,11 @@ class writing:
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
             raise UserError(f"cannot write to {self.path}: {reason}: free space or choose another folder") from None
+
+
+class SweepFolder(RunFolder):
+    """A sweep's files: sweep.json, plan.json, table.csv, ranking.csv, pictures, and groups/<n>/ with a run's files each."""
+
+    kind, record, inside = "sweep", "sweep.json", "groups"
+    files = ("sweep.json", "plan.json", "table.csv", "ranking.csv", "ranking.txt", "groups", "pictures")
+    identity = ("settings", "seeds", "sizes", "order", "data", "intervals")

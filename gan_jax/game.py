@@ -35,7 +35,7 @@ class Batch(struct.PyTreeNode):
 @dataclass(frozen=True)
 class Game:
     """
-    init:     (knobs, key) -> state, which holds `step` (int32 scalar) and `key`
+    init:     (knobs, key) -> state, a flax `struct.PyTreeNode` that holds `step` (int32 scalar) and `key`
     step:     (knobs, state, batch, axis_name=None) -> (state, {name: scalar})
     examples: (knobs) -> examples that one step takes, over all devices
     dtype:    (knobs) -> the dtype of a batch

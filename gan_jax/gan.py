@@ -9,6 +9,7 @@ from jaxtyping import Array
 from gan_jax import losses
 from gan_jax.errors import UserError
 from gan_jax.game import Game, to_unit
+from gan_jax.measure.distances import energy_distance
 from gan_jax.networks.net import EVALUATION
 from gan_jax.recipe import Recipe, effective
 from gan_jax.train import State, init, sample, train_step
@@ -20,7 +21,8 @@ def evaluate(recipe: Recipe, state: State, train: tuple, validation: tuple) -> d
     """What D says, in evaluation mode and without augmentation, of training images, held-out images and fakes.
 
     train, validation: (images, labels), equally many. Returns mean logits, accuracies (at the loss's boundary), and the AUC
-    of telling training images from held-out ones: .5 is chance, above it D has memorised.
+    of telling training images from held-out ones: .5 is chance, above it D has memorised. And how far the moving average's
+    samples are from either (energy distance, 0 at best): nearer to training images than to held-out ones is overfitting.
     """
     live = effective(recipe, state.step, state.memory.get("live"))
     side, player = live.discriminator, state.discriminator
@@ -42,7 +44,12 @@ def evaluate(recipe: Recipe, state: State, train: tuple, validation: tuple) -> d
     row = {f"D/{name}_logit": x.mean() for name, x in said.items()}
     row |= {f"D/{k}_accuracy": ((x < undecided) if k == "fake" else (x > undecided)).mean() for k, x in said.items()}
     higher = jnp.sign(said["train"][:, None] - said["validation"][None, :])
-    return row | {"D/train_validation_auc": (1 + higher.mean()) / 2}
+    row["D/train_validation_auc"] = (1 + higher.mean()) / 2
+    samples = sample(recipe, state, jax.random.key(EVALUATION_KEY), n, labels, ema=True)
+    return row | {
+        "G/train_energy": energy_distance(samples, to_unit(train[0], live.dtype)),
+        "G/validation_energy": energy_distance(samples, to_unit(validation[0], live.dtype)),
+    }
 
 
 def check_data(recipe: Recipe, data) -> None:

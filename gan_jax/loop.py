@@ -59,7 +59,7 @@ def fit(
     Raises UserError for anything that cannot be meant, before a step is run.
     """
     check_numbers(recipe)
-    _check_intervals(steps, log_every, checkpoint_every, sample_every, keep)
+    check_intervals(steps, log_every, checkpoint_every, sample_every, keep)
     if steps * game.examples(recipe) > MAX_POSITION:
         raise UserError(f"{steps} steps of {game.examples(recipe)} examples are more than {MAX_POSITION}: take fewer")
     placement = place(devices, parallel, getattr(recipe, "batch_size", None))
@@ -81,7 +81,7 @@ def fit(
     return session.run(steps, progress)
 
 
-def _check_intervals(steps: int, log_every: int, checkpoint_every: int, sample_every: int, keep: int) -> None:
+def check_intervals(steps: int, log_every: int, checkpoint_every: int, sample_every: int, keep: int) -> None:
     named_values = {"steps": steps, "log_every": log_every, "checkpoint_every": checkpoint_every, "keep": keep}
     for name, value in (named_values | {"sample_every": sample_every}).items():
         if value < 1:
@@ -89,6 +89,17 @@ def _check_intervals(steps: int, log_every: int, checkpoint_every: int, sample_e
     for name, value in {"checkpoint_every": checkpoint_every, "sample_every": sample_every}.items():
         if value % log_every:
             raise UserError(f"{name} is {value}: it must be a multiple of log_every, {log_every}")
+
+
+def say_environment(meta: dict) -> None:
+    """Warn where a checkpoint was made under other versions, devices or threads."""
+    now = environment()
+    changed = [k for k in now if meta.get("environment", now).get(k) != now[k]]
+    if changed:
+        print(
+            f"resuming under another {', '.join(changed)}: the run goes on, but not bit for bit as if never stopped",
+            file=sys.stderr,
+        )
 
 
 class _Session:
@@ -122,7 +133,7 @@ class _Session:
         """Equally many training and held-out examples, for the discriminator to judge."""
         n = min(EVALUATED, len(self.data.train.images), len(self.data.validation.images))
         pick = lambda s: (jnp.asarray(s.images[:n]), None if s.labels is None else jnp.asarray(s.labels[:n], jnp.int32))
-        return (pick(self.data.train), pick(self.data.validation)) if n and self.game.evaluate else None
+        return (pick(self.data.train), pick(self.data.validation)) if n > 1 and self.game.evaluate else None
 
     def begin(self) -> Any:
         """The state to start from: the newest intact checkpoint's, or a fresh one."""
@@ -132,20 +143,11 @@ class _Session:
             found = self.checkpoints.restore_latest(target)
             if found:
                 state, meta, step = found
-                self.say_environment(meta)
+                say_environment(meta)
                 self.run_result.history = self.folder.truncate(step)
                 return state
             self.folder.truncate(-1)
         return fresh(self.recipe, self.key)
-
-    def say_environment(self, meta: dict) -> None:
-        now = environment()
-        changed = [k for k in now if meta.get("environment", now).get(k) != now[k]]
-        if changed:
-            print(
-                f"resuming under another {', '.join(changed)}: the run goes on, but not bit for bit as if never stopped",
-                file=sys.stderr,
-            )
 
     # ---- running ----
 

@@ -1,12 +1,17 @@
-"""Many steps, many devices: a chunk is a scan over steps; a placement says on which devices each batch lies.
+"""Many steps, many devices, many members: a chunk is a scan over steps; a placement says on which devices each batch lies.
 
 One device; `sharding`: the batch is split over a mesh by placement, the state is replicated, and the step is unchanged
 (the default for several devices); `pmap`: the same step with a named axis, each device on its share. All three give the
 same run up to the order of float additions.
+
+A population is the same chunk over members stacked on a first axis, in one program: spread over the devices without a word
+between them, and on each device side by side (vmap), or on a CPU one after the other (its caches hold one member, not
+twenty, so that costs less time and the memory of one member's activations).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -74,28 +79,40 @@ def all_finite(metrics: dict) -> jax.Array:
     return jnp.all(jnp.stack([jnp.isfinite(v).all() for v in metrics.values()]))
 
 
-def chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any, feed: Feed) -> tuple[Any, dict]:
-    """`length` steps in one scan. Returns the state and the metrics of each step, {name: [length]}.
+def chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any, feed: Feed, alive: Any) -> tuple:
+    """`length` steps in one scan. Returns the state, whether each step was good [length], and metrics {name: [length]}.
 
-    At the first step whose metrics are not all finite the state stays as it was before that step.
+    At the first step whose metrics are not all finite the state freezes as it was before that step, but for `state.step`,
+    which goes on counting: the members of a population share it. Later metrics are NaN. A state that is not `alive` at the
+    start stays.
     """
     examples, dtype = game.examples(knobs), game.dtype(knobs)
     axis_name = AXIS if placement.style == "pmap" else None
+    start = state.step
 
-    def one(carry, _):
+    def one(carry, step):
         state, alive = carry
-        new, metrics = game.step(knobs, state, take(feed, state.step, examples, dtype, placement), axis_name)
+        state = state.replace(step=step)
+        new, metrics = game.step(knobs, state, take(feed, step, examples, dtype, placement), axis_name)
+        metrics = jax.tree.map(lambda x: jnp.where(alive, x, jnp.nan), metrics)
         alive &= all_finite(metrics)
-        return (jax.tree.map(lambda a, b: jnp.where(alive, a, b), new, state), alive), metrics
+        return (jax.tree.map(lambda a, b: jnp.where(alive, a, b), new, state), alive), (alive, metrics)
 
-    (state, _), metrics = jax.lax.scan(one, (state, jnp.bool_(True)), length=length)
-    return state, metrics
+    (state, _), (good, metrics) = jax.lax.scan(one, (state, jnp.bool_(alive)), start + jnp.arange(length, dtype=start.dtype))
+    return state.replace(step=start + length), good, metrics
+
+
+def single_chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any, feed: Feed) -> tuple[Any, dict]:
+    """`chunk` for a run of its own, whose counter stops with it."""
+    start = state.step
+    state, good, metrics = chunk(game, length, placement, knobs, state, feed, True)
+    return state.replace(step=start + good.sum(dtype=start.dtype)), metrics
 
 
 @lru_cache(maxsize=64)
 def compiled_chunk(game: Game, length: int, placement: Placement):
-    """`chunk` as one program: (knobs, state, feed) -> (state, metrics). The state given is used up (donated)."""
-    function = partial(chunk, game, length, placement)
+    """A run's chunk as one program: (knobs, state, feed) -> (state, metrics). The state given is used up (donated)."""
+    function = partial(single_chunk, game, length, placement)
     if placement.style == "pmap":
         many = jax.pmap(
             lambda place, *args: function(*args),
@@ -106,3 +123,72 @@ def compiled_chunk(game: Game, length: int, placement: Placement):
         )
         return partial(many, np.arange(len(placement.devices)))  # pmap wants one argument that is split
     return jax.jit(function, donate_argnums=1)
+
+
+# ---- populations -------------------------------------------------------------------------------------------------------
+
+
+def own(tree: Any) -> Any:
+    """True for every leaf: members lie on its first axis."""
+    return jax.tree.map(lambda _: True, tree)
+
+
+def shared(tree: Any) -> Any:
+    """False for every leaf: all members see the same."""
+    return jax.tree.map(lambda _: False, tree)
+
+
+def owned_of_feed(feed: Feed) -> Feed:
+    """Members share the examples; each may have its own number of them and its own order."""
+    return shared(feed).replace(size=bool(np.ndim(feed.size)), key=bool(feed.key.ndim))
+
+
+def over_members(function: Callable, owned: tuple, placement: Placement) -> Callable:
+    """`function` of one member, for all of them.
+
+    owned: for each argument a pytree of bools, true for leaves with members on their first axis. The results have members
+    on the first axis. Their number is a multiple of the placement's devices, which share them out.
+    """
+    devices = placement.devices
+    apply = _in_turn if devices[0].platform == "cpu" else _side_by_side
+    flags, tree = jax.tree.flatten(owned)
+
+    def whole(*args):
+        leaves = tree.flatten_up_to(args)
+        run = lambda *leaves: apply(lambda *member: function(*tree.unflatten(member)), flags, leaves)
+        if len(devices) == 1:
+            return run(*leaves)
+        specs = tuple(P(AXIS) if flag else P() for flag in flags)
+        return jax.shard_map(run, mesh=placement.mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)(*leaves)
+
+    return whole
+
+
+def _side_by_side(function, flags, leaves):
+    return jax.vmap(function, tuple(0 if flag else None for flag in flags))(*leaves)
+
+
+def _in_turn(function, flags, leaves):
+    def one(member):
+        mine = iter(member)
+        return function(*(next(mine) if flag else leaf for leaf, flag in zip(leaves, flags, strict=True)))
+
+    return jax.lax.map(one, [leaf for leaf, flag in zip(leaves, flags, strict=True) if flag])
+
+
+def population_chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any, feed: Feed, alive: Any) -> tuple:
+    """`chunk` over members: knobs, state (but `step`) and alive have them on the first axis; the feed as `owned_of_feed` says.
+
+    Returns (state, good [members, length], {name: [members, length]}). A member that is not finite freezes alone.
+    """
+    step = state.step
+    single = Placement("single", placement.devices[:1])
+
+    def one(knobs, state, feed, alive):
+        state, good, metrics = chunk(game, length, single, knobs, state.replace(step=step), feed, alive)
+        return state.replace(step=None), good, metrics
+
+    state = state.replace(step=None)
+    each = over_members(one, (own(knobs), own(state), owned_of_feed(feed), True), placement)
+    state, good, metrics = each(knobs, state, feed, alive)
+    return state.replace(step=step + length), good, metrics

@@ -47,3 +47,57 @@ class Progress:
                 flush=True,
             )
         return {"seconds": seconds, "images_per_second": rate}
+
+
+class SweepProgress:
+    """Counts member-steps (members x steps) of a sweep, with the best member so far and how many diverged."""
+
+    def __init__(self, total: int, metric: str | None, higher_is_better: bool = False, enabled: bool = True):
+        self.total, self.metric, self.sign, self.enabled = total, metric, -1 if higher_is_better else 1, enabled
+        self.bar, self.done, self.moved, self.began = None, 0, 0, time.perf_counter()
+        self.last, self.latest, self.diverged = self.began, {}, set()
+
+    def __enter__(self) -> SweepProgress:
+        if self.enabled and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=self.total, unit="member-step", unit_scale=True, file=sys.stderr, dynamic_ncols=True)
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def skip(self, member_steps: int) -> None:
+        """Work that was done before."""
+        self.done += member_steps
+        if self.bar is not None:
+            self.bar.update(member_steps)
+
+    def see(self, values: dict[str, Any], diverged: set[str]) -> None:
+        """The latest value of the ranking metric of some members, and which have diverged."""
+        self.latest |= {name: value for name, value in values.items() if value is not None}
+        self.diverged |= diverged
+
+    @property
+    def best(self) -> str:
+        living = {name: self.sign * value for name, value in self.latest.items() if name not in self.diverged}
+        if not living:
+            return ""
+        name = min(living, key=living.__getitem__)
+        return f"best {self.metric} {self.latest[name]:.3f} ({name}), "
+
+    def update(self, where: str, members: int, steps: int) -> dict[str, float]:
+        """Show where the sweep is; returns {"seconds" since the last time, "steps_per_second" of all members together}."""
+        now = time.perf_counter()
+        seconds, self.last = now - self.last, now
+        self.done, self.moved = self.done + members * steps, self.moved + members * steps
+        rate = members * steps / max(seconds, 1e-9)
+        text = f"{where}: {members} members, {rate:,.0f} steps/s, {self.best}{len(self.diverged)} diverged"
+        if self.bar is not None:
+            self.bar.set_postfix_str(text, refresh=False)
+            self.bar.update(members * steps)
+        elif self.enabled:
+            left = (now - self.began) / max(self.moved, 1) * (self.total - self.done)
+            print(f"{text}, {left:.0f} s left", file=sys.stderr, flush=True)
+        return {"seconds": seconds, "steps_per_second": rate}

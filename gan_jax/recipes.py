@@ -8,6 +8,7 @@ from gan_jax import latents, losses, optimizers, train
 from gan_jax.errors import UserError
 from gan_jax.networks import dcgan as dcgan_networks
 from gan_jax.networks import dirac as dirac_networks
+from gan_jax.networks import maxout
 from gan_jax.networks import mlp as mlp_networks
 from gan_jax.networks.net import Net
 from gan_jax.recipe import Bound, Recipe, Side, bind
@@ -72,6 +73,21 @@ def mlp(
     discriminator = mlp_networks.Discriminator(width, depth, classes=classes)
     sides = [Side(net=Net(m), optimizer=optimizers.adam(1e-3)) for m in (generator, discriminator)]
     return _recipe(sides, loss, latent_dim, classes=classes, **{"batch_size": 256} | fields)
+
+
+def pacgan_toy(image_shape: tuple[int, ...] = (2,), *, loss: str | Bound = "non_saturating", **fields: Any) -> Recipe:
+    """The GAN of PacGAN's toy experiments (Lin et al., 2018), without packing: Adam 1e-4 with b1 .8, batches of 100, 2 latents.
+
+    Published on `ring` and `grid` for 400 epochs: 400,000 steps. The loss is their code's: D as non-saturating; their G adds
+    softplus(-d_r), which has no gradient. Their code takes both gradients at one point (`play=bind(train.simultaneous)`) and
+    one batch of z for both; here the players alternate, each with its own. fields: any field of Recipe.
+    Raises UserError for a shape that is not (features,).
+    """
+    if len(image_shape) != 1:
+        raise UserError(f"pacgan_toy makes rows of numbers, not images of shape {image_shape}: use recipes.dcgan")
+    modules = maxout.Generator(image_shape[0]), maxout.Discriminator()
+    sides = [Side(net=Net(m), optimizer=optimizers.adam(1e-4, 0.8)) for m in modules]
+    return _recipe(sides, loss, 2, **{"batch_size": 100} | fields)
 
 
 def dirac(

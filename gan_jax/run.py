@@ -44,9 +44,7 @@ class Run:
     @property
     def exit_code(self) -> int:
         """For a command line: 0 when the run is complete, 128 + the signal that stopped it, 1 when it diverged."""
-        if self.stopped is None:
-            return 0
-        return 128 + signal.Signals[self.stopped] if self.stopped in signal.Signals.__members__ else 1
+        return exit_code(self.stopped)
 
     def samples(self, n: int, *, labels=None, ema: bool = True, seed: int = 0) -> np.ndarray:
         """n generated examples: uint8 [n, h, w, c] for images, float32 [n, d] for points. Raises UserError for n < 1."""
@@ -75,6 +73,12 @@ class Run:
     def verdict(self) -> str:
         """One line: has the discriminator begun to tell training images from held-out ones?"""
         return discriminator_verdict(self.history, min(EVALUATED, len(self.data.train), len(self.data.validation)))
+
+
+def exit_code(stopped: str | None) -> int:
+    if stopped is None:
+        return 0
+    return 128 + signal.Signals[stopped] if stopped in signal.Signals.__members__ else 1
 
 
 @lru_cache(maxsize=32)

@@ -1,10 +1,13 @@
-"""How fast is it? Seconds per step, host overhead, memory and compilation of the article's DCGAN (batch 64, 32x32x3).
+"""How fast is it? The article's DCGAN (batch 64, 32x32x3) by itself, and games, populations and layers against PyTorch.
 
-    python scripts/benchmark.py                          # all rows, over ten minutes on two CPU cores
+    python scripts/benchmark.py                          # step, loop, memory, compile: over ten minutes on two CPU cores
     python scripts/benchmark.py --rows step,loop --json benchmark.json
+    uv run --extra bench scripts/benchmark.py --rows a,b # against PyTorch, by letter or by name
 
 Rows: step (one compiled step, and steps inside one scan), loop (a real run with folder, logs and checkpoints against the bare
 compiled scan, side by side), memory (peak of a process that trains), compile (cold, and with the persistent cache).
+Against PyTorch: a dcgan (the article's, one run), b population (16 small DCGANs), c toy (64 settings of an MLP pair with R1),
+d layers (each convolution), e members (cost per member of 1 to 64). Equal work from equal weights, checked before it is timed.
 Each figure is the median of several, with the smallest and largest; rows that compare alternate the two in one process.
 """
 
@@ -173,44 +176,90 @@ def compile_row(repeats: int) -> list[dict]:
     return rows
 
 
-ROWS = {"step": step_row, "loop": loop_row, "memory": memory_row, "compile": compile_row}
+def versus(name: str):
+    """The row of this name in `side_by_side.py`."""
+
+    def row(repeats: int) -> list[dict]:
+        import side_by_side
+
+        return side_by_side.ROWS[name](repeats)
+
+    return row
+
+
+OWN = {"step": step_row, "loop": loop_row, "memory": memory_row, "compile": compile_row}
+LETTERS = {"a": "dcgan", "b": "population", "c": "toy", "d": "layers", "e": "members"}
+ROWS = OWN | {name: versus(name) for name in LETTERS.values()}
 
 
 def machine() -> dict:
     """What the figures were measured on."""
     from gan_jax.folder import environment
 
-    return {"processor": platform.processor() or platform.machine(), **environment()}
+    torch = sys.modules.get("torch")
+    peer = {"torch": torch.__version__, "torch_threads": torch.get_num_threads()} if torch else {}
+    return {"processor": platform.processor() or platform.machine(), **environment(), **peer}
 
 
 def show(rows: list[dict]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("row", "figures", title="The article's DCGAN, batch 64, 32x32x3, float32")
-    for row in rows:
-        plain = {k: v for k, v in row.items() if isinstance(v, float)}
-        spread = next((v for v in row.values() if isinstance(v, dict)), None)
-        text = "  ".join(f"{k} {v:.4g}" for k, v in plain.items())
-        table.add_row(row["row"], text + (f"  ({spread['min']:.4g} to {spread['max']:.4g}, n={spread['n']})" if spread else ""))
-    Console().print(table)
+    console = Console(width=None if sys.stdout.isatty() else 160)  # rich takes a file for 80 columns
+    own, versus = [r for r in rows if "peer_way" not in r], [r for r in rows if "peer_way" in r]
+    if own:
+        table = Table("row", "figures", title="The article's DCGAN, batch 64, 32x32x3, float32")
+        for row in own:
+            plain = {k: v for k, v in row.items() if isinstance(v, float)}
+            spread = next((v for v in row.values() if isinstance(v, dict)), None)
+            text = "  ".join(f"{k} {v:.4g}" for k, v in plain.items())
+            table.add_row(
+                row["row"], text + (f"  ({spread['min']:.4g} to {spread['max']:.4g}, n={spread['n']})" if spread else "")
+            )
+        console.print(table)
+    if versus:
+        columns = ("row", "ms per", "ours", "PyTorch", "PyTorch / ours", "PyTorch's fastest way")
+        table = Table(*columns, title="Against PyTorch, float32: medians (smallest to largest)")
+        for row in versus:
+            cells = [ranged(row["ours_spread"], 1e3), ranged(row["peer_spread"], 1e3), ranged(row["ratio_spread"])]
+            table.add_row(row["row"], row["unit"], *cells, row["peer_way"])
+        console.print(table)
+        for line in dict.fromkeys(line for row in versus for line in row.get("failed", [])):
+            print(line)
+
+
+def ranged(spread: dict, scale: float = 1.0) -> str:
+    return f"{scale * spread['median']:.3g} ({scale * spread['min']:.3g} to {scale * spread['max']:.3g})"
+
+
+def chosen(rows: str) -> list[str]:
+    """The names of the rows asked for by name or letter; PyTorch must be there for those that need it.
+
+    Raises UserError for an unknown row, or where PyTorch is missing: before anything is measured.
+    """
+    names = [LETTERS.get(name.strip(), name.strip()) for name in rows.split(",")]
+    if unknown := [name for name in names if name not in ROWS]:
+        known = ", ".join([*OWN, *(f"{name} ({letter})" for letter, name in LETTERS.items())])
+        raise UserError(f"unknown row {unknown[0]!r}: use some of {known}, separated by commas")
+    if any(name not in OWN for name in names):
+        import peer  # noqa: F401  it says what to install
+    return names
 
 
 def main(
-    rows: str = ",".join(ROWS),
+    rows: str = ",".join(OWN),
     repeats: int = 5,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
 ) -> None:
     """Measure, and print a table.
 
     Args:
-        rows: which rows, separated by commas: step, loop, memory, compile.
+        rows: which rows, separated by commas: step, loop, memory, compile; against PyTorch dcgan (or a), population (b),
+            toy (c), layers (d), members (e).
         repeats: measurements of each (memory and compile: at most 3 processes).
         json_file: also write the figures there: a list of objects, and the machine last.
     """
-    names = rows.split(",")
-    if unknown := [name for name in names if name not in ROWS]:
-        raise UserError(f"unknown row {unknown[0]!r}: use some of {','.join(ROWS)}")
+    names = chosen(rows)
     if repeats < 1:
         raise UserError(f"repeats is {repeats}: it must be at least 1")
     found = [row for name in names for row in ROWS[name](repeats)]

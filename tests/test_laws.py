@@ -8,7 +8,7 @@ from games import assert_close, everything, feed
 
 import gan_jax as gan
 from gan_jax.optimizers import sgd
-from gan_jax.parallel import chunk, compiled_chunk, place, take
+from gan_jax.parallel import compiled_chunk, place, single_chunk, take
 
 ONE = place(1)
 
@@ -35,14 +35,14 @@ def loop(recipe, state, feed, steps):
 def test_a_scan_is_a_loop(x64, fields):
     recipe, data = everything(**fields), feed()
     start = init(recipe, jax.random.key(0))
-    scanned, _ = jax.jit(chunk, static_argnums=(0, 1, 2))(gan.GAN, 20, ONE, recipe, start, data)
+    scanned, _ = jax.jit(single_chunk, static_argnums=(0, 1, 2))(gan.GAN, 20, ONE, recipe, start, data)
     assert_close(scanned, loop(recipe, start, data, 20), 1e-9)
 
 
 def test_a_scan_is_a_loop_in_float32():
     recipe, data = everything("float32", sgd(1e-3)), feed()
     start = init(recipe, jax.random.key(0))
-    scanned, _ = jax.jit(chunk, static_argnums=(0, 1, 2))(gan.GAN, 10, ONE, recipe, start, data)
+    scanned, _ = jax.jit(single_chunk, static_argnums=(0, 1, 2))(gan.GAN, 10, ONE, recipe, start, data)
     assert_close(scanned, loop(recipe, start, data, 10), 1e-5)
 
 
@@ -53,9 +53,9 @@ def test_a_population_row_is_a_run(x64):
     starts = [init(r, jax.random.key(i)) for i, r in enumerate(recipes)]
     stack = lambda *x: jnp.stack(x)
     stacked, states = jax.tree.map(stack, *recipes), jax.tree.map(stack, *starts)
-    run = jax.vmap(lambda r, s: chunk(gan.GAN, 20, ONE, r, s, data)[0])
+    run = jax.vmap(lambda r, s: single_chunk(gan.GAN, 20, ONE, r, s, data)[0])
     together = jax.jit(run)(stacked, states)
-    alone = jax.jit(lambda r, s: chunk(gan.GAN, 20, ONE, r, s, data)[0])
+    alone = jax.jit(lambda r, s: single_chunk(gan.GAN, 20, ONE, r, s, data)[0])
     for i, (recipe, start) in enumerate(zip(recipes, starts, strict=True)):
         assert_close(jax.tree.map(lambda x: x[i], together), alone(recipe, start), 1e-9)  # noqa: B023
 
@@ -66,7 +66,7 @@ def test_four_devices_are_one(x64, style, fields):
     recipe, data = everything(**fields), feed()
     four = place(4, style, recipe.batch_size)
     start = init(recipe, jax.random.key(0))
-    one, metrics = jax.jit(chunk, static_argnums=(0, 1, 2))(gan.GAN, 20, ONE, recipe, start, data)
+    one, metrics = jax.jit(single_chunk, static_argnums=(0, 1, 2))(gan.GAN, 20, ONE, recipe, start, data)
     placed = four.replicate(jax.tree.map(jnp.copy, start))
     many, many_metrics = compiled_chunk(gan.GAN, 20, four)(recipe, placed, four.replicate(data))
     assert_close(many, one, 1e-9)
@@ -78,7 +78,7 @@ def test_four_devices_are_one_in_float32(style):
     recipe, data = everything("float32", sgd(1e-3)), feed()
     four = place(4, style, recipe.batch_size)
     start = init(recipe, jax.random.key(0))
-    one, _ = jax.jit(chunk, static_argnums=(0, 1, 2))(gan.GAN, 10, ONE, recipe, start, data)
+    one, _ = jax.jit(single_chunk, static_argnums=(0, 1, 2))(gan.GAN, 10, ONE, recipe, start, data)
     many, _ = compiled_chunk(gan.GAN, 10, four)(recipe, four.replicate(jax.tree.map(jnp.copy, start)), four.replicate(data))
     assert_close(many, one, 1e-5)
 

@@ -34,8 +34,8 @@ def curves_row(step, **changes):
 def figures(monkeypatch):
     """The figures as they are about to be written."""
     seen = []
-    save = pictures._save
-    monkeypatch.setattr(pictures, "_save", lambda path, figure: (seen.append(figure), save(path, figure))[1])
+    save = pictures.figures.save
+    monkeypatch.setattr(pictures.figures, "save", lambda path, figure: (seen.append(figure), save(path, figure))[1])
     return seen
 
 
@@ -208,6 +208,6 @@ def test_curves_without_steps_are_refused(tmp_path):
             training_curves(tmp_path / "bad.png", rows)
 
 
-def test_the_import_brings_neither_matplotlib_nor_pillow():
-    code = "import sys, gan_jax.pictures; sys.exit(any(name in sys.modules for name in ('matplotlib', 'PIL')))"
+def test_the_import_brings_no_matplotlib_pillow_or_pandas():
+    code = "import sys, gan_jax.pictures; sys.exit(any(name in sys.modules for name in ('matplotlib', 'PIL', 'pandas')))"
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})

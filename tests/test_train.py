@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from games import assert_close
+from scipy.stats import energy_distance
 from sklearn.metrics import roc_auc_score
 
 import gan_jax as gan
 from gan_jax.networks import mlp
 from gan_jax.networks.net import Net, cast
 from gan_jax.optimizers import sgd
-from gan_jax.parallel import chunk, place, take
+from gan_jax.parallel import place, single_chunk, take
 from gan_jax.penalties import remembers
 from gan_jax.train import judge_both
 
@@ -504,7 +505,7 @@ def test_a_chunk_keeps_the_last_good_state_and_its_metrics_show_where_it_broke()
     rows[gan.order(feed.key, 4 * 3 + 1, 40)] = np.nan  # the second example of the fourth step
     broken = feed.replace(images=jnp.asarray(rows))
     start = start_of(recipe)
-    state, metrics = jax.jit(chunk, static_argnums=(0, 1, 2))(gan.GAN, 7, place(1), recipe, start, broken)
+    state, metrics = jax.jit(single_chunk, static_argnums=(0, 1, 2))(gan.GAN, 7, place(1), recipe, start, broken)
     finite = np.isfinite(metrics["discriminator/loss"])
     assert finite.tolist() == [True] * 3 + [False] * 4
     assert state.step == 3
@@ -535,6 +536,10 @@ def test_evaluation_says_what_d_thinks_without_augmentation(x64, loss):
     scores = np.concatenate([logits["train"], logits["validation"]])
     assert len(np.unique(scores)) < 120, "there are ties"
     expected["D/train_validation_auc"] = roc_auc_score(np.repeat([1, 0], 60), scores)
+    made = np.asarray(line(g, np.arange(1.0, 61.0))).ravel()
+    of_itself = lambda x: np.abs(x[:, None] - x[None, :]).sum() / (len(x) ** 2 * (len(x) - 1))  # what SciPy's has too much
+    for name, held in {"G/train_energy": train[:, 0], "G/validation_energy": validation[:, 0]}.items():
+        expected[name] = energy_distance(made, held) ** 2 - of_itself(made) - of_itself(held)
     assert set(row) == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(row[name], value, rtol=1e-10, err_msg=name)

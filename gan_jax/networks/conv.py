@@ -2,83 +2,74 @@
 
 NHWC images, HWIO kernels, 'SAME' or 'VALID' padding, Glorot-uniform kernels and zero biases (Keras' defaults).
 
-On a CPU, XLA's own convolutions are slow where a GAN works: transposed ones, input gradients of strided ones, and every
-kernel gradient inside a scan. There a convolution is patches and one matrix product, whose derivatives of any order are
-matrix products again; a transposed one is the same on the input, for all output phases at once. Extra memory: patches hold
-(kernel / stride)^2 times the input. Elsewhere the library's convolution runs.
+A strided convolution, its transpose and its kernel gradient are one bilinear triple: each one's derivatives are the other
+two, so first, second and mixed derivatives, forward or reverse, never leave three forms that are fast (XLA's own derivatives
+are not, on a CPU). `_down` is the convolution, `_up` its transpose, `_weigh` its kernel gradient.
+
+Where a form runs is chosen here, per backend, and by whether it is batched in its kernel:
+
+    one kernel, CPU      native forward convolution, or patches @ kernel for few input channels; the transpose as one exact
+                         product per input pixel, summed where windows overlap; the kernel gradient as products per tap
+    one kernel, others   the library's convolution for all three
+    many kernels, CPU    the same forms, one member after the other (a population's working set stays in the cache)
+    many kernels, others batched matrix products of patches (a grouped convolution is slow)
+
+A vmap over examples alone is folded into the batch. Extra memory of a form: at most (k / stride)^2 times the larger image,
+one member at a time on a CPU, all members at once elsewhere.
 """
 
 from __future__ import annotations
 
+from functools import partial
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 glorot = nn.initializers.glorot_uniform()
 NHWC = ("NHWC", "HWIO", "NHWC")
+FEW = 8  # input channels below which patches beat the native convolution on a CPU, which works on whole vectors of channels
+
+
+class Geometry(NamedTuple):
+    """Of a strided convolution from sides `large` to sides `small`: large pixel = stride * small pixel + tap - before."""
+
+    k: int
+    stride: int
+    before: tuple[int, ...]
+    large: tuple[int, ...]
+    small: tuple[int, ...]
+
+    @property
+    def pads(self) -> list[tuple[int, int]]:
+        """Pixels added before and after each side of the large image (cropped where negative)."""
+        sides = zip(self.before, self.large, self.small, strict=True)
+        return [(lo, self.stride * (small - 1) + self.k - lo - large) for lo, large, small in sides]
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
     """Cross-correlation: x [b, h, w, i], kernel [k, k, i, o] -> [b, ceil(h / stride), ceil(w / stride), o] for 'SAME'."""
-
-    def library(x, kernel):
-        return jax.lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=NHWC)
-
-    def product(x, kernel):
-        pads = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), padding)
-        patches = _patches(jnp.pad(x, ((0, 0), *pads, (0, 0))), kernel.shape[0], stride)
-        return patches @ kernel.reshape(-1, kernel.shape[-1])
-
-    return jax.lax.platform_dependent(x, kernel, cpu=product, default=library)
+    k, large = kernel.shape[0], x.shape[1:3]
+    pads = jax.lax.padtype_to_pads(large, (k, k), (stride, stride), padding)
+    small = tuple((n + sum(pad) - k) // stride + 1 for n, pad in zip(large, pads, strict=True))
+    geometry = Geometry(k, stride, tuple(int(pad[0]) for pad in pads), large, small)
+    return _down.bind(*_same_dtype(x, kernel), geometry=geometry)
 
 
 def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
     """The transpose of a strided convolution: x [b, h, w, i], kernel [k, k, i, o] -> [b, h * stride, w * stride, o] for 'SAME'.
 
-    For 'VALID' the sides are h * stride + max(k - stride, 0).
+    For 'VALID' the sides are h * stride + max(k - stride, 0). The kernel lies as `jax.lax.conv_transpose` has it.
     """
-
-    def library(x, kernel):
-        return jax.lax.conv_transpose(x, kernel, (stride, stride), padding, dimension_numbers=NHWC)
-
-    def product(x, kernel):
-        return _phases(x, kernel, stride, padding)
-
-    return jax.lax.platform_dependent(x, kernel, cpu=product, default=library)
-
-
-def _patches(x: jax.Array, k: int, stride: int) -> jax.Array:
-    """[b, h, w, i], already padded -> [b, h', w', k * k * i]: each output pixel's window, in the kernel's order."""
-    rows, columns = ((n - k) // stride + 1 for n in x.shape[1:3])
-    x = jnp.concatenate([x[:, :, j : j + (columns - 1) * stride + 1 : stride] for j in range(k)], -1)
-    return jnp.concatenate([x[:, i : i + (rows - 1) * stride + 1 : stride] for i in range(k)], -1)
-
-
-def _phases(x: jax.Array, kernel: jax.Array, stride: int, padding: str) -> jax.Array:
-    """The transposed convolution as one stride-1 convolution to stride^2 times the channels, then rearranged.
-
-    Output pixel q * stride + r sees input pixels q + lo ... q + hi through the kernel's taps
-    t = stride * (u + lo) + before - r, u being the place in the window; taps outside the kernel are zero.
-    """
-    k, features = kernel.shape[0], kernel.shape[-1]
+    k, small = kernel.shape[0], x.shape[1:3]
     before, extra = _transpose_padding(k, stride, padding)
-    phase = np.arange(stride)
-    first = (phase + (before - phase) % stride - before) // stride  # each phase's first input pixel, relative to q
-    count = np.array([len(range((before - r) % stride, k, stride)) for r in phase])
-    lo, hi = int(first.min()), int((first + count - 1).max())
-    window = hi - lo + 1
-    tap = stride * (np.arange(window)[:, None] + lo) + before - phase  # [window, stride]
-    select = jnp.asarray(tap[:, :, None] == np.arange(k), kernel.dtype)  # [window, stride, k], zero rows outside the kernel
-    taps = jnp.einsum("urk,vsl,klio->uvirso", select, select, kernel, precision="highest")
-
-    sides = [n * stride + extra for n in x.shape[1:3]]
-    whole = [-(-side // stride) for side in sides]  # pixels q that cover the output
-    pads = [(-lo, m + hi - n) for m, n in zip(whole, x.shape[1:3], strict=True)]
-    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((a, b, 0) for a, b in pads), (0, 0, 0)])
-    y = _patches(x, window, 1) @ taps.reshape(-1, stride * stride * features)
-    y = y.reshape(-1, *whole, stride, stride, features).transpose(0, 1, 3, 2, 4, 5)
-    return y.reshape(len(x), whole[0] * stride, whole[1] * stride, features)[:, : sides[0], : sides[1]]
+    large = tuple(n * stride + extra for n in small)
+    geometry = Geometry(k, stride, (k - 1 - before,) * 2, large, small)
+    return _up.bind(*_same_dtype(x, kernel[::-1, ::-1].swapaxes(2, 3)), geometry=geometry)
 
 
 def _transpose_padding(k: int, stride: int, padding: str) -> tuple[int, int]:
@@ -87,6 +78,165 @@ def _transpose_padding(k: int, stride: int, padding: str) -> tuple[int, int]:
         total = k + stride - 2
         return (k - 1 if stride > k - 1 else -(-total // 2)), 0
     return k - 1, max(k - stride, 0)
+
+
+def _same_dtype(x, kernel):
+    dtype = jnp.promote_types(x.dtype, kernel.dtype)
+    return x.astype(dtype), kernel.astype(dtype)
+
+
+# ---- the three forms, for one kernel: large image [b, H, W, i], small image [b, h, w, o], kernel [k, k, i, o] -------------
+
+
+def _patches(x: jax.Array, g: Geometry) -> jax.Array:
+    """[b, H, W, i] -> [b, h, w, k * k * i]: each small pixel's window, in the kernel's order."""
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in g.pads), (0, 0, 0)])
+    rows, columns = (g.stride * (n - 1) + 1 for n in g.small)
+    x = jnp.concatenate([x[:, :, j : j + columns : g.stride] for j in range(g.k)], -1)
+    return jnp.concatenate([x[:, i : i + rows : g.stride] for i in range(g.k)], -1)
+
+
+def _down_product(x, kernel, *, geometry: Geometry):
+    return _patches(x, geometry) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def _down_native(x, kernel, *, geometry: Geometry):
+    g = geometry
+    return jax.lax.conv_general_dilated(x, kernel, (g.stride, g.stride), g.pads, dimension_numbers=NHWC)
+
+
+def _down_cpu(x, kernel, *, geometry: Geometry):
+    return (_down_native if x.shape[-1] >= FEW and _roomy(geometry) else _down_product)(x, kernel, geometry=geometry)
+
+
+def _roomy(g: Geometry) -> bool:
+    """XLA leaves its fast convolution (20 times slower) where the kernel hardly fits the image."""
+    return min(g.large) >= g.k + 2
+
+
+def _up_product(y, kernel, *, geometry: Geometry):
+    """Each small pixel's contribution to its window by one product; windows are then summed where they overlap."""
+    g, (k, _, features, _) = geometry, kernel.shape
+    windows = y @ kernel.reshape(-1, kernel.shape[-1]).T
+    windows = windows.reshape(*y.shape[:3], k, k, features)
+    return _overlap(_overlap(windows, 2, 4, g), 1, 3, g)
+
+
+def _overlap(windows, axis: int, taps: int, g: Geometry):
+    """Sum along one side: small pixels lie on `axis`, their taps on `taps`; large pixels lie on `axis` afterwards.
+
+    Large pixel stride * m + r gets, from small pixel m + shift, the tap r + before - stride * shift.
+    """
+    before, large, small = g.before[axis - 1], g.large[axis - 1], g.small[axis - 1]
+    whole, zero = -(-large // g.stride), jnp.zeros((), windows.dtype)
+    phases = []
+    for r in range(g.stride):
+        shape = list(windows.shape[:taps] + windows.shape[taps + 1 :])
+        shape[axis] = whole
+        total = jnp.zeros(shape, windows.dtype)
+        for tap in range((r + before) % g.stride, g.k, g.stride):
+            shift, pads = (r + before - tap) // g.stride, [(0, 0, 0)] * len(shape)
+            pads[axis] = (-shift, whole - small + shift, 0)
+            total += jax.lax.pad(jax.lax.index_in_dim(windows, tap, taps, keepdims=False), zero, pads)
+        phases.append(total)
+    x = jnp.stack(phases, axis + 1)
+    x = x.reshape(*x.shape[:axis], whole * g.stride, *x.shape[axis + 2 :])
+    return jax.lax.slice_in_dim(x, 0, large, axis=axis)
+
+
+def _up_native(y, kernel, *, geometry: Geometry):
+    g, flipped = geometry, kernel[::-1, ::-1].swapaxes(2, 3)
+    sides = zip(g.before, g.large, g.small, strict=True)
+    pads = [(g.k - 1 - lo, large + lo - g.stride * (small - 1) - 1) for lo, large, small in sides]
+    stride = (g.stride, g.stride)
+    return jax.lax.conv_general_dilated(y, flipped, (1, 1), pads, lhs_dilation=stride, dimension_numbers=NHWC)
+
+
+def _up_cpu(y, kernel, *, geometry: Geometry):
+    undilated = geometry.stride == 1 and y.shape[-1] >= FEW and kernel.shape[2] >= FEW
+    return (_up_native if undilated and _roomy(geometry) else _up_product)(y, kernel, geometry=geometry)
+
+
+def _weigh_product(x, y, *, geometry: Geometry):
+    patches, y = _patches(x, geometry).reshape(-1, geometry.k**2 * x.shape[-1]), y.reshape(-1, y.shape[-1])
+    return jnp.moveaxis((y.T @ patches).reshape(-1, geometry.k, geometry.k, x.shape[-1]), 0, -1)
+
+
+def _weigh_turned(x, y, *, geometry: Geometry):
+    """The library's, with channels as the batch, turned by hand: in a scan XLA is 400 times slower if it has to turn them."""
+    g = geometry
+    x, y = jax.lax.optimization_barrier((x, y))  # or what made them is computed again, in the wrong order
+    turned = x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)
+    kernel = jax.lax.conv_general_dilated(*turned, (1, 1), g.pads, rhs_dilation=(g.stride,) * 2, dimension_numbers=NHWC)
+    return kernel.transpose(1, 2, 0, 3)
+
+
+def _weigh_native(x, y, *, geometry: Geometry):
+    g, numbers = geometry, ("CHWN", "IHWO", "HWNC")
+    return jax.lax.conv_general_dilated(x, y, (1, 1), g.pads, rhs_dilation=(g.stride,) * 2, dimension_numbers=numbers)
+
+
+# ---- what JAX needs to know of them ------------------------------------------------------------------------------------
+
+
+def _bilinear(name: str, shape, cpu, library, product) -> Primitive:
+    """A primitive linear in each of its two arrays: `shape` of its output, its forms, and how it is batched."""
+    primitive = Primitive(name)
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames="geometry"))
+    primitive.def_abstract_eval(lambda a, b, *, geometry: ShapedArray(shape(a, b, geometry), a.dtype))
+    mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
+    mlir.register_lowering(primitive, mlir.lower_fun(library, multiple_results=False))
+
+    def batched(arrays, dims, *, geometry):
+        size = next(a.shape[d] for a, d in zip(arrays, dims, strict=True) if d is not None)
+        arrays = [a if d is None else jnp.moveaxis(a, d, 0) for a, d in zip(arrays, dims, strict=True)]
+        has = [d is not None for d in dims]
+        if primitive is not _weigh and not has[1]:  # examples, not kernels: one larger batch
+            x, kernel = arrays
+            out = primitive.bind(x.reshape(-1, *x.shape[2:]), kernel, geometry=geometry)
+            return out.reshape(size, -1, *out.shape[1:]), 0
+        return jax.lax.platform_dependent(
+            *arrays, cpu=partial(in_turn, has, geometry), default=partial(at_once, has, geometry)
+        ), 0
+
+    def in_turn(has, geometry, *arrays):
+        moving = tuple(a for a, h in zip(arrays, has, strict=True) if h)
+
+        def one(member):
+            member = iter(member)
+            return primitive.bind(*(next(member) if h else a for a, h in zip(arrays, has, strict=True)), geometry=geometry)
+
+        return jax.lax.map(one, moving)
+
+    def at_once(has, geometry, *arrays):
+        return jax.vmap(partial(product, geometry=geometry), [0 if h else None for h in has])(*arrays)
+
+    batching.primitive_batchers[primitive] = batched
+    return primitive
+
+
+_down = _bilinear("gan_jax_conv", lambda x, w, g: (x.shape[0], *g.small, w.shape[3]), _down_cpu, _down_native, _down_product)
+_up = _bilinear("gan_jax_conv_transpose", lambda y, w, g: (y.shape[0], *g.large, w.shape[2]), _up_cpu, _up_native, _up_product)
+_weigh = _bilinear(
+    "gan_jax_conv_kernel", lambda x, y, g: (g.k, g.k, x.shape[3], y.shape[3]), _weigh_turned, _weigh_native, _weigh_product
+)
+
+# <y, down(x, w)> = <up(y, w), x> = <weigh(x, y), w>
+ad.defbilinear(
+    _down,
+    lambda y, x, w, *, geometry: _up.bind(y, w, geometry=geometry),
+    lambda y, x, w, *, geometry: _weigh.bind(x, y, geometry=geometry),
+)
+ad.defbilinear(
+    _up,
+    lambda x, y, w, *, geometry: _down.bind(x, w, geometry=geometry),
+    lambda x, y, w, *, geometry: _weigh.bind(x, y, geometry=geometry),
+)
+ad.defbilinear(
+    _weigh,
+    lambda w, x, y, *, geometry: _up.bind(y, w, geometry=geometry),
+    lambda w, x, y, *, geometry: _down.bind(x, w, geometry=geometry),
+)
 
 
 class Conv(nn.Module):

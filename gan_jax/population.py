@@ -1,0 +1,134 @@
+"""A population: members of one structure (a recipe, a seed and a number of training images each), stacked into one program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from gan_jax.game import Feed, Game
+from gan_jax.parallel import AXIS, Placement, over_members, own, population_chunk, shared
+
+SHARE = 0.8  # of the free memory that a program may plan with
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a sweep: a setting's recipe, its seed, and how many training images it sees."""
+
+    setting: str
+    recipe: Any
+    seed: int
+    n: int
+
+
+def by_structure(members: Sequence[Member]) -> list[list[int]]:
+    """The members' indices, grouped by what their recipes compile to, in order of first appearance."""
+    groups: dict[Any, list[int]] = {}
+    for i, member in enumerate(members):
+        leaves, tree = jax.tree.flatten(member.recipe)
+        groups.setdefault((tree, tuple((np.shape(x), np.asarray(x).dtype) for x in leaves)), []).append(i)
+    return list(groups.values())
+
+
+class Population:
+    """Members of one structure on the placement's devices: state, knobs and feed stacked, and the programs that run them.
+
+    feed: the shared examples, and the key of their order: a scalar, or one for each member. `size` becomes the members' n.
+    Where the members do not divide among the devices the last is repeated; `count` are real.
+    """
+
+    def __init__(self, game: Game, placement: Placement, members: Sequence[Member], feed: Feed):
+        self.game, self.placement, self.count = game, placement, len(members)
+        devices = len(placement.devices)
+        members = [*members, *[members[-1]] * (-len(members) % devices)]
+        self.knobs = self.put(jax.tree.map(lambda *x: np.stack(x), *(member.recipe for member in members)))
+        self.keys = self.put(jnp.stack([jax.random.key(member.seed) for member in members]))
+        sizes = np.array([member.n for member in members], np.int32)
+        key = feed.key if feed.key.ndim == 0 else self.put(feed.key[jnp.minimum(jnp.arange(len(members)), self.count - 1)])
+        same = (sizes == sizes[0]).all()
+        self.feed = feed.replace(size=jnp.int32(sizes[0]) if same else self.put(jnp.asarray(sizes)), key=key)
+        self.alive = self.put(jnp.ones(len(members), bool))
+
+    def sharding(self, members: bool = True) -> NamedSharding | None:
+        """Each device its share of the members, or all of it; None on one device."""
+        one = len(self.placement.devices) == 1
+        return None if one else NamedSharding(self.placement.mesh, P(AXIS) if members else P())
+
+    def put(self, tree: Any) -> Any:
+        return jax.device_put(tree, self.sharding())
+
+    def _init(self, knobs, keys):
+        state = over_members(self.game.init, (own(knobs), True), self.placement)(knobs, keys)
+        return state.replace(step=jnp.int32(0))
+
+    def like(self) -> Any:
+        """The state, as shapes where they lie."""
+        state = jax.eval_shape(self._init, self.knobs, self.keys)
+        place = lambda x, members: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.sharding(members))
+        return jax.tree.map(lambda x: place(x, True), state).replace(step=place(state.step, False))
+
+    def chunk(self, length: int) -> Any:
+        """`length` steps, traced: (knobs, state, feed, alive) -> (state, good, metrics)."""
+        chunk = jax.jit(partial(population_chunk, self.game, length, self.placement), donate_argnums=1)
+        return chunk.lower(self.knobs, self.like(), self.feed, self.alive)
+
+    def lowered(self, length: int, judged: tuple | None) -> Lowered:
+        """What trains this population, traced and ready to be compiled."""
+        shardings = jax.tree.map(lambda x: x.sharding, self.like())
+        init = jax.jit(self._init, out_shardings=None if self.sharding() is None else shardings).lower(self.knobs, self.keys)
+        evaluate = jax.jit(self._evaluate).lower(self.knobs, self.like(), judged) if judged and self.game.evaluate else None
+        return Lowered(init, self.chunk(length), evaluate)
+
+    def _evaluate(self, knobs, state, judged):
+        step, evaluate = state.step, self.game.evaluate
+        assert evaluate is not None
+        one = lambda knobs, state, judged: evaluate(knobs, state.replace(step=step), *judged)
+        state = state.replace(step=None)
+        return over_members(one, (own(knobs), own(state), shared(judged)), self.placement)(knobs, state, judged)
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The three programs of a population: (knobs, keys) -> state; the chunk; (knobs, state, judged) -> {name: [members]}."""
+
+    init: Any
+    chunk: Any
+    evaluate: Any | None
+
+    def compile(self) -> Lowered:
+        return Lowered(self.init.compile(), self.chunk.compile(), self.evaluate and self.evaluate.compile())
+
+
+def member_state(state: Any, i: int) -> Any:
+    """The state of member i as that of a run of its own."""
+    step = state.step
+    return jax.tree.map(lambda x: x[i], state.replace(step=None)).replace(step=step)
+
+
+def bytes_needed(compiled: Any) -> int:
+    """What a compiled program holds on each device while it runs, as its compiler measured it."""
+    m = compiled.memory_analysis()
+    return m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes - m.alias_size_in_bytes
+
+
+def bytes_free(placement: Placement) -> int:
+    """What a program may use on each device: four fifths of its free memory; CPU devices share the machine's."""
+    import psutil
+
+    device = placement.devices[0]
+    if stats := device.memory_stats():
+        return int(SHARE * (stats["bytes_limit"] - stats["bytes_in_use"]))
+    free = psutil.virtual_memory().available
+    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))  # of a container
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        free = min(free, int(text) - int(used.read_text()))
+    return int(SHARE * free / len(placement.devices))

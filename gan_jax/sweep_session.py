@@ -1,0 +1,255 @@
+"""One call of `sweep`: plan the programs, train part by part, log, save, resume."""
+
+from __future__ import annotations
+
+import json
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gan_jax.draws import named
+from gan_jax.errors import UserError
+from gan_jax.folder import RunFolder, SweepFolder, environment, write_atomic, writing
+from gan_jax.game import Feed
+from gan_jax.loop import Stop, say_environment
+from gan_jax.parallel import Placement
+from gan_jax.population import Lowered, Population, by_structure, bytes_free, bytes_needed, member_state
+from gan_jax.progress import SweepProgress
+from gan_jax.run import EVALUATED
+
+if TYPE_CHECKING:
+    from gan_jax.sweeps import Sweep
+
+
+@dataclass
+class _Part:
+    """Some members of one structure, their population, its compiled programs and its place on disk."""
+
+    indices: list[int]
+    population: Population
+    programs: Lowered
+    folder: RunFolder | None
+
+
+class Session:
+    """One call of `sweep`."""
+
+    def __init__(self, result: Sweep, placement: Placement, folder: SweepFolder | None, order: str, intervals, most):
+        self.result, self.placement, self.folder, self.order, self.most = result, placement, folder, order, most
+        self.steps, self.log_every, self.checkpoint_every = intervals
+        self.groups = by_structure(result.members)
+        self.plan_path = folder.path / "plan.json" if folder else None
+        planned = self.plan_path is not None and self.plan_path.exists()
+        self.plan: dict[str, int] = json.loads(self.plan_path.read_text()) if self.plan_path and planned else {}
+        self.examples = self.shared_feed()
+        self.judged = self.pick_judged()
+
+    def shared_feed(self) -> Feed:
+        train = self.result.data.train
+        labels = None if train.labels is None else jnp.asarray(train.labels, jnp.int32)
+        feed = Feed(jnp.asarray(train.images), labels, jnp.int32(len(train)), named(jax.random.key(0), "order"))
+        return self.placement.replicate(feed)
+
+    def pick_judged(self) -> tuple | None:
+        """As many training images (the first, which every member has) as held-out ones, for each discriminator to judge."""
+        data, game = self.result.data, self.result.game
+        n = min(EVALUATED, min(m.n for m in self.result.members), len(data.validation))
+        pick = lambda s: (jnp.asarray(s.images[:n]), None if s.labels is None else jnp.asarray(s.labels[:n], jnp.int32))
+        return (pick(data.train), pick(data.validation)) if n > 1 and game.evaluate else None
+
+    def population(self, indices: list[int]) -> Population:
+        members = [self.result.members[i] for i in indices]
+        feed = self.examples
+        if self.order == "own":
+            feed = feed.replace(key=jnp.stack([named(jax.random.key(m.seed), "order") for m in members]))
+        return Population(self.result.game, self.placement, members, feed)
+
+    # ---- planning ----
+
+    def length(self) -> int:
+        return min(self.log_every, self.steps)
+
+    def cut(self, number: int, size: int) -> list[list[int]]:
+        """Group `number` in equal parts of at most `size` members."""
+        indices = self.groups[number]
+        parts = -(-len(indices) // size)
+        return [list(part) for part in np.array_split(indices, parts)]
+
+    def prepare(self, number: int, compiler: ThreadPoolExecutor) -> tuple[Population, Future]:
+        """The first part of a group, its program being compiled behind."""
+        size = self.plan.get(str(number), self.most or len(self.groups[number]))
+        population = self.population(self.cut(number, size)[0])
+        return population, compiler.submit(population.lowered(self.length(), self.judged).compile)
+
+    def parts(self, number: int, population: Population, compiling: Future) -> list[_Part]:
+        """A group in as few parts as fit the memory that the compiler measured; what was planned before stays."""
+        programs, wanted = compiling.result(), len(self.groups[number])
+        free, size = bytes_free(self.placement), population.count
+        while str(number) not in self.plan and bytes_needed(programs.chunk) > free:
+            if size == 1:
+                need = bytes_needed(programs.chunk) / 2**30
+                raise UserError(
+                    f"one member of {self.result.members[self.groups[number][0]].setting!r} needs {need:.2f} GiB, and "
+                    f"{free / 2**30:.2f} GiB are free: use a smaller batch, network or data set"
+                )
+            size = max(1, min(size - 1, int(size * free / bytes_needed(programs.chunk))))
+            population = self.population(self.cut(number, size)[0])
+            programs, size = population.lowered(self.length(), self.judged).compile(), population.count
+        cut = self.cut(number, size)
+        if len(cut) > 1:
+            print(f"{wanted} members of one structure in {len(cut)} programs of at most {size}", file=sys.stderr)
+        if self.plan_path and str(number) not in self.plan:
+            self.plan[str(number)] = size
+            with writing(self.plan_path):
+                write_atomic(self.plan_path, json.dumps(self.plan))
+        return [self.part(number, k, indices, programs, len(cut[0])) for k, indices in enumerate(cut)]
+
+    def part(self, number: int, k: int, indices: list[int], programs: Lowered, size: int) -> _Part:
+        folder = RunFolder(self.folder.path / "groups" / f"{number:02d}-{k:02d}") if self.folder else None
+        population = self.population(indices)
+        if len(indices) != size:
+            programs = population.lowered(self.length(), self.judged).compile()
+        return _Part(indices, population, programs, folder)
+
+    # ---- running ----
+
+    def run(self, progress: bool) -> None:
+        result = self.result
+        total = len(result.members) * self.steps
+        bar = SweepProgress(total, result.rank_by, result.higher_is_better, progress)
+        with Stop() as stop, bar, ThreadPoolExecutor(1) as compiler:
+            ahead = self.prepare(0, compiler)
+            for number in range(len(self.groups)):
+                parts = self.parts(number, *ahead)
+                if number + 1 < len(self.groups):
+                    ahead = self.prepare(number + 1, compiler)  # compiled while this group trains
+                for part in parts:
+                    _Training(self, part, bar, f"group {number + 1} of {len(self.groups)}").run(stop)
+                    if stop.signal and len(result.states) < len(result.members):
+                        result.stopped = stop.signal
+                    if result.stopped:
+                        return self.finish()
+        self.finish()
+
+    def finish(self) -> None:
+        """The table, and once it is complete the ranking and the pictures."""
+        if not self.folder or not self.result.rows:
+            return
+        result, path = self.result, self.folder.path
+        with writing(path):
+            write_atomic(path / "table.csv", result.table.to_csv(index=False))
+        if len(result.states) < len(result.members):
+            return
+        with writing(path):
+            if result.measured(result.rank_by):
+                write_atomic(path / "ranking.csv", result.ranking().to_csv(index=False))
+                write_atomic(path / "ranking.txt", result.report() + "\n")
+            result.draw(path / "pictures")
+
+
+class _Training:
+    """One part of a sweep: begin or restore, run chunk by chunk, log, save."""
+
+    def __init__(self, session: Session, part: _Part, bar: SweepProgress, where: str):
+        self.session, self.part, self.bar, self.where = session, part, bar, where
+        self.population, self.folder = part.population, part.folder
+        self.members = [session.result.members[i] for i in part.indices]
+        self.diverged: list[int | None] = [None] * len(self.members)
+        self.checkpoints = None
+        if self.folder:
+            from gan_jax.checkpoints import Checkpoints
+
+            with writing(self.folder.path):
+                self.folder.path.mkdir(parents=True, exist_ok=True)
+            self.checkpoints = Checkpoints(self.folder.checkpoints, keep=1)
+
+    def begin(self) -> tuple[Any, Any]:
+        """(state, alive) of the newest intact checkpoint, or fresh ones."""
+        population = self.population
+        if self.checkpoints and self.folder:
+            found = self.checkpoints.restore_latest((population.like(), population.alive))
+            kept = self.folder.truncate(found[2] if found else -1)
+            for row in kept:
+                self.keep_row(row)
+            if found:
+                say_environment(found[1])
+                self.bar.skip(len(self.members) * found[2])
+                self.diverged = kept[-1]["diverged"] if kept else self.diverged
+                return found[0]
+        return self.part.programs.init(population.knobs, population.keys), population.alive
+
+    def run(self, stop: Stop) -> None:
+        session, population = self.session, self.population
+        state, alive = self.begin()
+        step = start = int(state.step)
+        steps, pending = session.steps, None
+        evaluate = self.part.programs.evaluate
+        while step < steps and not stop.signal:
+            until = min(steps, (step // session.log_every + 1) * session.log_every)
+            state, good, metrics = self.program(until - step)(population.knobs, state, population.feed, alive)
+            alive = good[:, -1]
+            row = evaluate(population.knobs, state, session.judged) if evaluate else {}
+            if pending:
+                self.log(*pending)
+            pending, step = (step, until, good, metrics, row), until
+            if step % session.checkpoint_every == 0 or step >= steps:
+                self.log(*pending)
+                pending = None
+                self.save(step, state, alive)
+        if pending:
+            self.log(*pending)
+        if step < steps and step > start:
+            self.save(step, state, alive)
+        if self.checkpoints:
+            self.checkpoints.close()
+        if step >= steps:
+            self.keep_states(state)
+
+    def program(self, length: int) -> Any:
+        whole = length == self.session.length()
+        return self.part.programs.chunk if whole else self.population.chunk(length).compile()
+
+    def log(self, start: int, until: int, good: Any, metrics: dict, row: dict) -> None:
+        """One line for all members: means over the chunk, and the evaluation at its end; None for a member that diverged."""
+        good, metrics, row = jax.device_get((good, metrics, row))
+        count = len(self.members)
+        for i in range(count):
+            if self.diverged[i] is None and not good[i].all():
+                self.diverged[i] = start + int(good[i].argmin())
+        values = {k: v.mean(1)[:count] for k, v in metrics.items()} | {k: v[:count] for k, v in row.items()}
+        clean = lambda x, at: None if at is not None or not np.isfinite(x) else float(x)
+        listed = {k: [clean(x, at) for x, at in zip(v, self.diverged, strict=True)] for k, v in values.items()}
+        full = {"step": until, "diverged": list(self.diverged), "metrics": listed}
+        self.keep_row(full)
+        timing = self.bar.update(f"{self.where}, step {until}/{self.session.steps}", count, until - start)
+        if self.folder:
+            self.folder.append("metrics.jsonl", full)
+            self.folder.append("timings.jsonl", {"step": until} | timing)
+
+    def keep_row(self, full: dict[str, Any]) -> None:
+        """A logged line as a row of each member, and the best so far."""
+        names = [f"{m.setting}, n {m.n}, seed {m.seed}" for m in self.members]
+        for j, i in enumerate(self.part.indices):
+            at = full["diverged"][j]
+            row = {"step": full["step"], "diverged": at is not None, "diverged_step": at}
+            row |= {k: v[j] for k, v in full["metrics"].items()}
+            self.session.result.rows.setdefault(i, []).append(row)
+        values = full["metrics"].get(self.session.result.rank_by, [])
+        gone = {name for name, at in zip(names, full["diverged"], strict=True) if at is not None}
+        self.bar.see(dict(zip(names, values, strict=False)), gone)
+
+    def save(self, step: int, state: Any, alive: Any) -> None:
+        if self.checkpoints and step not in self.checkpoints.steps():
+            self.checkpoints.save(step, (state, alive), {"environment": environment()})
+
+    def keep_states(self, state: Any) -> None:
+        """The trained members' states, each to be had as that of a run; on the host, so that the next part finds room."""
+        keys, rest = state.key, state.replace(key=None)
+        host = jax.device_get(rest).replace(key=keys)
+        for j, i in enumerate(self.part.indices):
+            self.session.result.states[i] = lambda j=j: member_state(host, j)

@@ -1,0 +1,262 @@
+"""Sweeps: settings x seeds x numbers of training images, trained as populations, one program for each structure.
+
+    sweep(settings, data, steps=..., seeds=5) -> Sweep: one table, one ranking, and any member as a run of its own
+
+Members are grouped by structure, each group is cut into parts that fit the memory (as the compiler measured the program),
+and each part is trained, evaluated, checkpointed and logged as a whole. All ranking is on V; S stays closed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from gan_jax import pictures, ranking
+from gan_jax.draws import MAX_POSITION
+from gan_jax.errors import UserError
+from gan_jax.folder import SweepFolder, environment, git_commit
+from gan_jax.game import Game
+from gan_jax.gan import GAN
+from gan_jax.loop import check_intervals
+from gan_jax.parallel import place
+from gan_jax.population import Member, by_structure
+from gan_jax.recipe import check_numbers, leaves
+from gan_jax.record import to_json
+from gan_jax.run import Run, exit_code
+from gan_jax.sweep_session import Session
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GAP, QUALITY = "D/train_validation_auc", "G/validation_energy"
+SHOWN = 12  # samples of each setting on a sheet
+PANELS = {
+    GAP: pictures.Panel(GAP, "D tells T from V (AUC)", 0.5, "chance"),
+    QUALITY: pictures.Panel(QUALITY, "samples to V (energy distance)", 0.0, "equal distributions"),
+}
+
+
+def sweep(
+    settings: Mapping[str, Any] | Sequence[Any],
+    data: Any,
+    *,
+    steps: int,
+    seeds: int | Sequence[int] = 5,
+    sizes: Sequence[int] | None = None,
+    order: str = "shared",
+    baseline: str | None = None,
+    rank_by: str = GAP,
+    higher_is_better: bool = False,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    log_every: int = 100,
+    checkpoint_every: int | None = None,
+    members_per_program: int | None = None,
+    devices: int | None = None,
+    game: Game = GAN,
+    progress: bool = True,
+    command: str | None = None,
+) -> Sweep:
+    """Train every setting at every seed and number of training images; in memory, or in the sweep folder `out`.
+
+    settings: {name: recipe} (see `grid`, `draw`) or a list of recipes; the first is the baseline unless `baseline` names one.
+    seeds: how many, from 0, or which. sizes: numbers of training images, nested subsets; all images when None.
+    order: 'shared', one order of the data for every member, or 'own', each seed its own. Comparisons pair equal seeds.
+    rank_by: the metric of the final ranking, on V; smaller is better unless told otherwise.
+    log_every: steps between evaluations; checkpoint_every: a multiple of it, five times it when None.
+    members_per_program: at most so many; None for as many as fit the free memory.
+    devices: the members are spread over so many, over all there are when None.
+    resume: finish what is missing, bit for bit as if never stopped. Ctrl-C and SIGTERM save and return, `stopped` being set.
+    Raises UserError for anything that cannot be meant, before a step is run.
+    """
+    checkpoint_every = checkpoint_every or 5 * log_every
+    check_intervals(steps, log_every, checkpoint_every, checkpoint_every, keep=1)
+    named_settings = _named(settings)
+    members = _members(named_settings, data, seeds, sizes)
+    _check(game, members, data, steps, order, baseline, members_per_program)
+    folder = None
+    if out is not None:
+        folder = SweepFolder(out)
+        record = {
+            "settings": {name: to_json(recipe) for name, recipe in named_settings.items()},
+            "seeds": list(dict.fromkeys(m.seed for m in members)), "sizes": list(dict.fromkeys(m.n for m in members)),
+            "order": order, "data": data.describe(), "intervals": [log_every], "source": getattr(data, "source", None),
+            "steps": steps, "environment": environment(), "git_commit": git_commit(),
+            "command": command or " ".join(sys.argv),
+        }  # fmt: skip
+        folder.start(record, resume, overwrite)
+    elif resume or overwrite:
+        raise UserError("resume and overwrite speak of a sweep folder: name it with out")
+    where = folder.path if folder else None
+    result = Sweep(members, data, game, baseline or next(iter(named_settings)), rank_by, higher_is_better, where)
+    placement, intervals = place(devices or len(jax.local_devices())), (steps, log_every, checkpoint_every)
+    Session(result, placement, folder, order, intervals, members_per_program).run(progress)
+    return result
+
+
+@dataclass
+class Sweep:
+    """A trained population. `table`: a pandas DataFrame, one row per member and evaluation; `stopped`: why it ended early."""
+
+    members: list[Member]
+    data: Any
+    game: Game
+    baseline: str
+    rank_by: str
+    higher_is_better: bool = False
+    folder: Path | None = None
+    stopped: str | None = None
+    rows: dict[int, list[dict[str, Any]]] = field(default_factory=dict, repr=False)
+    states: dict[int, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def exit_code(self) -> int:
+        """For a command line: 0 when complete (diverged members are a finding), 128 + the signal that stopped it."""
+        return exit_code(self.stopped)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Tidy: setting, each number that varies by its path, seed, n, step, diverged, diverged_step, then the metrics.
+
+        Means over the steps since the last evaluation for losses and penalties; values at the step for the others. NaN from
+        the evaluation on at which a member had diverged.
+        """
+        import pandas as pd
+
+        varying = _varying(self.members)
+        rows = []
+        for i, member in enumerate(self.members):
+            about = {"setting": member.setting} | {path: values[i] for path, values in varying.items()}
+            rows += [about | {"seed": member.seed, "n": member.n} | row for row in self.rows.get(i, [])]
+        return pd.DataFrame(rows)
+
+    @property
+    def settings(self) -> list[str]:
+        return list(dict.fromkeys(member.setting for member in self.members))
+
+    def find(self, setting: str, seed: int | None = None, n: int | None = None) -> int:
+        """The index of a member: by default the setting's first seed, with its most images. Raises UserError if none fits."""
+        fits = [
+            i for i, m in enumerate(self.members)
+            if m.setting == setting and (seed is None or m.seed == seed) and (n is None or m.n == n)
+        ]  # fmt: skip
+        if not fits:
+            asked = ", ".join(f"{k}={v}" for k, v in {"setting": setting, "seed": seed, "n": n}.items() if v is not None)
+            raise UserError(f"no member of this sweep has {asked}; it has the settings {', '.join(self.settings)}")
+        return max(fits, key=lambda i: (self.members[i].n, -i))
+
+    def run(self, setting: str, seed: int | None = None, n: int | None = None) -> Run:
+        """One member as a run: its samples, curves and verdict."""
+        i = self.find(setting, seed, n)
+        if i not in self.states:
+            raise UserError(f"{setting!r} has not been trained yet: resume the sweep")
+        member = self.members[i]
+        history = [{k: v for k, v in row.items() if v is not None and "diverged" not in k} for row in self.rows[i]]
+        return Run(member.recipe, self.states[i](), self.data.subset(member.n), member.seed, self.game, history)
+
+    def samples(self, k: int, **settings: Any) -> dict[str, np.ndarray]:
+        """k samples of each setting's first seed, {setting: as `Run.samples`}; those not trained yet are left out."""
+        done = [name for name in self.settings if self.find(name) in self.states]
+        return {name: self.run(name).samples(k, **settings) for name in done}
+
+    def ranking(self, metric: str | None = None, **arguments: Any) -> pd.DataFrame:
+        """The settings, best first, with intervals and tests against the baseline (see `ranking.rank`)."""
+        arguments = {"baseline": self.baseline} | arguments
+        if metric in (None, self.rank_by):
+            arguments = {"higher_is_better": self.higher_is_better} | arguments
+        return ranking.rank(self.table, metric or self.rank_by, **arguments)
+
+    def report(self) -> str:
+        """The ranking as text."""
+        return ranking.ranking_text(self.ranking(), self.rank_by)
+
+    def measured(self, metric: str) -> bool:
+        """Whether any member has a value of this metric."""
+        return any(row.get(metric) is not None for rows in self.rows.values() for row in rows)
+
+    def panels(self) -> list[pictures.Panel]:
+        """What the pictures show: the ranking's metric, then the others that have a meaning here."""
+        own = pictures.Panel(self.rank_by, self.rank_by, None, "", self.higher_is_better)
+        panels = {self.rank_by: PANELS.get(self.rank_by, own)} | PANELS
+        return [panel for name, panel in panels.items() if self.measured(name)]
+
+    def draw(self, folder: str | Path) -> list[Path]:
+        """The pictures: ranking, curves with seed bands, T against V, samples; dose and response for several sizes."""
+        folder, panels, drawn = Path(folder), self.panels(), []
+        table: Any = self.table
+        largest = table[table["n"] == table["n"].max()]
+        if panels:
+            drawn += [pictures.ranking_figure(folder / "ranking.png", table, panels, self.baseline)]
+        for panel in panels:
+            name, shown = panel.metric.replace("/", "_"), (panel.metric, panel.label)
+            path = folder / f"curves_{name}.png"
+            drawn += [pictures.seed_bands(path, largest, *shown, panel.reference, self.baseline)]
+            if len(largest) < len(table):
+                drawn += [pictures.dose_response(folder / f"sizes_{name}.png", table, *shown, reference=panel.reference)]
+        if self.measured("D/validation_logit"):
+            drawn += [pictures.gap_curves(folder / "gaps.png", largest)]
+        if self.game.sample and (len(self.data.image_shape) == 3 or self.data.image_shape == (2,)):
+            real = {"real (V)": self.data.validation.images[:SHOWN]}
+            drawn += [pictures.sample_sheet(folder / "samples.png", real | self.samples(SHOWN))]
+        return drawn
+
+
+def _named(settings: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+    if not isinstance(settings, Mapping):
+        settings = {f"setting {i}": recipe for i, recipe in enumerate(settings)}
+    if not settings:
+        raise UserError("a sweep without settings: give at least one recipe")
+    return dict(settings)
+
+
+def _members(settings: dict[str, Any], data: Any, seeds: int | Sequence[int], sizes: Sequence[int] | None) -> list[Member]:
+    seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
+    sizes = [len(data.train)] if sizes is None else list(sizes)
+    if not seeds or not sizes:
+        raise UserError(f"{len(seeds)} seeds and {len(sizes)} sizes make no member: give at least one of each")
+    for what, values in {"seed": seeds, "size": sizes}.items():
+        if repeated := [v for v in values if values.count(v) > 1]:
+            raise UserError(f"{what} {repeated[0]} is there twice: give each once")
+    for n in sizes:
+        data.subset(n)  # refuses what the data do not have
+    return [Member(name, recipe, int(seed), int(n)) for name, recipe in settings.items() for n in sizes for seed in seeds]
+
+
+def _check(game: Game, members: list[Member], data: Any, steps: int, order: str, baseline: str | None, most: int | None):
+    if order not in ("shared", "own"):
+        raise UserError(f"unknown order {order!r}: use 'shared' (one for all members) or 'own' (one for each seed)")
+    if baseline is not None and baseline not in (names := {m.setting for m in members}):
+        raise UserError(f"the baseline {baseline!r} is no setting of this sweep: it has {', '.join(sorted(names))}")
+    if most is not None and most < 1:
+        raise UserError(f"members_per_program is {most}: it must be at least 1")
+    for indices in by_structure(members):
+        first, fewest = members[indices[0]], min(members[i].n for i in indices)
+        if steps * game.examples(first.recipe) > MAX_POSITION:
+            raise UserError(f"{steps} steps of {game.examples(first.recipe)} examples are over {MAX_POSITION}: take fewer")
+        if game.check:
+            game.check(first.recipe, data.subset(fewest))
+    for member in {m.setting: m for m in members}.values():
+        try:
+            check_numbers(member.recipe)
+        except UserError as error:
+            raise UserError(f"setting {member.setting!r}: {error}") from None
+
+
+def _varying(members: list[Member]) -> dict[str, list[float | None]]:
+    """{path of a number that is not the same in all members: its value in each, None where a member has no such number}."""
+    numbers = {m.setting: {k: v for k, v in leaves(m.recipe).items() if np.ndim(v) == 0} for m in members}
+    paths = dict.fromkeys(path for values in numbers.values() for path in values)
+    columns = {path: {name: values.get(path) for name, values in numbers.items()} for path in paths}
+    plain = lambda x: None if x is None else float(x)
+    return {
+        path: [plain(column[m.setting]) for m in members]
+        for path, column in columns.items()
+        if len({plain(x) for x in column.values()}) > 1
+    }
