@@ -11,13 +11,13 @@ from .penalties import Turn, lazy, remembers
 from .recipe import Bound, Recipe, Side, bind, leaves, schedule, with_leaves
 from .run import Run, open_run
 from .settings import Range, draw, grid
-from .sweeps import Sweep, sweep
+from .sweeps import Sweep, open_sweep, sweep
 from .train import Player, State, alternating, init, sample, simultaneous, train_step
 
 __all__ = [
     "Batch", "Bound", "Draws", "Feed", "GAN", "Game", "Judgement", "Mode", "Net", "Player", "Range", "Recipe", "Run", "Side",
     "Split", "Splits", "State", "Sweep", "Terms", "Turn", "UserError", "alternating", "augment", "bind", "data", "draw", "fit",
-    "from_arrays", "grid", "init", "latents", "lazy", "leaves", "load", "losses", "measure", "open_run", "optimizers", "order",
-    "penalties", "pictures", "ranking", "recipes", "remembers", "resume", "sample", "schedule", "schedules", "settings",
-    "simultaneous", "sweep", "train_step", "with_leaves",
+    "from_arrays", "grid", "init", "latents", "lazy", "leaves", "load", "losses", "measure", "open_run", "open_sweep",
+    "optimizers", "order", "penalties", "pictures", "ranking", "recipes", "remembers", "resume", "sample", "schedule",
+    "schedules", "settings", "simultaneous", "sweep", "train_step", "with_leaves",
 ]  # fmt: skip

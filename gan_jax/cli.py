@@ -80,7 +80,7 @@ class SweepOptions(DataOptions):
 
     def prepare(self) -> None:
         """Call before JAX is first used."""
-        prepare_devices(self.devices or _cores())
+        prepare_devices(self.devices or cores(), collectives=False)  # members never speak to each other
 
     def run(self, settings: dict[str, Any], data: Any, **arguments: Any) -> Any:
         """`gan.sweep` of these settings with what the command line says."""
@@ -93,18 +93,19 @@ class SweepOptions(DataOptions):
         )  # fmt: skip
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def prepare_devices(count: int) -> None:
+def prepare_devices(count: int, collectives: bool = True) -> None:
     """Split the CPU into `count` virtual devices, if that is what there is. Call before JAX is first used.
 
-    On few cores jax 0.10 can deadlock when collectives queue up, unless its thread pool is larger than the machine.
+    On few cores jax 0.10 can deadlock when `collectives` queue up, unless its thread pool is larger than the machine.
     """
     if count > 1:
-        os.environ.setdefault("NPROC", "16")
+        if collectives:
+            os.environ.setdefault("NPROC", "16")
         import jax
 
         jax.config.update("jax_num_cpu_devices", count)

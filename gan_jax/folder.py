@@ -105,6 +105,8 @@ class RunFolder:
             (self.path / self.inside).mkdir(parents=True, exist_ok=True)
             if not self.exists:
                 write_atomic(self.path / self.record, json.dumps(record, indent=1))
+            elif (old := self.read())["steps"] != record["steps"]:  # extended
+                write_atomic(self.path / self.record, json.dumps(old | {"steps": record["steps"]}, indent=1))
 
     def clear(self) -> None:
         """Remove what was written here, and nothing else."""
@@ -161,4 +163,4 @@ class SweepFolder(RunFolder):
 
     kind, record, inside = "sweep", "sweep.json", "groups"
     files = ("sweep.json", "plan.json", "table.csv", "ranking.csv", "ranking.txt", "groups", "pictures")
-    identity = ("settings", "seeds", "sizes", "order", "data", "intervals")
+    identity = ("settings", "names", "seeds", "sizes", "order", "data", "intervals")

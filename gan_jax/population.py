@@ -42,7 +42,8 @@ def by_structure(members: Sequence[Member]) -> list[list[int]]:
 class Population:
     """Members of one structure on the placement's devices: state, knobs and feed stacked, and the programs that run them.
 
-    feed: the shared examples, and the key of their order: a scalar, or one for each member. `size` becomes the members' n.
+    feed: the shared examples, and the key of their order: a scalar, or one for each member. `size` becomes the members' n,
+    one for each where they differ or where it has an axis (so that parts with equal and with different n share a program).
     Where the members do not divide among the devices the last is repeated; `count` are real.
     """
 
@@ -54,7 +55,7 @@ class Population:
         self.keys = self.put(jnp.stack([jax.random.key(member.seed) for member in members]))
         sizes = np.array([member.n for member in members], np.int32)
         key = feed.key if feed.key.ndim == 0 else self.put(feed.key[jnp.minimum(jnp.arange(len(members)), self.count - 1)])
-        same = (sizes == sizes[0]).all()
+        same = not feed.size.ndim and (sizes == sizes[0]).all()
         self.feed = feed.replace(size=jnp.int32(sizes[0]) if same else self.put(jnp.asarray(sizes)), key=key)
         self.alive = self.put(jnp.ones(len(members), bool))
 
@@ -74,7 +75,7 @@ class Population:
         """The state, as shapes where they lie."""
         state = jax.eval_shape(self._init, self.knobs, self.keys)
         place = lambda x, members: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.sharding(members))
-        return jax.tree.map(lambda x: place(x, True), state).replace(step=place(state.step, False))
+        return jax.tree.map(lambda x: place(x, True), state.replace(step=None)).replace(step=place(state.step, False))
 
     def chunk(self, length: int) -> Any:
         """`length` steps, traced: (knobs, state, feed, alive) -> (state, good, metrics)."""
@@ -106,6 +107,10 @@ class Lowered:
 
     def compile(self) -> Lowered:
         return Lowered(self.init.compile(), self.chunk.compile(), self.evaluate and self.evaluate.compile())
+
+    def bytes_needed(self) -> int:
+        """Of the largest, once compiled: an evaluation may judge more examples at once than a step takes."""
+        return max(bytes_needed(program) for program in (self.init, self.chunk, self.evaluate) if program)
 
 
 def member_state(state: Any, i: int) -> Any:

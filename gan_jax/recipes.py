@@ -81,8 +81,10 @@ def pacgan_toy(image_shape: tuple[int, ...] = (2,), *, loss: str | Bound = "non_
     Published on `ring` and `grid` for 400 epochs: 400,000 steps. The loss is their code's: D as non-saturating; their G adds
     softplus(-d_r), which has no gradient. Their code takes both gradients at one point (`play=bind(train.simultaneous)`) and
     one batch of z for both; here the players alternate, each with its own. fields: any field of Recipe.
-    Raises UserError for a shape that is not (features,).
+    Raises UserError for a shape that is not (features,), and for classes: neither network sees labels.
     """
+    if fields.get("classes"):
+        raise UserError("pacgan_toy has no classes: neither of its networks sees labels; use recipes.mlp")
     if len(image_shape) != 1:
         raise UserError(f"pacgan_toy makes rows of numbers, not images of shape {image_shape}: use recipes.dcgan")
     modules = maxout.Generator(image_shape[0]), maxout.Discriminator()

@@ -39,11 +39,15 @@ def grid(recipe: Any, values: Mapping[str, Iterable[float]]) -> dict[str, Any]:
 
     Raises UserError for a path that names no leaf, or one without values.
     """
+    return _settings(recipe, _combined(values))
+
+
+def _combined(values: Mapping[str, Iterable[float]]) -> list[dict[str, float]]:
     listed = {path: list(options) for path, options in values.items()}
     for path, options in listed.items():
         if not options:
             raise UserError(f"{path} has no values to sweep: give at least one")
-    return _settings(recipe, [dict(zip(listed, chosen, strict=True)) for chosen in itertools.product(*listed.values())])
+    return [dict(zip(listed, chosen, strict=True)) for chosen in itertools.product(*listed.values())]
 
 
 def draw(recipe: Any, ranges: Mapping[str, Range], n: int, *, method: str = "latin_hypercube", seed: int = 0) -> dict[str, Any]:
@@ -52,6 +56,10 @@ def draw(recipe: Any, ranges: Mapping[str, Range], n: int, *, method: str = "lat
     method: 'latin_hypercube' (each of n equal slices of every range is hit once; SciPy's) or 'random' (independent).
     Raises UserError for a path that names no leaf, another method, or n < 1.
     """
+    return _settings(recipe, _drawn(ranges, n, method, seed))
+
+
+def _drawn(ranges: Mapping[str, Range], n: int, method: str, seed: int) -> list[dict[str, float]]:
     from scipy.stats import qmc
 
     if n < 1:
@@ -61,7 +69,7 @@ def draw(recipe: Any, ranges: Mapping[str, Range], n: int, *, method: str = "lat
     rng, size = np.random.default_rng(seed), len(ranges)
     shares = qmc.LatinHypercube(size, rng=rng).random(n) if method == "latin_hypercube" else rng.random((n, size))
     numbers = {path: span.at(shares[:, i]) for i, (path, span) in enumerate(ranges.items())}
-    return _settings(recipe, [{path: float(x[i]) for path, x in numbers.items()} for i in range(n)])
+    return [{path: float(x[i]) for path, x in numbers.items()} for i in range(n)]
 
 
 def _settings(recipe: Any, chosen: list[dict[str, float]]) -> dict[str, Any]:
@@ -94,20 +102,18 @@ def from_text(recipe: Any, vary: Sequence[str], number: int, method: str, seed: 
     lists, ranges = {}, {}
     for text in vary:
         path, equals, values = text.partition("=")
+        if path in lists or path in ranges:
+            raise UserError(f"{path} is there twice: write its values in one place")
+        log = values.startswith("log:")
         try:
             if not equals or not values:
                 raise ValueError
             if ":" not in values:
                 lists[path] = [float(value) for value in values.split(",")]
                 continue
-            log = values.startswith("log:")
             low, high = (float(end) for end in values.removeprefix("log:").split(":"))
-            ranges[path] = Range(low, high, log)
         except ValueError:
             raise UserError(f"cannot read {text!r}: write path=0.1,1,10 or path=0.1:100 or path=log:0.1:100") from None
-    drawn = draw(recipe, ranges, number, method=method, seed=seed) if ranges else {"": recipe}
-    both = {}
-    for name, base in drawn.items():
-        for listed, made in (grid(base, lists) if lists else {"": base}).items():
-            both[", ".join(part for part in (name, listed) if part)] = made
-    return both
+        ranges[path] = Range(low, high, log)
+    drawn = _drawn(ranges, number, method, seed) if ranges else [{}]
+    return _settings(recipe, [some | others for some in drawn for others in _combined(lists)])

@@ -12,14 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gan_jax.checkpoints import FILES
 from gan_jax.draws import named
 from gan_jax.errors import UserError
 from gan_jax.folder import RunFolder, SweepFolder, environment, write_atomic, writing
 from gan_jax.game import Feed
 from gan_jax.loop import Stop, say_environment
 from gan_jax.parallel import Placement
-from gan_jax.population import Lowered, Population, by_structure, bytes_free, bytes_needed, member_state
+from gan_jax.population import Lowered, Population, by_structure, bytes_free, member_state
 from gan_jax.progress import SweepProgress
+from gan_jax.ranking import shorten
 from gan_jax.run import EVALUATED
 
 if TYPE_CHECKING:
@@ -28,12 +30,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Part:
-    """Some members of one structure, their population, its compiled programs and its place on disk."""
+    """Some members of one structure, their population, its compiled programs (None until needed) and its place on disk."""
 
     indices: list[int]
     population: Population
-    programs: Lowered
+    programs: Lowered | None
     folder: RunFolder | None
+
+    def reached(self) -> int:
+        """The step up to which it is trained and saved; -1 for none."""
+        if self.folder is None:
+            return -1
+        saved = [int(path.parent.name) for path in self.folder.checkpoints.glob(f"[0-9]*/{FILES}")]
+        logged = [row["step"] for row in self.folder.rows()]
+        return min(max(saved, default=-1), max(logged, default=-1))
 
 
 class Session:
@@ -60,11 +70,13 @@ class Session:
         data, game = self.result.data, self.result.game
         n = min(EVALUATED, min(m.n for m in self.result.members), len(data.validation))
         pick = lambda s: (jnp.asarray(s.images[:n]), None if s.labels is None else jnp.asarray(s.labels[:n], jnp.int32))
-        return (pick(data.train), pick(data.validation)) if n > 1 and game.evaluate else None
+        return self.placement.replicate((pick(data.train), pick(data.validation))) if n > 1 and game.evaluate else None
 
     def population(self, indices: list[int]) -> Population:
         members = [self.result.members[i] for i in indices]
         feed = self.examples
+        if len({m.n for m in self.result.members}) > 1:  # in every part, so that parts share a program
+            feed = feed.replace(size=jnp.asarray([m.n for m in members], jnp.int32))
         if self.order == "own":
             feed = feed.replace(key=jnp.stack([named(jax.random.key(m.seed), "order") for m in members]))
         return Population(self.result.game, self.placement, members, feed)
@@ -80,24 +92,37 @@ class Session:
         parts = -(-len(indices) // size)
         return [list(part) for part in np.array_split(indices, parts)]
 
-    def prepare(self, number: int, compiler: ThreadPoolExecutor) -> tuple[Population, Future]:
-        """The first part of a group, its program being compiled behind."""
+    def prepare(self, number: int, compiler: ThreadPoolExecutor) -> tuple[Population, Future] | None:
+        """The first part of a group, its programs being compiled behind; None where all of the group is trained."""
+        if number >= len(self.groups) or self.trained(number):
+            return None
         size = self.plan.get(str(number), self.most or len(self.groups[number]))
         population = self.population(self.cut(number, size)[0])
         return population, compiler.submit(population.lowered(self.length(), self.judged).compile)
+
+    def part_folder(self, number: int, k: int) -> RunFolder | None:
+        return RunFolder(self.folder.path / "groups" / f"{number:02d}-{k:02d}") if self.folder else None
+
+    def planned(self, number: int) -> list[_Part]:
+        """The parts of a group that was planned before, without their programs."""
+        cut = self.cut(number, self.plan[str(number)]) if str(number) in self.plan else []
+        return [_Part(part, self.population(part), None, self.part_folder(number, k)) for k, part in enumerate(cut)]
+
+    def trained(self, number: int) -> bool:
+        parts = self.planned(number)
+        return bool(parts) and all(part.reached() >= self.steps for part in parts)
 
     def parts(self, number: int, population: Population, compiling: Future) -> list[_Part]:
         """A group in as few parts as fit the memory that the compiler measured; what was planned before stays."""
         programs, wanted = compiling.result(), len(self.groups[number])
         free, size = bytes_free(self.placement), population.count
-        while str(number) not in self.plan and bytes_needed(programs.chunk) > free:
+        while str(number) not in self.plan and (need := programs.bytes_needed()) > free:
             if size == 1:
-                need = bytes_needed(programs.chunk) / 2**30
                 raise UserError(
-                    f"one member of {self.result.members[self.groups[number][0]].setting!r} needs {need:.2f} GiB, and "
+                    f"one member of {self.result.members[self.groups[number][0]].setting!r} needs {need / 2**30:.2f} GiB, and "
                     f"{free / 2**30:.2f} GiB are free: use a smaller batch, network or data set"
                 )
-            size = max(1, min(size - 1, int(size * free / bytes_needed(programs.chunk))))
+            size = max(1, min(size - 1, int(size * free / need)))
             population = self.population(self.cut(number, size)[0])
             programs, size = population.lowered(self.length(), self.judged).compile(), population.count
         cut = self.cut(number, size)
@@ -110,11 +135,8 @@ class Session:
         return [self.part(number, k, indices, programs, len(cut[0])) for k, indices in enumerate(cut)]
 
     def part(self, number: int, k: int, indices: list[int], programs: Lowered, size: int) -> _Part:
-        folder = RunFolder(self.folder.path / "groups" / f"{number:02d}-{k:02d}") if self.folder else None
-        population = self.population(indices)
-        if len(indices) != size:
-            programs = population.lowered(self.length(), self.judged).compile()
-        return _Part(indices, population, programs, folder)
+        same = len(indices) == size
+        return _Part(indices, self.population(indices), programs if same else None, self.part_folder(number, k))
 
     # ---- running ----
 
@@ -125,9 +147,8 @@ class Session:
         with Stop() as stop, bar, ThreadPoolExecutor(1) as compiler:
             ahead = self.prepare(0, compiler)
             for number in range(len(self.groups)):
-                parts = self.parts(number, *ahead)
-                if number + 1 < len(self.groups):
-                    ahead = self.prepare(number + 1, compiler)  # compiled while this group trains
+                parts = self.parts(number, *ahead) if ahead else self.planned(number)
+                ahead = self.prepare(number + 1, compiler)  # compiled while this group trains
                 for part in parts:
                     _Training(self, part, bar, f"group {number + 1} of {len(self.groups)}").run(stop)
                     if stop.signal and len(result.states) < len(result.members):
@@ -135,6 +156,18 @@ class Session:
                     if result.stopped:
                         return self.finish()
         self.finish()
+
+    def read(self) -> None:
+        """What was logged, and the states of what is trained, without training anything."""
+        bar = SweepProgress(0, None, enabled=False)
+        for number in range(len(self.groups)):
+            for part in self.planned(number):
+                training = _Training(self, part, bar, "")
+                if part.reached() >= self.steps:
+                    training.run(Stop())
+                elif part.folder:
+                    for row in part.folder.rows():
+                        training.keep_row(row)
 
     def finish(self) -> None:
         """The table, and once it is complete the ranking and the pictures."""
@@ -168,6 +201,12 @@ class _Training:
                 self.folder.path.mkdir(parents=True, exist_ok=True)
             self.checkpoints = Checkpoints(self.folder.checkpoints, keep=1)
 
+    @property
+    def programs(self) -> Lowered:
+        session, part = self.session, self.part
+        part.programs = part.programs or part.population.lowered(session.length(), session.judged).compile()
+        return part.programs
+
     def begin(self) -> tuple[Any, Any]:
         """(state, alive) of the newest intact checkpoint, or fresh ones."""
         population = self.population
@@ -181,14 +220,14 @@ class _Training:
                 self.bar.skip(len(self.members) * found[2])
                 self.diverged = kept[-1]["diverged"] if kept else self.diverged
                 return found[0]
-        return self.part.programs.init(population.knobs, population.keys), population.alive
+        return self.programs.init(population.knobs, population.keys), population.alive
 
     def run(self, stop: Stop) -> None:
         session, population = self.session, self.population
         state, alive = self.begin()
         step = start = int(state.step)
         steps, pending = session.steps, None
-        evaluate = self.part.programs.evaluate
+        evaluate = self.programs.evaluate if step < steps else None
         while step < steps and not stop.signal:
             until = min(steps, (step // session.log_every + 1) * session.log_every)
             state, good, metrics = self.program(until - step)(population.knobs, state, population.feed, alive)
@@ -212,7 +251,7 @@ class _Training:
 
     def program(self, length: int) -> Any:
         whole = length == self.session.length()
-        return self.part.programs.chunk if whole else self.population.chunk(length).compile()
+        return self.programs.chunk if whole else self.population.chunk(length).compile()
 
     def log(self, start: int, until: int, good: Any, metrics: dict, row: dict) -> None:
         """One line for all members: means over the chunk, and the evaluation at its end; None for a member that diverged."""
@@ -233,7 +272,7 @@ class _Training:
 
     def keep_row(self, full: dict[str, Any]) -> None:
         """A logged line as a row of each member, and the best so far."""
-        names = [f"{m.setting}, n {m.n}, seed {m.seed}" for m in self.members]
+        names = [f"{shorten(m.setting, 60)}, n {m.n}, seed {m.seed}" for m in self.members]
         for j, i in enumerate(self.part.indices):
             at = full["diverged"][j]
             row = {"step": full["step"], "diverged": at is not None, "diverged_step": at}

@@ -9,7 +9,7 @@ and each part is trained, evaluated, checkpointed and logged as a whole. All ran
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +27,8 @@ from gan_jax.loop import check_intervals
 from gan_jax.parallel import place
 from gan_jax.population import Member, by_structure
 from gan_jax.recipe import check_numbers, leaves
-from gan_jax.record import to_json
-from gan_jax.run import Run, exit_code
+from gan_jax.record import from_json, to_json
+from gan_jax.run import Run, exit_code, load_again
 from gan_jax.sweep_session import Session
 
 if TYPE_CHECKING:
@@ -85,9 +85,10 @@ def sweep(
     if out is not None:
         folder = SweepFolder(out)
         record = {
-            "settings": {name: to_json(recipe) for name, recipe in named_settings.items()},
+            "settings": {name: to_json(recipe) for name, recipe in named_settings.items()}, "names": list(named_settings),
             "seeds": list(dict.fromkeys(m.seed for m in members)), "sizes": list(dict.fromkeys(m.n for m in members)),
             "order": order, "data": data.describe(), "intervals": [log_every], "source": getattr(data, "source", None),
+            "baseline": baseline or next(iter(named_settings)), "rank_by": rank_by, "higher_is_better": higher_is_better,
             "steps": steps, "environment": environment(), "git_commit": git_commit(),
             "command": command or " ".join(sys.argv),
         }  # fmt: skip
@@ -98,6 +99,30 @@ def sweep(
     result = Sweep(members, data, game, baseline or next(iter(named_settings)), rank_by, higher_is_better, where)
     placement, intervals = place(devices or len(jax.local_devices())), (steps, log_every, checkpoint_every)
     Session(result, placement, folder, order, intervals, members_per_program).run(progress)
+    return result
+
+
+def open_sweep(
+    folder: str | Path,
+    *,
+    data: Any = None,
+    settings: Mapping[str, Any] | None = None,
+    game: Game = GAN,
+    trusted: Sequence[str] = (),
+) -> Sweep:
+    """The sweep in a folder, as far as it is trained, to look at.
+
+    data, settings: where the sweep was given its own in memory. trusted: modules of yours that its recipes name.
+    Raises UserError where there is no sweep or it cannot be read.
+    """
+    files = SweepFolder(folder)
+    record = files.read()
+    settings = {k: from_json(v, trusted) for k, v in record["settings"].items()} if settings is None else dict(settings)
+    data = load_again(record) if data is None else data
+    members = _members(settings, data, record["seeds"], record["sizes"])
+    result = Sweep(members, data, game, record["baseline"], record["rank_by"], record["higher_is_better"], files.path)
+    intervals = (record["steps"], record["intervals"][0], record["steps"])
+    Session(result, place(1), files, record["order"], intervals, None).read()
     return result
 
 
@@ -148,8 +173,8 @@ class Sweep:
             if m.setting == setting and (seed is None or m.seed == seed) and (n is None or m.n == n)
         ]  # fmt: skip
         if not fits:
-            asked = ", ".join(f"{k}={v}" for k, v in {"setting": setting, "seed": seed, "n": n}.items() if v is not None)
-            raise UserError(f"no member of this sweep has {asked}; it has the settings {', '.join(self.settings)}")
+            asked = ", ".join(f"{k}={ranking.one_line(v)}" for k, v in {"setting": setting, "seed": seed, "n": n}.items() if v is not None)
+            raise UserError(f"no member of this sweep has {asked}; it has the settings {_listed(self.settings)}")
         return max(fits, key=lambda i: (self.members[i].n, -i))
 
     def run(self, setting: str, seed: int | None = None, n: int | None = None) -> Run:
@@ -173,9 +198,9 @@ class Sweep:
             arguments = {"higher_is_better": self.higher_is_better} | arguments
         return ranking.rank(self.table, metric or self.rank_by, **arguments)
 
-    def report(self) -> str:
+    def report(self, metric: str | None = None) -> str:
         """The ranking as text."""
-        return ranking.ranking_text(self.ranking(), self.rank_by)
+        return ranking.ranking_text(self.ranking(metric), metric or self.rank_by)
 
     def measured(self, metric: str) -> bool:
         """Whether any member has a value of this metric."""
@@ -210,10 +235,16 @@ class Sweep:
 
 def _named(settings: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
     if not isinstance(settings, Mapping):
+        if not isinstance(settings, Sequence):
+            raise UserError(f"settings are {{name: recipe}} or a list of recipes, not a {type(settings).__name__}")
         settings = {f"setting {i}": recipe for i, recipe in enumerate(settings)}
     if not settings:
         raise UserError("a sweep without settings: give at least one recipe")
-    return dict(settings)
+    return {str(name): recipe for name, recipe in settings.items()}
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(ranking.shorten(name, 60) for name in names)
 
 
 def _members(settings: dict[str, Any], data: Any, seeds: int | Sequence[int], sizes: Sequence[int] | None) -> list[Member]:
@@ -232,8 +263,8 @@ def _members(settings: dict[str, Any], data: Any, seeds: int | Sequence[int], si
 def _check(game: Game, members: list[Member], data: Any, steps: int, order: str, baseline: str | None, most: int | None):
     if order not in ("shared", "own"):
         raise UserError(f"unknown order {order!r}: use 'shared' (one for all members) or 'own' (one for each seed)")
-    if baseline is not None and baseline not in (names := {m.setting for m in members}):
-        raise UserError(f"the baseline {baseline!r} is no setting of this sweep: it has {', '.join(sorted(names))}")
+    if baseline is not None and baseline not in (names := dict.fromkeys(m.setting for m in members)):
+        raise UserError(f"the baseline {baseline!r} is no setting of this sweep: it has {_listed(names)}")
     if most is not None and most < 1:
         raise UserError(f"members_per_program is {most}: it must be at least 1")
     for indices in by_structure(members):

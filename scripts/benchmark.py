@@ -25,7 +25,7 @@ from typing import Annotated
 
 import tyro
 
-from gan_jax.cli import run
+from gan_jax.cli import cores, prepare_devices, run
 from gan_jax.errors import UserError
 
 SHAPE, IMAGES, CHUNK = (32, 32, 3), 1024, 10
@@ -222,7 +222,7 @@ def show(rows: list[dict]) -> None:
         table = Table(*columns, title="Against PyTorch, float32: medians (smallest to largest)")
         for row in versus:
             cells = [ranged(row["ours_spread"], 1e3), ranged(row["peer_spread"], 1e3), ranged(row["ratio_spread"])]
-            table.add_row(row["row"], row["unit"], *cells, row["peer_way"])
+            table.add_row(f"{row['row']}: {row['name']}", row["unit"], *cells, row["peer_way"])
         console.print(table)
         for line in dict.fromkeys(line for row in versus for line in row.get("failed", [])):
             print(line)
@@ -232,12 +232,16 @@ def ranged(spread: dict, scale: float = 1.0) -> str:
     return f"{scale * spread['median']:.3g} ({scale * spread['min']:.3g} to {scale * spread['max']:.3g})"
 
 
+def rows_named(rows: str) -> list[str]:
+    return [LETTERS.get(name.strip(), name.strip()) for name in rows.split(",")]
+
+
 def chosen(rows: str) -> list[str]:
     """The names of the rows asked for by name or letter; PyTorch must be there for those that need it.
 
     Raises UserError for an unknown row, or where PyTorch is missing: before anything is measured.
     """
-    names = [LETTERS.get(name.strip(), name.strip()) for name in rows.split(",")]
+    names = rows_named(rows)
     if unknown := [name for name in names if name not in ROWS]:
         known = ", ".join([*OWN, *(f"{name} ({letter})" for letter, name in LETTERS.items())])
         raise UserError(f"unknown row {unknown[0]!r}: use some of {known}, separated by commas")
@@ -257,8 +261,10 @@ def main(
         rows: which rows, separated by commas: step, loop, memory, compile; against PyTorch dcgan (or a), population (b),
             toy (c), layers (d), members (e).
         repeats: measurements of each (memory and compile: at most 3 processes).
-        json_file: also write the figures there: a list of objects, and the machine last.
+        json_file: also write the figures there: a list of {"row", "ours_s", "peer_s", "ratio", ...}, the machine in each.
     """
+    if any(name not in OWN for name in rows_named(rows)):
+        prepare_devices(cores(), collectives=False)  # a population is spread over them
     names = chosen(rows)
     if repeats < 1:
         raise UserError(f"repeats is {repeats}: it must be at least 1")
@@ -266,7 +272,7 @@ def main(
     show(found)
     print(json.dumps(machine()))
     if json_file:
-        json_file.write_text(json.dumps([*found, {"row": "machine", **machine()}], indent=1))
+        json_file.write_text(json.dumps([row | {"machine": machine()} for row in found], indent=1))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from gan_jax import penalties
 from gan_jax.errors import UserError
 from gan_jax.game import Batch, to_unit
 from gan_jax.networks.conv import conv, conv_transpose
-from gan_jax.parallel import all_finite, compiled_chunk, place, take
+from gan_jax.parallel import compiled_chunk, place
+from gan_jax.population import Member, Population
 
 EXAMPLES = 1024
 LAYERS = {  # of the two DCGANs: input side, channels in, channels out, transposed
@@ -32,28 +33,18 @@ LAYERS = {  # of the two DCGANs: input side, channels in, channels out, transpos
 }
 
 
-def our_population(recipe: Any, seeds: list[int], feed: gan.Feed, steps: int) -> Callable[[], Any]:
-    """A call that trains every member `steps` further, in one program. A leaf of the recipe may hold one value for each."""
-    members = len(seeds)
-    knobs = jax.tree.map(lambda x: jnp.broadcast_to(x, (members,)) if jnp.ndim(x) == 0 else jnp.asarray(x), recipe)
-    states = jax.jit(jax.vmap(gan.init))(knobs, jax.vmap(jax.random.key)(jnp.asarray(seeds)))
-
-    def member(args):
-        recipe, state = args
-
-        def one(state, _):
-            batch = take(feed, state.step, recipe.batch_size, recipe.dtype, place(1))
-            state, metrics = gan.train_step(recipe, state, batch)
-            return state, all_finite(metrics)
-
-        return jax.lax.scan(one, state, length=steps)
-
-    program = jax.jit(lambda knobs, states: jax.lax.map(member, (knobs, states)), donate_argnums=1)
+def our_population(recipes: list[Any], feed: gan.Feed, steps: int) -> Callable[[], Any]:
+    """A call that trains every member `steps` further, in one program spread over the devices, as `sweep` has it."""
+    placement = place(min(len(jax.local_devices()), len(recipes)))
+    members = [Member("", recipe, seed, EXAMPLES) for seed, recipe in enumerate(recipes)]
+    population = Population(gan.GAN, placement, members, placement.replicate(feed))
+    programs = population.lowered(steps, None).compile()
+    state, alive = programs.init(population.knobs, population.keys), population.alive
 
     def advance():
-        nonlocal states
-        states, alive = program(knobs, states)
-        return alive
+        nonlocal state
+        state, good, _ = programs.chunk(population.knobs, state, population.feed, alive)
+        return good
 
     return advance
 
@@ -227,7 +218,7 @@ def dcgan_row(repeats: int, steps: int = 10) -> list[dict]:
     game, report = fastest("dcgan", recipe, images)
     ours, theirs = our_run(recipe, our_feed(images), steps), game(recipe)
     found = alternate(ours, lambda: theirs.run(steps), repeats, steps)
-    return [{"row": "dcgan", "unit": "step", **found, **report}]
+    return [{"row": "a", "name": "article's DCGAN, 32x32x3, one run", "unit": "step", **found, **report}]
 
 
 def small(shape=(16, 16, 1)) -> tuple[Any, np.ndarray]:
@@ -239,9 +230,18 @@ def population_row(repeats: int, members: int = 16, steps: int = 10) -> list[dic
     """Sixteen DCGANs, 16x16 grey at width 32, batch 64: one program against PyTorch's runs in turn, per member-step."""
     recipe, images = small()
     game, report = fastest("population", recipe, images)
-    ours, theirs = our_population(recipe, list(range(members)), our_feed(images), steps), [game(recipe) for _ in range(members)]
+    ours, theirs = our_population([recipe] * members, our_feed(images), steps), [game(recipe) for _ in range(members)]
     found = alternate(ours, lambda: [one.run(steps) for one in theirs], repeats, members * steps)
-    return [{"row": "population", "unit": "member-step", "members": members, **found, **report}]
+    return [
+        {
+            "row": "b",
+            "name": f"{members} members, DCGAN 16x16x1, width 32",
+            "unit": "member-step",
+            "members": members,
+            **found,
+            **report,
+        }
+    ]
 
 
 def toy_row(repeats: int, members: int = 64, steps: int = 10) -> list[dict]:
@@ -252,10 +252,12 @@ def toy_row(repeats: int, members: int = 64, steps: int = 10) -> list[dict]:
     gammas = np.logspace(-3, 2, members).astype(np.float32)
     swept = lambda gamma: gan.with_leaves(recipe, {"discriminator.penalties.r1.gamma": gamma})
     game, report = fastest("toy", recipe, images)
-    ours = our_population(swept(gammas), list(range(members)), our_feed(images), steps)
+    ours = our_population([swept(gamma) for gamma in gammas], our_feed(images), steps)
     theirs = [game(swept(gamma)) for gamma in gammas]
     found = alternate(ours, lambda: [one.run(steps) for one in theirs], repeats, members * steps)
-    return [{"row": "toy", "unit": "member-step", "members": members, **found, **report}]
+    return [
+        {"row": "c", "name": f"{members} settings of R1, 2-D MLP", "unit": "member-step", "members": members, **found, **report}
+    ]
 
 
 def members_row(repeats: int, most: int = 64, steps: int = 5) -> list[dict]:
@@ -264,11 +266,20 @@ def members_row(repeats: int, most: int = 64, steps: int = 5) -> list[dict]:
     game, report = fastest("members", recipe, images)
     theirs, rows = game(recipe), []
     for members in [2**i for i in range(most.bit_length())]:
-        ours = our_population(recipe, list(range(members)), our_feed(images), steps)
+        ours = our_population([recipe] * members, our_feed(images), steps)
         rounds = max(1, 32 // members)  # calls of one measurement: short ones are at the mercy of the machine
         ours_rounds = lambda ours=ours, rounds=rounds: [ours() for _ in range(rounds)]
         found = alternate(ours_rounds, lambda: theirs.run(8 * steps), repeats, rounds * members * steps, 8 * steps)
-        rows.append({"row": f"members {members}", "unit": "member-step", "members": members, **found, **report})
+        rows.append(
+            {
+                "row": "e",
+                "name": f"{members} members of row b's network",
+                "unit": "member-step",
+                "members": members,
+                **found,
+                **report,
+            }
+        )
     return rows
 
 
@@ -298,9 +309,9 @@ def layer(name, side, inputs, outputs, transposed, gradients, members, repeats, 
     chosen = min(times, key=lambda way: times[way])
     repeat = lambda function: lambda: [function() for _ in range(calls)]
     found = alternate(repeat(ours), repeat(ways[chosen]), repeats, calls * members)
-    title = f"layers {name}, {'both gradients' if gradients else 'forward'}, {members} member{'s' * (members > 1)}"
+    title = f"{name}, {'both gradients' if gradients else 'forward'}, {members} member{'s' * (members > 1)}"
     report = {"unit": "member-call", "members": members, "peer_way": chosen, "peer_ways_s": times, "difference": difference}
-    return {"row": title, **found, **report}
+    return {"row": "d", "name": title, **found, **report}
 
 
 def our_layer(x, kernel, transposed: bool, gradients: bool) -> Callable[[], Any]:

@@ -133,8 +133,8 @@ def test_a_population_of_ours_trains_every_member_with_its_own_number():
     import side_by_side
 
     recipe, images = r1_recipe(), side_by_side.examples((2,))
-    swept = gan.with_leaves(recipe, {"discriminator.penalties.r1.gamma": np.float32([0.1, 10])})
-    advance = side_by_side.our_population(swept, [0, 1], side_by_side.our_feed(images), 2)
+    swept = [gan.with_leaves(recipe, {"discriminator.penalties.r1.gamma": gamma}) for gamma in (0.1, 10)]
+    advance = side_by_side.our_population(swept, side_by_side.our_feed(images), 2)
     assert np.asarray(advance()).all() and np.asarray(advance()).all()
 
 

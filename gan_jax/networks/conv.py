@@ -14,8 +14,8 @@ Where a form runs is chosen here, per backend, and by whether it is batched in i
     many kernels, CPU    the same forms, one member after the other (a population's working set stays in the cache)
     many kernels, others batched matrix products of patches (a grouped convolution is slow)
 
-A vmap over examples alone is folded into the batch. Extra memory of a form: at most (k / stride)^2 times the larger image,
-one member at a time on a CPU, all members at once elsewhere.
+A vmap over examples alone is folded into the batch. Extra memory of a form: at most 1 + 2 (k / stride)^2 times the larger
+image, one member at a time on a CPU, all members at once elsewhere.
 """
 
 from __future__ import annotations
