@@ -77,6 +77,17 @@ class Population:
         place = lambda x, members: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.sharding(members))
         return jax.tree.map(lambda x: place(x, True), state.replace(step=None)).replace(step=place(state.step, False))
 
+    def saved(self, state: Any, alive: Any) -> tuple[Any, Any]:
+        """What a checkpoint holds: the real members, so that it fits any number of devices."""
+        real = lambda tree: jax.tree.map(lambda x: x[: self.count], tree)
+        return real(state.replace(step=None)).replace(step=state.step), real(alive)
+
+    def restored(self, state: Any, alive: Any) -> tuple[Any, Any]:
+        """The inverse of `saved`: the last member repeated to fill the devices, each on its own."""
+        rows = jnp.minimum(jnp.arange(len(self.alive)), self.count - 1)
+        fill = lambda tree: self.put(jax.tree.map(lambda x: x[rows], tree))
+        return fill(state.replace(step=None)).replace(step=jax.device_put(state.step, self.sharding(False))), fill(alive)
+
     def chunk(self, length: int) -> Any:
         """`length` steps, traced: (knobs, state, feed, alive) -> (state, good, metrics)."""
         chunk = jax.jit(partial(population_chunk, self.game, length, self.placement), donate_argnums=1)

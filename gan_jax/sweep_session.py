@@ -211,7 +211,7 @@ class _Training:
         """(state, alive) of the newest intact checkpoint, or fresh ones."""
         population = self.population
         if self.checkpoints and self.folder:
-            found = self.checkpoints.restore_latest((population.like(), population.alive))
+            found = self.checkpoints.restore_latest(jax.eval_shape(population.saved, population.like(), population.alive))
             kept = self.folder.truncate(found[2] if found else -1)
             for row in kept:
                 self.keep_row(row)
@@ -219,7 +219,7 @@ class _Training:
                 say_environment(found[1])
                 self.bar.skip(len(self.members) * found[2])
                 self.diverged = kept[-1]["diverged"] if kept else self.diverged
-                return found[0]
+                return population.restored(*found[0])
         return self.programs.init(population.knobs, population.keys), population.alive
 
     def run(self, stop: Stop) -> None:
@@ -284,7 +284,7 @@ class _Training:
 
     def save(self, step: int, state: Any, alive: Any) -> None:
         if self.checkpoints and step not in self.checkpoints.steps():
-            self.checkpoints.save(step, (state, alive), {"environment": environment()})
+            self.checkpoints.save(step, self.population.saved(state, alive), {"environment": environment()})
 
     def keep_states(self, state: Any) -> None:
         """The trained members' states, each to be had as that of a run; on the host, so that the next part finds room."""

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from gan_jax import pictures, ranking
+from gan_jax.data.splits import as_integer
 from gan_jax.draws import MAX_POSITION
 from gan_jax.errors import UserError
 from gan_jax.folder import SweepFolder, environment, git_commit
@@ -173,7 +174,8 @@ class Sweep:
             if m.setting == setting and (seed is None or m.seed == seed) and (n is None or m.n == n)
         ]  # fmt: skip
         if not fits:
-            asked = ", ".join(f"{k}={ranking.one_line(v)}" for k, v in {"setting": setting, "seed": seed, "n": n}.items() if v is not None)
+            asked = {"setting": ranking.shorten(setting, 60), "seed": seed, "n": n}
+            asked = ", ".join(f"{k}={v}" for k, v in asked.items() if v is not None)
             raise UserError(f"no member of this sweep has {asked}; it has the settings {_listed(self.settings)}")
         return max(fits, key=lambda i: (self.members[i].n, -i))
 
@@ -248,7 +250,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _members(settings: dict[str, Any], data: Any, seeds: int | Sequence[int], sizes: Sequence[int] | None) -> list[Member]:
-    seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
+    seeds = [as_integer(seed, "seed", least=0) for seed in (range(seeds) if isinstance(seeds, (int, np.integer)) else seeds)]
     sizes = [len(data.train)] if sizes is None else list(sizes)
     if not seeds or not sizes:
         raise UserError(f"{len(seeds)} seeds and {len(sizes)} sizes make no member: give at least one of each")

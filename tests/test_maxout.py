@@ -114,6 +114,12 @@ def test_the_recipe_makes_rows_only():
         gan.recipes.pacgan_toy((8, 8, 1))
 
 
+def test_the_recipe_refuses_classes():
+    with pytest.raises(gan.UserError, match="no classes.*use recipes.mlp"):
+        gan.recipes.pacgan_toy(classes=8)
+    assert gan.recipes.pacgan_toy(classes=0).classes == 0
+
+
 def test_the_recipe_trains():
     data, recipe = toy_splits("ring", ring(), 0), gan.recipes.pacgan_toy()
     run = gan.fit(recipe, data, steps=20, log_every=10, checkpoint_every=20, sample_every=20, progress=False)

@@ -98,6 +98,7 @@ def test_the_first_panel_says_which_is_best(tmp_path, figures):
     for higher, order in ((False, ["a (baseline)", "b", "c"]), (True, ["c", "b", "a (baseline)"])):
         ranking_figure(tmp_path / "ranking.png", table, [Panel(AUC, "AUC", higher_is_better=higher)])
         assert [tick.get_text() for tick in figures[-1].axes[0].get_yticklabels()] == order
+        assert "outside" not in figures[-1].axes[0].get_xlabel()
     with pytest.raises(UserError, match="at least one panel"):
         ranking_figure(tmp_path / "ranking.png", table, [])
 

@@ -237,6 +237,7 @@ def _ranking_column(axis: Axes, panel: Panel, cells: Cells, rows: list[tuple[str
             axis.axhline(edges[0], color=GREY, linewidth=0.8)
     low, high = _limits(list(values.values()), [np.array(part[1:]) for part in intervals.values()], panel.reference)
     axis.set_xlim(low, high)
+    axis.locator_params(axis="x", nbins=5)
     if panel.reference is not None:
         axis.axvline(panel.reference, color=VERMILION, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         name = _text(ranking.shorten(panel.reference_label or f"{panel.reference:g}", 36))
@@ -245,10 +246,10 @@ def _ranking_column(axis: Axes, panel: Panel, cells: Cells, rows: list[tuple[str
         style = {"fontsize": 8, "color": VERMILION, "ha": side, "va": "bottom"}
         axis.text(panel.reference, 1.01, name, transform=axis.get_xaxis_transform(), **style)
     for i, key in enumerate(rows):
-        mean, low, high = intervals[key]
+        mean, left, right = intervals[key]
         below = np.full(len(values[key]), i + 0.24)  # the bar would hide them
         axis.scatter(values[key], below, s=16, color=SKY, alpha=0.75, linewidths=0, zorder=2)
-        axis.plot([low, high], [i, i], color=BLACK, linewidth=1.6, zorder=3, solid_capstyle="butt")
+        axis.plot([left, right], [i, i], color=BLACK, linewidth=1.6, zorder=3, solid_capstyle="butt")
         axis.plot([mean], [i], "o", color=BLACK, markersize=5.5, zorder=4)
         if not len(values[key]):
             axis.text(

@@ -1,0 +1,161 @@
+"""A population is its members: each row is the run of its own, however many there are and wherever they lie; who diverges
+does so alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from games import assert_close, everything, feed
+from test_loop import same
+
+import gan_jax as gan
+from gan_jax import parallel
+from gan_jax.draws import named
+from gan_jax.parallel import place, single_chunk
+from gan_jax.population import Member, Population, by_structure, bytes_needed, member_state
+
+ONE, STEPS = place(1), 10
+WAYS = {"in_turn": parallel._in_turn, "side_by_side": parallel._side_by_side}
+DOUBLE = {"dtype": "float64", "batch_size": 8}
+POINTS = gan.recipes.mlp((2,), width=4, depth=1, **DOUBLE)
+NETWORKS = {  # a recipe, its training set, and a number that members differ in
+    "dcgan": (everything(), feed(), "discriminator.penalties.r1.penalty.gamma"),
+    "mlp": (POINTS, feed(shape=(2,)), "discriminator.optimizer.learning_rate"),
+    "maxout": (gan.recipes.pacgan_toy(**DOUBLE), feed(shape=(2,)), "generator.optimizer.learning_rate"),
+    "dirac": (gan.recipes.dirac(dtype="float64"), feed(shape=(1,)), "discriminator.optimizer.learning_rate"),
+}
+
+
+def members(recipe, number, count, n=40):
+    """Each with its own seed and its own value of the number."""
+    values = [value * (1 + 0.5 * i) for i, value in enumerate([gan.leaves(recipe)[number]] * count)]
+    return [Member(str(i), gan.with_leaves(recipe, {number: value}), i, n) for i, value in enumerate(values)]
+
+
+def train(members, data, steps=STEPS, placement=ONE):
+    """(state, good, metrics) of a fresh population after these steps."""
+    population = Population(gan.GAN, placement, members, data)
+    programs = population.lowered(steps, None).compile()
+    state = programs.init(population.knobs, population.keys)
+    return programs.chunk(population.knobs, state, population.feed, population.alive)
+
+
+init = jax.jit(gan.init)
+run = jax.jit(single_chunk, static_argnums=(0, 1, 2))
+
+
+def alone(member, data, steps=STEPS):
+    """(state, metrics) of the member's own run."""
+    data = data.replace(size=jnp.int32(member.n))
+    return run(gan.GAN, steps, ONE, member.recipe, init(member.recipe, jax.random.key(member.seed)), data)
+
+
+def assert_rows_are_runs(members, data, **settings):
+    state, good, metrics = train(members, data, **settings)
+    assert int(state.step) == STEPS and good.all()
+    for i, member in enumerate(members):
+        own, own_metrics = alone(member, data if not data.key.ndim else data.replace(key=data.key[i]))
+        assert_close(member_state(state, i), own, 1e-9)
+        assert_close(jax.tree.map(lambda x: x[i], metrics), own_metrics, 1e-9)  # noqa: B023
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_row_is_its_own_run(x64, monkeypatch, network, way):
+    monkeypatch.setattr(parallel, "_in_turn", WAYS[way])
+    recipe, data, number = NETWORKS[network]
+    assert_rows_are_runs(members(recipe, number, 2), data)
+
+
+@pytest.mark.parametrize("way, devices, count", [("in_turn", 4, 3), ("side_by_side", 2, 3), ("in_turn", 2, 4)])
+def test_members_spread_over_devices_are_their_own_runs(x64, monkeypatch, way, devices, count):
+    """Also where they do not divide: the last is repeated to fill the devices."""
+    monkeypatch.setattr(parallel, "_in_turn", WAYS[way])
+    recipe, data, number = NETWORKS["dcgan" if devices == 4 else "mlp"]
+    placement = place(devices)
+    assert_rows_are_runs(members(recipe, number, count), placement.replicate(data), placement=placement)
+    state, _, _ = train(members(recipe, number, count), placement.replicate(data), placement=placement)
+    leaf = jax.tree.leaves(state.generator.params)[0]
+    assert len(leaf) == -(-count // devices) * devices and len(leaf.sharding.device_set) == devices
+
+
+def test_members_see_their_own_number_of_images_in_one_program(x64):
+    recipe, data, number = NETWORKS["mlp"]
+    sizes = 8, 17, 40
+    several = [Member("", recipe, 0, n) for n in sizes]
+    assert_rows_are_runs(several, data)
+    states = [alone(member, data)[0] for member in several]
+    cut = data.replace(images=data.images[:17], labels=data.labels[:17], size=jnp.int32(17))
+    subset, _ = run(gan.GAN, STEPS, ONE, recipe, init(recipe, jax.random.key(0)), cut)
+    assert_close(subset, states[1], 1e-12)
+    assert not np.allclose(*(jax.tree.leaves(state.generator.params)[0] for state in states[1:]))
+
+
+def test_members_have_their_own_order_of_the_data_or_share_one(x64):
+    recipe, data, number = NETWORKS["mlp"]
+    seeds = 0, 1, 0
+    several = [Member("", recipe, seed, 40) for seed in seeds]
+    keys = jnp.stack([named(jax.random.key(seed), "order") for seed in seeds])
+    assert_rows_are_runs(several, data.replace(key=keys))
+    shared, own = (train(several, d)[2]["discriminator/loss"] for d in (data, data.replace(key=keys)))
+    assert (shared[0] == shared[2]).all() and (own[0] == own[2]).all() and (shared[0] != own[0]).any()
+
+
+# ---- divergence --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_that_diverges_freezes_where_it_was_good_and_changes_no_bit_of_the_others(monkeypatch, way):
+    monkeypatch.setattr(parallel, "_in_turn", WAYS[way])
+    recipe, data = POINTS.replace(dtype="float32"), NETWORKS["mlp"][1]
+    healthy = members(recipe, "generator.optimizer.learning_rate", 3)
+    wild = gan.with_leaves(recipe, {"generator.optimizer.learning_rate": 1e30})
+    ill = [healthy[0], Member("wild", wild, 1, 40), healthy[2]]
+    (state, good, metrics), (expected, all_good, _) = train(ill, data), train(healthy, data)
+    assert all_good.all() and good[0].all() and good[2].all()
+    for i in (0, 2):
+        same(member_state(state, i), member_state(expected, i))
+    at = int(good[1].argmin())
+    assert 0 < at < STEPS - 1 and not good[1].all() and not good[1, at:].any() and good[1, :at].all()
+    loss = np.stack(list(metrics.values()))[:, 1]
+    assert np.isfinite(loss[:, :at]).all() and not np.isfinite(loss[:, at]).all() and np.isnan(loss[:, at + 1 :]).all()
+    last, before = alone(ill[1], data)[0], alone(ill[1], data, at)[0]
+    assert int(last.step) == at and int(state.step) == STEPS
+    for own in (last, before):
+        assert_close(member_state(state, 1).replace(step=last.step), own, 1e-4)
+    floats = [x for x in jax.tree.leaves(member_state(state, 1)) if jnp.issubdtype(x.dtype, jnp.floating)]
+    assert all(np.isfinite(x).all() for x in floats)
+
+
+def test_one_that_is_not_alive_stays_where_it_is(x64):
+    recipe, data, number = NETWORKS["mlp"]
+    population = Population(gan.GAN, ONE, members(recipe, number, 2), data)
+    programs = population.lowered(STEPS, None).compile()
+    start = jax.device_get(programs.init(population.knobs, population.keys).generator.params)
+    state = programs.init(population.knobs, population.keys)
+    state, good, _ = programs.chunk(population.knobs, state, population.feed, jnp.array([True, False]))
+    assert good[0].all() and not good[1].any()
+    still = jax.tree.map(lambda a, b: (a == b).all((*range(1, a.ndim),)), jax.device_get(state.generator.params), start)
+    assert all(x.tolist()[1] for x in jax.tree.leaves(still)) and not all(x.tolist()[0] for x in jax.tree.leaves(still))
+
+
+# ---- structure and memory ----------------------------------------------------------------------------------------------
+
+
+def test_members_of_one_structure_are_one_group_whatever_their_names():
+    a, wide = POINTS, gan.recipes.mlp((2,), width=5, depth=1)
+    again = gan.with_leaves(POINTS, {"ema_decay": 0.5})
+    vector = gan.with_leaves(POINTS, {"ema_decay": np.array([0.5, 0.6])})  # an equal treedef with another leaf
+    recipes = [a, wide, again, vector, a, wide]
+    assert jax.tree.structure(a) == jax.tree.structure(vector)
+    assert by_structure([Member(str(i), recipe, i, 40) for i, recipe in enumerate(recipes)]) == [[0, 2, 4], [1, 5], [3]]
+
+
+def test_twenty_four_members_need_no_more_than_twenty_four_times_one():
+    """And one after the other they share their activations."""
+    recipe, data = gan.recipes.dcgan((8, 8, 1), width=4, batch_size=8), feed()
+    one, many = (
+        bytes_needed(Population(gan.GAN, ONE, [Member("", recipe, i, 40) for i in range(count)], data).chunk(2).compile())
+        for count in (1, 24)
+    )
+    assert one < many < 1.3 * 24 * one

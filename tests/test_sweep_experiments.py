@@ -1,0 +1,112 @@
+"""The experiments about the data's size and about modes: a few steps as a person starts them, and what they say of a table."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from test_experiments import script
+
+import gan_jax as gan
+from experiments import dataset_size, mode_coverage
+
+
+def decoded(folder):
+    """{file name: whether it has more than one colour} of every PNG in a folder."""
+    return {p.name: len(np.unique(np.asarray(Image.open(p).convert("L")))) > 1 for p in folder.glob("*.png")}
+
+
+# ---- the data's size -----------------------------------------------------------------------------------------------------
+
+
+TINY = ["--steps", 4, "--log-every", 2, "--width", 4, "--batch-size", 8, "--seeds", 2, "--sizes", 8, 12]
+TINY += ["--r1", "None", "--instance-noise", "None"]
+
+
+def test_dataset_size_ends_in_tables_pictures_and_a_finding(tmp_path):
+    out = tmp_path / "sweep"
+    text = script("experiments/dataset_size.py", "--out", out, *TINY)
+    table = pd.read_csv(out / "table.csv")
+    members = {(s, n, seed, step) for s in ("none", "dropout 0.3") for n in (8, 12) for seed in (0, 1) for step in (2, 4)}
+    assert {*zip(table["setting"], table["n"], table["seed"], table["step"], strict=True)} == members
+    assert len(table) == len(members) and not table["diverged"].any()
+    pictures = decoded(out / "pictures")
+    sizes = {f"sizes_{name}.png" for name in ("D_train_validation_auc", "G_validation_energy", "D_logit_gap")}
+    assert sizes | {"ranking.png", "samples.png"} <= pictures.keys() and all(pictures.values())
+    for metric in (dataset_size.AUC, dataset_size.LOGITS, dataset_size.ENERGY):
+        assert f"{metric} at step 4, best first" in text
+    assert text.count("too few seeds for a test") == 6 and "Finding: nothing was tested" in text
+
+
+def test_a_batch_that_does_not_fit_the_smallest_size_is_one_line(tmp_path):
+    text = script("experiments/dataset_size.py", "--out", tmp_path / "sweep", *TINY, "--sizes", 6, 12, code=2)
+    assert text.startswith("error: ") and text.count("\n") == 1 and "fewer than the batch of 8" in text
+    assert not (tmp_path / "sweep").exists()
+
+
+def made_up(change, diverged=()):
+    """A table of two settings, 2 sizes and 6 seeds whose AUC under R1 differs by `change[n]` and a little noise."""
+    rng, rows = np.random.default_rng(0), []
+    for setting in ("none", "R1 1"):
+        for n in (100, 50):
+            for seed in range(6):
+                auc = 0.7 + 0.02 * seed + (setting != "none") * change[n] + 0.001 * rng.normal()
+                lost = (setting, n, seed) in diverged
+                rows.append((setting, n, seed, 10, lost, math.nan if lost else auc))
+    return pd.DataFrame(rows, columns=["setting", "n", "seed", "step", "diverged", dataset_size.AUC])
+
+
+@pytest.mark.parametrize(
+    ("change", "diverged", "said"),
+    [
+        ({50: -0.1, 100: -0.1}, (), "over 2 tests: R1 1 lower at n = 50, 100."),
+        ({50: 0.1, 100: -0.1}, (), "R1 1 lower at n = 100 and higher at n = 50."),
+        ({50: 0.0, 100: 0.0}, (), "R1 1 not shown to differ at any n."),
+        ({50: -0.1, 100: 0.0}, [("R1 1", 50, 0)], "R1 1 lower at n = 50 (among survivors)."),
+    ],
+)
+def test_the_finding_says_where_a_difference_was_shown(change, diverged, said):
+    ranked = gan.ranking.rank(made_up(change, diverged), dataset_size.AUC, baseline="none")
+    assert dataset_size.finding(ranked).endswith(said)
+
+
+# ---- modes ---------------------------------------------------------------------------------------------------------------
+
+
+def test_mode_coverage_counts_the_modes_of_every_seed(tmp_path):
+    arguments = ["--toys", "ring", "--steps", 2, "--log-every", 1, "--seeds", 2]
+    text = script("experiments/mode_coverage.py", *arguments, "--out", tmp_path)
+    assert "ring, simultaneous play: 2 steps, seeds: 2 (published: 400,000 and 10)" in text
+    table = pd.read_csv(tmp_path / "ring" / "table.csv")
+    assert [*zip(table["seed"], table["step"], strict=True)] == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert table["modes"].between(0, 8).all() and table["high_quality"].between(0, 1).all()
+    assert table["reverse_kl"].between(0, math.log(8) + 1e-6).all()
+    modes = table.loc[table["step"] == 2, "modes"].mean()
+    assert f"this run {modes:.1f} +-" in " ".join(text.split())
+    assert decoded(tmp_path) == {"ring.png": True}
+    record = (tmp_path / "ring" / "sweep.json").read_text()
+    assert "simultaneous" in record and "alternating" not in record
+
+
+def test_modes_are_averaged_over_the_seeds_that_have_not_diverged():
+    columns = ["seed", "step", "diverged", *mode_coverage.METRICS]
+    rows = [(0, 1, False, 1, 0.1, 2.0), (0, 2, False, 6, 0.5, 1.0), (1, 2, False, 8, 0.7, 0.5), (2, 2, True, *[math.nan] * 3)]
+    modes, high, kl = mode_coverage.measured(pd.DataFrame(rows, columns=columns))
+    assert modes == (7, 1) and high == pytest.approx((60, 10)) and kl == pytest.approx((0.75, 0.25))
+    assert mode_coverage.measured(pd.DataFrame(rows[-1:], columns=columns)) == (None, None, None)
+    assert mode_coverage.row("x", (None, (1.0, None), (2.0, 0.5)), (".1f",) * 3) == ["x", "", "1.0", "2.0 +- 0.5"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"published": True, "steps": 10}, "leave --steps and --seeds out"),
+        ({"toys": ()}, "--toys is empty"),
+        ({"seeds": 0}, "--seeds is 0"),
+    ],
+)
+def test_options_of_mode_coverage_that_cannot_be_meant(changed, said):
+    with pytest.raises(gan.UserError, match=said):
+        mode_coverage.Options(**changed).check()
+    assert mode_coverage.Options().size == (20_000, 3) and mode_coverage.Options(published=True).size == (400_000, 10)
