@@ -146,5 +146,6 @@ def bytes_free(placement: Placement) -> int:
     free = psutil.virtual_memory().available
     limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))  # of a container
     if limit.exists() and (text := limit.read_text().strip()).isdigit():
-        free = min(free, int(text) - int(used.read_text()))
+        statistics = dict(line.split() for line in (limit.parent / "memory.stat").read_text().splitlines())
+        free = min(free, int(text) - int(used.read_text()) + int(statistics.get("inactive_file", 0)))  # a cache gives way
     return int(SHARE * free / len(placement.devices))

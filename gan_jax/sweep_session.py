@@ -144,18 +144,19 @@ class Session:
         result = self.result
         total = len(result.members) * self.steps
         bar = SweepProgress(total, result.rank_by, result.higher_is_better, progress)
-        with Stop() as stop, bar, ThreadPoolExecutor(1) as compiler:
-            ahead = self.prepare(0, compiler)
-            for number in range(len(self.groups)):
-                parts = self.parts(number, *ahead) if ahead else self.planned(number)
-                ahead = self.prepare(number + 1, compiler)  # compiled while this group trains
-                for part in parts:
-                    _Training(self, part, bar, f"group {number + 1} of {len(self.groups)}").run(stop)
-                    if stop.signal and len(result.states) < len(result.members):
-                        result.stopped = stop.signal
-                    if result.stopped:
-                        return self.finish()
-        self.finish()
+        try:
+            with Stop() as stop, bar, ThreadPoolExecutor(1) as compiler:
+                ahead = self.prepare(0, compiler)
+                for number in range(len(self.groups)):
+                    parts = self.parts(number, *ahead) if ahead else self.planned(number)
+                    ahead = self.prepare(number + 1, compiler)  # compiled while this group trains
+                    for part in parts:
+                        _Training(self, part, bar, f"group {number + 1} of {len(self.groups)}").run(stop)
+                        if stop.signal and len(result.states) < len(result.members):
+                            result.stopped = stop.signal
+                            return
+        finally:  # also where a later group does not fit
+            self.finish()
 
     def read(self) -> None:
         """What was logged, and the states of what is trained, without training anything."""
@@ -199,7 +200,7 @@ class _Training:
 
             with writing(self.folder.path):
                 self.folder.path.mkdir(parents=True, exist_ok=True)
-            self.checkpoints = Checkpoints(self.folder.checkpoints, keep=1)
+            self.checkpoints = Checkpoints(self.folder.checkpoints)
 
     @property
     def programs(self) -> Lowered:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gan_jax import pictures, ranking
@@ -77,7 +78,7 @@ def sweep(
     resume: finish what is missing, bit for bit as if never stopped. Ctrl-C and SIGTERM save and return, `stopped` being set.
     Raises UserError for anything that cannot be meant, before a step is run.
     """
-    checkpoint_every = checkpoint_every or 5 * log_every
+    checkpoint_every = 5 * log_every if checkpoint_every is None else checkpoint_every
     check_intervals(steps, log_every, checkpoint_every, checkpoint_every, keep=1)
     named_settings = _named(settings)
     members = _members(named_settings, data, seeds, sizes)
@@ -184,9 +185,15 @@ class Sweep:
         i = self.find(setting, seed, n)
         if i not in self.states:
             raise UserError(f"{setting!r} has not been trained yet: resume the sweep")
-        member = self.members[i]
+        member, state, at = self.members[i], self.states[i](), self.rows[i][-1]["diverged_step"]
         history = [{k: v for k, v in row.items() if v is not None and "diverged" not in k} for row in self.rows[i]]
-        return Run(member.recipe, self.states[i](), self.data.subset(member.n), member.seed, self.game, history)
+        run = Run(member.recipe, state, self.data.subset(member.n), member.seed, self.game, history)
+        if at is not None:
+            run.state, run.stopped = (
+                state.replace(step=jnp.int32(at)),
+                f"not finite at step {at}; the state is the last good one",
+            )
+        return run
 
     def samples(self, k: int, **settings: Any) -> dict[str, np.ndarray]:
         """k samples of each setting's first seed, {setting: as `Run.samples`}; those not trained yet are left out."""
@@ -242,6 +249,8 @@ def _named(settings: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
         settings = {f"setting {i}": recipe for i, recipe in enumerate(settings)}
     if not settings:
         raise UserError("a sweep without settings: give at least one recipe")
+    if wrong := [str(name) for name in settings if set(str(name)) & {"\r", "\0"}]:
+        raise UserError(f"the setting {wrong[0]!r} has a character that no table can hold: name it otherwise")
     return {str(name): recipe for name, recipe in settings.items()}
 
 

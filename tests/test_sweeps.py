@@ -326,14 +326,23 @@ def test_a_folder_with_another_sweep_is_refused(data, tmp_path, no_pictures):
     assert "is not a sweep folder" in refused(quick, data, out=tmp_path / "thesis")
 
 
-def test_a_damaged_checkpoint_is_one_line(data, tmp_path, no_pictures):
-    quick(data, out=tmp_path / "sweep")
-    files = [p for p in (tmp_path / "sweep/groups/00-00/checkpoints/20").rglob("*") if p.is_file()]
-    largest = max(files, key=lambda p: p.stat().st_size)
+def damage(checkpoint):
+    largest = max((p for p in checkpoint.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
     blob = bytearray(largest.read_bytes())
     blob[len(blob) // 2] ^= 1
     largest.write_bytes(blob)
-    assert "step 20" in refused(quick, data, out=tmp_path / "sweep", resume=True)
+
+
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before_and_two_are_one_line(data, tmp_path, no_pictures):
+    out = tmp_path / "sweep"
+    quick(data, out=out)
+    table = (out / "table.csv").read_bytes()
+    damage(out / "groups/00-00/checkpoints/20")
+    quick(data, out=out, resume=True)
+    assert (out / "table.csv").read_bytes() == table
+    for step in (10, 20):
+        damage(out / f"groups/00-00/checkpoints/{step}")
+    assert "step 20" in refused(quick, data, out=out, resume=True)
 
 
 HOSTILE = ["a/b", "..", "../../up", "new\nline", 'tab\t, "quoted"', "long " * 100, "", "ü$x_1$", "[bold]"]
