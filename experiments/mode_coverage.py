@@ -12,8 +12,9 @@ Its architecture, initialisation, optimizer, loss, batch and play (both gradient
 other) are those of the published code; differences: each player draws z of its own, and batch norm averages variances where
 theirs averages deviations.
 
-Cost: about 14 ms a step and seed on two CPU cores.
-Finding: not yet run.
+Cost: about 18 ms a step for the three seeds on two CPU cores that do little else (Python 3.12.1, jax 0.12.0.1).
+Finding: the default has not been run to its end. On the ring it was stopped after step 18,000; seeds 0 to 2 then cover 6, 8 and
+8 modes: 7.3 +- 0.7 (standard error), 84.5 +- 6.1 % of high quality, reverse KL .292 +- .141. The grid has not been run.
 """
 
 from __future__ import annotations

@@ -211,7 +211,7 @@ def summary(values: list[float]) -> dict[str, float]:
 # ---- rows ------------------------------------------------------------------------------------------------------------------
 
 
-def dcgan_row(repeats: int, steps: int = 10) -> list[dict]:
+def dcgan_row(repeats: int, steps: int = 50) -> list[dict]:
     """The article's DCGAN, 32x32x3, batch 64: seconds per step of one run."""
     shape = (32, 32, 3)
     recipe, images = gan.recipes.dcgan(shape), examples(shape)
