@@ -41,7 +41,8 @@ class _Part:
         """The step up to which it is trained and saved; -1 for none."""
         if self.folder is None:
             return -1
-        saved = [int(path.parent.name) for path in self.folder.checkpoints.glob(f"[0-9]*/{FILES}")]
+        names = [path.parent.name for path in self.folder.checkpoints.glob(f"*/{FILES}")]
+        saved = [int(name) for name in names if name.isdecimal()]
         logged = [row["step"] for row in self.folder.rows()]
         return min(max(saved, default=-1), max(logged, default=-1))
 
