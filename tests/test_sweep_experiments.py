@@ -2,6 +2,8 @@
 
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,12 +11,50 @@ from PIL import Image
 from test_experiments import script
 
 import gan_jax as gan
-from experiments import dataset_size, mode_coverage
+from experiments import dataset_size, mode_coverage, regularization_sweep
+from gan_jax import population
 
 
 def decoded(folder):
     """{file name: whether it has more than one colour} of every PNG in a folder."""
     return {p.name: len(np.unique(np.asarray(Image.open(p).convert("L")))) > 1 for p in folder.glob("*.png")}
+
+
+# ---- the main job --------------------------------------------------------------------------------------------------------
+
+
+def test_the_regularization_sweep_draws_trains_and_ranks(tmp_path):
+    out, gamma = tmp_path / "sweep", "discriminator.penalties.r1.gamma"
+    small = ["--steps", 4, "--log-every", 2, "--width", 4, "--batch-size", 8, "--seeds", 1, "--subset", 16, "--out", out]
+    text = script(
+        "experiments/regularization_sweep.py", *small, "--only", "r1_1", "--vary", f"{gamma}=log:0.1:10", "--draws", 2
+    )
+    table = pd.read_csv(out / "table.csv")
+    gammas = table.groupby("setting")[gamma].first()
+    assert gammas.pop("r1_1") == 1 and sorted(gammas > 1) == [False, True], "one draw in each half of the log range"
+    assert set(table["n"]) == {16} and {2, 4} == set(table["step"])
+    assert {"ranking.png", "samples.png", "gaps.png"} <= {n for n, drawn in decoded(out / "pictures").items() if drawn}
+    assert "D/train_validation_auc at step 4" in text and "G/validation_energy at step 4" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--only", "nope"], "no setting 'nope'; there are none, label_smoothing"), (["--vary", "ema_decay=1,2"], "with --only")],
+)
+def test_a_mistake_in_the_regularization_sweep_is_one_line(tmp_path, arguments, said):
+    text = script("experiments/regularization_sweep.py", "--out", tmp_path / "sweep", *arguments, code=2)
+    assert text.startswith("error: ") and text.count("\n") == 1 and said in text
+
+
+def test_every_regularizer_is_a_step_of_its_own_in_seven_structures():
+    known = regularization_sweep.regularizers((8, 8, 1), width=4, batch_size=8)
+    members = [population.Member(name, recipe, 0, 8) for name, recipe in known.items()]
+    assert len(known) == 11 and len(population.by_structure(members)) == 7
+    batch = gan.Batch(jnp.zeros((8, 8, 8, 1)), jnp.arange(8))
+    for name, recipe in known.items():
+        step = lambda key, recipe=recipe: gan.train_step(recipe, gan.init(recipe, key), batch)[1]
+        metrics = jax.eval_shape(step, jax.random.key(0))
+        assert {"discriminator/loss", "generator/loss"} <= metrics.keys(), name
 
 
 # ---- the data's size -----------------------------------------------------------------------------------------------------
