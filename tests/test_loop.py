@@ -240,8 +240,9 @@ def test_a_signal_saves_and_exits_cleanly(never_stopped, tmp_path, number):
     assert number.name in text
     stopped = gan.open_run(out)
     assert stopped.step == RunFolder(out).rows()[-1]["step"]
-    assert child(out, "--resume").wait(300) == 0
-    same(gan.open_run(out).state, gan.open_run(never_stopped).state)
+    if number == signal.SIGTERM:  # resuming is the same after either
+        assert child(out, "--resume").wait(300) == 0
+        same(gan.open_run(out).state, gan.open_run(never_stopped).state)
 
 
 # ---- mistakes ---------------------------------------------------------------------------------------------------------
