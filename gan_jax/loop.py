@@ -102,6 +102,25 @@ def say_environment(meta: dict) -> None:
         )
 
 
+def feed_of(data: Any, key: jax.Array, placement: Placement) -> Feed:
+    """The training set on every device, in the order of `key`. Raises UserError where it does not fit."""
+    train, room = data.train, (placement.devices[0].memory_stats() or {}).get("bytes_limit", float("inf"))
+    if train.images.nbytes > 0.8 * room:
+        raise UserError(
+            f"{train.images.nbytes / 2**30:.1f} GiB of training images do not fit on a device of {room / 2**30:.1f} GiB: "
+            "take a subset, or a smaller size"
+        )
+    labels = None if train.labels is None else jnp.asarray(train.labels, jnp.int32)
+    return placement.replicate(Feed(jnp.asarray(train.images), labels, jnp.int32(len(train)), key))
+
+
+def judged_of(data: Any, most: int, game: Game) -> tuple | None:
+    """Equally many training (of the first `most`) and held-out examples, for the game's evaluation; None if it has none."""
+    n = min(EVALUATED, most, len(data.validation))
+    pick = lambda s: (jnp.asarray(s.images[:n]), None if s.labels is None else jnp.asarray(s.labels[:n], jnp.int32))
+    return (pick(data.train), pick(data.validation)) if n > 1 and game.evaluate else None
+
+
 class _Session:
     """One call of `fit`."""
 
@@ -117,23 +136,6 @@ class _Session:
             self.checkpoints = Checkpoints(folder.checkpoints, keep=keep)
 
     # ---- starting ----
-
-    def feed(self) -> Feed:
-        train, room = self.data.train, (self.placement.devices[0].memory_stats() or {}).get("bytes_limit", float("inf"))
-        if train.images.nbytes > 0.8 * room:
-            raise UserError(
-                f"{train.images.nbytes / 2**30:.1f} GiB of training images do not fit on a device of {room / 2**30:.1f} GiB: "
-                "take a subset, or a smaller size"
-            )
-        labels = None if train.labels is None else jnp.asarray(train.labels, jnp.int32)
-        feed = Feed(jnp.asarray(train.images), labels, jnp.int32(len(train.images)), named(self.key, "order"))
-        return self.placement.replicate(feed)
-
-    def judged(self) -> tuple | None:
-        """Equally many training and held-out examples, for the discriminator to judge."""
-        n = min(EVALUATED, len(self.data.train.images), len(self.data.validation.images))
-        pick = lambda s: (jnp.asarray(s.images[:n]), None if s.labels is None else jnp.asarray(s.labels[:n], jnp.int32))
-        return (pick(self.data.train), pick(self.data.validation)) if n > 1 and self.game.evaluate else None
 
     def begin(self) -> Any:
         """The state to start from: the newest intact checkpoint's, or a fresh one."""
@@ -152,7 +154,9 @@ class _Session:
     # ---- running ----
 
     def run(self, steps: int, progress: bool) -> Run:
-        result, feed, judged = self.run_result, self.feed(), self.judged()
+        result, data, game = self.run_result, self.data, self.game
+        feed = feed_of(data, named(self.key, "order"), self.placement)
+        judged = judged_of(data, len(data.train), game)
         state = self.begin()
         step = start = int(state.step)
         state = self.placement.replicate(state)

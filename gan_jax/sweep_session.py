@@ -16,13 +16,11 @@ from gan_jax.checkpoints import FILES
 from gan_jax.draws import named
 from gan_jax.errors import UserError
 from gan_jax.folder import RunFolder, SweepFolder, environment, write_atomic, writing
-from gan_jax.game import Feed
-from gan_jax.loop import Stop, say_environment
+from gan_jax.loop import Stop, feed_of, judged_of, say_environment
 from gan_jax.parallel import Placement
 from gan_jax.population import Lowered, Population, by_structure, bytes_free, member_state
 from gan_jax.progress import SweepProgress
 from gan_jax.ranking import shorten
-from gan_jax.run import EVALUATED
 
 if TYPE_CHECKING:
     from gan_jax.sweeps import Sweep
@@ -57,21 +55,9 @@ class Session:
         self.plan_path = folder.path / "plan.json" if folder else None
         planned = self.plan_path is not None and self.plan_path.exists()
         self.plan: dict[str, int] = json.loads(self.plan_path.read_text()) if self.plan_path and planned else {}
-        self.examples = self.shared_feed()
-        self.judged = self.pick_judged()
-
-    def shared_feed(self) -> Feed:
-        train = self.result.data.train
-        labels = None if train.labels is None else jnp.asarray(train.labels, jnp.int32)
-        feed = Feed(jnp.asarray(train.images), labels, jnp.int32(len(train)), named(jax.random.key(0), "order"))
-        return self.placement.replicate(feed)
-
-    def pick_judged(self) -> tuple | None:
-        """As many training images (the first, which every member has) as held-out ones, for each discriminator to judge."""
-        data, game = self.result.data, self.result.game
-        n = min(EVALUATED, min(m.n for m in self.result.members), len(data.validation))
-        pick = lambda s: (jnp.asarray(s.images[:n]), None if s.labels is None else jnp.asarray(s.labels[:n], jnp.int32))
-        return self.placement.replicate((pick(data.train), pick(data.validation))) if n > 1 and game.evaluate else None
+        data, fewest = result.data, min(m.n for m in result.members)  # every member has the first of the smallest size
+        self.examples = feed_of(data, named(jax.random.key(0), "order"), placement)
+        self.judged = placement.replicate(judged_of(data, fewest, result.game))
 
     def population(self, indices: list[int]) -> Population:
         members = [self.result.members[i] for i in indices]

@@ -83,6 +83,7 @@ def sweep(
     named_settings = _named(settings)
     members = _members(named_settings, data, seeds, sizes)
     _check(game, members, data, steps, order, baseline, members_per_program)
+    baseline, placement = baseline or next(iter(named_settings)), place(devices or len(jax.local_devices()))
     folder = None
     if out is not None:
         folder = SweepFolder(out)
@@ -90,7 +91,7 @@ def sweep(
             "settings": {name: to_json(recipe) for name, recipe in named_settings.items()}, "names": list(named_settings),
             "seeds": list(dict.fromkeys(m.seed for m in members)), "sizes": list(dict.fromkeys(m.n for m in members)),
             "order": order, "data": data.describe(), "intervals": [log_every], "source": getattr(data, "source", None),
-            "baseline": baseline or next(iter(named_settings)), "rank_by": rank_by, "higher_is_better": higher_is_better,
+            "baseline": baseline, "rank_by": rank_by, "higher_is_better": higher_is_better,
             "steps": steps, "environment": environment(), "git_commit": git_commit(),
             "command": command or " ".join(sys.argv),
         }  # fmt: skip
@@ -98,8 +99,8 @@ def sweep(
     elif resume or overwrite:
         raise UserError("resume and overwrite speak of a sweep folder: name it with out")
     where = folder.path if folder else None
-    result = Sweep(members, data, game, baseline or next(iter(named_settings)), rank_by, higher_is_better, where)
-    placement, intervals = place(devices or len(jax.local_devices())), (steps, log_every, checkpoint_every)
+    result = Sweep(members, data, game, baseline, rank_by, higher_is_better, where)
+    intervals = (steps, log_every, checkpoint_every)
     Session(result, placement, folder, order, intervals, members_per_program).run(progress)
     return result
 
@@ -189,10 +190,8 @@ class Sweep:
         history = [{k: v for k, v in row.items() if v is not None and "diverged" not in k} for row in self.rows[i]]
         run = Run(member.recipe, state, self.data.subset(member.n), member.seed, self.game, history)
         if at is not None:
-            run.state, run.stopped = (
-                state.replace(step=jnp.int32(at)),
-                f"not finite at step {at}; the state is the last good one",
-            )
+            run.state = state.replace(step=jnp.int32(at))
+            run.stopped = f"not finite at step {at}; the state is the last good one"
         return run
 
     def samples(self, k: int, **settings: Any) -> dict[str, np.ndarray]:

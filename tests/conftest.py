@@ -25,3 +25,14 @@ def x64():
     """Float64 throughout the test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures as they are about to be written."""
+    from gan_jax import pictures
+
+    seen = []
+    save = pictures.figures.save
+    monkeypatch.setattr(pictures.figures, "save", lambda path, figure: (seen.append(figure), save(path, figure))[1])
+    return seen

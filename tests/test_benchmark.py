@@ -17,7 +17,7 @@ from gan_jax.errors import UserError
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-import benchmark  # noqa: E402
+import benchmark  # noqa: E402  its folder is on the path only now
 
 MISSING = importlib.util.find_spec("torch") is None
 needs_torch = pytest.mark.skipif(MISSING, reason="PyTorch is not installed: it is the optional extra gan-jax[bench]")

@@ -107,7 +107,7 @@ def test_a_transposed_convolution_is_the_transpose_of_a_convolution(x64):
 
     for padding, cases in CASES.items():
         inputs = [example(k, (4, 3)) for k, _ in cases]
-        run = jax.jit(lambda xs: [products(*x, s, padding) for x, (_, s) in zip(xs, cases, strict=True)])  # noqa: B023
+        run = jax.jit(lambda xs: [products(*x, s, padding) for x, (_, s) in zip(xs, cases, strict=True)])  # noqa: B023  called in this turn
         for a, b in run(inputs):
             np.testing.assert_allclose(a, b, rtol=1e-10)
 
@@ -253,10 +253,10 @@ def test_kernels_of_a_population_are_each_kernel_by_itself(x64, name):
 
     together, alone = jax.jit(together)(x, kernels), jax.jit(alone)
     for i, j in itertools.product(range(2), range(2)):
-        pick = lambda tree: jax.tree.map(lambda a: a[i, j], tree)  # noqa: B023
+        pick = lambda tree: jax.tree.map(lambda a: a[i, j], tree)  # noqa: B023  called in this turn
         assert_close(pick(together[:2]), alone(x[i, j], x[0, 0], kernels[i, j])[:2], 1e-12)
     for j in range(2):
-        row = jax.tree.map(lambda a: a[j], together[2:])  # noqa: B023
+        row = jax.tree.map(lambda a: a[j], together[2:])  # noqa: B023  called in this turn
         assert_close(row, alone(x[0, j], x[0, 0], kernels[0, j])[2:], 1e-12)
 
 
@@ -279,10 +279,10 @@ def test_the_extra_memory_is_bounded(name):
     """Of the convolution and either gradient: 1 + 2 (k / stride)^2 times the larger image."""
     for channels, k, stride in [((3, 16), 5, 2), ((16, 16), 5, 2), ((16, 3), 4, 2), ((16, 16), 3, 1), ((2, 3), 5, 1)]:
         x, kernel = jnp.zeros((8, 16, 16, channels[0])), jnp.zeros((k, k, *channels))
-        f = lambda x, kernel: OURS[name](x, kernel, stride)  # noqa: B023
+        f = lambda x, kernel: OURS[name](x, kernel, stride)  # noqa: B023  called in this turn
         y = jax.eval_shape(f, x, kernel)
-        gradient = lambda i: lambda x, kernel, y: jax.vjp(f, x, kernel)[1](y)[i]  # noqa: B023
-        programs = [jax.jit(g).lower(x, kernel, jnp.zeros(y.shape)) for g in (lambda *a: f(*a[:2]), gradient(0), gradient(1))]  # noqa: B023
+        gradient = lambda i: lambda x, kernel, y: jax.vjp(f, x, kernel)[1](y)[i]  # noqa: B023  called in this turn
+        programs = [jax.jit(g).lower(x, kernel, jnp.zeros(y.shape)) for g in (lambda *a: f(*a[:2]), gradient(0), gradient(1))]  # noqa: B023  called in this turn
         extra = [program.compile().memory_analysis().temp_size_in_bytes for program in programs]
         assert max(extra) <= (1 + 2 * (k / stride) ** 2) * 4 * max(x.size, y.size), (channels, k, stride)
 

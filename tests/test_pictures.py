@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_jax import pictures
 from gan_jax.errors import UserError
 from gan_jax.pictures import points_plot, sample_grid, save_png, to_uint8, training_curves
 
@@ -28,15 +27,6 @@ def curves_row(step, **changes):
         "D/fake_accuracy": 0.8,
     }
     return row | {name.replace("__", "/"): value for name, value in changes.items()}
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures as they are about to be written."""
-    seen = []
-    save = pictures.figures.save
-    monkeypatch.setattr(pictures.figures, "save", lambda path, figure: (seen.append(figure), save(path, figure))[1])
-    return seen
 
 
 def legend(axes):

@@ -56,7 +56,7 @@ def assert_rows_are_runs(members, data, **settings):
     for i, member in enumerate(members):
         own, own_metrics = alone(member, data if not data.key.ndim else data.replace(key=data.key[i]))
         assert_close(member_state(state, i), own, 1e-9)
-        assert_close(jax.tree.map(lambda x: x[i], metrics), own_metrics, 1e-9)  # noqa: B023
+        assert_close(jax.tree.map(lambda x: x[i], metrics), own_metrics, 1e-9)  # noqa: B023  called in this turn
 
 
 @pytest.mark.parametrize("way", WAYS)

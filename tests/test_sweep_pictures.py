@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gan_jax import pictures
 from gan_jax.errors import UserError
 from gan_jax.pictures import Panel, dose_response, gap_curves, ranking_figure, sample_sheet, seed_bands, sweeps
 
@@ -28,15 +27,6 @@ def sweep(settings, seeds=2, steps=(0, 10), ns=(100,), lost=(), gammas=()):
                 {"setting": setting, "seed": seed, "n": n, "step": step, GAMMA: gamma, AUC: y, **logits, "diverged": gone}
             )
     return pd.DataFrame(rows)
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures as they are about to be written."""
-    seen = []
-    save = pictures.figures.save
-    monkeypatch.setattr(pictures.figures, "save", lambda path, figure: (seen.append(figure), save(path, figure))[1])
-    return seen
 
 
 DRAWN = {
