@@ -70,6 +70,8 @@ class Options(RunOptions):
     """Scale D's gradient down to this norm."""
     ema_decay: float = 0.999
     """Of the generator's moving average, which makes the samples."""
+    report: bool = True
+    """End in the overfitting report (on V; scripts/report.py --final opens S)."""
     log_every: int = 100
     """Steps between logs."""
     checkpoint_every: int = 100
@@ -152,6 +154,9 @@ def main(options: Options) -> int:
     if result.stopped:
         print(f"stopped at step {result.step} of {options.steps}: {result.stopped}; --resume continues from there")
     print(result.verdict())
+    if options.report and not result.stopped:
+        report = gan.overfitting_report(result)
+        print(f"report: {report.save(options.out)}\n{report.verdict_line()}")
     return result.exit_code
 
 

@@ -48,7 +48,9 @@ class Options(SweepOptions):
     sampler: Literal["latin_hypercube", "random"] = "latin_hypercube"
     """How they are drawn."""
     rank_by: str = "D/train_validation_auc"
-    """Metric of the ranking, smaller is better; another is G/validation_energy."""
+    """Metric of the pictures of training, smaller is better; others are G/fd_gap and G/validation_fd."""
+    final: bool = False
+    """Open the test split S, once, for the setting that the report chooses on V and for the baseline."""
     log_every: int = 250
     """Steps between evaluations."""
 
@@ -100,16 +102,17 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
 
 def main(options: Options) -> int:
     options.prepare()
+    from gan_jax.overfitting.sweeps import sweep_report
+
     data = options.load()
     settings = settings_of(options, data.image_shape)
     swept = options.run(settings, data, steps=options.steps, rank_by=options.rank_by, log_every=options.log_every)
     if swept.stopped:
         print(f"stopped by {swept.stopped}; --resume finishes what is missing")
         return swept.exit_code
-    print(swept.report())
-    if swept.rank_by != "G/validation_energy":
-        print(f"\n{swept.report('G/validation_energy')}")
-    print(f"\npictures: {options.out}/pictures    table: {options.out}/table.csv")
+    report = sweep_report(swept, final=options.final)
+    page = report.save(options.out)
+    print(f"\n{report.text()}\n\npictures: {options.out}/pictures    table: {options.out}/table.csv    report: {page}")
     return swept.exit_code
 
 

@@ -1,4 +1,18 @@
-from . import augment, data, latents, losses, measure, optimizers, penalties, pictures, ranking, recipes, schedules, settings
+from . import (
+    augment,
+    data,
+    latents,
+    losses,
+    measure,
+    optimizers,
+    overfitting,
+    penalties,
+    pictures,
+    ranking,
+    recipes,
+    schedules,
+    settings,
+)
 from .data import Split, Splits, from_arrays, load
 from .draws import Draws, order
 from .errors import UserError
@@ -7,6 +21,7 @@ from .gan import GAN
 from .loop import fit, resume
 from .losses import Terms
 from .networks.net import Judgement, Mode, Net
+from .overfitting import Report, compare, overfitting_report
 from .penalties import Turn, lazy, remembers
 from .recipe import Bound, Recipe, Side, bind, leaves, schedule, with_leaves
 from .run import Run, open_run
@@ -15,9 +30,9 @@ from .sweeps import Sweep, open_sweep, sweep
 from .train import Player, State, alternating, init, sample, simultaneous, train_step
 
 __all__ = [
-    "Batch", "Bound", "Draws", "Feed", "GAN", "Game", "Judgement", "Mode", "Net", "Player", "Range", "Recipe", "Run", "Side",
-    "Split", "Splits", "State", "Sweep", "Terms", "Turn", "UserError", "alternating", "augment", "bind", "data", "draw", "fit",
-    "from_arrays", "grid", "init", "latents", "lazy", "leaves", "load", "losses", "measure", "open_run", "open_sweep",
-    "optimizers", "order", "penalties", "pictures", "ranking", "recipes", "remembers", "resume", "sample", "schedule",
-    "schedules", "settings", "simultaneous", "sweep", "train_step", "with_leaves",
+    "Batch", "Bound", "Draws", "Feed", "GAN", "Game", "Judgement", "Mode", "Net", "Player", "Range", "Recipe", "Report", "Run",
+    "Side", "Split", "Splits", "State", "Sweep", "Terms", "Turn", "UserError", "alternating", "augment", "bind", "compare",
+    "data", "draw", "fit", "from_arrays", "grid", "init", "latents", "lazy", "leaves", "load", "losses", "measure", "open_run",
+    "open_sweep", "optimizers", "order", "overfitting", "overfitting_report", "penalties", "pictures", "ranking", "recipes",
+    "remembers", "resume", "sample", "schedule", "schedules", "settings", "simultaneous", "sweep", "train_step", "with_leaves",
 ]  # fmt: skip

@@ -91,8 +91,8 @@ class Checkpoints:
         if jax.process_index() == 0:
             self._pending = self._worker.submit(self._write, step, arrays, record)
 
-    def restore_latest(self, target: Any) -> tuple[Any, dict, int] | None:
-        """The newest intact checkpoint that fits `target`, as (state, meta, step); None if there is no checkpoint.
+    def restore_latest(self, target: Any, at: int | None = None) -> tuple[Any, dict, int] | None:
+        """The newest intact checkpoint that fits `target`, or that of step `at`: (state, meta, step), or None if there is none.
 
         Newer ones that are damaged, or of another structure, are passed over with a one-line warning. They stay on disk
         until the next save renames them to `<step>.unusable`.
@@ -103,11 +103,14 @@ class Checkpoints:
                 it has one. Bits are those saved; a weak type comes back strong.
 
         Raises:
-            UserError: there are checkpoints but none is usable, or a save in flight failed.
+            UserError: there are checkpoints but none is usable, or none of step `at`; or a save in flight failed.
         """
         self.wait()
         self._unusable, reasons = set(), []
-        for step in reversed(self._found()):
+        if at is not None and at not in self._found():
+            there = ", ".join(map(str, self._found())) or "none"
+            raise UserError(f"{self.folder} has no checkpoint of step {at}: there are {there}")
+        for step in reversed(self._found() if at is None else [at]):
             try:  # in the worker: Orbax wants a thread without an event loop, and notebooks have one
                 arrays, record = self._worker.submit(_read, self.folder / str(step), target).result()
             except Exception as error:  # damage shows as anything, from JSONDecodeError to a bare Exception

@@ -1,4 +1,4 @@
-"""The run folder: recipe.json, metrics.jsonl, timings.jsonl, samples/*.png, checkpoints/.
+"""The run folder: recipe.json, metrics.jsonl, timings.jsonl, samples/*.png, checkpoints/, status.json, report.html.
 
 metrics.jsonl holds what a resumed run repeats exactly; wall-clock times go to timings.jsonl.
 """
@@ -47,7 +47,7 @@ def git_commit() -> str | None:
 def write_atomic(path: Path, text: str) -> None:
     """The whole text or nothing: written beside the target, flushed to disk, then renamed."""
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w") as file:
+    with open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -58,7 +58,10 @@ class RunFolder:
     """A run's files. Raises UserError where the folder cannot be used or written."""
 
     kind, record, inside = "run", "recipe.json", "samples"
-    files = ("recipe.json", "metrics.jsonl", "timings.jsonl", "curves.png", "samples", "checkpoints")
+    files = (
+        *("recipe.json", "metrics.jsonl", "timings.jsonl", "status.json", "curves.png", "samples", "checkpoints"),
+        *("report.html", "report.json"),
+    )  # not openings.jsonl: that S was opened is not forgotten
     identity = ("recipe", "data", "seed", "intervals")  # what makes a run the same run
 
     def __init__(self, path: Path | str):
@@ -134,6 +137,19 @@ class RunFolder:
                 break
         return rows
 
+    def write_status(self, step: int, stopped: str | None) -> None:
+        """How the run ended: at which step, and why if early."""
+        with writing(self.path):
+            write_atomic(self.path / "status.json", json.dumps({"step": step, "stopped": stopped}))
+
+    def stopped(self, step: int) -> str | None:
+        """Why the run ended early at `step`, or None: it did not, or it never said (killed)."""
+        try:
+            status = json.loads((self.path / "status.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return status.get("stopped") if status.get("step") == step else None
+
     def truncate(self, step: int) -> list[dict[str, Any]]:
         """Forget what was logged after `step`; returns the metrics kept."""
         for name in ("metrics.jsonl", "timings.jsonl"):
@@ -162,5 +178,8 @@ class SweepFolder(RunFolder):
     """A sweep's files: sweep.json, plan.json, table.csv, ranking.csv, pictures, and groups/<n>/ with a run's files each."""
 
     kind, record, inside = "sweep", "sweep.json", "groups"
-    files = ("sweep.json", "plan.json", "table.csv", "ranking.csv", "ranking.txt", "groups", "pictures")
+    files = (
+        *("sweep.json", "plan.json", "table.csv", "ranking.csv", "ranking.txt", "groups", "pictures"),
+        *("report.html", "report.json", "report.csv"),
+    )
     identity = ("settings", "names", "seeds", "sizes", "order", "data", "intervals")

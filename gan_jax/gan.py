@@ -9,7 +9,7 @@ from jaxtyping import Array
 from gan_jax import losses
 from gan_jax.errors import UserError
 from gan_jax.game import Game, to_unit
-from gan_jax.measure.distances import energy_distance
+from gan_jax.measure.watch import watch
 from gan_jax.networks.net import EVALUATION
 from gan_jax.recipe import Recipe, effective
 from gan_jax.train import State, init, sample, train_step
@@ -17,26 +17,29 @@ from gan_jax.train import State, init, sample, train_step
 EVALUATION_KEY = 20140610  # evaluation draws the same latents at every step, so that curves compare
 
 
+def discriminator_logits(recipe: Recipe, state: State, images: Array, labels: Array | None) -> Array:
+    """[n] logits of images in [-1, 1], in evaluation mode and without augmentation."""
+    live = effective(recipe, state.step, state.memory.get("live"))
+    side, player = live.discriminator, state.discriminator
+    labels = labels if live.classes else None
+    return side.net.apply(player.params, player.stats, images, labels, EVALUATION, side.numbers)[0].logits
+
+
 def evaluate(recipe: Recipe, state: State, train: tuple, validation: tuple) -> dict[str, Array]:
     """What D says, in evaluation mode and without augmentation, of training images, held-out images and fakes.
 
     train, validation: (images, labels), equally many. Returns mean logits, accuracies (at the loss's boundary), and the AUC
     of telling training images from held-out ones: .5 is chance, above it D has memorised. And how far the moving average's
-    samples are from either (energy distance, 0 at best): nearer to training images than to held-out ones is overfitting.
+    samples are from either (see `measure.watch`): nearer to training images than to held-out ones is overfitting.
     """
     live = effective(recipe, state.step, state.memory.get("live"))
-    side, player = live.discriminator, state.discriminator
-
-    def logits(images, labels):
-        labels = labels if live.classes else None
-        return side.net.apply(player.params, player.stats, images, labels, EVALUATION, side.numbers)[0].logits
-
     n, labels = len(train[0]), train[1] if live.classes else None
     fakes = sample(recipe, state, jax.random.key(EVALUATION_KEY), n, labels, ema=False)
+    reals, held_out = (to_unit(images, live.dtype) for images in (train[0], validation[0]))
     said = {
-        "train": logits(to_unit(train[0], live.dtype), train[1]),
-        "validation": logits(to_unit(validation[0], live.dtype), validation[1]),
-        "fake": logits(fakes, labels),
+        "train": discriminator_logits(recipe, state, reals, train[1]),
+        "validation": discriminator_logits(recipe, state, held_out, validation[1]),
+        "fake": discriminator_logits(recipe, state, fakes, labels),
     }
     undecided = losses.boundary(live.loss)
     if undecided is None:
@@ -46,10 +49,7 @@ def evaluate(recipe: Recipe, state: State, train: tuple, validation: tuple) -> d
     higher = jnp.sign(said["train"][:, None] - said["validation"][None, :])
     row["D/train_validation_auc"] = (1 + higher.mean()) / 2
     samples = sample(recipe, state, jax.random.key(EVALUATION_KEY), n, labels, ema=True)
-    return row | {
-        "G/train_energy": energy_distance(samples, to_unit(train[0], live.dtype)),
-        "G/validation_energy": energy_distance(samples, to_unit(validation[0], live.dtype)),
-    }
+    return row | watch(samples, reals, held_out)
 
 
 def check_data(recipe: Recipe, data) -> None:

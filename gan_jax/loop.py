@@ -233,6 +233,8 @@ class _Session:
     def finish(self, moved: bool) -> None:
         if self.checkpoints:
             self.checkpoints.close()
+        if self.folder:
+            self.folder.write_status(self.run_result.step, self.run_result.stopped)
         if self.folder and self.run_result.history and (moved or not (self.folder.path / "curves.png").exists()):
             with writing(self.folder.path):
                 pictures.training_curves(self.folder.path / "curves.png", self.run_result.history)

@@ -50,6 +50,7 @@ def rank(
     higher_is_better: bool = False,
     step: int | None = None,
     n: int | None = None,
+    guard: str | None = None,
 ) -> pd.DataFrame:
     """One row per setting and n, best first within each n, each compared with the baseline at the same n.
 
@@ -62,6 +63,8 @@ def rank(
         baseline: the setting to compare with; by default the table's first.
         step: of the evaluation; by default the table's last, which need not be where any setting is at its best.
         n: only rows with this many training images.
+        guard: a second column, smaller is better: settings that are shown worse in it than the baseline (Holm's correction
+            over settings) come after all others, so that none wins by giving up what the guard measures.
 
     Returns:
         Columns: setting, n, seeds (with a finite value), diverged (seeds), mean, low and high (95 % Student-t interval over
@@ -86,10 +89,14 @@ def rank(
     cells = cells_at(table, metric, step)
     rows = [_row(setting, size, cells, baseline) for setting, size in cells]
     _judge(rows, cells, baseline, higher_is_better)
+    worse = _shown_worse(table, guard, step, baseline) if guard else set()
+    for row in rows:
+        if (row["setting"], row["n"]) in worse:
+            row["verdict"] += f", but worse in {guard}"
 
     def place(row: dict[str, Any]) -> tuple:
-        last = 2 if not row["seeds"] else int(row["diverged"] > 0)
-        return row["n"], last, 0.0 if last == 2 else row["mean"] * (-1 if higher_is_better else 1)
+        last = 3 if not row["seeds"] else 2 * ((row["setting"], row["n"]) in worse) or int(row["diverged"] > 0)
+        return row["n"], last, 0.0 if last == 3 else row["mean"] * (-1 if higher_is_better else 1)
 
     ranked = pd.DataFrame(sorted(rows, key=place), columns=list(COLUMNS))
     ranked.attrs = {"step": step, "higher_is_better": higher_is_better, "baseline": baseline}
@@ -236,6 +243,15 @@ def records(table: pd.DataFrame, metric: str):
     columns = [table[name].tolist() for name in ("setting", "n", "seed", "step", "diverged")]
     for setting, n, seed, step, diverged, value in zip(*columns, table[metric].astype(float).tolist(), strict=True):
         yield str(setting), int(n), int(seed), int(step), bool(diverged), value
+
+
+def _shown_worse(table: pd.DataFrame, metric: str, step: int, baseline: str) -> set[tuple[str, int]]:
+    """The (setting, n) whose metric, smaller being better, is shown to be worse than the baseline's."""
+    check(table, metric)
+    cells = cells_at(table, metric, step)
+    rows = [_row(setting, size, cells, baseline) for setting, size in cells]
+    _judge(rows, cells, baseline, False)
+    return {(row["setting"], row["n"]) for row in rows if row["verdict"].startswith("worse")}
 
 
 def _row(setting: str, n: int, cells: dict[tuple[str, int], Cell], baseline: str) -> dict[str, Any]:

@@ -120,8 +120,16 @@ def load_again(record: dict[str, Any]) -> Any:
     return data
 
 
-def open_run(folder: str | Path, *, data: Any = None, recipe: Any = None, game: Game = GAN, trusted: Sequence[str] = ()) -> Run:
-    """The run in a folder, at its newest intact checkpoint, to look at; the arguments are those of `resume`."""
+def open_run(
+    folder: str | Path,
+    *,
+    data: Any = None,
+    recipe: Any = None,
+    game: Game = GAN,
+    trusted: Sequence[str] = (),
+    step: int | None = None,
+) -> Run:
+    """The run in a folder, at its newest intact checkpoint or at that of `step`, to look at; else as `resume`."""
     from gan_jax.checkpoints import Checkpoints
 
     files = RunFolder(folder)
@@ -129,7 +137,9 @@ def open_run(folder: str | Path, *, data: Any = None, recipe: Any = None, game: 
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe
     data = load_again(record) if data is None else data
     with Checkpoints(files.checkpoints) as checkpoints:
-        found = checkpoints.restore_latest(jax.eval_shape(game.init, recipe, jax.random.key(record["seed"])))
+        found = checkpoints.restore_latest(jax.eval_shape(game.init, recipe, jax.random.key(record["seed"])), step)
     if found is None:
         raise UserError(f"{folder} has no checkpoint yet: train it first")
-    return Run(recipe, found[0], data, record["seed"], game, files.rows(), files.path)
+    state, _, at = found
+    history = [row for row in files.rows() if row["step"] <= at]
+    return Run(recipe, state, data, record["seed"], game, history, files.path, files.stopped(at))

@@ -9,12 +9,16 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["five_lines", "a_sweep", "a_loss_and_a_penalty"])
+@pytest.mark.parametrize("block", BLOCKS, ids=["five_lines", "a_report", "a_sweep", "a_loss_and_a_penalty"])
 def test_the_examples_run(block):
     namespace = {"__name__": "readme"}
     if "gan.sweep" in block:
         exec(re.sub(r"steps=\d+, seeds=5, sizes=.*]", "steps=4, seeds=1, sizes=[64, 80], log_every=4", block), namespace)
         assert set(namespace["swept"].table["n"]) == {64, 80} and len(namespace["swept"].members) == 8
+        return
+    if "overfitting_report" in block:
+        exec(block, namespace)
+        assert f"print(report.verdict)  # {namespace['report'].verdict}\n" in block
         return
     exec(re.sub(r"steps=\d+", "steps=20, log_every=10, checkpoint_every=10, sample_every=10", block), namespace)
     run = namespace["run"]

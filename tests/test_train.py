@@ -540,6 +540,11 @@ def test_evaluation_says_what_d_thinks_without_augmentation(x64, loss):
     of_itself = lambda x: np.abs(x[:, None] - x[None, :]).sum() / (len(x) ** 2 * (len(x) - 1))  # what SciPy's has too much
     for name, held in {"G/train_energy": train[:, 0], "G/validation_energy": validation[:, 0]}.items():
         expected[name] = energy_distance(made, held) ** 2 - of_itself(made) - of_itself(held)
+    for name, held in {"G/train_fd": train[:, 0], "G/validation_fd": validation[:, 0]}.items():  # of two normals, in 1-D
+        expected[name] = (made.mean() - held.mean()) ** 2 + (made.std(ddof=1) - held.std(ddof=1)) ** 2
+    expected["G/fd_gap"] = expected["G/validation_fd"] - expected["G/train_fd"]
+    to_train = lambda x: np.abs(x[:, None] - train[:, 0]).min(1)
+    expected["G/near_copies"] = (to_train(made) < np.sort(to_train(validation[:, 0]))[2]).mean()  # 5 % of 60: the third
     assert set(row) == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(row[name], value, rtol=1e-10, err_msg=name)

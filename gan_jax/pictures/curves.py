@@ -55,11 +55,11 @@ def curves_figure(rows: Sequence[dict]) -> Figure:
         raise UserError(f"training curves want rows that have a step; got {len(steps)} rows")
     rows = [rows[i] for i in np.argsort(steps, kind="stable")]
     figure, (losses, logits, accuracies) = figures.new(3, (9, 9.5))
-    _curves(losses, rows, LOSSES)
+    panel(losses, rows, LOSSES)
     losses.set(title="Losses", ylabel="loss (as trained)")
-    _curves(logits, rows, LOGITS, neutral=0)
+    panel(logits, rows, LOGITS, neutral=0)
     logits.set(title="What D says (above 0: real)", ylabel="mean logit (nats)")
-    _curves(accuracies, rows, ACCURACIES, neutral=0.5)
+    panel(accuracies, rows, ACCURACIES, neutral=0.5)
     accuracies.set(title="How often D is right (0.5: guessing)", ylabel="accuracy (share of examples)", ylim=(-0.03, 1.03))
     if len(set(steps)) == 1:
         accuracies.set_xticks(steps[:1])
@@ -67,7 +67,7 @@ def curves_figure(rows: Sequence[dict]) -> Figure:
     return figure
 
 
-def _curves(axes: Axes, rows: Sequence[dict], fields: dict[str, tuple[str, str, str]], neutral: float | None = None):
+def panel(axes: Axes, rows: Sequence[dict], fields: dict[str, tuple[str, str, str]], neutral: float | None = None):
     """One panel: a curve per field, the gap between T and V, and a line at the value that says nothing."""
     drawn = {}
     for field, (label, color, style) in fields.items():
@@ -77,7 +77,7 @@ def _curves(axes: Axes, rows: Sequence[dict], fields: dict[str, tuple[str, str, 
             lost = min(recorded.keys() - drawn[field].keys(), default=-1)
             broke = f"\n(not finite from step {lost:g})" if lost > max(drawn[field]) else ""
             _curve(axes, drawn[field], color, style, label + broke)
-    train, validation = (next((drawn[f] for f in drawn if name in f), {}) for name in ("train", "validation"))
+    train, validation = (next((drawn[f] for f in drawn if f"/{name}_" in f), {}) for name in ("train", "validation"))
     both = [step for step in train if step in validation]
     if len(both) > 1:
         gap = [train[s] for s in both], [validation[s] for s in both]

@@ -40,9 +40,13 @@ def new(panels: int, size: tuple[float, float], columns: int = 1, **settings) ->
 
 
 def save(path: Path, figure: Figure) -> Path:
+    return replace(path, png(figure))
+
+
+def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})  # no version in it: equal data, equal bytes
-    return replace(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def replace(path: Path, data: bytes) -> Path:

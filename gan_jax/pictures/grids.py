@@ -64,14 +64,19 @@ def save_png(path: Path | str, array: np.ndarray) -> Path:
     Raises:
         UserError: another dtype or shape, or the file cannot be written.
     """
-    from PIL import Image
-
     array = np.asarray(array)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)) or 0 in array.shape:
         raise UserError(f"{path}: a PNG wants uint8 [H, W, 3] or [H, W], not {array.dtype} {list(array.shape)}")
+    return figures.replace(Path(path), png(array))
+
+
+def png(array: np.ndarray) -> bytes:
+    """uint8 [H, W, 3] or [H, W] as the bytes of a PNG file."""
+    from PIL import Image
+
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG")
-    return figures.replace(Path(path), buffer.getvalue())
+    return buffer.getvalue()
 
 
 def points_plot(path: Path | str, fakes: np.ndarray, reals: np.ndarray) -> Path:

@@ -1,0 +1,108 @@
+"""What only a run can tell: its discriminator's logits, its generator's range, and how often S was opened for it."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gan_jax import losses
+from gan_jax.errors import UserError
+from gan_jax.folder import RunFolder
+from gan_jax.game import to_unit
+from gan_jax.gan import GAN, discriminator_logits
+from gan_jax.overfitting.numbers import Measured, References, discriminator_numbers
+from gan_jax.run import Run
+
+JUDGED = 10_000  # training images that D judges, at most
+BATCH = 256
+OPENINGS = "openings.jsonl"
+
+
+def measure_run(
+    run: Run, references: References, recovery: int
+) -> tuple[dict[str, Measured], dict[str, Measured], dict[str, np.ndarray]]:
+    """Rows 10 and 11 of a run, row 10 of a real control (E in the place of T), and D's logits for the picture of them.
+
+    D has seen neither half of V, so it judges all of V.
+    """
+    if run.game != GAN:
+        raise UserError("this run's game has no discriminator to ask: give its samples (run.samples(n)) and data instead")
+    sets = references.sets
+    held_out = sets.splits.validation if sets.splits and sets.held_out_name == "V" else sets.held_out
+    reals = {"train": sets.train, "held_out": held_out} | ({"control": sets.splits.extractor} if sets.splits else {})
+    logits = {name: logits_of(run, split.images, split.labels, JUDGED) for name, split in reals.items()}
+    logits["samples"] = _logits_of_samples(run, min(len(held_out), JUDGED))
+    boundary = losses.boundary(run.recipe.loss)
+    if boundary is None:
+        boundary = float(logits["train"].mean() + logits["samples"].mean()) / 2
+    found, control = discriminator_numbers(logits, boundary), {}
+    if sets.splits:
+        control = discriminator_numbers(logits | {"train": logits["control"]}, boundary)
+    if recovery:
+        found |= _recovery(run, references, recovery)
+    return found, control, {"train": logits["train"], "held out": logits["held_out"], "samples": logits["samples"]}
+
+
+def logits_of(run: Run, images: np.ndarray, labels: np.ndarray | None = None, most: int | None = None) -> np.ndarray:
+    """[n] logits of uint8 images (or points), the first `most`, by the run's D: evaluation mode, no augmentation."""
+    images, parts = images[:most], []
+    for first in range(0, len(images), BATCH):
+        part, y = images[first : first + BATCH], None if labels is None else labels[first : first + BATCH].astype(np.int32)
+        full = np.resize(np.arange(len(part)), BATCH)  # one shape, one program
+        part = to_unit(jnp.asarray(part[full]), run.recipe.dtype)
+        parts.append(np.asarray(_judge(run.recipe, run.state, part, y if y is None else jnp.asarray(y[full])), np.float64))
+    return np.concatenate(parts)[: len(images)]
+
+
+_judge = jax.jit(discriminator_logits)
+
+
+def _logits_of_samples(run: Run, n: int) -> np.ndarray:
+    """What D says of what it plays against: the raw generator."""
+    images = run.samples(n, ema=False)
+    labels = np.arange(n) % run.recipe.classes if run.recipe.classes else None
+    return logits_of(run, images, labels)
+
+
+def _recovery(run: Run, references: References, n: int) -> dict[str, Measured]:
+    from gan_jax.measure.recovery import generator_of, latent_recovery
+
+    train, held_out = references.sets.train, references.sets.held_out
+    generate, draw = generator_of(run.recipe, run.state)
+    labels = None
+    if run.recipe.classes and train.labels is not None and held_out.labels is not None:
+        labels = (train.labels[:n], held_out.labels[:n])
+    key = jax.random.key(references.seed)
+    found = latent_recovery(generate, train.images[:n], held_out.images[:n], draw, key, labels=labels)
+    return {"recovery_gap": Measured(found.gap), "recovery_p": Measured(found.p_value)}
+
+
+# ---- S is opened once ---------------------------------------------------------------------------------------------------
+
+
+def check_finished(run: Run) -> None:
+    """Refuse a run that its folder calls unfinished: neither at its last step nor stopped by a loss that is not finite."""
+    if run.folder is None or (run.stopped and run.stopped.startswith("not finite")):
+        return
+    steps = RunFolder(run.folder).read()["steps"]
+    if run.step < steps:
+        raise UserError(
+            f"{run.folder} is at step {run.step} of {steps}: finish it with --resume, or judge it with --step {run.step}"
+        )
+
+
+def record_opening(run: Run) -> None:
+    """Write down, in the run's folder, that S is opened for it: when, and by which command."""
+    if run.folder is not None:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        RunFolder(run.folder).append(OPENINGS, {"time": now, "step": run.step, "command": " ".join(sys.argv)})
+
+
+def openings(run: Run) -> list[dict[str, Any]]:
+    """Every time that S was opened for this run, first to last."""
+    return RunFolder(run.folder).rows(OPENINGS) if run.folder is not None else []
