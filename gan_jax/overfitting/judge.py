@@ -12,6 +12,7 @@ from gan_jax.errors import UserError
 from gan_jax.measure import neighbours
 from gan_jax.measure.features import Extractor, check_images, from_function
 from gan_jax.measure.features.fixed import pixels, random
+from gan_jax.measure.memorization import share_interval
 from gan_jax.overfitting.kinds import KINDS
 from gan_jax.overfitting.numbers import Measured, References, around, discriminator_numbers
 from gan_jax.overfitting.report import VERSION, Report, numbers_of
@@ -190,7 +191,7 @@ def _truth(references: References, images: np.ndarray) -> dict[str, Measured]:
     return {
         "truth_log_density": Measured(found["log_likelihood"]),
         "truth_modes": Measured(found["modes"]),
-        "truth_high_quality": Measured(found["high_quality"]),
+        "truth_high_quality": Measured(found["high_quality"], *share_interval(found["high_quality"], len(images))),
         "truth_reverse_kl": Measured(found["reverse_kl"]),
     }
 

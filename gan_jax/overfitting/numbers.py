@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -309,9 +310,13 @@ def discriminator_numbers(logits: Mapping[str, Any], boundary: float = 0.0) -> d
         raise UserError(f"logits lack {missing[0]!r}: give D's logits of 'train', 'held_out' and 'samples'")
     t, h, g = (np.asarray(logits[name], np.float64).ravel() for name in ("train", "held_out", "samples"))
     found = discriminator.discriminator_gap(t, h, g, boundary)
+    spread = found["train_logit"] - found["fake_logit"]
+    r_v = Measured(math.nan)  # a share of nothing, where D does not take T for more real than samples
+    if spread > 0:
+        r_v = around(found["r_v"], (t.var() / len(t) + h.var() / len(h)) ** 0.5 / spread)
     return {
         "d_auc": around(found["auc"], found["auc_error"]),
-        "d_tpr": Measured(found["tpr"]),
-        "d_r_v": Measured(found["r_v"]),
-        "d_r_t": Measured(found["r_t"]),
+        "d_tpr": Measured(found["tpr"], *memorization.share_interval(found["tpr"], len(t))),
+        "d_r_v": r_v,
+        "d_r_t": around(found["r_t"], ((1 - found["r_t"] ** 2) / len(t)) ** 0.5),
     }

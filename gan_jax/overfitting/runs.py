@@ -79,7 +79,16 @@ def _recovery(run: Run, references: References, n: int) -> dict[str, Measured]:
         labels = (train.labels[:n], held_out.labels[:n])
     key = jax.random.key(references.seed)
     found = latent_recovery(generate, train.images[:n], held_out.images[:n], draw, key, labels=labels)
-    return {"recovery_gap": Measured(found.gap), "recovery_p": Measured(found.p_value)}
+    ends = _resampled_gap(found.train_error, found.held_out_error, references.seed)
+    return {"recovery_gap": Measured(found.gap, *ends), "recovery_p": Measured(found.p_value)}
+
+
+def _resampled_gap(train: np.ndarray, held_out: np.ndarray, seed: int) -> tuple[float, float]:
+    """The 95 % percentile interval of the gap of medians, over draws of the images that were searched for."""
+    random = np.random.Generator(np.random.PCG64(seed))
+    t, h = (np.median(random.choice(errors, (1000, len(errors))), 1) for errors in (train, held_out))
+    low, high = np.quantile((h - t) / np.maximum(h, 1e-12), [0.025, 0.975])
+    return float(low), float(high)
 
 
 # ---- S is opened once ---------------------------------------------------------------------------------------------------

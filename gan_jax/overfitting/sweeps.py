@@ -62,8 +62,11 @@ class SweepReport:
 
     def text(self) -> str:
         """The rankings by the primary number, others and quality, the verdicts, and what S said where it was opened."""
-        counts = Counter(zip(self.table["setting"].tolist(), self.table["verdict"].tolist(), strict=True))
-        lines = [f"{ranking.shorten(setting, 50)}: {verdict} in {count}" for (setting, verdict), count in counts.items()]
+        members = zip(*(self.table[name].tolist() for name in ("setting", "n", "verdict")), strict=True)
+        lines = [
+            f"{ranking.shorten(setting, 50)}, n {n}: {verdict} in {count}"
+            for (setting, n, verdict), count in Counter(members).items()
+        ]
         parts = [ranking.ranking_text(self.ranked(key), _label(key)) for key in SHOWN if key in self.table]
         parts += ["verdicts, in seeds\n" + "\n".join(lines), self.choice]
         parts += [f"on S, {setting}: {report.verdict_line()}" for setting, report in self.final.items()]
