@@ -112,7 +112,7 @@ def discriminator(members: np.ndarray, others: np.ndarray, seed: int) -> Callabl
 
     flat = lambda x: x.reshape(len(x), -1).astype(np.float32)
     x, y = np.concatenate([flat(members), flat(others)]), np.repeat([1, 0], [len(members), len(others)])
-    trees = ExtraTreesClassifier(100, min_samples_leaf=2, random_state=seed, n_jobs=-1).fit(x, y)
+    trees = ExtraTreesClassifier(100, min_samples_leaf=2, random_state=seed).fit(x, y)
 
     def logits(images):
         p = np.clip(trees.predict_proba(flat(images))[:, 1], 1e-3, 1 - 1e-3)
