@@ -102,7 +102,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
 
 def main(options: Options) -> int:
     options.prepare()
-    from gan_jax.overfitting.sweeps import sweep_report
+    from gan_jax.overfitting import sweep_report
 
     data = options.load()
     settings = settings_of(options, data.image_shape)

@@ -21,7 +21,7 @@ from .gan import GAN
 from .loop import fit, resume
 from .losses import Terms
 from .networks.net import Judgement, Mode, Net
-from .overfitting import Report, compare, overfitting_report
+from .overfitting import Report, compare, overfitting_report, sweep_report
 from .penalties import Turn, lazy, remembers
 from .recipe import Bound, Recipe, Side, bind, leaves, schedule, with_leaves
 from .run import Run, open_run
@@ -34,5 +34,6 @@ __all__ = [
     "Side", "Split", "Splits", "State", "Sweep", "Terms", "Turn", "UserError", "alternating", "augment", "bind", "compare",
     "data", "draw", "fit", "from_arrays", "grid", "init", "latents", "lazy", "leaves", "load", "losses", "measure", "open_run",
     "open_sweep", "optimizers", "order", "overfitting", "overfitting_report", "penalties", "pictures", "ranking", "recipes",
-    "remembers", "resume", "sample", "schedule", "schedules", "settings", "simultaneous", "sweep", "train_step", "with_leaves",
+    "remembers", "resume", "sample", "schedule", "schedules", "settings", "simultaneous", "sweep", "sweep_report", "train_step",
+    "with_leaves",
 ]  # fmt: skip

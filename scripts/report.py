@@ -48,8 +48,8 @@ def main(options: Options) -> None:
     import gan_jax as gan
     from gan_jax.folder import SweepFolder
     from gan_jax.measure.features import inception
+    from gan_jax.overfitting import sweep_report
     from gan_jax.overfitting.runs import check_finished
-    from gan_jax.overfitting.sweeps import sweep_report
 
     features = options.features
     if options.inception_weights is not None:

@@ -4,6 +4,7 @@ from gan_jax.overfitting.judge import extractor_of, overfitting_report, referenc
 from gan_jax.overfitting.kinds import KINDS, Kind
 from gan_jax.overfitting.numbers import Measured, References
 from gan_jax.overfitting.report import Number, Report, compare
+from gan_jax.overfitting.sweeps import SweepReport, sweep_report
 from gan_jax.overfitting.verdict import PHRASES
 
 __all__ = [
@@ -14,8 +15,10 @@ __all__ = [
     "PHRASES",
     "References",
     "Report",
+    "SweepReport",
     "compare",
     "extractor_of",
     "overfitting_report",
     "references_of",
+    "sweep_report",
 ]

@@ -24,7 +24,8 @@ LARGEST = 10_000  # of a set, in the passes over all pairs
 FEW = 1000  # held-out images below which near-copies are told at 5 % false positives instead of 1 %
 PER_CELL = 50  # held-out images for each cell, at least
 CELLS = 20  # cells, at most
-POINTS = 8  # subset sizes of the extrapolated Frechet distance
+FITTED = 4000  # images of T that the cells are fitted to, at most
+POINTS = 5  # subset sizes of the extrapolated Frechet distance
 HARDLY = 4  # a cell is missing where samples have less than a quarter of the held-out share
 
 
@@ -255,7 +256,7 @@ class _Cells:
 
     def __init__(self, train: np.ndarray, held_out: np.ndarray, seed: int):
         k = int(np.clip(len(held_out) // PER_CELL, 1, CELLS))
-        self.centres = memorization.cells(train[:LARGEST], k, seed)
+        self.centres = memorization.cells(train[:FITTED], k, seed)
         self.held_out = self.of(held_out)
 
     def of(self, x: np.ndarray) -> np.ndarray:
