@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEVEL = 0.95  # of every interval; a verdict errs at most 1 - LEVEL of the time over all settings together
+PRICE = 0.25  # of the baseline's mean of a guard: more is too much, shown or not
 FEWEST_SEEDS = 5  # with fewer pairs a t-test rests on its assumption of normal differences and has no power besides
 KEYS = ("setting", "seed", "n", "step")
 COLUMNS = (
@@ -64,7 +65,8 @@ def rank(
         step: of the evaluation; by default the table's last, which need not be where any setting is at its best.
         n: only rows with this many training images.
         guard: a second column, smaller is better: settings that are shown worse in it than the baseline (Holm's correction
-            over settings) come after all others, so that none wins by giving up what the guard measures.
+            over settings), or are by more than a quarter of the baseline's mean, come after all others, so that none wins by
+            giving up what the guard measures.
 
     Returns:
         Columns: setting, n, seeds (with a finite value), diverged (seeds), mean, low and high (95 % Student-t interval over
@@ -89,10 +91,10 @@ def rank(
     cells = cells_at(table, metric, step)
     rows = [_row(setting, size, cells, baseline) for setting, size in cells]
     _judge(rows, cells, baseline, higher_is_better)
-    worse = _shown_worse(table, guard, step, baseline) if guard else set()
+    worse = _too_dear(table, guard, step, baseline) if guard else set()
     for row in rows:
         if (row["setting"], row["n"]) in worse:
-            row["verdict"] += f", but worse in {guard}"
+            row["verdict"] += f", at a price in {guard}"
 
     def place(row: dict[str, Any]) -> tuple:
         last = 3 if not row["seeds"] else 2 * ((row["setting"], row["n"]) in worse) or int(row["diverged"] > 0)
@@ -245,13 +247,15 @@ def records(table: pd.DataFrame, metric: str):
         yield str(setting), int(n), int(seed), int(step), bool(diverged), value
 
 
-def _shown_worse(table: pd.DataFrame, metric: str, step: int, baseline: str) -> set[tuple[str, int]]:
-    """The (setting, n) whose metric, smaller being better, is shown to be worse than the baseline's."""
+def _too_dear(table: pd.DataFrame, metric: str, step: int, baseline: str) -> set[tuple[str, int]]:
+    """The (setting, n) whose metric, smaller being better, is shown worse than the baseline's or too far above it."""
     check(table, metric)
     cells = cells_at(table, metric, step)
     rows = [_row(setting, size, cells, baseline) for setting, size in cells]
     _judge(rows, cells, baseline, False)
-    return {(row["setting"], row["n"]) for row in rows if row["verdict"].startswith("worse")}
+    most = {row["n"]: (1 + PRICE) * row["mean"] for row in rows if row["setting"] == baseline}
+    worse = lambda row: row["verdict"].startswith("worse") or row["mean"] > most.get(row["n"], math.inf)
+    return {(row["setting"], row["n"]) for row in rows if worse(row)}
 
 
 def _row(setting: str, n: int, cells: dict[tuple[str, int], Cell], baseline: str) -> dict[str, Any]:

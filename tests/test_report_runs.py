@@ -219,7 +219,7 @@ def test_no_setting_wins_by_giving_up_what_the_guard_measures():
     table = pd.DataFrame(rows)
     assert list(rank(table, "gap")["setting"]) == ["blur", "better", "none"]
     guarded = rank(table, "gap", guard="fd")
-    assert list(guarded["setting"]) == ["better", "none", "blur"] and guarded["verdict"].iloc[-1] == "better, but worse in fd"
+    assert list(guarded["setting"]) == ["better", "none", "blur"] and guarded["verdict"].iloc[-1] == "better, at a price in fd"
 
 
 # ---- what is logged during training ------------------------------------------------------------------------------------

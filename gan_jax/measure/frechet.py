@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from gan_jax.errors import UserError
-from gan_jax.measure.pairs import check_features, check_two
+from gan_jax.measure.pairs import check_features, check_two, product
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,15 +84,18 @@ def _of_rows(y: Moments, x: np.ndarray, z: np.ndarray) -> float:
     return _distance(y, mean, trace, product / (len(x) - 1))
 
 
-class _Subsets:
-    """FD to y of most of the rows of x: their scatter is that of all less that of the few that are left out."""
+class Subsets:
+    """FD to y of most of the rows of x [n, d]: their scatter is that of all less that of the few that are left out.
+
+    Made once and given to `fd_infinity` and `frechet_jackknife` in the place of y, it serves both.
+    """
 
     def __init__(self, x: np.ndarray, y: Moments):
         self.x, self.y, self.centre = x, y, x.mean(0)
-        self.z = x @ y.factor
+        self.z = product(x, y.factor)
         self.z -= self.z.mean(0)
         self.squares = np.array([((row - self.centre) ** 2).sum() for row in x])
-        self.scatter = self.z.T @ self.z if len(x) > x.shape[1] else None
+        self.scatter = product(self.z.T, self.z) if len(x) > x.shape[1] else None
 
     def without(self, out: np.ndarray) -> float:
         """Of all rows but those of these indices."""
@@ -108,14 +111,22 @@ class _Subsets:
         return _distance(self.y, self.centre + shift, trace / (rest - 1), product / (rest - 1))
 
 
+def _subsets(x: np.ndarray, y: Any) -> Subsets:
+    if isinstance(y, Subsets):
+        return y
+    y = y if isinstance(y, Moments) else moments(y)
+    _check_width(x.shape[1], y)
+    return Subsets(x, y)
+
+
 # ---- extrapolation -----------------------------------------------------------------------------------------------------
 
 
 def fd_infinity(x: Any, y: Any, points: int = 15, least: int | None = None, seed: int = 0) -> float:
-    """FD of infinitely many examples like x to y: the intercept of a line through FD(n) over 1 / n (Chong & Forsyth, 2020).
+    """FD of infinitely many examples like x to y: the intercept of a line through FD(n) over 1 / n (Chong & Forsyth 2020).
 
-    x: features [n, d]; y: features or `moments`. FD is taken of `points` random subsets of x without replacement, of sizes
-    from `least` (the smaller of 5,000 and n / 10, at least 2) to n in equal steps, and the line is that of least squares.
+    x: features [n, d]; y: features, `moments` or `Subsets`. FD is taken of `points` random subsets of x without replacement,
+    of sizes from `least` (the smaller of 5,000 and n / 10, at least 2) to n in equal steps, and the line is that of least squares.
     It removes the bias of the sample x alone: that of y stays, and on average two samples of one N(0, s^2 I_d) are at
     s^2 (d + d (d + 1) / 4) / m, to first order. In squared units; it may be below 0.
     Cost: `points` Fréchet distances, of which the factor of y is made once. Raises UserError for fewer than 2 points or sizes.
@@ -126,11 +137,9 @@ def fd_infinity(x: Any, y: Any, points: int = 15, least: int | None = None, seed
         raise UserError(
             f"fd_infinity: a line wants 2 points or more, not {points}, and sizes from 2 up, below {len(x)}: {least}"
         )
-    y = y if isinstance(y, Moments) else moments(y)
-    _check_width(x.shape[1], y)
+    subsets = _subsets(x, y)
     sizes = np.linspace(least, len(x), points).astype(int)
     random = np.random.default_rng(seed)
-    subsets = _Subsets(x, y)
     values = [subsets.without(random.permutation(len(x))[size:]) for size in sizes]
     return float(np.polynomial.polynomial.polyfit(1 / sizes, values, 1)[0])
 
@@ -141,8 +150,9 @@ def fd_infinity(x: Any, y: Any, points: int = 15, least: int | None = None, seed
 def frechet_jackknife(x: Any, references: Sequence[Any], blocks: int = 10) -> tuple[np.ndarray, np.ndarray]:
     """(FD of x to each reference [r], the same without each of `blocks` blocks of x in turn [blocks, r]).
 
-    x: features [n, d] in random order, as the blocks are its rows in turn; references: features or `moments`. All references
-    see the same blocks, so that differences such as FD_S - FD_T have replicates, too; `jackknife_error` makes errors of them.
+    x: features [n, d] in random order, as the blocks are its rows in turn; references: features, `moments` or `Subsets`, which
+    all see the same blocks, so that differences such as FD_S - FD_T have replicates, too; `jackknife_error` makes errors of
+    them.
     These are of x alone: the references are taken as given. A percentile bootstrap would be wrong here: resampled examples
     double the bias.
     Cost: blocks + 1 eigenvalue problems for each reference, .3 s each at d = 2,048. Raises UserError where a block would leave
@@ -155,9 +165,7 @@ def frechet_jackknife(x: Any, references: Sequence[Any], blocks: int = 10) -> tu
     cuts = [(0, 0), *zip(edges[:-1], edges[1:], strict=True)]
     columns = []
     for reference in references:
-        y = reference if isinstance(reference, Moments) else moments(reference)
-        _check_width(x.shape[1], y)
-        subsets = _Subsets(x, y)
+        subsets = _subsets(x, reference)
         columns.append([subsets.without(np.arange(first, last)) for first, last in cuts])
     made = np.array(columns).T
     return made[0], made[1:]

@@ -173,6 +173,12 @@ def between(x: Any, y: Any, wx: Within | None = None, wy: Within | None = None, 
     )  # fmt: skip
 
 
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a @ b in float64, by XLA: twice as fast as NumPy's on two CPU cores."""
+    with jax.enable_x64(True):
+        return np.array(jnp.dot(a, b, precision="highest"))
+
+
 def apart(x: np.ndarray, i: np.ndarray, y: np.ndarray, j: np.ndarray) -> np.ndarray:
     """|x_i - y_j| of each pair of indices, by differences: alike rows are at 0, and |x - y| is |y - x| to the last bit."""
     made = np.empty(len(i))
@@ -230,6 +236,12 @@ def _block(first: Array, side: _Side, others: _Side) -> tuple[Array, Array]:
     return jnp.asarray(squared), kernel
 
 
+def _argmin(x: Array, axis: int) -> Array:
+    """`jnp.argmin` in two reductions, which XLA's CPU backend does in half the time of its one."""
+    place = jax.lax.broadcasted_iota(jnp.int64, x.shape, axis)
+    return jnp.where(x == x.min(axis, keepdims=True), place, x.shape[axis]).min(axis)
+
+
 @functools.partial(jax.jit, static_argnames="k")
 def _within_block(first: Array, n: Array, side: _Side, k: int) -> tuple[Array, ...]:
     squared, kernel = _block(first, side, side)
@@ -237,10 +249,10 @@ def _within_block(first: Array, n: Array, side: _Side, k: int) -> tuple[Array, .
     hidden = (columns == rows[:, None]) | (columns >= n)
     kernel = jnp.where(hidden | (rows >= n)[:, None], 0, kernel)
     squared = jnp.where(hidden, jnp.inf, squared)
-    nearest = farthest = jnp.argmin(squared, 1)
+    nearest = farthest = _argmin(squared, 1)
     for _ in range(k - 1):
         squared = jnp.where(columns == farthest[:, None], jnp.inf, squared)
-        farthest = jnp.argmin(squared, 1)
+        farthest = _argmin(squared, 1)
     return nearest, farthest, kernel.sum(1), (kernel**2).sum()
 
 
@@ -253,10 +265,10 @@ def _between_block(
     kernel = jnp.where((rows < n)[:, None] & (columns < m), kernel, 0)
     by_row = jnp.where(columns < m, squared, jnp.inf)
     by_column = jnp.where((rows < n)[:, None], squared, jnp.inf)
-    nearest = jnp.argmin(by_column, 0)
+    nearest = _argmin(by_column, 0)
     x_low, x_high = (jax.lax.dynamic_slice_in_dim(a, first, ROWS)[:, None] for a in x_limits)
     y_low, y_high = y_limits
-    here = jnp.argmin(by_row, 1), kernel.sum(1), (kernel**2).sum()
+    here = _argmin(by_row, 1), kernel.sum(1), (kernel**2).sum()
     there = by_column.min(0), first + nearest, kernel.sum(0)
     balls = (by_column < y_low).sum(1), (by_row < x_low).sum(0)
     doubts = (by_column >= y_low) & (by_column <= y_high), (by_row >= x_low) & (by_row <= x_high)

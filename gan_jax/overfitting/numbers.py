@@ -25,6 +25,7 @@ FEW = 1000  # held-out images below which near-copies are told at 5 % false posi
 PER_CELL = 50  # held-out images for each cell, at least
 CELLS = 20  # cells, at most
 FITTED = 4000  # images of T that the cells are fitted to, at most
+BLOCKS, FEW_BLOCKS, WIDE = 10, 5, 512  # that the jackknife leaves out in turn; fewer for more features than WIDE: each costs
 POINTS = 5  # subset sizes of the extrapolated Frechet distance
 HARDLY = 4  # a cell is missing where samples have less than a quarter of the held-out share
 
@@ -132,12 +133,13 @@ class References:
         return neighbours.nearest(x, reals)
 
     def _frechet(self, x: np.ndarray) -> dict[str, Measured]:
-        values, replicates = frechet.frechet_jackknife(x, [*self.frechet])
+        subsets = [frechet.Subsets(x.astype(np.float64), reference) for reference in self.frechet]
+        values, replicates = frechet.frechet_jackknife(x, subsets, BLOCKS if x.shape[1] <= WIDE else FEW_BLOCKS)
         (to_t, to_h), (_, error) = values, frechet.jackknife_error(replicates)
         gap_error = frechet.jackknife_error(replicates[:, 1] - replicates[:, 0])
         return {
             "fd": around(to_h, float(error)),
-            "fd_infinity": Measured(frechet.fd_infinity(x, self.frechet[1], points=POINTS, seed=self.seed)),
+            "fd_infinity": Measured(frechet.fd_infinity(x, subsets[1], points=POINTS, seed=self.seed)),
             "fd_gap": around(to_h - to_t, float(gap_error)),
         }
 

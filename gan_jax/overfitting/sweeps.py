@@ -44,7 +44,8 @@ class SweepReport:
     final: dict[str, Report] = field(default_factory=dict)
 
     def ranked(self, metric: str = PRIMARY) -> pd.DataFrame:
-        """Settings by a number, best first; those whose samples are shown farther from V (FD) than the baseline's come last."""
+        """Settings by a number, best first; those whose samples are farther from V (FD) than the baseline's (shown, or by more
+        than a quarter) come last."""
         return ranking.rank(self.table, metric, baseline=self.baseline, guard=None if metric == QUALITY else QUALITY)
 
     @property
