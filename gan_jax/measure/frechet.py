@@ -126,7 +126,8 @@ def fd_infinity(x: Any, y: Any, points: int = 15, least: int | None = None, seed
     """FD of infinitely many examples like x to y: the intercept of a line through FD(n) over 1 / n (Chong & Forsyth 2020).
 
     x: features [n, d]; y: features, `moments` or `Subsets`. FD is taken of `points` random subsets of x without replacement,
-    of sizes from `least` (the smaller of 5,000 and n / 10, at least 2) to n in equal steps, and the line is that of least squares.
+    of sizes from `least` (the smaller of 5,000 and n / 10, at least 2) to n in equal steps, and the line is that of least
+    squares.
     It removes the bias of the sample x alone: that of y stays, and on average two samples of one N(0, s^2 I_d) are at
     s^2 (d + d (d + 1) / 4) / m, to first order. In squared units; it may be below 0.
     Cost: `points` Fréchet distances, of which the factor of y is made once. Raises UserError for fewer than 2 points or sizes.
