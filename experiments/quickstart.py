@@ -133,6 +133,7 @@ def main(options: Options) -> int:
     prepare_devices(options.devices)
     import gan_jax as gan
     from gan_jax.folder import RunFolder
+    from gan_jax.overfitting.sets import enough
     from gan_jax.record import differences, to_json
 
     data = options.load()
@@ -154,7 +155,7 @@ def main(options: Options) -> int:
     if result.stopped:
         print(f"stopped at step {result.step} of {options.steps}: {result.stopped}; --resume continues from there")
     print(result.verdict())
-    if options.report and not result.stopped:
+    if options.report and not result.stopped and enough(data, len(data.train)):
         report = gan.overfitting_report(result)
         print(f"report: {report.save(options.out)}\n{report.verdict_line()}")
     return result.exit_code

@@ -73,6 +73,7 @@ def test_every_knob_of_the_quickstart_trains_together_on_several_devices(tmp_pat
         "pmap",
         "--d-learning-rate",
         1e-4,
+        "--no-report",
     ]
     text = script("experiments/quickstart.py", "--out", tmp_path / "run", *SMALL, *knobs)
     assert "not finite" not in text

@@ -69,7 +69,8 @@ def test_a_saved_report_is_one_page_and_one_record_of_the_same_numbers(trained, 
     report = overfitting_report(trained[1])
     page = report.save(tmp_path / "new" / "folder")
     record = json.loads((page.parent / "report.json").read_text())
-    assert {k: v["value"] for k, v in record["numbers"].items()} == {k: v.value for k, v in report.numbers.items()}
+    values = {k: v.value if np.isfinite(v.value) else None for k, v in report.numbers.items()}
+    assert {k: v["value"] for k, v in record["numbers"].items()} == values
     parser = Page()
     parser.feed(page.read_text(encoding="utf-8"))
     assert parser.tags > 100 and report.verdict in page.read_text(encoding="utf-8")
@@ -98,9 +99,9 @@ def test_s_is_opened_by_final_alone_and_every_opening_is_told(trained, tmp_path)
 def test_a_conditional_run_is_judged_by_a_classifier_trained_on_its_samples():
     data = gan.load("digits").subset(150)
     run = gan.fit(gan.recipes.dcgan(data.image_shape, width=4, batch_size=16, classes=10), data, steps=5, **SCHEDULE)
-    report = overfitting_report(run, features="pixels", recovery=1)
+    report = overfitting_report(run, features="pixels")
     number = report.numbers["gan_train"]
-    assert number.value < 0.5 < number.controls["real"].value and "recovery_gap" in report.numbers
+    assert number.value < 0.5 < number.controls["real"].value
 
 
 def test_a_run_whose_loss_was_not_finite_has_diverged_also_when_opened_again(tmp_path):

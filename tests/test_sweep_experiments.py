@@ -25,16 +25,19 @@ def decoded(folder):
 
 def test_the_regularization_sweep_draws_trains_and_ranks(tmp_path):
     out, gamma = tmp_path / "sweep", "discriminator.penalties.r1.gamma"
-    small = ["--steps", 4, "--log-every", 2, "--width", 4, "--batch-size", 8, "--seeds", 1, "--subset", 16, "--out", out]
+    small = ["--steps", 4, "--log-every", 2, "--width", 4, "--batch-size", 8, "--seeds", 1, "--subset", 60, "--out", out]
     text = script(
         "experiments/regularization_sweep.py", *small, "--only", "r1_1", "--vary", f"{gamma}=log:0.1:10", "--draws", 2
     )
     table = pd.read_csv(out / "table.csv")
     gammas = table.groupby("setting")[gamma].first()
     assert gammas.pop("r1_1") == 1 and sorted(gammas > 1) == [False, True], "one draw in each half of the log range"
-    assert set(table["n"]) == {16} and {2, 4} == set(table["step"])
+    assert set(table["n"]) == {60} and {2, 4} == set(table["step"])
     assert {"ranking.png", "samples.png", "gaps.png"} <= {n for n, drawn in decoded(out / "pictures").items() if drawn}
-    assert "D/train_validation_auc at step 4" in text and "G/validation_energy at step 4" in text
+    ranked = ["FD to V - FD to T", "near-copies of T", "D tells T from V (AUC)", "FD to V"]
+    places = [text.index(f"\n{metric} at step 4, best first") for metric in ranked]
+    assert places == sorted(places) and "\nchosen on V by the smallest FD to V - FD to T: " in text
+    assert (out / "report.html").exists() and len(pd.read_csv(out / "report.csv")) == 3
 
 
 @pytest.mark.parametrize(

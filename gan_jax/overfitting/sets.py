@@ -56,6 +56,11 @@ def sets_of(data: Splits | Sequence[Any], final: bool) -> Sets:
     return sets
 
 
+def enough(data: Splits, n: int) -> bool:
+    """Whether a run on the first n training images can be judged while choosing."""
+    return min(n, len(data.validation) // 2) >= LEAST
+
+
 def _halves(split: Split) -> tuple[Split, Split]:
     middle = len(split) // 2  # a prefix of a split is stratified, so both halves are
     labels = split.labels

@@ -115,7 +115,7 @@ class SweepReport:
         folder = Path(folder)
         title = f"Is it overfitting? {len(self.reports)} settings on {self.about['data']}"
         reports = self.reports | {f"{name} on S": report for name, report in self.final.items()}
-        html = sweep_page_html(title, self.text(), self.table, reports, self.pictures())
+        html = sweep_page_html(title, f"{self.choice}\n\n{self.text()}", self.table, reports, self.pictures())
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             write_atomic(folder / "report.html", html)
