@@ -15,8 +15,8 @@ Finding (digits, n = 200, 2,500 steps, seeds 0 to 4; means with 95 % intervals, 
 by G is seen. No regulariser is shown to change the gap of FD (2.72 +- 1.55 without one), and no setting makes near-copies:
 under .1 % of the samples, where 5 % of fresh images are. D tells T from V with AUC .685 +- .017 without a regulariser; WGAN-GP
 and DRAGAN keep it near chance (.518 and .540, p < .001 and .001) at a price: FD to V 33.3 and 68.5 against 20.0, so neither is
-chosen. Dropout (.614) and instance noise (.643) are lower in the mean, not shown (p .09, .07); R1 at 10 (.765, p .024) and batch
-norm in D (.914, p < .001) are worse for D, and cost nothing in FD.
+chosen. Dropout (.614) and instance noise (.643) are lower in the mean, not shown (p .09, .07); R1 at 10 (.765, p .024) and
+batch norm in D (.914, p < .001) are worse for D, and cost nothing in FD.
 """
 
 from __future__ import annotations
