@@ -361,7 +361,7 @@ def main(options: Options) -> None:
     from tqdm import tqdm
 
     options = replace(options, gammas=tuple(dict.fromkeys(options.gammas)))
-    programs = [(loss, play) for play in options.plays for loss in gan.losses.LOSSES]
+    programs = [(loss, play) for play in options.plays for loss in gan.losses.POINTWISE]
     rows, runs = [], []
     with jax.enable_x64(True), np.errstate(all="ignore"):  # what diverges may overflow
         for loss, play in tqdm(programs, unit="program", disable=None):

@@ -25,38 +25,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gan_jax.cli import SweepOptions, run
+from gan_jax.cli import ComparisonOptions, run
 from gan_jax.errors import UserError
 
 
 @dataclass
-class Options(SweepOptions):
+class Options(ComparisonOptions):
     """Sweep regularisers, and see which one keeps D from telling training images from held-out ones."""
 
-    subset: int | None = 200
-    """Train on the first N images of a seeded, stratified order."""
     out: Path = Path("runs/regularization")
     """The sweep folder."""
-    steps: int = 2500
-    """Training steps: updates of the generator."""
-    width: int = 16
-    """Channels of the widest image layers; deeper layers have multiples."""
-    batch_size: int = 64
-    """Images per discriminator turn."""
-    only: tuple[str, ...] = ()
-    """These settings, the first being the baseline; all when left out."""
     vary: tuple[str, ...] = ()
     """Vary numbers of the one setting left by --only: path=0.1,1,10 or, drawn, path=0.1:100 or path=log:0.1:100."""
     draws: int = 16
     """How many draws from the ranges of --vary."""
     sampler: Literal["latin_hypercube", "random"] = "latin_hypercube"
     """How they are drawn."""
-    rank_by: str = "D/train_validation_auc"
-    """Metric of the pictures of training, smaller is better; others are G/fd_gap and G/validation_fd."""
-    final: bool = False
-    """Open the test split S, once, for the setting that the report chooses on V and for the baseline."""
-    log_every: int = 250
-    """Steps between evaluations."""
 
 
 def regularizers(image_shape: tuple[int, ...], **settings: Any) -> dict[str, Any]:
@@ -92,10 +76,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
     """What the flags choose. Raises UserError for an unknown name, or --vary without one setting to vary."""
     from gan_jax.settings import from_text
 
-    known = regularizers(image_shape, width=options.width, batch_size=options.batch_size)
-    if unknown := [name for name in options.only if name not in known]:
-        raise UserError(f"--only: no setting {unknown[0]!r}; there are {', '.join(known)}")
-    chosen = {name: known[name] for name in options.only or known}
+    chosen = options.choose(regularizers(image_shape, width=options.width, batch_size=options.batch_size))
     if not options.vary:
         return chosen
     if len(chosen) != 1:
@@ -106,22 +87,8 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
 
 def main(options: Options) -> int:
     options.prepare()
-    from gan_jax.overfitting import sweep_report
-    from gan_jax.overfitting.sets import enough
-
     data = options.load()
-    settings = settings_of(options, data.image_shape)
-    swept = options.run(settings, data, steps=options.steps, rank_by=options.rank_by, log_every=options.log_every)
-    if swept.stopped:
-        print(f"stopped by {swept.stopped}; --resume finishes what is missing")
-        return swept.exit_code
-    if not enough(data, min(options.sizes or (len(data.train),))):
-        print(f"{swept.report()}\ntoo few images for the overfitting report\n\npictures: {options.out}/pictures")
-        return swept.exit_code
-    report = sweep_report(swept, final=options.final)
-    page = report.save(options.out)
-    print(f"\n{report.text()}\n\npictures: {options.out}/pictures    table: {options.out}/table.csv    report: {page}")
-    return swept.exit_code
+    return options.compare(settings_of(options, data.image_shape), data)
 
 
 if __name__ == "__main__":

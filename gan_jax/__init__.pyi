@@ -1,5 +1,6 @@
 from . import (
     augment,
+    controllers,
     data,
     latents,
     losses,
@@ -8,10 +9,12 @@ from . import (
     overfitting,
     penalties,
     pictures,
+    play,
     ranking,
     recipes,
     schedules,
     settings,
+    zoo,
 )
 from .data import Split, Splits, from_arrays, load
 from .draws import Draws, order
@@ -23,17 +26,18 @@ from .losses import Terms
 from .networks.net import Judgement, Mode, Net
 from .overfitting import Report, compare, overfitting_report, sweep_report
 from .penalties import Turn, lazy, remembers
+from .play import alternating, simultaneous
 from .recipe import Bound, Recipe, Side, bind, leaves, schedule, with_leaves
 from .run import Run, open_run
 from .settings import Range, draw, grid
 from .sweeps import Sweep, open_sweep, sweep
-from .train import Player, State, alternating, init, sample, simultaneous, train_step
+from .train import Player, State, init, sample, train_step
 
 __all__ = [
-    "Batch", "Bound", "Draws", "Feed", "GAN", "Game", "Judgement", "Mode", "Net", "Player", "Range", "Recipe", "Report", "Run",
-    "Side", "Split", "Splits", "State", "Sweep", "Terms", "Turn", "UserError", "alternating", "augment", "bind", "compare",
-    "data", "draw", "fit", "from_arrays", "grid", "init", "latents", "lazy", "leaves", "load", "losses", "measure", "open_run",
-    "open_sweep", "optimizers", "order", "overfitting", "overfitting_report", "penalties", "pictures", "ranking", "recipes",
-    "remembers", "resume", "sample", "schedule", "schedules", "settings", "simultaneous", "sweep", "sweep_report", "train_step",
-    "with_leaves",
+    "Batch", "Bound", "Draws", "Feed", "GAN", "Game", "Judgement", "Mode", "Net", "Player", "Range", "Recipe", "Report",
+    "Run", "Side", "Split", "Splits", "State", "Sweep", "Terms", "Turn", "UserError", "alternating", "augment", "bind",
+    "compare", "controllers", "data", "draw", "fit", "from_arrays", "grid", "init", "latents", "lazy", "leaves", "load",
+    "losses", "measure", "open_run", "open_sweep", "optimizers", "order", "overfitting", "overfitting_report", "penalties",
+    "pictures", "play", "ranking", "recipes", "remembers", "resume", "sample", "schedule", "schedules", "settings",
+    "simultaneous", "sweep", "sweep_report", "train_step", "with_leaves", "zoo",
 ]  # fmt: skip

@@ -93,6 +93,51 @@ class SweepOptions(DataOptions):
         )  # fmt: skip
 
 
+@dataclass
+class ComparisonOptions(SweepOptions):
+    """What an experiment that compares named settings, and ends in the overfitting report, takes."""
+
+    subset: int | None = 200
+    """Train on the first N images of a seeded, stratified order."""
+    steps: int = 2500
+    """Training steps: updates of the generator."""
+    width: int = 16
+    """Channels of the widest image layers; deeper layers have multiples."""
+    batch_size: int = 64
+    """Images per discriminator turn."""
+    only: tuple[str, ...] = ()
+    """These settings, the first being the baseline; all when left out."""
+    rank_by: str = "D/train_validation_auc"
+    """Metric of the pictures of training, smaller is better; others are G/fd_gap and G/validation_fd."""
+    final: bool = False
+    """Open the test split S, once, for the setting that the report chooses on V and for the baseline."""
+    log_every: int = 250
+    """Steps between evaluations."""
+
+    def choose(self, known: dict[str, Any]) -> dict[str, Any]:
+        """The settings that --only names, or all. Raises UserError for an unknown name."""
+        if unknown := [name for name in self.only if name not in known]:
+            raise UserError(f"--only: no setting {unknown[0]!r}; there are {', '.join(known)}")
+        return {name: known[name] for name in self.only or known}
+
+    def compare(self, settings: dict[str, Any], data: Any) -> int:
+        """Train the settings, judge every run on V, print the report and where it lies. Returns the exit code."""
+        from gan_jax.overfitting import sweep_report
+        from gan_jax.overfitting.sets import enough
+
+        swept = self.run(settings, data, steps=self.steps, rank_by=self.rank_by, log_every=self.log_every)
+        if swept.stopped:
+            print(f"stopped by {swept.stopped}; --resume finishes what is missing")
+            return swept.exit_code
+        if not enough(data, min(self.sizes or (len(data.train),))):
+            print(f"{swept.report()}\ntoo few images for the overfitting report\n\npictures: {self.out}/pictures")
+            return swept.exit_code
+        report = sweep_report(swept, final=self.final)
+        page = report.save(self.out)
+        print(f"\n{report.text()}\n\npictures: {self.out}/pictures    table: {self.out}/table.csv    report: {page}")
+        return swept.exit_code
+
+
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

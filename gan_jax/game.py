@@ -16,6 +16,11 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 
+def device_mean(x: Any, axis_name: str | None) -> Any:
+    """The mean over devices of a value (or pytree) that is already averaged over the local examples."""
+    return x if axis_name is None else jax.lax.pmean(x, axis_name)
+
+
 class Batch(struct.PyTreeNode):
     """Examples for one step.
 
@@ -23,6 +28,8 @@ class Batch(struct.PyTreeNode):
     index:   [b] each example's position in the whole batch, over all devices
     labels:  [b] integers, or None; weights: [b] of the real examples in D's loss, mean 1, or None
     mask:    [b, ...] which values were observed, or None (for games that fill in missing ones)
+    fake_labels: [b] of the examples that the generator makes in this turn, or None; set by the turn
+    axis_name:   of the devices that share the batch under pmap, or None; set by the step
     """
 
     images: Float[Array, "b *shape"]
@@ -30,6 +37,16 @@ class Batch(struct.PyTreeNode):
     labels: Int[Array, "b"] | None = None
     weights: Float[Array, "b"] | None = None
     mask: Array | None = None
+    fake_labels: Int[Array, "b"] | None = None
+    axis_name: str | None = struct.field(pytree_node=False, default=None)
+
+    def mean(self, values: Array) -> Array:
+        """The mean over the whole batch (first axis), on every device."""
+        return device_mean(values.mean(0), self.axis_name)
+
+    def everyone(self, values: Array) -> Array:
+        """[b, ...] of this device -> [B, ...] of the whole batch, on every device, in the order of the devices."""
+        return values if self.axis_name is None else jax.lax.all_gather(values, self.axis_name, tiled=True)
 
 
 @dataclass(frozen=True)
@@ -41,6 +58,7 @@ class Game:
     dtype:    (knobs) -> the dtype of a batch
     check:    (knobs, data) -> None, or raises UserError where they do not fit
     evaluate: (knobs, state, train images and labels, validation images and labels) -> {name: scalar}
+    observe:  (knobs, state, what evaluate returned, steps since the last time) -> {field of the state: its new value}
     sample:   (knobs, state, key, n, labels=None, ema=True, first=0) -> images [n, ...]
 
     The functions are module-level, so that two equal games share one program.
@@ -52,7 +70,14 @@ class Game:
     dtype: Callable[[Any], str] = lambda knobs: "float32"
     check: Callable[[Any, Any], None] | None = None
     evaluate: Callable | None = None
+    observe: Callable | None = None
     sample: Callable | None = None
+
+    def look(self, knobs: Any, state: Any, steps: Any, train: tuple, validation: tuple) -> tuple[dict, dict]:
+        """({name: scalar}, {field of the state: its new value}) of an evaluation, `steps` after the one before."""
+        assert self.evaluate is not None
+        row = self.evaluate(knobs, state, train, validation)
+        return row, self.observe(knobs, state, row, steps) if self.observe else {}
 
 
 def to_unit(images: Array, dtype="float32") -> Float[Array, "b *shape"]:

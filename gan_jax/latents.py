@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from gan_jax.draws import Draws
+from gan_jax.draws import Draws, named
+from gan_jax.errors import UserError
+from gan_jax.recipe import effective
 
 
 def normal(draws: Draws, labels, dtype, *, dimension: int) -> Float[Array, "b d"]:
@@ -16,6 +21,81 @@ def normal(draws: Draws, labels, dtype, *, dimension: int) -> Float[Array, "b d"
 def uniform(draws: Draws, labels, dtype, *, dimension: int) -> Float[Array, "b d"]:
     """z ~ U(-1, 1), as in Radford et al. (2016)."""
     return draws.uniform((dimension,), dtype, -1.0, 1.0)
+
+
+def truncated(draws: Draws, labels, dtype, *, dimension: int, threshold) -> Float[Array, "b d"]:
+    """z ~ N(0, 1), each value drawn again while |z| > threshold: the truncation trick (Brock et al., 2019, section 3.1).
+
+    threshold: > 0; the smaller, the likelier and the less varied the samples (Brock et al. go from 2 to .04). Made for sampling
+    from a generator trained with `normal`: by inverting the truncated distribution function, so that example i moves towards
+    the centre as the threshold falls, and tends to what `normal` draws as it grows.
+    """
+    limit = jnp.asarray(threshold, dtype)
+    return draws.per_example(lambda key: jax.random.truncated_normal(key, -limit, limit, (dimension,), dtype))
+
+
+def slerp(start: Float[Array, "*b d"], end: Float[Array, "*b d"], share) -> Float[Array, "*b d"]:
+    """Spherical interpolation (Shoemake, 1985; for latents, White, 2016): the point `share` of the angle from start to end.
+
+    It keeps the length that normal latents have, which a straight line leaves half way. share: in [0, 1], broadcast against
+    [*b, 1]. Ends of unequal length are weighed as they are; parallel or opposite ones are joined by a straight line.
+    """
+    share = jnp.asarray(share, start.dtype)
+    unit = lambda x: x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), jnp.finfo(x.dtype).tiny)
+    cosine = jnp.clip((unit(start) * unit(end)).sum(-1, keepdims=True), -1, 1)
+    angle = jnp.arccos(cosine)
+    sine = jnp.sin(angle)
+    straight = sine < 10 * jnp.finfo(start.dtype).eps ** 0.5
+    sine = jnp.where(straight, 1, sine)
+    near, far = jnp.sin((1 - share) * angle) / sine, jnp.sin(share * angle) / sine
+    return jnp.where(straight, 1 - share, near) * start + jnp.where(straight, share, far) * end
+
+
+def interpolate(
+    start: Float[Array, "k d"], end: Float[Array, "k d"], steps: int, spherical: bool = True
+) -> Float[Array, "k s d"]:
+    """`steps` >= 2 points from each start to its end, both included, evenly spaced: [k, steps, d].
+
+    spherical: by `slerp`, for normal latents; else on a straight line, for uniform ones (which an arc would leave).
+    Raises UserError for fewer than 2 steps.
+    """
+    if steps < 2:
+        raise UserError(f"an interpolation has at least its two ends, so steps >= 2, not {steps}")
+    share = jnp.linspace(0, 1, steps, dtype=start.dtype)[:, None]
+    start, end = start[:, None], end[:, None]
+    return slerp(start, end, share) if spherical else (1 - share) * start + share * end
+
+
+def paths(
+    recipe: Any, state: Any, starts, ends, steps: int = 9, *, spherical: bool = True, labels=None, seed: int = 0
+) -> Float[Array, "k s *shape"]:
+    """What a trained GAN makes on the way from one sample to another: [k, steps, ...] in the data's scale.
+
+    Args:
+        recipe, state: of the GAN, say `run.recipe` and `run.state`; its moving average generates.
+        starts, ends: [k] numbers of samples: number i is sample i of `run.samples(n, seed=seed)`.
+        steps, spherical: as for `interpolate`.
+        labels: [k], one for a whole path; by default, of a conditional recipe, that of its start.
+        seed: of the samples.
+
+    Raises:
+        UserError: as many starts, ends and labels are not given, or none, or fewer than 2 steps.
+    """
+    from gan_jax.measure.recovery import generator_of
+
+    starts, ends = jnp.atleast_1d(jnp.asarray(starts)), jnp.atleast_1d(jnp.asarray(ends))
+    labels = starts % recipe.classes if recipe.classes and labels is None else labels
+    given = {"starts": starts, "ends": ends} | ({} if labels is None else {"labels": labels})
+    if len({len(values) for values in given.values()}) > 1 or not len(starts):
+        counts = ", ".join(f"{len(values)} {name}" for name, values in given.items())
+        raise UserError(f"each path has one start, one end and at most one label; got {counts}")
+    generate, _ = generator_of(recipe, state)
+    labels = None if labels is None else jnp.asarray(labels, jnp.int32)
+    latent, key = effective(recipe, state.step, state.memory.get("live")).latent, named(jax.random.key(seed), "latent")
+    start, end = (latent(Draws(key, numbers), labels, jnp.dtype(recipe.dtype)) for numbers in (starts, ends))
+    z = interpolate(start, end, steps, spherical)
+    images = jax.jit(generate)(z.reshape(-1, z.shape[-1]), None if labels is None else jnp.repeat(labels, steps))
+    return images.reshape(*z.shape[:2], *images.shape[1:])
 
 
 def batch_labels(draws: Draws, batch, classes: int) -> Int[Array, "b"] | None:

@@ -29,7 +29,7 @@ from gan_jax.run import EVALUATED, FILM, Run, load_again
 
 @lru_cache(maxsize=32)
 def _evaluator(game: Game):
-    return jax.jit(game.evaluate) if game.evaluate else None
+    return jax.jit(game.look) if game.evaluate else None
 
 
 def fit(
@@ -167,7 +167,10 @@ class _Session:
             while step < steps and not stop.signal and not result.stopped:
                 until = min(steps, (step // self.log_every + 1) * self.log_every)
                 state, metrics = compiled_chunk(self.game, until - step, self.placement)(self.recipe, state, feed)
-                row = evaluate(self.recipe, state, *judged) if evaluate and judged else {}
+                row = {}
+                if evaluate and judged:
+                    row, changed = evaluate(self.recipe, state, until - step, *judged)
+                    state = state.replace(**changed)
                 if pending:
                     self.log(bar, *pending)
                 pending, step = (step, until, metrics, row), until

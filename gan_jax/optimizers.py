@@ -5,11 +5,14 @@ Any optax factory will do: `bind(optax.rmsprop, learning_rate=1e-4, decay=0.9)`.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
 
-from gan_jax.recipe import Bound, bind
+from gan_jax.errors import UserError
+from gan_jax.recipe import Bound, bind, dotted
 
 
 def adam(learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999) -> Bound:
@@ -52,3 +55,152 @@ def _clip_weights(limit) -> optax.GradientTransformation:
 def clip_weights(limit: float = 0.01) -> Bound:
     """Keeps every parameter in [-limit, limit] after the update (WGAN, Arjovsky et al., 2017: .01); goes last."""
     return bind(_clip_weights, limit=limit)
+
+
+def momentum(learning_rate: float = 2e-4, momentum: float = 0.9, nesterov: bool = False) -> Bound:
+    """Gradient descent with a heavy ball: v <- momentum * v + g, p <- p - rate * v (Polyak, 1964).
+
+    nesterov: p <- p - rate * (g + momentum * v) with the new v (Sutskever et al., 2013). momentum in [0, 1).
+    """
+    return bind(optax.sgd, learning_rate=learning_rate, momentum=momentum, nesterov=nesterov)
+
+
+def rmsprop(learning_rate: float = 1e-4, decay: float = 0.99, eps: float = 1e-8) -> Bound:
+    """v <- decay * v + (1 - decay) * g^2, p <- p - rate * g / (sqrt(v) + eps) (Tieleman & Hinton, 2012), v from 0.
+
+    The defaults are those of GAN_stability (Mescheder et al., 2018); WGAN (Arjovsky et al., 2017) has rate 5e-5.
+    """
+    return bind(optax.rmsprop, learning_rate=learning_rate, decay=decay, eps=eps, eps_in_sqrt=False)
+
+
+def amsgrad(learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999) -> Bound:
+    """Adam that divides by the largest second moment so far (Reddi et al., 2018, algorithm 2).
+
+    Both moments are corrected for their start, the second before the largest is taken; the paper corrects neither. Rate and
+    betas as `adam`'s.
+    """
+    return bind(optax.amsgrad, learning_rate=learning_rate, b1=b1, b2=b2)
+
+
+def adabelief(learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999, eps: float = 1e-16) -> Bound:
+    """Adam that divides by how far gradients lie from their average m (Zhuang et al., 2020, algorithm 2).
+
+    s <- b2 * s + (1 - b2) * (g - m)^2 + eps in place of Adam's second moment; eps also beside the root. Rate and betas as
+    `adam`'s. b1 must be above 0: without an average s is eps alone, and the steps are enormous.
+    """
+    return bind(optax.adabelief, learning_rate=learning_rate, b1=b1, b2=b2, eps=eps, eps_root=eps)
+
+
+def lion(learning_rate: float = 2e-5, b1: float = 0.9, b2: float = 0.99, weight_decay: float = 0.0) -> Bound:
+    """Steps along a sign (Chen et al., 2023, program 1), m being an average of gradients from 0.
+
+    p <- p - rate * (sign(b1 * m + (1 - b1) * g) + weight_decay * p), then m <- b2 * m + (1 - b2) * g. Every
+    step is as long as the rate, which is therefore 3 to 10 times smaller than Adam's (their section 5); the betas are theirs.
+    """
+    return bind(optax.lion, learning_rate=learning_rate, b1=b1, b2=b2, weight_decay=weight_decay)
+
+
+def optimistic_gradient(learning_rate: float = 2e-4, alpha: float = 1.0, beta: float = 1.0) -> Bound:
+    """Optimistic gradient descent: p <- p - rate * ((alpha + beta) * g_t - beta * g_{t-1}).
+
+    alpha = beta = 1 is Daskalakis et al. (2018), equation 3; other values are Mokhtari et al. (2020). The first step, without
+    a gradient before it, is -rate * alpha * g. On a bilinear game of unit strength played simultaneously it converges for
+    rates below 1 / sqrt(3), where plain descent spirals out. beta 0 is plain descent.
+    """
+    return bind(optax.optimistic_gradient_descent, learning_rate=learning_rate, alpha=alpha, beta=beta)
+
+
+def optimistic_adam(
+    learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999, alpha: float = 1.0, beta: float = 1.0
+) -> Bound:
+    """`optimistic_gradient` with Adam's direction in place of the gradient (Daskalakis et al., 2018, algorithm 1).
+
+    p <- p - rate * ((alpha + beta) * r_t - beta * r_{t-1}), r = m / (sqrt(v) + 1e-8) with both moments corrected. The first
+    step is Adam's own (the paper's, with r_0 = 0, is twice it). Rate and betas as `adam`'s.
+    """
+    values = {"learning_rate": learning_rate, "b1": b1, "b2": b2, "alpha": alpha, "beta": beta}
+    return bind(optax.optimistic_adam_v2, nesterov=False, **values)  # optax's default is not the paper's
+
+
+# ---- optimizers of optimizers -----------------------------------------------------------------------------------------
+
+
+class Lookahead(NamedTuple):
+    """What `lookahead` remembers: steps so far, the slow weights, and the state of the optimizer that makes the fast ones."""
+
+    count: Any
+    slow: Any
+    fast: Any
+
+
+def _lookahead(optimizer: Bound, *, alpha, steps: int) -> optax.GradientTransformation:
+    inner = optimizer()
+
+    def init(params):
+        # A copy: a donated state may not hold one buffer twice.
+        return Lookahead(jnp.int32(0), jax.tree.map(jnp.copy, params), inner.init(params))
+
+    def update(updates, state, params):
+        updates, fast = inner.update(updates, state.fast, params)
+        begins, count = state.count % steps == 0, state.count + 1
+        back = count % steps == 0
+        # They are equal where a round begins, unless the weights were replaced: by a trained network's, say.
+        slow = jax.tree.map(lambda s, p: jnp.where(begins, p, s), state.slow, params)
+        mix = lambda slow, p, u: slow + jnp.asarray(alpha, p.dtype) * (p + u.astype(p.dtype) - slow)
+        slow = jax.tree.map(lambda s, p, u: jnp.where(back, mix(s, p, u), s), slow, params, updates)
+        updates = jax.tree.map(lambda s, p, u: jnp.where(back, s - p, u), slow, params, updates)
+        return updates, Lookahead(count, slow, fast)
+
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
+
+
+def lookahead(optimizer: Bound, steps: int = 5, alpha: float = 0.5) -> Bound:
+    """After every `steps` steps of `optimizer`, go back most of the way: slow <- slow + alpha * (p - slow), p <- slow.
+
+    Zhang et al. (2019), algorithm 1, with their k = 5 and alpha = .5; for GANs Chavdarova et al. (2021), where both players
+    go back together: give both the same `steps` (the discriminator d_steps times as many). The optimizer keeps its state.
+    On a bilinear game it converges for small rates where alpha < 1 - 1 / steps; alpha 1 is the optimizer alone.
+
+    `extragradient` play counts both of its looks, so `steps` must be even there. The trained weights are the fast ones:
+    evaluate after a multiple of `steps`, or use the moving average. Raises UserError for steps below 1.
+    """
+    if steps < 1:
+        raise UserError(f"lookahead: steps is {steps}; give the fast steps between two slow ones, at least 1")
+    return bind(_lookahead, optimizer, steps=steps, alpha=alpha)
+
+
+def _is_named(path, names: str) -> bool:
+    return any(f".{name}." in f".{dotted(path)}." for name in names.split(","))
+
+
+def _freeze(optimizer: Bound, *, names: str) -> optax.GradientTransformation:
+    inner = optimizer()
+
+    def still(tree):
+        held = lambda path, x: jnp.zeros_like(x) if _is_named(path, names) else x
+        return jax.tree_util.tree_map_with_path(held, tree)
+
+    def init(params):
+        paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+        if missing := [name for name in names.split(",") if not any(_is_named(path, name) for path in paths)]:
+            known = ", ".join(dict.fromkeys(dotted(path[:1]) for path in paths))
+            raise UserError(f"freeze: no parameter lies under {missing[0]!r}; this network has {known}")
+        return inner.init(params)
+
+    def update(updates, state, params):
+        updates, state = inner.update(still(updates), state, params)
+        return still(updates), state
+
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
+
+
+def freeze(optimizer: Bound, *names: str) -> Bound:
+    """`optimizer`, but parameters under these names stay as they are: FreezeD (Mo et al., 2020) holds D's first layers.
+
+    names: parts of a parameter's dotted path, such as "Conv_0" or "Block_1.Conv_0". Frozen parameters do not count in the
+    norm of `clip_gradient`, and do not decay. Batch statistics go on. Raises UserError for no names, and, when the training
+    begins, for a name that no parameter has.
+    """
+    if not names or not all(names):
+        raise UserError("freeze: name the parameters to hold, for example freeze(adam(), 'Conv_0')")
+    return bind(_freeze, optimizer, names=",".join(names))

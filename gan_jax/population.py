@@ -97,20 +97,25 @@ class Population:
         """What trains this population, traced and ready to be compiled."""
         shardings = jax.tree.map(lambda x: x.sharding, self.like())
         init = jax.jit(self._init, out_shardings=None if self.sharding() is None else shardings).lower(self.knobs, self.keys)
-        evaluate = jax.jit(self._evaluate).lower(self.knobs, self.like(), judged) if judged and self.game.evaluate else None
+        if not judged or not self.game.evaluate:
+            return Lowered(init, self.chunk(length), None)
+        evaluate = jax.jit(self._evaluate).lower(self.knobs, self.like(), jnp.int32(length), judged)
         return Lowered(init, self.chunk(length), evaluate)
 
-    def _evaluate(self, knobs, state, judged):
-        step, evaluate = state.step, self.game.evaluate
-        assert evaluate is not None
-        one = lambda knobs, state, judged: evaluate(knobs, state.replace(step=step), *judged)
+    def _evaluate(self, knobs, state, steps, judged):
+        step = state.step
+        one = lambda knobs, state, steps, judged: self.game.look(knobs, state.replace(step=step), steps, *judged)
         state = state.replace(step=None)
-        return over_members(one, (own(knobs), own(state), shared(judged)), self.placement)(knobs, state, judged)
+        each = over_members(one, (own(knobs), own(state), False, shared(judged)), self.placement)
+        return each(knobs, state, steps, judged)
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """The three programs of a population: (knobs, keys) -> state; the chunk; (knobs, state, judged) -> {name: [members]}."""
+    """The three programs of a population: (knobs, keys) -> state; the chunk; and the evaluation,
+
+    (knobs, state, steps since the last one, judged) -> ({name: [members]}, what it changes of the state).
+    """
 
     init: Any
     chunk: Any

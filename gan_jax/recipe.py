@@ -154,12 +154,13 @@ class Recipe(struct.PyTreeNode):
     loss:           (real Judgement, fake Judgement, batch) -> Terms, one value per example
     latent:         (draws, labels, dtype) -> z [b, d]
     fake_labels:    (draws, batch, classes) -> labels [b] of the generated examples
-    play:           the order of the turns: `alternating` or `simultaneous`
+    play:           the order of the turns: `alternating`, `simultaneous`, ... (see `play.py`)
     augment:        {name: (images, labels, draws) -> images}: what D sees, of reals and fakes alike
-    controllers:    {path of a leaf: controller}; the live values are kept in `state.memory["live"]`
+    controllers:    {path of a leaf: controller}: numbers driven by what is measured (see `controllers.py`)
     ema_decay:      of the generator's moving average, in [0, 1)
     batch_size:     examples per discriminator turn, over all devices
     d_steps:        discriminator turns per step
+    accumulate:     parts in which a turn's batch is seen, one after the other, before the player moves once
     classes:        number of labels that both networks see; 0 is unconditional
     judge_together: D sees reals and fakes in one pass (they share its batch statistics) or, by default, in two
     dtype:          of the state and the arithmetic; `compute_dtype` may be narrower, for the networks alone
@@ -176,6 +177,7 @@ class Recipe(struct.PyTreeNode):
     ema_decay: Any = 0.999
     batch_size: int = static(default=64)
     d_steps: int = static(default=1)
+    accumulate: int = static(default=1)
     classes: int = static(default=0)
     judge_together: bool = static(default=False)
     dtype: str = static(default="float32")

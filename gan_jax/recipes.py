@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gan_jax import latents, losses, optimizers, train
+from gan_jax import latents, losses, optimizers, play
 from gan_jax.errors import UserError
 from gan_jax.networks import dcgan as dcgan_networks
 from gan_jax.networks import dirac as dirac_networks
@@ -24,7 +24,7 @@ def loss(chosen: str | Bound) -> Bound:
 
 
 def _recipe(sides: list[Side], chosen: str | Bound, latent_dim: int, **fields: Any) -> Recipe:
-    fields = {"play": bind(train.alternating), "fake_labels": bind(latents.batch_labels)} | fields
+    fields = {"play": bind(play.alternating), "fake_labels": bind(latents.batch_labels)} | fields
     latent = fields.pop("latent", bind(latents.normal, dimension=latent_dim))
     generator, discriminator = sides
     return Recipe(generator=generator, discriminator=discriminator, loss=loss(chosen), latent=latent, **fields)
@@ -39,19 +39,21 @@ def dcgan(
     generator_norm: str | None = "batch",
     discriminator_norm: str | None = None,
     classes: int = 0,
+    conditioning: str = "projection",
     **fields: Any,
 ) -> Recipe:
     """The article's DCGAN and training: 100 normal latents, Adam 2e-4 with b1 .5 for both players, batches of 64.
 
-    image_shape: (side, side, 1 or 3), side one of those in `networks/dcgan.py`. fields: any field of Recipe.
-    Raises UserError for a shape, loss or normalisation that is not there.
+    image_shape: (side, side, 1 or 3), side one of those in `networks/dcgan.py`. conditioning: how D knows of classes, one of
+    those in `networks/heads.py`. fields: any field of Recipe.
+    Raises UserError for a shape, loss, conditioning or normalisation that is not there.
     """
     if len(image_shape) != 3 or image_shape[0] != image_shape[1] or image_shape[2] not in (1, 3):
         raise UserError(f"dcgan makes square grey or RGB images, not {image_shape}: for points and tables use recipes.mlp")
     size, _, channels = image_shape
     dcgan_networks.stages(size)
     generator = dcgan_networks.Generator(size, channels, width, generator_norm, classes)
-    discriminator = dcgan_networks.Discriminator(width, discriminator_norm, classes)
+    discriminator = dcgan_networks.Discriminator(width, discriminator_norm, classes, conditioning)
     sides = [Side(net=Net(m), optimizer=optimizers.adam()) for m in (generator, discriminator)]
     return _recipe(sides, loss, latent_dim, classes=classes, **fields)
 
@@ -64,13 +66,17 @@ def mlp(
     latent_dim: int = 2,
     loss: str | Bound = "non_saturating",
     classes: int = 0,
+    conditioning: str = "embedding",
     **fields: Any,
 ) -> Recipe:
-    """A pair of multi-layer perceptrons for rows of points or tables: image_shape is (features,)."""
+    """A pair of multi-layer perceptrons for rows of points or tables: image_shape is (features,).
+
+    conditioning: how D knows of classes, one of those in `networks/heads.py`.
+    """
     if len(image_shape) != 1:
         raise UserError(f"mlp makes rows of numbers, not images of shape {image_shape}: use recipes.dcgan")
     generator = mlp_networks.Generator(image_shape[0], width, depth, classes=classes)
-    discriminator = mlp_networks.Discriminator(width, depth, classes=classes)
+    discriminator = mlp_networks.Discriminator(width, depth, classes=classes, conditioning=conditioning)
     sides = [Side(net=Net(m), optimizer=optimizers.adam(1e-3)) for m in (generator, discriminator)]
     return _recipe(sides, loss, latent_dim, classes=classes, **{"batch_size": 256} | fields)
 
@@ -79,7 +85,7 @@ def pacgan_toy(image_shape: tuple[int, ...] = (2,), *, loss: str | Bound = "non_
     """The GAN of PacGAN's toy experiments (Lin et al., 2018), without packing: Adam 1e-4 with b1 .8, batches of 100, 2 latents.
 
     Published on `ring` and `grid` for 400 epochs: 400,000 steps. The loss is their code's: D as non-saturating; their G adds
-    softplus(-d_r), which has no gradient. Their code takes both gradients at one point (`play=bind(train.simultaneous)`) and
+    softplus(-d_r), which has no gradient. Their code takes both gradients at one point (`play=bind(play.simultaneous)`) and
     one batch of z for both; here the players alternate, each with its own. fields: any field of Recipe.
     Raises UserError for a shape that is not (features,), and for classes: neither network sees labels.
     """

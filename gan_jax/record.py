@@ -97,7 +97,7 @@ def _find(name: str, trusted: Sequence[str]) -> Any:
         thing = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError):
         raise UserError(f"the recipe names {name!r}, which is not there: was it written by another version?") from None
-    if getattr(thing, "__module__", None) != module:
+    if not f"{getattr(thing, '__module__', None)}.".startswith(f"{module}."):  # a package may define it in a file of its own
         raise UserError(f"the recipe names {name!r}, which {module} does not define")
     return thing
 

@@ -22,6 +22,17 @@ def _cosine(step, *, start, stop, steps):
     return stop + (start - stop) * (1 + jnp.cos(jnp.pi * _progress(step, steps))) / 2
 
 
+def _switch(step, *, before, after, at):
+    return jnp.where(step < at, before, after)
+
+
+def _half_life(step, *, images, batch_size, ramp):
+    images = images(step) if isinstance(images, Schedule) else images
+    if ramp is not None:
+        images = jnp.minimum(images, jnp.asarray(step, jnp.float32) * batch_size * ramp)
+    return 0.5 ** (batch_size / jnp.maximum(images, 1e-8))
+
+
 def linear(start: float, stop: float, steps: float) -> Schedule:
     """From `start` at step 0 to `stop` at `steps` in a straight line, `stop` ever after."""
     return schedule(_linear, start=start, stop=stop, steps=steps)
@@ -30,3 +41,34 @@ def linear(start: float, stop: float, steps: float) -> Schedule:
 def cosine(start: float, stop: float, steps: float) -> Schedule:
     """From `start` to `stop` over `steps` along half a cosine, `stop` ever after (the form of R3GAN, Huang et al., 2024)."""
     return schedule(_cosine, start=start, stop=stop, steps=steps)
+
+
+def switch(before: float, after: float, at: float) -> Schedule:
+    """`before` until step `at`, `after` from then on: `switch(0.0, 0.9999, 1000)` is the average of BigGAN's CIFAR-10."""
+    return schedule(_switch, before=before, after=after, at=at)
+
+
+def half_life(images: float | Schedule, batch_size: int, ramp: float | None = None) -> Schedule:
+    """A moving average's decay whose memory halves every so many images: .5 ** (batch_size / max(h, 1e-8)).
+
+    images: the half-life h, at least 0 (0 is no average), or a Schedule of it. batch_size: the recipe's.
+    ramp: h is at most this share of the images seen before the step; None is no such limit.
+
+    StyleGAN2-ADA's code (Karras et al., 2020): h 500,000 with ramp .05 for CIFAR-10, 20,000 without one for 256 pixels.
+    R3GAN's (Huang et al., 2024): h = cosine(0, 5e6, 2e7 / batch_size) without one for CIFAR-10.
+    """
+    return schedule(_half_life, images=images, batch_size=float(batch_size), ramp=ramp)
+
+
+def _geometric(step, *, start, factor, every, floor):
+    # Half a step more: a division that rounds down must not be late.
+    power = jnp.floor((step + 0.5) / jnp.maximum(every, 1)).astype(jnp.float32)
+    return jnp.maximum(start * jnp.asarray(factor, jnp.float32) ** power, floor)
+
+
+def geometric(start: float, factor: float, every: float, floor: float = 0.0) -> Schedule:
+    """`start`, multiplied by `factor` every so many steps, at least `floor`.
+
+    The share of top-k training (Sinha et al., 2020) is geometric(1, 0.99, steps of an epoch, 0.5).
+    """
+    return schedule(_geometric, start=start, factor=factor, every=every, floor=floor)

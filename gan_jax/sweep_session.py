@@ -220,7 +220,10 @@ class _Training:
             until = min(steps, (step // session.log_every + 1) * session.log_every)
             state, good, metrics = self.program(until - step)(population.knobs, state, population.feed, alive)
             alive = good[:, -1]
-            row = evaluate(population.knobs, state, session.judged) if evaluate else {}
+            row = {}
+            if evaluate:
+                row, changed = evaluate(population.knobs, state, jnp.int32(until - step), session.judged)
+                state = state.replace(**changed)
             if pending:
                 self.log(*pending)
             pending, step = (step, until, good, metrics, row), until

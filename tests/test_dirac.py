@@ -21,7 +21,7 @@ from PIL import Image
 import gan_jax as gan
 from experiments import dirac_gan
 from gan_jax import penalties
-from gan_jax.losses import LOSSES
+from gan_jax.losses import POINTWISE
 
 PLAYS = {"alternating": gan.alternating, "simultaneous": gan.simultaneous}
 START = np.array([1, 0.5])
@@ -168,7 +168,7 @@ def test_the_recipe_begins_where_it_is_told():
 
 
 def test_every_loss_has_its_theory():
-    assert set(LOSSES) == set(SLOPES), "a new loss wants its slopes and its law here"
+    assert set(POINTWISE) == set(SLOPES), "a new loss wants its slopes and its law here"
 
 
 @every_game
@@ -388,9 +388,9 @@ def test_the_experiment_finds_what_theory_says(tmp_path, capsys):
     dirac_gan.main(options)
     with (tmp_path / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["loss"] for row in rows] == [loss for loss in LOSSES for _ in range(4)]
+    assert [row["loss"] for row in rows] == [loss for loss in POINTWISE for _ in range(4)]
     compared = [row for row in rows if row["theory"] and row["measured"]]
-    assert len(compared) >= 3 * len(LOSSES) - 1
+    assert len(compared) >= 3 * len(POINTWISE) - 1
     for row in compared:
         assert float(row["measured"]) == pytest.approx(float(row["theory"]), abs=2e-3), row
     outcomes = {(row["loss"], row["regulariser"]): row["outcome"] for row in rows}

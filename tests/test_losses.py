@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit, log_expit
 
 import gan_jax as gan
-from gan_jax.losses import LOSSES, boundary
+from gan_jax.losses import LOSSES, POINTWISE, boundary
 
 REALS = np.array([-30.0, -2.0, -0.5, 0.0, 0.3, 1.0, 2.5, 30.0])
 FAKES = np.array([12.0, 1.5, 1.0, 0.2, 0.0, -0.7, -3.0, -25.0])
@@ -35,8 +35,9 @@ def slopes(loss, real, fake, **numbers):
     return jax.grad(term(0))(*args), jax.grad(term(1), 1)(*args), jax.grad(term(2), 1)(*args)
 
 
-def test_every_loss_has_a_known_answer():
-    assert set(LOSSES) == set(EXPECTED)
+def test_every_loss_of_one_logit_has_a_known_answer():
+    assert set(POINTWISE) == set(EXPECTED)
+    assert all(LOSSES[name] is loss for name, loss in POINTWISE.items())
 
 
 @pytest.mark.parametrize("loss", EXPECTED)
@@ -116,6 +117,21 @@ def test_the_boundary_is_the_best_logit_where_reals_and_fakes_are_equally_dense(
     assert boundary(LOSSES["hinge"]) == 0
     assert boundary(LOSSES["wasserstein"]) is None, "a Wasserstein critic has no zero of its own"
     assert boundary(LOSSES["least_squares"].replace(smoothing=0.1)) == 0.5
+
+
+def test_only_losses_with_a_zero_of_their_own_have_a_boundary():
+    without = {name for name, loss in LOSSES.items() if boundary(loss) is None}
+    assert without == {
+        "wasserstein", "rpgan", "relativistic_average", "relativistic_average_least_squares", "relativistic_average_hinge",
+        "mmd", "dual_contrastive",
+    }  # fmt: skip
+    wrapped = gan.losses.top_k(gan.losses.auxiliary_classifier(gan.losses.least_squares), 0.5)
+    assert boundary(wrapped) == 0.5, "a loss around another has that one's boundary"
+
+
+def test_every_loss_is_known_by_its_function_s_name():
+    assert set(LOSSES) - {"auxiliary_classifier", "top_k"} == {loss.name for loss in LOSSES.values() if not loss.parts}
+    assert all(gan.recipes.loss(name) is loss for name, loss in LOSSES.items())
 
 
 def test_hinge_is_indifferent_beyond_the_margin():

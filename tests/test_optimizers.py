@@ -8,7 +8,7 @@ import pytest
 
 import gan_jax as gan
 from gan_jax import optimizers
-from gan_jax.train import move
+from gan_jax.turns import Look, move
 
 START = {"w": jnp.array([1.0, -2.0, 0.5]), "b": jnp.array(0.25)}
 GRADIENTS = [
@@ -23,12 +23,11 @@ def player(optimizer, params=START):
 
 
 def stepped(optimizer, who, gradient):
-    """The player after one move on an objective with this gradient."""
-
-    def objective(params):
-        return sum(jax.tree.leaves(jax.tree.map(lambda p, g: (p * g).sum(), params, gradient))), ({}, {}, {})
-
-    return move(gan.Side(net=None, optimizer=optimizer), who, objective, "player", None)[0]
+    """The player after one move along this gradient."""
+    recipe = gan.recipes.dirac()
+    recipe = recipe.replace(discriminator=recipe.discriminator.replace(optimizer=optimizer))
+    state = gan.State(step=0, key=None, generator=None, discriminator=who, ema=None, memory={})
+    return move(recipe, state, "discriminator", Look(gradient, {}, {}, {}))[0].discriminator
 
 
 def path(optimizer, gradients=GRADIENTS, params=START):

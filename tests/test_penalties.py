@@ -26,7 +26,11 @@ def turn(critic, reals=REALS, fakes=FAKES, **fields):
         "draws": gan.Draws(jax.random.key(0), jnp.arange(n)), "step": jnp.int32(0),
     }  # fmt: skip
     judged = lambda x, y: gan.Judgement(say(x, y))
-    return Turn(critic=judged, reals=jnp.asarray(reals), fakes=jnp.asarray(fakes), **(known | fields))
+    reals, fakes = jnp.asarray(reals), jnp.asarray(fakes)
+    fields = known | fields
+    if "real" not in fields:
+        fields |= {"real": judged(reals, fields["real_labels"]), "fake": judged(fakes, fields["fake_labels"])}
+    return Turn(critic=judged, reals=reals, fakes=fakes, **fields)
 
 
 def linear(slope=SLOPE):
@@ -140,18 +144,31 @@ TABLE = every_penalty()
 
 def curved(scale):
     """A critic of images [b, h, w, c] without symmetry."""
-    return lambda x: jnp.tanh(scale * x * (1 + jnp.arange(x[0].size).reshape(x[0].shape))).sum((1, 2, 3))
+    return lambda x: jnp.tanh(scale * x * (1 + jnp.arange(x[0].size).reshape(x[0].shape) / 8)).sum((1, 2, 3))
+
+
+SPECIAL = {"lecam": {"decay": 1.0}}  # averages are constants for the gradient: a decay of 1 leaves them at 0
+NEGATIVE = {"zcr_generator"}
 
 
 def cost(name, weight, scale=0.3):
+    """A penalty where every part of the turn, real or made, depends on `scale`."""
     function, required = TABLE[name]
-    images = np.random.default_rng(1).normal(size=(2, 6, 2, 2, 1))
-    penalty = gan.bind(function, **{k: weight if k in STRENGTHS else 1.0 for k in required})
-    return evaluate(penalty, turn(curved(scale), *images, memory=initial_memory(penalty)))[0]
+    rng = np.random.default_rng(1)
+    reals, fakes = rng.normal(size=(2, 6, 8, 8, 1))
+    z, kernel = jnp.asarray(rng.normal(size=(6, 3))), scale * rng.normal(size=(3, 64))
+    judged = lambda x: gan.Judgement(curved(scale)(x), features=scale * x.reshape(6, -1))
+    penalty = gan.bind(function, **{k: weight if k in STRENGTHS else 1.0 for k in required}, **SPECIAL.get(name, {}))
+    seen = turn(
+        curved(scale), reals, fakes, z=z, real=judged(reals), fake=judged(fakes), params={"dense": {"kernel": kernel}},
+        generator=lambda z, y: jnp.tanh(z @ kernel).reshape(-1, 8, 8, 1), step=jnp.int32(2000), memory=initial_memory(penalty),
+    )  # fmt: skip
+    return evaluate(penalty, seen)[0]
 
 
 def test_the_table_has_every_penalty():
-    assert {"r1", "r2", "wgan_gp", "dragan"} <= set(TABLE)
+    known = {"r1", "r2", "wgan_gp", "dragan", "max_gp", "lecam", "cr", "bcr", "zcr_discriminator", "zcr_generator"}
+    assert known | {"orthogonal", "l2", "path_length", "feature_matching"} <= set(TABLE)
     assert all(len(required & STRENGTHS) == 1 for _, required in TABLE.values()), "a strength is always asked for"
 
 
@@ -159,7 +176,8 @@ def test_the_table_has_every_penalty():
 def test_every_penalty_is_per_example_and_differentiable(x64, name):
     values, slope = jax.jit(lambda scale: jax.jvp(lambda s: cost(name, 1.0, s), (scale,), (1.0,)))(0.3)
     assert values.shape == (6,) and values.dtype == jnp.float64
-    assert np.isfinite(values).all() and np.isfinite(slope).all() and (values >= 0).all()
+    assert np.isfinite(values).all() and np.isfinite(slope).all()
+    assert (values * (-1 if name in NEGATIVE else 1) >= 0).all() and np.any(values), "no penalty is zero here"
     difference = jax.jit(lambda h: (cost(name, 1.0, 0.3 + h) - cost(name, 1.0, 0.3 - h)) / (2 * h))(1e-6)
     np.testing.assert_allclose(slope, difference, rtol=1e-6)
 
@@ -210,3 +228,34 @@ def test_a_lazy_penalty_keeps_its_memory_while_it_rests(x64):
     values, memory = evaluate(penalty, turn(linear(), memory={"average": jnp.float64(3)}, step=jnp.int32(1)))
     assert memory["average"] == 3
     np.testing.assert_array_equal(values, 0)
+
+
+# ---- several devices ---------------------------------------------------------------------------------------------------
+
+
+def seen_by(theta, name, reals, fakes, index, axis_name=None):
+    """(mean value, memory) of a penalty, of a critic and a generator made of the parameters `theta` [3, 3]."""
+    critic = lambda x: jnp.tanh(x @ theta).sum(-1)
+    judged = lambda x: gan.Judgement(critic(x), features=jnp.tanh(x @ theta))
+    function, _ = TABLE[name]
+    penalty = gan.bind(function, weight=1.0)
+    memory = {k: jnp.float64(v + 0.1) for k, v in initial_memory(penalty).items()}
+    seen = turn(
+        critic, reals, fakes, real=judged(reals), fake=judged(fakes), z=fakes, generator=lambda z, y: jnp.tanh(z @ theta),
+        draws=gan.Draws(jax.random.key(0), index), step=jnp.int32(2000), memory=memory, axis_name=axis_name,
+    )  # fmt: skip
+    values, memory = evaluate(penalty, seen)
+    return values.mean(), memory
+
+
+@pytest.mark.parametrize("name", ["lecam", "max_gp", "feature_matching", "path_length"])
+def test_a_penalty_of_the_whole_batch_is_the_same_on_four_devices(x64, name):
+    rng = np.random.default_rng(2)
+    theta, (reals, fakes) = jnp.asarray(rng.normal(size=(3, 3))), jnp.asarray(rng.normal(size=(2, 8, 3)))
+    look = jax.value_and_grad(seen_by, has_aux=True)
+    one = look(theta, name, reals, fakes, jnp.arange(8))
+    share = lambda x: x.reshape(4, 2, *x.shape[1:])
+    on_device = lambda *x: jax.lax.pmean(look(theta, name, *x, "devices"), "devices")
+    four = jax.pmap(on_device, "devices")(share(reals), share(fakes), share(jnp.arange(8)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-9, atol=1e-12), four, one)
+    assert np.any(one[1])

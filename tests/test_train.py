@@ -16,7 +16,7 @@ from gan_jax.networks.net import Net, cast
 from gan_jax.optimizers import sgd
 from gan_jax.parallel import place, single_chunk, take
 from gan_jax.penalties import remembers
-from gan_jax.train import judge_both
+from gan_jax.turns import judge_both
 
 RATE = float(np.float32(0.1))  # of plain gradient descent; the numbers of a recipe are float32
 STEP = jax.jit(gan.train_step)
@@ -139,6 +139,7 @@ def test_alternating_moves_d_and_then_g_against_the_new_d(x64):
         "discriminator/real_logit": parabola(d, X).mean(), "discriminator/fake_logit": parabola(d, line(g, Z)).mean(),
         "discriminator/gradient_norm": jnp.hypot(*gradients[0].values()),
         "generator/gradient_norm": jnp.hypot(*gradients[1].values()),
+        "discriminator/real_sign": np.sign(parabola(d, X)).mean(),
     }  # fmt: skip
     assert set(metrics) == set(expected)
     close(metrics, expected)
@@ -178,7 +179,7 @@ def test_discriminator_turns_are_dealt_the_examples_in_turn(x64):
 
 def test_examples_that_cannot_be_dealt_evenly_are_refused():
     recipe = game(d_steps=3, dtype="float32")
-    with pytest.raises(gan.UserError, match="4 examples cannot be dealt to 3"):
+    with pytest.raises(gan.UserError, match="4 examples cannot be dealt in 3"):
         gan.train_step(recipe, start_of(recipe), batch_of(np.float32(X)))
 
 
@@ -361,7 +362,7 @@ def test_judging_together_shares_batch_statistics_and_apart_does_not(x64):
         setting = recipe.replace(judge_together=together)
         setting = setting.replace(discriminator=setting.discriminator.replace(net=Net(module)))
         draws = gan.Draws(jax.random.key(0), jnp.arange(5))
-        args = setting, params, stats, batch_of(reals), jnp.asarray(fakes), None, draws
+        args = setting, params, stats, batch_of(reals), jnp.asarray(fakes), draws
         real, fake, new = jax.jit(lambda *args: judge_both(*args, None))(*args)
         logits, running = by_hand(*groups)
         np.testing.assert_allclose(jnp.concatenate([real.logits, fake.logits]), logits, rtol=1e-9)
@@ -374,7 +375,7 @@ def test_reals_and_fakes_have_draws_of_their_own(together):
     recipe = game(judge_together=together, augment={"noise": noise}, dtype="float32")
     draws, zeros = gan.Draws(jax.random.key(0), jnp.arange(4)), np.zeros(4, np.float32)
     params = {"c": 1.0, "e": 0.0}
-    real, fake, _ = judge_both(recipe, params, FRESH, batch_of(zeros), batch_of(zeros).images, None, draws, None)
+    real, fake, _ = judge_both(recipe, params, FRESH, batch_of(zeros), batch_of(zeros).images, draws, None)
     assert len(np.unique([*real.logits, *fake.logits])) == 8
 
 
@@ -518,7 +519,13 @@ def test_a_chunk_keeps_the_last_good_state_and_its_metrics_show_where_it_broke()
 # ---- evaluation --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", gan.losses.LOSSES)
+ON_REALS = {
+    "non_saturating": lambda x: np.log1p(np.exp(-x)), "minimax": lambda x: np.log1p(np.exp(-x)),
+    "least_squares": lambda x: (x - 1) ** 2 / 2, "wasserstein": lambda x: -x, "hinge": lambda x: np.maximum(1 - x, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", ON_REALS)
 def test_evaluation_says_what_d_thinks_without_augmentation(x64, loss):
     """Accuracies at the loss's boundary, and the area under the curve with ties, as scikit-learn has it."""
     recipe = game(loss=loss, augment={"shift": gan.bind(shift, by=100.0)})
@@ -536,6 +543,9 @@ def test_evaluation_says_what_d_thinks_without_augmentation(x64, loss):
     scores = np.concatenate([logits["train"], logits["validation"]])
     assert len(np.unique(scores)) < 120, "there are ties"
     expected["D/train_validation_auc"] = roc_auc_score(np.repeat([1, 0], 60), scores)
+    t, v, f = (logits[name].mean() for name in ("train", "validation", "fake"))
+    expected["D/r_v"] = (t - v) / max(t - f, 1e-8)
+    expected["D/loss_gap"] = ON_REALS[loss](logits["validation"]).mean() - ON_REALS[loss](logits["train"]).mean()
     made = np.asarray(line(g, np.arange(1.0, 61.0))).ravel()
     of_itself = lambda x: np.abs(x[:, None] - x[None, :]).sum() / (len(x) ** 2 * (len(x) - 1))  # what SciPy's has too much
     for name, held in {"G/train_energy": train[:, 0], "G/validation_energy": validation[:, 0]}.items():

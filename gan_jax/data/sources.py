@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.data import toys
+from gan_jax.data import stacked, toys
 from gan_jax.data.arrays import Source, checked, reason
 from gan_jax.data.folders import read_folder
 from gan_jax.data.pixels import conform
@@ -17,7 +17,7 @@ from gan_jax.data.tfds import PREPARED_BY_SCRIPT, read_tfds
 from gan_jax.errors import UserError
 
 TOYS = {"ring": toys.ring, "grid": toys.grid}
-NAMES = ("digits", *TOYS, *PREPARED_BY_SCRIPT)
+NAMES = ("digits", *TOYS, *PREPARED_BY_SCRIPT, *stacked.SINGLES)
 PREFIXES = ("npz:PATH", "folder:PATH", "tfds:NAME")
 
 
@@ -33,8 +33,10 @@ def load(
     """Load a data set and split it into train, validation, test and extractor.
 
     name: "digits" (scikit-learn's 1,797 images, 8x8x1), "ring" or "grid" (2-D points with a known density), "mnist",
-        "fashion_mnist", "cifar10", "tfds:NAME" (any image set of TensorFlow Datasets), "npz:PATH" (arrays images and,
-        if wanted, labels, test_images, test_labels) or "folder:PATH" (PNG and JPEG files; subfolders are classes).
+        "fashion_mnist", "cifar10", "stacked_digits", "stacked_mnist" or "stacked_fashion_mnist" (three such images in the
+        channels of one: 1,000 classes, 128,000 training images), "tfds:NAME" (any image set of TensorFlow Datasets),
+        "npz:PATH" (arrays images and, if wanted, labels, test_images, test_labels) or "folder:PATH" (PNG and JPEG files;
+        subfolders are classes).
     seed: fixes the splits and the order inside them, see gan_jax/data/splits.py.
     subset: keep only the first `subset` training images.
     size: resize the short side to it and crop the centre square; needed where images differ in size.
@@ -51,6 +53,11 @@ def load(
         if (size, channels) != (None, None):
             raise UserError(f"{name}: holds points, not images; leave out size and channels")
         splits = toys.toy_splits(name, TOYS[name](), seed)
+    elif name in stacked.SINGLES:
+        if channels not in (None, 3):
+            raise UserError(f"{name}: has three channels by its nature; leave out channels")
+        singles = _read(stacked.SINGLES[name], size, None, None if data_dir is None else str(data_dir))
+        splits = stacked.stacked_splits(name, split(singles, seed))
     else:
         splits = split(_read(name, size, channels, None if data_dir is None else str(data_dir)), seed)
     given = {"size": size, "channels": channels, "data_dir": None if data_dir is None else str(data_dir)}

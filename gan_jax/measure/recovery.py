@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from gan_jax import train
+from gan_jax import turns
 from gan_jax.draws import Draws
 from gan_jax.errors import UserError
 from gan_jax.game import to_unit
@@ -105,7 +105,7 @@ def generator_of(recipe: Recipe, state: train.State) -> tuple[Callable[..., Arra
         if live.classes and labels is None:
             raise UserError("this generator is conditional: give latent_recovery labels=(training's, held-out's)")
         labels = labels if live.classes else None
-        return train.generate(live, weights["params"], weights["stats"], z, labels, EVALUATION)[0]
+        return turns.generate(live, weights["params"], weights["stats"], z, labels, EVALUATION)[0]
 
     def draw(key, n):
         labels = jnp.arange(n) % live.classes if live.classes else None

@@ -13,8 +13,9 @@ from flax import linen as nn
 
 from gan_jax.errors import UserError
 from gan_jax.networks.conv import Conv, ConvTranspose, glorot
-from gan_jax.networks.layers import Dropout, Norm, embedding
-from gan_jax.networks.net import Judgement, Mode
+from gan_jax.networks.heads import judgement, with_label_map
+from gan_jax.networks.layers import Norm, embedding, perturbed
+from gan_jax.networks.net import Mode
 
 SLOPE = 0.3
 SIZES = {8: (2, 2)} | {base * 2**k: (base, k) for k in range(2, 6) for base in (4, 5, 6, 7)}
@@ -31,7 +32,7 @@ def stages(size: int) -> tuple[int, int]:
 
 
 class Generator(nn.Module):
-    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Number: dropout (after each hidden layer)."""
+    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Numbers: dropout, noise (on each hidden layer)."""
 
     size: int
     channels: int
@@ -40,42 +41,43 @@ class Generator(nn.Module):
     classes: int = 0
 
     @nn.compact
-    def __call__(self, z, labels, mode: Mode, dropout=None):
+    def __call__(self, z, labels, mode: Mode, dropout=None, noise=None):
         side, doublings = stages(self.size)
         if self.classes:
             z = jnp.concatenate([z, embedding(labels, self.classes, z.shape[-1], z.dtype)], -1)
         widths = [self.width * 2**i for i in reversed(range(doublings))]
         x = nn.Dense(side * side * widths[0], use_bias=False, kernel_init=glorot, dtype=z.dtype)(z)
-        x = self.hidden(x, mode, dropout).reshape(-1, side, side, widths[0])
+        x = self.hidden(x, mode, dropout, noise).reshape(-1, side, side, widths[0])
         for width in widths[1:]:
-            x = self.hidden(ConvTranspose(width, 5, 2)(x), mode, dropout)
+            x = self.hidden(ConvTranspose(width, 5, 2)(x), mode, dropout, noise)
         return nn.tanh(ConvTranspose(self.channels, 5, 2)(x))
 
-    def hidden(self, x, mode, dropout):
-        return Dropout()(nn.leaky_relu(Norm(self.norm)(x, mode), SLOPE), dropout, mode)
+    def hidden(self, x, mode, dropout, noise):
+        return perturbed(nn.leaky_relu(Norm(self.norm)(x, mode), SLOPE), mode, dropout, noise)
 
 
 class Discriminator(nn.Module):
-    """images [b, h, w, c], labels [b] -> Judgement. Number: dropout (after each hidden layer).
+    """images [b, h, w, c], labels [b] -> Judgement. Numbers: dropout, noise (on each hidden layer).
 
-    Labels enter by projection (Miyato & Koyama, 2018): the logit gains the product of the label's vector and the features.
+    conditioning: how labels enter, by projection unless said (see `heads.judgement`); 'embedding' is one more channel.
+    representation: width of the layer that `losses.mmd` compares; 0 is none.
     """
 
     width: int = 64
     norm: str | None = None
     classes: int = 0
+    conditioning: str = "projection"
+    representation: int = 0
 
     @nn.compact
-    def __call__(self, images, labels, mode: Mode, dropout=None):
+    def __call__(self, images, labels, mode: Mode, dropout=None, noise=None):
         _, doublings = stages(images.shape[1])
-        x = images
+        entering = self.classes and self.conditioning == "embedding"
+        x = with_label_map(images, labels, self.classes) if entering else images
         for i in range(max(2, doublings - 1)):
             x = Conv(self.width * 2**i, 5, 2)(x)
             x = x if i == 0 else Norm(self.norm)(x, mode)  # not on the first layer, as Radford et al. (2016)
-            x = Dropout()(nn.leaky_relu(x, SLOPE), dropout, mode)
+            x = perturbed(nn.leaky_relu(x, SLOPE), mode, dropout, noise)
         features = x.reshape(len(x), -1)
-        logits = nn.Dense(1, use_bias=False, kernel_init=glorot, dtype=x.dtype)(features)[:, 0]
-        if self.classes:
-            label = embedding(labels, self.classes, features.shape[-1], x.dtype, scale=features.shape[-1] ** -0.5)
-            logits += (features * label).sum(-1)
-        return Judgement(logits, features=features)
+        dense = {"use_bias": False, "kernel_init": glorot}
+        return judgement(features, labels, self.classes, self.conditioning, self.representation, **dense)

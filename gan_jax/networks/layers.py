@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from gan_jax.errors import UserError
-from gan_jax.networks.net import Mode, device_mean
+from gan_jax.game import device_mean
+from gan_jax.networks.net import Mode
 
 
 class Dropout(nn.Module):
@@ -25,21 +26,41 @@ class Dropout(nn.Module):
         return jnp.where(keep, x / (1 - rate), 0)
 
 
+class Noise(nn.Module):
+    """Adds std * N(0, 1) to each unit in training (Salimans et al., 2016, and Zhao et al., 2017, on discriminators).
+
+    The standard deviation is traced, >= 0, in the units' own scale; None leaves the layer out. Draws depend on the example's
+    global index and this layer's name.
+    """
+
+    @nn.compact
+    def __call__(self, x, std, mode: Mode):
+        if std is None or not mode.train or mode.draws is None:
+            return x
+        draws = mode.draws.named("noise", *self.path)
+        wide = draws.normal(x.shape[1:], jnp.promote_types(x.dtype, jnp.float32))  # bfloat16 draws are coarse
+        return x + jnp.asarray(std, x.dtype) * wide.astype(x.dtype)
+
+
+def perturbed(x, mode: Mode, dropout, noise):
+    """A hidden layer's units as the next layer sees them in training: with noise, then dropout. To be called in a module."""
+    return Dropout()(Noise()(x, noise, mode), dropout, mode)
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last (Ioffe & Szegedy, 2015), Keras' defaults: momentum .99, epsilon 1e-3.
 
     In training the statistics are the whole batch's, over every device of `mode.axis_name`; they are computed in float32 at
-    least. In evaluation the running averages stand in.
+    least. In evaluation the running averages stand in. affine: with a learned scale and bias.
     """
 
     momentum: float = 0.99
     epsilon: float = 1e-3
+    affine: bool = True
 
     @nn.compact
     def __call__(self, x, mode: Mode):
         features, axes = x.shape[-1:], tuple(range(x.ndim - 1))
-        scale = self.param("scale", nn.initializers.ones, features).astype(x.dtype)
-        bias = self.param("bias", nn.initializers.zeros, features).astype(x.dtype)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features)
         running_var = self.variable("batch_stats", "var", jnp.ones, features)
         mean, var = running_mean.value, running_var.value
@@ -51,7 +72,11 @@ class BatchNorm(nn.Module):
             running_mean.value = keep * running_mean.value + (1 - keep) * mean.astype(running_mean.value.dtype)
             running_var.value = keep * running_var.value + (1 - keep) * var.astype(running_var.value.dtype)
         factor = 1 / jnp.sqrt(var + self.epsilon)
-        return (x - mean.astype(x.dtype)) * factor.astype(x.dtype) * scale + bias
+        x = (x - mean.astype(x.dtype)) * factor.astype(x.dtype)
+        if not self.affine:
+            return x
+        scale = self.param("scale", nn.initializers.ones, features).astype(x.dtype)
+        return x * scale + self.param("bias", nn.initializers.zeros, features).astype(x.dtype)
 
 
 class Norm(nn.Module):

@@ -10,30 +10,30 @@ from __future__ import annotations
 
 from flax import linen as nn
 
-from gan_jax.networks.layers import BatchNorm, Dropout
+from gan_jax.networks.layers import BatchNorm, perturbed
 from gan_jax.networks.net import Judgement, Mode
 
 small = nn.initializers.normal(0.02)
 
 
 class Generator(nn.Module):
-    """z [b, d] -> rows [b, features], unbounded. Number: dropout (after each hidden layer)."""
+    """z [b, d] -> rows [b, features], unbounded. Numbers: dropout, noise (on each hidden layer)."""
 
     features: int = 2
     width: int = 400
     depth: int = 4
 
     @nn.compact
-    def __call__(self, z, labels, mode: Mode, dropout=None):
+    def __call__(self, z, labels, mode: Mode, dropout=None, noise=None):
         x = z
         for _ in range(self.depth):
             x = nn.Dense(self.width, use_bias=False, kernel_init=small, dtype=x.dtype)(x)
-            x = Dropout()(nn.relu(BatchNorm(momentum=0.95, epsilon=1e-4)(x, mode)), dropout, mode)
+            x = perturbed(nn.relu(BatchNorm(momentum=0.95, epsilon=1e-4)(x, mode)), mode, dropout, noise)
         return nn.Dense(self.features, kernel_init=small, dtype=x.dtype)(x)
 
 
 class Discriminator(nn.Module):
-    """rows [b, features] -> Judgement. Number: dropout (after each hidden layer).
+    """rows [b, features] -> Judgement. Numbers: dropout, noise (on each hidden layer).
 
     A hidden unit is the largest of its `pieces` affine functions of the layer below.
     """
@@ -43,10 +43,10 @@ class Discriminator(nn.Module):
     pieces: int = 5
 
     @nn.compact
-    def __call__(self, rows, labels, mode: Mode, dropout=None):
+    def __call__(self, rows, labels, mode: Mode, dropout=None, noise=None):
         x = rows
         for _ in range(self.depth):
             x = nn.Dense(self.pieces * self.width, kernel_init=small, dtype=x.dtype)(x)
             x = x.reshape(len(x), self.pieces, self.width).max(1)
-            x = Dropout()(x, dropout, mode)
+            x = perturbed(x, mode, dropout, noise)
         return Judgement(nn.Dense(1, kernel_init=small, dtype=x.dtype)(x)[:, 0], features=x)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import jax.numpy as jnp
 from flax import linen as nn
 
-from gan_jax.networks.layers import Dropout, Norm, embedding
-from gan_jax.networks.net import Judgement, Mode
+from gan_jax.networks.heads import judgement
+from gan_jax.networks.layers import Norm, embedding, perturbed
+from gan_jax.networks.net import Mode
 
 
 class Generator(nn.Module):
-    """z [b, d], labels [b] -> rows [b, features], unbounded. Number: dropout."""
+    """z [b, d], labels [b] -> rows [b, features], unbounded. Numbers: dropout, noise (on each hidden layer)."""
 
     features: int
     width: int = 128
@@ -19,29 +20,35 @@ class Generator(nn.Module):
     classes: int = 0
 
     @nn.compact
-    def __call__(self, z, labels, mode: Mode, dropout=None):
+    def __call__(self, z, labels, mode: Mode, dropout=None, noise=None):
         x = _with_label(z, labels, self.classes)
         for _ in range(self.depth):
             x = nn.Dense(self.width, dtype=x.dtype)(x)
-            x = Dropout()(nn.relu(Norm(self.norm)(x, mode)), dropout, mode)
+            x = perturbed(nn.relu(Norm(self.norm)(x, mode)), mode, dropout, noise)
         return nn.Dense(self.features, dtype=x.dtype)(x)
 
 
 class Discriminator(nn.Module):
-    """rows [b, features], labels [b] -> Judgement. Number: dropout."""
+    """rows [b, features], labels [b] -> Judgement. Numbers: dropout, noise (on each hidden layer).
+
+    conditioning: how labels enter, with the row unless said (see `heads.judgement`). representation: width of the layer that
+    `losses.mmd` compares; 0 is none.
+    """
 
     width: int = 128
     depth: int = 3
     norm: str | None = None
     classes: int = 0
+    conditioning: str = "embedding"
+    representation: int = 0
 
     @nn.compact
-    def __call__(self, rows, labels, mode: Mode, dropout=None):
-        x = _with_label(rows, labels, self.classes)
+    def __call__(self, rows, labels, mode: Mode, dropout=None, noise=None):
+        x = _with_label(rows, labels, self.classes if self.conditioning == "embedding" else 0)
         for _ in range(self.depth):
             x = nn.Dense(self.width, dtype=x.dtype)(x)
-            x = Dropout()(nn.leaky_relu(Norm(self.norm)(x, mode), 0.2), dropout, mode)
-        return Judgement(nn.Dense(1, dtype=x.dtype)(x)[:, 0], features=x)
+            x = perturbed(nn.leaky_relu(Norm(self.norm)(x, mode), 0.2), mode, dropout, noise)
+        return judgement(x, labels, self.classes, self.conditioning, self.representation)
 
 
 def _with_label(x, labels, classes: int):

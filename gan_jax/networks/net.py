@@ -37,11 +37,6 @@ class Mode(struct.PyTreeNode):
 EVALUATION = Mode()
 
 
-def device_mean(x: Any, axis_name: str | None) -> Any:
-    """The mean over devices of a value (or pytree) that is already averaged over the local examples."""
-    return x if axis_name is None else jax.lax.pmean(x, axis_name)
-
-
 def cast(tree: Any, dtype: Any) -> Any:
     """Every floating leaf as `dtype`; keys, integers and None as they are."""
     floating = lambda x: jnp.issubdtype(jnp.result_type(x), jnp.floating)

@@ -9,6 +9,7 @@ from gan_jax.pictures.bands import gap_curves, seed_bands
 from gan_jax.pictures.curves import curves_figure, training_curves
 from gan_jax.pictures.figures import as_image
 from gan_jax.pictures.grids import points_plot, sample_grid, save_png, to_uint8
+from gan_jax.pictures.latents import interpolation_grid
 from gan_jax.pictures.overfitting import (
     closest_pairs,
     distance_cdfs,
@@ -29,6 +30,7 @@ __all__ = [
     "dose_response",
     "gap_curves",
     "gap_doses",
+    "interpolation_grid",
     "logit_histograms",
     "overfitting_curves",
     "points_plot",

@@ -1,29 +1,16 @@
-"""Losses: (Judgement of reals, Judgement of fakes, batch) -> Terms, one value per example for each player to minimise.
-
-Formulae: d_r, d_f are the logits of reals and fakes. The step weights the terms and takes their mean. A loss may name the
-logit at which D is undecided (`boundary`), which the accuracies logged during training use; 0 unless said.
-"""
+"""Losses whose terms each depend on one logit alone. d_r, d_f are the logits of reals and fakes."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
+from gan_jax.losses.terms import Terms
 from gan_jax.networks.net import Judgement
-from gan_jax.recipe import Bound, bind
 
 softplus, relu = jax.nn.softplus, jax.nn.relu
-
-
-class Terms(NamedTuple):
-    """Per example: what D minimises on reals and on fakes, and what G minimises."""
-
-    real: Float[Array, "b"]
-    fake: Float[Array, "b"]
-    generator: Float[Array, "b"]
 
 
 def _cross_entropy(real: Judgement, fake: Judgement, smoothing) -> tuple[jax.Array, jax.Array]:
@@ -66,16 +53,3 @@ def wasserstein(real: Judgement, fake: Judgement, batch: Any) -> Terms:
 def hinge(real: Judgement, fake: Judgement, batch: Any) -> Terms:
     """D: relu(1 - d_r) + relu(1 + d_f); G: -d_f (Lim & Ye, 2017; Miyato et al., 2018)."""
     return Terms(relu(1 - real.logits), relu(1 + fake.logits), -fake.logits)
-
-
-BOUNDARIES = {
-    least_squares: 0.5,
-    wasserstein: None,
-}  # a critic's zero means nothing: halfway between reals and fakes instead
-LOSSES = {f.__name__: bind(f) for f in (non_saturating, minimax, least_squares, wasserstein, hinge)}
-"""The losses that a command line knows by name."""
-
-
-def boundary(loss: Bound) -> float | None:
-    """The logit at which D is undecided under this loss; None where it has no meaning of its own."""
-    return BOUNDARIES.get(loss.function, 0.0)

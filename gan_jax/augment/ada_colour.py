@@ -1,0 +1,116 @@
+"""ADA's colour operations (Karras et al., 2020, "Limited Data", appendix B): one 4 x 4 matrix on (r, g, b, 1) per example.
+
+Each operation is drawn as one parameter per example (`draw_colour`), all are multiplied to one matrix (`colour_matrix`) and
+applied at once (`recoloured`). An operation used alone is a function of its own, with p the probability that an example is
+changed, in [0, 1]. "Luma" is the grey axis (1, 1, 1) / sqrt(3). A grey image has no hue and no saturation: both do nothing.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gan_jax.augment.parts import draw_lots, sometimes, spread, wide
+from gan_jax.draws import Draws
+from gan_jax.errors import UserError
+
+Images = Float[Array, "b h w c"]
+Matrices = Float[Array, "b 4 4"]
+
+ORDER = ("brightness", "contrast", "luma_flip", "hue", "saturation")
+GREY = np.outer((1, 1, 1, 0), (1, 1, 1, 0)) / 3  # projects a colour on the luma axis
+TURN = np.array(((0, -1, 1, 0), (1, 0, -1, 0), (-1, 1, 0, 0), (0, 0, 0, 0))) / np.sqrt(3)  # the cross product with that axis
+
+# ---- one operation alone -----------------------------------------------------------------------------------------------
+
+
+def brightness(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
+    """With probability p, adds std * N(0, 1), default std .2."""
+    return _recoloured(images, draw_colour(draws, p, images.dtype, brightness_std=std), "brightness")
+
+
+def contrast(images: Images, labels, draws: Draws, *, p, std=0.5) -> Images:
+    """With probability p, multiplies by 2^(std * N(0, 1)), default std .5. Mid-grey, 0, stays."""
+    return _recoloured(images, draw_colour(draws, p, images.dtype, contrast_std=std), "contrast")
+
+
+def luma_flip(images: Images, labels, draws: Draws, *, p) -> Images:
+    """With probability p, a coin decides whether luma changes its sign while hue and saturation stay."""
+    return _recoloured(images, draw_colour(draws, p, images.dtype), "luma_flip")
+
+
+def hue(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
+    """With probability p, rotates colours about the luma axis by U(-pi, pi) * most, default 1."""
+    return _recoloured(images, draw_colour(draws, p, images.dtype, hue_max=most), "hue")
+
+
+def saturation(images: Images, labels, draws: Draws, *, p, std=1.0) -> Images:
+    """With probability p, multiplies the distance from the luma axis by 2^(std * N(0, 1)), default std 1."""
+    return _recoloured(images, draw_colour(draws, p, images.dtype, saturation_std=std), "saturation")
+
+
+def _recoloured(images: Images, parameters: dict[str, Array], name: str) -> Images:
+    return recoloured(images, colour_matrix({name: parameters[name]}, images.shape[3]))
+
+
+# ---- parameters --------------------------------------------------------------------------------------------------------
+
+
+def draw_colour(
+    draws: Draws, p, dtype, brightness_std=0.2, contrast_std=0.5, hue_max=1.0, saturation_std=1.0
+) -> dict[str, Array]:
+    """{"brightness", "contrast", "luma_flip", "hue", "saturation"}, one number per example."""
+    lots = draw_lots(draws, 5)
+    z = draws.named("normal").normal((3,), wide(dtype)).T
+    coin, angle = draws.named("uniform").uniform((2,), wide(dtype)).T
+    return {
+        "brightness": sometimes(lots[0], p, brightness_std * z[0], 0),
+        "contrast": sometimes(lots[1], p, jnp.exp2(contrast_std * z[1]), 1),
+        "luma_flip": sometimes(lots[2], p, jnp.floor(2 * coin), 0),
+        "hue": sometimes(lots[3], p, hue_max * np.pi * (2 * angle - 1), 0),
+        "saturation": sometimes(lots[4], p, jnp.exp2(saturation_std * z[2]), 1),
+    }
+
+
+# ---- matrices ----------------------------------------------------------------------------------------------------------
+
+
+def colour_matrix(parameters: dict[str, Array], channels: int) -> Matrices:
+    """The product of all operations given, those first in ORDER applied first. Raises UserError unless channels is 1 or 3."""
+    if channels not in (1, 3):
+        raise UserError(
+            f"ADA's colours need images of 1 or 3 channels, not {channels}: leave 'color' out of the pipe"
+        )
+    whole = jnp.broadcast_to(jnp.eye(4), (len(next(iter(parameters.values()))), 4, 4))
+    for name in filter(parameters.__contains__, ORDER):  # the dictionary's own order is lost under jit
+        if channels > 1 or name not in ("hue", "saturation"):
+            whole = jnp.matmul(_step(name, parameters[name][:, None, None]), whole, precision="highest")
+    return whole
+
+
+def _step(name: str, value: Float[Array, "b 1 1"]) -> Matrices:
+    constant = lambda matrix: jnp.asarray(matrix, value.dtype)
+    one, grey = constant(np.eye(4)), constant(GREY)
+    match name:
+        case "brightness":
+            return one + value * constant(np.outer((1, 1, 1, 0), (0, 0, 0, 1)))
+        case "contrast":
+            return one + (value - 1) * constant(np.diag((1, 1, 1, 0)))
+        case "luma_flip":
+            return one - 2 * value * grey
+        case "hue":
+            chroma = constant(np.diag((1, 1, 1, 0)) - GREY)
+            return one + (jnp.cos(value) - 1) * chroma + jnp.sin(value) * constant(TURN)
+        case _:
+            return grey + (one - grey) * value
+
+
+def recoloured(images: Images, matrix: Matrices) -> Images:
+    """Each colour under its image's matrix; a grey one under the sum of its row that is left of three mixed equally."""
+    if images.shape[3] == 1:
+        row = matrix[..., :3, :].mean(-2)
+        return images * spread(row[:, :3].sum(1), images.dtype) + spread(row[:, 3], images.dtype)
+    entries = matrix.astype(images.dtype)[:, None, None]
+    mixed = sum(images[..., i, None] * entries[..., :3, i] for i in range(3))
+    return mixed + entries[..., :3, 3]

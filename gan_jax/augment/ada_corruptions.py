@@ -1,0 +1,109 @@
+"""ADA's image-space filtering, noise and cutout (Karras et al., 2020, "Limited Data", appendix B).
+
+Each is drawn as parameters per example (`draw_...`), which another function applies; p is the probability that an example is
+changed, in [0, 1].
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gan_jax.augment.parts import draw_lots, reflected, resampled, sometimes, spread, wide
+from gan_jax.draws import Draws
+
+Images = Float[Array, "b h w c"]
+
+SYM2 = (-0.12940952255092145, 0.22414386804185735, 0.836516303737469, 0.48296291314469025)  # 4 taps, orthonormal
+POWER = np.array((10, 1, 1, 1)) / 13  # expected of each band, lowest first: natural images have a 1/f spectrum
+
+# ---- filtering ---------------------------------------------------------------------------------------------------------
+
+
+def image_filter(images: Images, labels, draws: Draws, *, p, std=1.0) -> Images:
+    """Amplifies each of four frequency bands, with probability p each, by 2^(std * N(0, 1)), default std 1.
+
+    After each band, all gains are divided so that the expected power stays.
+    """
+    return amplified(images, draw_gains(draws, p, images.dtype, std))
+
+
+def draw_gains(draws: Draws, p, dtype, std) -> Float[Array, "b 4"]:
+    gains = jnp.exp2(std * draws.named("normal").normal((len(POWER),), wide(dtype))).T
+    lots = draw_lots(draws, len(POWER))
+    return combined(jnp.stack([sometimes(lot, p, gain, 1) for lot, gain in zip(lots, gains, strict=True)], -1))
+
+
+def combined(gains: Float[Array, "b 4"]) -> Float[Array, "b 4"]:
+    """Each band's own gain -> the gain of all after each in turn was normalised: g_i over the product of all norms."""
+    power = jnp.asarray(POWER, gains.dtype)
+    return gains / jnp.sqrt(1 - power + power * gains**2).prod(-1, keepdims=True)
+
+
+def amplified(images: Images, gains: Float[Array, "b 4"]) -> Images:
+    """The sum of the four bands times their gains, along rows and along columns; the edges are mirrored."""
+    rows, columns = (jnp.asarray(_bands(n), images.dtype) for n in images.shape[1:3])
+    mix = lambda bands: jnp.einsum("bk,kij->bij", gains.astype(images.dtype), bands, precision="highest")
+    return resampled(images, mix(rows), mix(columns))
+
+
+@cache
+def _bands(n: int) -> np.ndarray:
+    """[4, n, n]: each band's filter as a matrix on a side of n pixels."""
+    taps = _filters()
+    reach = taps.shape[1] // 2
+    matrices = np.zeros((len(taps), n, n))
+    for out in range(n):
+        for k in range(-reach, reach + 1):
+            matrices[:, out, reflected(out + k, n)] += taps[:, reach + k]
+    return matrices
+
+
+@cache
+def _filters() -> np.ndarray:
+    """[4, 43] symmetric taps, lowest band first; they sum to the identity.
+
+    Band by band, what is so far is stretched to twice its length, smoothed by H(z) H(1/z) / 2, and the octave that this
+    opens, H(-z) H(-1/z) / 2, becomes the next band.
+    """
+    low = np.asarray(SYM2)
+    high = low * (-1) ** np.arange(len(low))
+    low, high = (np.convolve(taps, taps[::-1]) / 2 for taps in (low, high))
+    bank = np.ones((1, 1))
+    while len(bank) < len(POWER):
+        stretched = np.zeros((len(bank), 2 * bank.shape[1] - 1))
+        stretched[:, ::2] = bank
+        bank = np.array([np.convolve(taps, low) for taps in stretched])
+        side = (bank.shape[1] - len(high)) // 2
+        bank = np.vstack([bank, np.pad(high, side)])
+    return bank
+
+
+# ---- noise and cutout --------------------------------------------------------------------------------------------------
+
+
+def noise(images: Images, labels, draws: Draws, *, p, std=0.1) -> Images:
+    """With probability p, adds N(0, sigma^2) to each value, where sigma = |N(0, std^2)| is the image's own; default std .1."""
+    level = draw_levels(draws, p, images.dtype, std)
+    return images + spread(level, images.dtype) * draws.named("noise").normal(images.shape[1:], images.dtype)
+
+
+def draw_levels(draws: Draws, p, dtype, std) -> Float[Array, "b"]:
+    return sometimes(draw_lots(draws, 1)[0], p, std * jnp.abs(draws.named("normal").normal((), wide(dtype))), 0)
+
+
+def cutout(images: Images, labels, draws: Draws, *, p, size=0.5) -> Images:
+    """With probability p, sets a rectangle of `size` (default .5) of each side to zero; its centre is uniform in the image."""
+    dtype = wide(images.dtype)
+    sizes = sometimes(draw_lots(draws, 1)[0], p, jnp.broadcast_to(jnp.asarray(size, dtype), images.shape[:1]), 0)
+    return pierced(images, draws.named("centre").uniform((2,), dtype), sizes)
+
+
+def pierced(images: Images, centre: Float[Array, "b 2"], size: Float[Array, "b"]) -> Images:
+    """Zero where both coordinates of a pixel's middle lie within size / 2 of the centre (x, y), in shares of the sides."""
+    near = lambda n, at: jnp.abs((jnp.arange(n, dtype=at.dtype) + 0.5) / n - at[:, None]) < size[:, None] / 2
+    inside = near(images.shape[1], centre[:, 1])[:, :, None] & near(images.shape[2], centre[:, 0])[:, None]
+    return jnp.where(inside[..., None], jnp.zeros((), images.dtype), images)

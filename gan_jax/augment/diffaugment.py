@@ -1,0 +1,154 @@
+"""DiffAugment: colour, translation and cutout of what D sees (Zhao et al., 2020, "Differentiable Augmentation").
+
+Every function takes p, the probability that an example is changed (default 1, as published), so that a controller can drive
+it. Ranges are the published code's; a strength or ratio of 0 changes nothing. Each `draw_` function makes one parameter per
+example, which the function of the same name without draws (`brightened`, `translated`, ...) applies.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from gan_jax.augment.parts import copied, draw_lots, sometimes, spread, wide
+from gan_jax.draws import Draws
+from gan_jax.errors import UserError
+from gan_jax.recipe import Bound, bind
+
+Images = Float[Array, "b h w c"]
+
+# ---- colour ------------------------------------------------------------------------------------------------------------
+
+
+def brightness(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
+    """images + strength * U(-1/2, 1/2), one number per example."""
+    return brightened(images, strength * draw_colour(draws, 1, p, images.dtype)[0] / 2)
+
+
+def saturation(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
+    """Each pixel's distance from its mean over channels, times 1 + strength * U(-1, 1). One channel has none."""
+    return saturated(images, 1 + strength * draw_colour(draws, 1, p, images.dtype)[0])
+
+
+def contrast(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
+    """Each value's distance from its image's mean, times 1 + strength * U(-1/2, 1/2)."""
+    return contrasted(images, 1 + strength * draw_colour(draws, 1, p, images.dtype)[0] / 2)
+
+
+def colour(images: Images, labels, draws: Draws, *, brightness=1.0, saturation=1.0, contrast=1.0, p=1.0) -> Images:
+    """`brightness`, `saturation` and `contrast` in this order, each with its strength and with probability p."""
+    u = draw_colour(draws, 3, p, images.dtype)
+    images = saturated(brightened(images, brightness * u[0] / 2), 1 + saturation * u[1])
+    return contrasted(images, 1 + contrast * u[2] / 2)
+
+
+def brightened(images: Images, shift: Float[Array, "b"]) -> Images:
+    return images + spread(shift, images.dtype)
+
+
+def saturated(images: Images, factor: Float[Array, "b"]) -> Images:
+    return _away_from(images.mean(3, keepdims=True), images, factor)
+
+
+def contrasted(images: Images, factor: Float[Array, "b"]) -> Images:
+    return _away_from(images.mean((1, 2, 3), keepdims=True), images, factor)
+
+
+def _away_from(mean, images: Images, factor) -> Images:
+    return (images - mean) * spread(factor, images.dtype) + mean
+
+
+def draw_colour(draws: Draws, count: int, p, dtype) -> Float[Array, "count b"]:
+    """U(-1, 1) for each of `count` operations, with probability p, else 0."""
+    values = draws.named("uniform").uniform((count,), wide(dtype), -1.0, 1.0).T
+    return jnp.stack([sometimes(lot, p, u, 0) for lot, u in zip(draw_lots(draws, count), values, strict=True)])
+
+
+# ---- translation and cutout --------------------------------------------------------------------------------------------
+
+
+def translation(images: Images, labels, draws: Draws, *, ratio=0.125, p=1.0) -> Images:
+    """Moves the image by whole pixels, uniformly up to `ratio` (in [0, 1]) of each side, rounded; zeros come in."""
+    return translated(images, draw_shifts(draws, images.shape[1:3], ratio, p))
+
+
+def cutout(images: Images, labels, draws: Draws, *, ratio=0.5, p=1.0) -> Images:
+    """Sets a rectangle of `ratio` (in [0, 1]) of each side, rounded, to zero (Zhao et al., 2020; DeVries & Taylor, 2017).
+
+    Its centre is uniform over the image, so that part of it may lie outside.
+    """
+    first, size = draw_holes(draws, images.shape[1:3], ratio, p)
+    return pierced(images, first, size)
+
+
+def translated(images: Images, shifts: Int[Array, "b 2"]) -> Images:
+    """out[y, x] = in[y + shifts[0], x + shifts[1]], or zero."""
+    rows, columns = (jnp.arange(n) + shifts[:, i, None] for i, n in enumerate(images.shape[1:3]))
+    return copied(images, rows, columns)
+
+
+def pierced(images: Images, first: Int[Array, "b 2"], size: Int[Array, "b 2"]) -> Images:
+    """Zero in the rectangle of sides `size` whose first pixel is `first`."""
+    inside = [
+        (jnp.arange(n) >= first[:, i, None]) & (jnp.arange(n) < (first + size)[:, i, None])
+        for i, n in enumerate(images.shape[1:3])
+    ]
+    return jnp.where((inside[0][:, :, None] & inside[1][:, None, :])[..., None], jnp.zeros((), images.dtype), images)
+
+
+def draw_shifts(draws: Draws, sides: tuple[int, ...], ratio, p) -> Int[Array, "b 2"]:
+    most = _share(sides, ratio)
+    return sometimes(draw_lots(draws, 1)[0], p, _below(draws, 2 * most + 1) - most, 0)
+
+
+def draw_holes(draws: Draws, sides: tuple[int, ...], ratio, p) -> tuple[Int[Array, "b 2"], Int[Array, "b 2"]]:
+    """(first pixel, size) of each example's rectangle; a size of 0 where it has none."""
+    size = _share(sides, ratio)
+    centre = _below(draws, jnp.asarray(sides) + 1 - size % 2)  # an even rectangle has its centre between two pixels
+    return centre - size // 2, sometimes(draw_lots(draws, 1)[0], p, jnp.broadcast_to(size, centre.shape), 0)
+
+
+def _share(sides: tuple[int, ...], ratio) -> Int[Array, "2"]:
+    return jnp.floor(jnp.asarray(sides) * jnp.asarray(ratio, jnp.float32) + 0.5).astype(jnp.int32)
+
+
+def _below(draws: Draws, high: Int[Array, "2"]) -> Int[Array, "b 2"]:
+    """Uniform integers in [0, high): by rounding down, as `high` may be traced."""
+    value = jnp.floor(draws.named("uniform").uniform((2,)) * high).astype(jnp.int32)
+    return jnp.minimum(value, high - 1)
+
+
+# ---- the policy --------------------------------------------------------------------------------------------------------
+
+POLICY = {"color": colour, "translation": translation, "cutout": cutout}
+
+
+def by_policy(images: Images, labels, draws: Draws, *, p=1.0, policy: str = "color,translation,cutout") -> Images:
+    """The policy's words in their order, each applied to an example with probability p.
+
+    Raises UserError for an unknown word.
+    """
+    for word in words(policy):
+        images = POLICY[word](images, labels, draws.named(word), p=p)
+    return images
+
+
+def diffaugment(policy: str = "color,translation,cutout", p=1.0) -> dict[str, Bound]:
+    """DiffAugment as published, for `Recipe.augment`: the words of `policy` in their order (Zhao et al., 2020).
+
+    policy: of 'color', 'translation' and 'cutout', with commas. The paper's: 'translation,cutout' for BigGAN on CIFAR,
+    'color,cutout' for StyleGAN2 on all of CIFAR, all three with less data. p (default 1) is the leaf
+    `augment.diffaugment.p`. One function holds the whole policy, as the entries of a recipe's dictionary are applied in the
+    order of their names. Raises UserError for an unknown word.
+    """
+    words(policy)
+    return {"diffaugment": bind(by_policy, p=p, policy=policy)}
+
+
+def words(policy: str) -> tuple[str, ...]:
+    """The words of a policy. Raises UserError for an unknown one."""
+    found = tuple(word.strip() for word in policy.split(","))
+    for word in found:
+        if word not in POLICY:
+            raise UserError(f"unknown word {word!r} in the DiffAugment policy {policy!r}: use {', '.join(POLICY)}, with commas")
+    return found

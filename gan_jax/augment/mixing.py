@@ -1,0 +1,41 @@
+"""Augmentations of D's real batch that need the fakes: generated examples that pose as real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gan_jax.draws import Draws
+from gan_jax.recipe import Bound
+
+
+def mixes_fakes(function: Callable) -> Callable:
+    """Marks an augmentation (reals, fakes, draws, **numbers) -> images of the reals in the discriminator's turn."""
+    function.mixes_fakes = True
+    return function
+
+
+def mixing(augment: Bound) -> bool:
+    return getattr(augment.function, "mixes_fakes", False)
+
+
+def mixed(augments: Mapping[str, Bound], reals: Array, fakes: Array, draws: Draws) -> Array:
+    """The reals that D learns from, after the augmentations that mix in fakes. No gradient goes through the fakes."""
+    for name, augment in augments.items():
+        if mixing(augment):
+            reals = augment(reals, jax.lax.stop_gradient(fakes), draws.named(name))
+    return reals
+
+
+@mixes_fakes
+def adaptive_pseudo(reals, fakes, draws: Draws, *, p) -> Float[Array, "b *shape"]:
+    """APA: with probability p each real example is replaced by a generated one (Jiang et al., 2021, equation 3).
+
+    p: in [0, 1]; 0 leaves the reals as they are. The paper drives it towards r_t = .6 (see `controllers.ada`). The fakes are
+    this turn's own; their code keeps those of the last generator turn.
+    """
+    pose = draws.uniform((1,) * (reals.ndim - 1)) < p
+    return jnp.where(pose, fakes, reals)

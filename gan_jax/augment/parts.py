@@ -1,0 +1,54 @@
+"""What several augmentations share: which examples are changed, and pixels copied from other places.
+
+All of it is arithmetic on whole arrays: a pixel is moved by a product with a matrix of zeros and ones, whose derivative is
+another product, where XLA would turn the derivative of an indexed read into a slow loop on a CPU.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Shaped
+
+from gan_jax.draws import Draws
+
+
+def wide(dtype) -> jnp.dtype:
+    """The dtype of parameters and positions: bfloat16 is too coarse for them."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def sometimes(lots: Float[Array, "b"], p, value: Shaped[Array, "b *n"], neutral: float) -> Shaped[Array, "b *n"]:
+    """Each example's value where its lot, U(0, 1), lies below p (clipped to [0, 1]), else the value that changes nothing."""
+    chosen = (lots < jnp.clip(p, 0, 1)).reshape(-1, *(1,) * (value.ndim - 1))
+    return jnp.where(chosen, value, jnp.asarray(neutral, value.dtype))
+
+
+def draw_lots(draws: Draws, count: int) -> Float[Array, "count b"]:
+    """U(0, 1) that decide which operations change an example. Drawn together: each draw by itself takes time to compile."""
+    return draws.named("chosen").uniform((count,)).T
+
+
+def spread(values: Array, dtype) -> Array:
+    """[b] -> [b, 1, 1, 1], of the images' dtype."""
+    return values.astype(dtype)[:, None, None, None]
+
+
+def copied(images: Float[Array, "b h w c"], rows: Int[Array, "b i"], columns: Int[Array, "b j"]) -> Float[Array, "b i j c"]:
+    """Pixel (rows[i], columns[j]) of each image; zero where an index lies outside."""
+    tall = (rows[:, :, None] == jnp.arange(images.shape[1])).astype(images.dtype)
+    broad = (columns[:, :, None] == jnp.arange(images.shape[2])).astype(images.dtype)
+    return resampled(images, tall, broad)
+
+
+def resampled(images: Float[Array, "b h w c"], rows: Array, columns: Array) -> Float[Array, "b i j c"]:
+    """rows @ image @ columns' transpose for each image; the matrices are one for all, [i, h], or one for each, [b, i, h]."""
+    one, each = "ih,bhwc->biwc", "bih,bhwc->biwc"
+    images = jnp.einsum(one if rows.ndim == 2 else each, rows, images, precision="highest")
+    one, each = "jw,biwc->bijc", "bjw,biwc->bijc"
+    return jnp.einsum(one if columns.ndim == 2 else each, columns, images, precision="highest")
+
+
+def reflected(index, n: int):
+    """Where an index of the endlessly mirrored 0, 1, ..., n-1, n-2, ..., 1, 0, 1, ... lies in 0 ... n-1; n at least 2."""
+    index = index % (2 * n - 2)
+    return index + (index >= n) * (2 * n - 2 - 2 * index)

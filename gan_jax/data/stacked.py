@@ -1,0 +1,75 @@
+"""Stacked digits (Metz et al., 2017): three images drawn at random, one in each colour channel; 1,000 modes known by name.
+
+A stack of the digits r, g and b has the label 100 r + 10 g + b. Each split holds stacks of its own digits alone, so that no
+image of T is inside a stack of V, S or E.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from gan_jax.data.splits import NAMES, Split, Splits, as_integer, seed_sequence
+from gan_jax.errors import UserError
+
+SINGLES = {"stacked_digits": "digits", "stacked_mnist": "mnist", "stacked_fashion_mnist": "fashion_mnist"}
+TRAINING_STACKS = 128_000  # PacGAN's code (Lin et al., 2018)
+HELD_OUT_STACKS = 10_000  # each of validation, test and extractor
+
+
+def stack(singles: Split, n: int, seed: int, classes: int = 10) -> Split:
+    """n stacks uint8 [n, h, w, 3] of grey images, each channel drawn from all of them; the first m are `stack(..., m, ...)`.
+
+    classes: of the images; a stack of labels r, g and b has the label (r * classes + g) * classes + b.
+    Raises UserError for images that are not grey or have no labels.
+    """
+    return _stack(singles, as_integer(n, "n", least=1), seed_sequence(as_integer(seed, "seed", least=0), "stack"), classes)
+
+
+def _stack(singles: Split, n: int, sequence: np.random.SeedSequence, classes: int) -> Split:
+    images, labels = singles.images, singles.labels
+    if images.ndim != 4 or images.shape[3] != 1 or labels is None:
+        raise UserError(f"stacks are made of labelled grey images, not of shape {images.shape[1:]}")
+    drawn = (np.random.PCG64(sequence).random_raw((n, 3)) % np.uint64(len(images))).astype(np.intp)
+    stacks = np.empty((n, *images.shape[1:3], 3), np.uint8)
+    for channel in range(3):
+        stacks[..., channel] = images[drawn[:, channel], ..., 0]
+    r, g, b = labels[drawn].T
+    return Split(stacks, (r * classes + g) * classes + b)
+
+
+def stacked_splits(name: str, singles: Splits) -> Splits:
+    """128,000 training stacks, of which `subset` keeps the first, and 10,000 in each other split, by the seed of `singles`."""
+    sizes = dict.fromkeys(NAMES, HELD_OUT_STACKS) | {"train": TRAINING_STACKS}
+    purposes = {part: seed_sequence(singles.seed, f"{name} {part}") for part in NAMES}
+    parts = {part: _stack(getattr(singles, part), sizes[part], purposes[part], singles.classes) for part in NAMES}
+    digits = [str(i) for i in range(singles.classes)]
+    names = tuple(r + g + b for r in digits for g in digits for b in digits)
+    return replace(singles, name=name, class_names=names, **parts)
+
+
+def singles(data: Splits) -> Splits:
+    """The different grey images inside each split's stacks, with their own labels: what a classifier of channels learns from.
+
+    For `measure.modes.stacked`: `classify = classifier_logits(singles(data))`. Raises UserError for data that are no stacks.
+    """
+    classes = round(data.classes ** (1 / 3))
+    if data.image_shape[2:] != (3,) or classes < 2 or classes**3 != data.classes:
+        raise UserError(f"{data.name}: not stacked: it has {data.classes} classes of examples {data.image_shape}")
+    parts = {part: _apart(getattr(data, part), classes) for part in NAMES}
+    return replace(data, name=f"{data.name} singles", class_names=tuple(str(i) for i in range(classes)), source=None, **parts)
+
+
+def _apart(stacks: Split, classes: int) -> Split:
+    images, label = channels(stacks.images), stacks.labels
+    assert label is not None
+    labels = np.concatenate([label // classes**2, label // classes % classes, label % classes])
+    first = {image.tobytes(): i for i, image in enumerate(images)}  # of equal images the last, wherever it is
+    keep = np.fromiter(first.values(), np.intp)
+    return Split(images[keep], labels[keep])
+
+
+def channels(images: np.ndarray) -> np.ndarray:
+    """[n, h, w, c] -> grey images [c * n, h, w, 1]: all first channels, then all second ones, and so on."""
+    return np.moveaxis(images, -1, 0).reshape(-1, *images.shape[1:3], 1)

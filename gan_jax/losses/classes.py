@@ -1,0 +1,86 @@
+"""Losses on class logits: an auxiliary classifier beside any loss, or D as a classifier with one more class for fakes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jax.nn import one_hot, relu
+from jaxtyping import Array, Float
+
+from gan_jax.errors import UserError
+from gan_jax.losses.terms import Terms
+from gan_jax.networks.net import Judgement
+from gan_jax.recipe import Bound, bind
+
+
+def auxiliary_classifier(loss: Any, weight_real=1.0, weight_fake=1.0, weight_generator=1.0) -> Bound:
+    """Any loss plus the cross-entropy of D's class logits (ACGAN, Odena et al., 2017, equations 2 and 3).
+
+    D adds weight_real * CE on reals and weight_fake * CE on fakes, G weight_generator * CE on fakes, each against the labels
+    that the example was drawn or made with; all >= 0, 1 in the paper. weight_fake 0 lets D learn classes from reals alone.
+    Needs recipes with classes, and `conditioning="auxiliary"` in the discriminator. Raises UserError where either is missing.
+    """
+    numbers = {"weight_real": weight_real, "weight_fake": weight_fake, "weight_generator": weight_generator}
+    return bind(_auxiliary, bind(loss), **numbers)
+
+
+def _auxiliary(loss: Bound, real: Judgement, fake: Judgement, batch: Any, *, weight_real, weight_fake, weight_generator):
+    terms = loss(real, fake, batch)
+    of_real = _cross_entropy(*_class_logits("auxiliary_classifier", "auxiliary", real, batch.labels))
+    of_fake = _cross_entropy(*_class_logits("auxiliary_classifier", "auxiliary", fake, batch.fake_labels))
+    weigh = lambda weight, values: jnp.asarray(weight, values.dtype) * values
+    return Terms(
+        terms.real + weigh(weight_real, of_real),
+        terms.fake + weigh(weight_fake, of_fake),
+        terms.generator + weigh(weight_generator, of_fake),
+    )
+
+
+def multi_class(real: Judgement, fake: Judgement, batch: Any) -> Terms:
+    """D tells K classes of reals and one of fakes apart, whose logit is 0; cross-entropy (Salimans et al., 2016, section 5).
+
+    With the class logits l and Z = sum_k e^l_k: D: log(1 + Z) - l_y on reals of class y, log(1 + Z) on fakes; G:
+    log(1 + Z) - l_y on fakes made as class y (theirs matches features instead). D(x) = Z / (1 + Z), so log Z is D's logit:
+    `conditioning="multi_class"` of the discriminator gives just that. Raises UserError without class logits or labels.
+    """
+    return _with_fake_class("multi_class", _cross_entropy, real, fake, batch)
+
+
+def multi_hinge(real: Judgement, fake: Judgement, batch: Any) -> Terms:
+    """As multi_class, with Crammer and Singer's hinge: relu(1 + max_{k != y} l_k - l_y) over K + 1 classes.
+
+    Kavalerov et al. (2021); the fakes' logit is 0, which loses nothing, as only differences count. G's target is the class
+    that the fake was made as. Raises UserError without class logits or labels.
+    """
+    return _with_fake_class("multi_hinge", _multi_hinge, real, fake, batch)
+
+
+def _with_fake_class(name: str, cost, real: Judgement, fake: Judgement, batch: Any) -> Terms:
+    of_real, labels = _class_logits(name, "multi_class", real, batch.labels)
+    of_fake, fake_labels = _class_logits(name, "multi_class", fake, batch.fake_labels)
+    of_real, of_fake = (jnp.pad(logits, ((0, 0), (0, 1))) for logits in (of_real, of_fake))
+    nothing = jnp.full_like(fake_labels, of_fake.shape[1] - 1)
+    return Terms(cost(of_real, labels), cost(of_fake, nothing), cost(of_fake, fake_labels))
+
+
+def _cross_entropy(logits: Float[Array, "b k"], labels) -> Float[Array, "b"]:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def _multi_hinge(logits: Float[Array, "b k"], labels) -> Float[Array, "b"]:
+    own = one_hot(labels, logits.shape[1], dtype=bool)
+    best_other = jnp.where(own, -jnp.inf, logits).max(1)
+    return relu(1 + best_other - jnp.where(own, logits, 0).sum(1))
+
+
+def _class_logits(loss: str, conditioning: str, said: Judgement, labels) -> tuple[Array, Array]:
+    """(class logits, labels) of one side."""
+    if said.classes is None:
+        raise UserError(
+            f'{loss} needs class logits, which this discriminator has not: give it classes and conditioning="{conditioning}"'
+        )
+    if labels is None:
+        raise UserError(f"{loss} needs labels of reals and of fakes: give the recipe classes, and data with labels")
+    return said.classes, labels

@@ -1,0 +1,28 @@
+"""The dual contrastive loss: each example is told from all of the other side's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax.nn import logsumexp, softplus
+
+from gan_jax.losses.terms import Terms, real_weights
+from gan_jax.networks.net import Judgement
+
+
+def dual_contrastive(real: Judgement, fake: Judgement, batch: Any, *, saturating: bool = True) -> Terms:
+    """D: -log[e^d_r / (e^d_r + sum_j e^d_fj)] - log[e^-d_f / (e^-d_f + sum_i e^-d_ri)]; G: minus D's (Yu et al., 2021).
+
+    The sums are over the whole batch of n, over all devices: where all logits are equal each term is log(1 + n). Terms.real
+    has the first, for each real, Terms.fake the second. A constant added to all logits changes nothing.
+    saturating: a zero-sum game. False gives G the loss of D with reals and fakes exchanged, which has a gradient where D is
+    sure. The authors' repository holds no code; in independent ones D's loss is this one, and G's that of saturating=False.
+    """
+    d_r, d_f, weights = real.logits, fake.logits, real_weights(batch, real.logits)
+    reals, fakes, shares = (batch.everyone(x) for x in (d_r, d_f, weights))
+    of_real = softplus(logsumexp(fakes) - d_r)
+    of_fake = softplus(logsumexp(-reals, b=shares) + d_f)
+    if saturating:
+        return Terms(of_real, of_fake, -weights * of_real - of_fake)
+    generator = softplus(logsumexp(reals, b=shares) - d_f) + weights * softplus(logsumexp(-fakes) + d_r)
+    return Terms(of_real, of_fake, generator)

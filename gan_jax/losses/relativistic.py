@@ -1,0 +1,66 @@
+"""Relativistic losses: D says how much more real an example is than the other side's. Only differences of logits count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gan_jax.losses.terms import Terms, real_weights
+from gan_jax.networks.net import Judgement
+
+
+def rpgan(real: Judgement, fake: Judgement, batch: Any) -> Terms:
+    """D: softplus(-(d_r - d_f)); G: softplus(-(d_f - d_r)), each real paired with the fake at its place in the batch.
+
+    Relativistic pairing (Jolicoeur-Martineau, 2019; the loss of R3GAN, Huang et al., 2024, equation 2, with R1 and R2). A
+    pair's term is all in Terms.real, Terms.fake is 0: a weight of the real is that of the pair, in both players' losses.
+    """
+    ahead = real.logits - fake.logits
+    terms = jax.nn.softplus(-ahead)
+    return Terms(terms, jnp.zeros_like(terms), real_weights(batch, ahead) * jax.nn.softplus(ahead))
+
+
+def relativistic_average(real: Judgement, fake: Judgement, batch: Any) -> Terms:
+    """RaSGAN: D: [softplus(-(d_r - mean d_f)) + softplus(d_f - mean d_r)] / 2; G: the same with the two sides exchanged.
+
+    Jolicoeur-Martineau (2019), equations 12 and 13, halved as in her code. The means are over the whole batch, over all
+    devices; half of the term is in Terms.real and half in Terms.fake.
+    """
+    return _average(real, fake, batch, _logistic)
+
+
+def relativistic_average_least_squares(real: Judgement, fake: Judgement, batch: Any) -> Terms:
+    """RaLSGAN: D: [(d_r - mean d_f - 1)^2 + (d_f - mean d_r + 1)^2] / 2; G: the sides exchanged (Jolicoeur-Martineau, 2019)."""
+    return _average(real, fake, batch, _square)
+
+
+def relativistic_average_hinge(real: Judgement, fake: Judgement, batch: Any) -> Terms:
+    """RaHingeGAN: D: [relu(1 - (d_r - mean d_f)) + relu(1 + (d_f - mean d_r))] / 2; G: the sides exchanged.
+
+    Jolicoeur-Martineau (2019). LeCam's code (Tseng et al., 2021) deviates: its G compares d_f with the d_r of the same place
+    instead of with their mean.
+    """
+    return _average(real, fake, batch, _hinge)
+
+
+def _logistic(margin):
+    return jax.nn.softplus(-margin)
+
+
+def _square(margin):
+    return jnp.square(margin - 1)
+
+
+def _hinge(margin):
+    return jax.nn.relu(1 - margin)
+
+
+def _average(real: Judgement, fake: Judgement, batch: Any, cost: Callable) -> Terms:
+    """`cost` of a margin that should be large. No gradient is stopped at the means, as in the paper."""
+    weights = real_weights(batch, real.logits)
+    reals, fakes = real.logits - batch.mean(fake.logits), fake.logits - batch.mean(weights * real.logits)
+    generator = cost(fakes) + weights * cost(-reals)
+    return Terms(cost(reals) / 2, cost(-fakes) / 2, generator / 2)

@@ -1,0 +1,32 @@
+"""Top-k training: G learns from its best examples only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gan_jax.losses.terms import Terms
+from gan_jax.networks.net import Judgement
+from gan_jax.recipe import Bound, bind
+
+
+def top_k(loss: Any, share=0.5) -> Bound:
+    """Any loss, whose generator's terms count only for the `share` of fakes with the highest logits (Sinha et al., 2020).
+
+    share: of the whole batch, over all devices, in (0, 1], rounded to examples, at least one; 1 is the loss itself. The terms
+    kept are multiplied so that the mean over all is the mean over those kept; ties with the last one kept are kept as well.
+    The paper begins at 1 and multiplies by .99 each epoch down to .5: `share=schedules.geometric(1, 0.99, epoch, 0.5)`, with
+    `epoch` in steps. The default is where that ends.
+    """
+    return bind(_top_k, bind(loss), share=share)
+
+
+def _top_k(loss: Bound, real: Judgement, fake: Judgement, batch: Any, *, share) -> Terms:
+    terms = loss(real, fake, batch)
+    logits = jax.lax.stop_gradient(fake.logits)
+    every = jnp.sort(batch.everyone(logits))
+    kept = jnp.clip(jnp.round(share * len(every)), 1, len(every)).astype(int)
+    keep = (logits >= every[len(every) - kept]).astype(logits.dtype)
+    return terms._replace(generator=terms.generator * keep / batch.mean(keep))

@@ -1,0 +1,55 @@
+"""The end of a discriminator: features -> Judgement, and the ways in which it may know of labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from gan_jax.errors import UserError
+from gan_jax.networks.layers import embedding
+from gan_jax.networks.net import Judgement
+
+CONDITIONINGS = ("projection", "auxiliary", "multi_class", "embedding")
+
+
+def judgement(
+    features: Float[Array, "b d"], labels, classes: int, conditioning: str, representation: int = 0, **dense: Any
+) -> Judgement:
+    """What a discriminator with these last hidden features says. Call it inside the module; dense: of its linear layers.
+
+    With classes, conditioning is one of
+      'projection':  the logit gains the product of the label's vector and the features (Miyato & Koyama, 2018)
+      'auxiliary':   class logits beside the logit; labels do not enter (Odena et al., 2017; `losses.auxiliary_classifier`)
+      'multi_class': class logits, and the logit is the log of the sum of their exponentials (`losses.multi_class`)
+      'embedding':   nothing here: the label entered with the input
+    representation: 0, or the width of a linear layer that is judged instead of the hidden features, for `losses.mmd`; the logit
+    is then the sum of its values over the square root of their number: of 1, that value.
+    Raises UserError for another conditioning, or one in which labels or logits would pass the representation by.
+    """
+    if conditioning not in CONDITIONINGS:
+        raise UserError(f"unknown conditioning {conditioning!r}: use one of {', '.join(map(repr, CONDITIONINGS))}")
+    if classes and representation and conditioning in ("projection", "multi_class"):
+        raise UserError(f"a representation does not go with conditioning {conditioning!r}: use 'embedding' or 'auxiliary'")
+    linear = lambda width, name=None: nn.Dense(width, name=name, dtype=features.dtype, **dense)
+    scores = linear(classes, "class_logits")(features) if classes and conditioning in ("auxiliary", "multi_class") else None
+    if scores is not None and conditioning == "multi_class":
+        return Judgement(jax.nn.logsumexp(scores, -1), scores, features)
+    if representation:
+        shown = linear(representation)(features)
+        return Judgement(shown.sum(-1) * representation**-0.5, scores, shown)
+    logits = linear(1)(features)[:, 0]
+    if classes and conditioning == "projection":
+        label = embedding(labels, classes, features.shape[-1], features.dtype, scale=features.shape[-1] ** -0.5)
+        logits += (features * label).sum(-1)
+    return Judgement(logits, scores, features)
+
+
+def with_label_map(images: Float[Array, "b h w c"], labels, classes: int) -> Float[Array, "b h w c_and_one"]:
+    """The images with a learned map of their label, N(0, 1) at the start, as one more channel (Mirza & Osindero, 2014)."""
+    n, height, width, _ = images.shape
+    label = embedding(labels, classes, height * width, images.dtype)
+    return jnp.concatenate([images, label.reshape(n, height, width, 1)], -1)

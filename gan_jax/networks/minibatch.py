@@ -1,0 +1,60 @@
+"""Minibatch standard deviation: the one layer by which a discriminator compares the examples of a batch."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gan_jax.errors import UserError
+from gan_jax.networks.net import EVALUATION, Mode
+
+EPSILON = 1e-8  # inside the square root: its derivative at zero is infinite
+
+
+def minibatch_std(
+    x: Float[Array, "b h w c"], group: int, channels: int = 1, mode: Mode = EVALUATION
+) -> Float[Array, "b h w d"]:
+    """x with `channels` feature maps appended, each constant over an example: how much the example's group varies.
+
+    sqrt(variance over the group + 1e-8), averaged over positions and over each of `channels` equal parts of the features
+    (Karras et al., 2018, section 3). group: 4 in StyleGAN2, 32 in StyleGAN2-ADA's CIFAR-10; channels: 1 in both.
+
+    A group is `group` consecutive examples of the whole batch, so that it stays on one device; NVIDIA's are strided (example
+    i is in group i mod b / group), which differs by the order of the batch alone. Where a device's share holds no whole
+    number of groups, the devices of `mode.axis_name` exchange x. With `judge_together` a group may hold both reals and
+    fakes unless it divides a device's reals.
+
+    In evaluation, where a batch does not divide, the examples left over take the value of the last `group` examples; a batch
+    smaller than a group is one group.
+
+    Raises UserError for a group that does not divide the batch in training, and for channels that do not divide the features.
+    """
+    if x.shape[-1] % channels:
+        raise UserError(f"minibatch std of {channels} channels does not divide {x.shape[-1]} features: give a divisor")
+    devices = 1 if mode.axis_name is None else jax.lax.axis_size(mode.axis_name)
+    n = len(x)
+    if mode.train and (n * devices) % group:
+        raise UserError(f"minibatch std's group is {group}: D sees {n * devices} examples at once; give a divisor of that")
+    if devices == 1 or n % group == 0:
+        spread = _spread(x, group, channels)
+    else:
+        everyone = _spread(jax.lax.all_gather(x, mode.axis_name, tiled=True), group, channels)
+        spread = jax.lax.dynamic_slice_in_dim(everyone, jax.lax.axis_index(mode.axis_name) * n, n)
+    return jnp.concatenate([x, jnp.broadcast_to(spread[:, None, None], (*x.shape[:3], channels))], -1)
+
+
+def _spread(x, group: int, channels: int) -> Float[Array, "b channels"]:
+    """Each example's value(s)."""
+    n, group = len(x), min(group, len(x))
+    whole = n - n % group
+    values = jnp.repeat(_of_groups(x[:whole], group, channels), group, 0)
+    if whole == n:
+        return values
+    return jnp.concatenate([values, jnp.repeat(_of_groups(x[n - group :], group, channels), n - whole, 0)])
+
+
+def _of_groups(x, group: int, channels: int) -> Float[Array, "groups channels"]:
+    _, h, w, c = x.shape
+    x = x.reshape(-1, group, h, w, channels, c // channels)
+    return jnp.sqrt(x.var(1) + EPSILON).mean((1, 2, 4))

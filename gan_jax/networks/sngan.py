@@ -1,0 +1,226 @@
+"""SNGAN's residual networks (Miyato et al., 2018) and cGAN-PD's, conditional ones (Miyato & Koyama, 2018).
+
+Generator: Dense, residual blocks that double the side (batch norm, ReLU, 3x3 convolution, twice; a 1x1 convolution beside),
+batch norm, ReLU, 3x3 convolution, tanh. Discriminator: residual blocks without norms that halve it by average pooling, ReLU,
+sum over the pixels, Dense 1. The papers' D is SpectralNorm(Net(Discriminator())) with the hinge loss; their G is not
+normalised. Labels enter G by conditional batch norm, D by projection: the logit gains <label's vector, features>.
+
+The plans for 32 (CIFAR-10), 48 (STL-10) and 128 pixels are the paper's (tables 3 to 5, with their default widths), and equal
+those of the PyTorch library mimicry, as does 64, which the paper does not have; 8, 16 and 28 keep the plan of 32.
+Parameters of G and D, mimicry's: 4,276,739 and 1,053,825 at 32 pixels; 4,878,083 and 10,141,441 at 48; 12,220,675 and
+10,141,441 at 64; 32,150,787 and 29,017,857 at 128. With 10 classes at 32 pixels: 4,304,387 and 1,055,105.
+
+Where mimicry leaves the paper:
+    - it enlarges by bilinear interpolation, the authors' code by repeating pixels: `upsampling` chooses, mimicry's by default;
+    - its D's ReLU works in place, so that its shortcuts see relu(x): here they see x, as in the paper;
+    - its conditional D at 128 pixels has a width of 128, not 1024.
+Batch norm has PyTorch's constants in mimicry and here: epsilon 1e-5, momentum .9 (the authors': 2e-5 and .9).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+from flax import linen as nn
+
+from gan_jax.errors import UserError
+from gan_jax.networks.conv import Conv, glorot
+from gan_jax.networks.layers import BatchNorm, Dropout
+from gan_jax.networks.net import Judgement, Mode
+
+# Gain sqrt 2 for the 3x3 kernels of a block, and scales of N(1, .02^2), as the authors' code.
+inner = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
+small = nn.initializers.normal(0.02)
+
+
+class Plan(NamedTuple):
+    """Of one image size. A block's width is `width` // its divisor; the first `halvings` blocks of D halve the side."""
+
+    bottom: int
+    widths: tuple[int, int]
+    generator: tuple[int, ...]
+    discriminator: tuple[int, ...]
+    halvings: int
+
+
+PLANS = {
+    8: Plan(4, (256, 128), (1,), (1, 1, 1), 1),
+    16: Plan(4, (256, 128), (1, 1), (1, 1, 1, 1), 2),
+    28: Plan(7, (256, 128), (1, 1), (1, 1, 1, 1), 2),
+    32: Plan(4, (256, 128), (1, 1, 1), (1, 1, 1, 1), 2),
+    48: Plan(6, (512, 1024), (2, 4, 8), (16, 8, 4, 2, 1), 4),
+    64: Plan(4, (1024, 1024), (2, 4, 8, 16), (16, 8, 4, 2, 1), 5),
+    128: Plan(4, (1024, 1024), (1, 2, 4, 8, 16), (16, 8, 4, 2, 1, 1), 5),
+}
+
+
+def plan(size: int) -> Plan:
+    """The plan for images of this side. Raises UserError for a size without one."""
+    if size not in PLANS:
+        raise UserError(f"image size {size} is not supported by sngan: use one of {', '.join(map(str, PLANS))}")
+    return PLANS[size]
+
+
+# ---- parts, of BigGAN as well ------------------------------------------------------------------------------------------
+
+
+class StartedConv(Conv):
+    """`Conv` whose kernel starts from `kernel_init`."""
+
+    kernel_init: Any = glorot
+
+    @nn.nowrap
+    def param(self, name, init_fn, *args, **kwargs):
+        return super().param(name, self.kernel_init if name == "kernel" else init_fn, *args, **kwargs)
+
+
+class ConditionalBatchNorm(nn.Module):
+    """Batch norm with scale 1 + A c and shift B c for a condition c [b, n] (Dumoulin et al., 2017); plain without one.
+
+    For one-hot labels the columns of A and B are a scale and a shift of each class.
+    """
+
+    scale_init: Any = small
+    shift_init: Any = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x, condition, mode: Mode):
+        y = BatchNorm(momentum=0.9, epsilon=1e-5, affine=condition is None, name="norm")(x, mode)
+        if condition is None:
+            return y
+        linear = lambda name, init: nn.Dense(x.shape[-1], use_bias=False, kernel_init=init, dtype=x.dtype, name=name)(condition)
+        scale, shift = linear("scale", self.scale_init), linear("shift", self.shift_init)
+        return y * (1 + scale[:, None, None]) + shift[:, None, None]
+
+
+def enlarged(x, upsampling: str):
+    """[b, h, w, c] -> [b, 2h, 2w, c], by 'bilinear' interpolation or by repeating the 'nearest' pixel.
+
+    Raises UserError for another name.
+    """
+    if upsampling not in ("bilinear", "nearest"):
+        raise UserError(f"unknown upsampling {upsampling!r}: use 'bilinear' or 'nearest'")
+    if upsampling == "nearest":
+        return x.repeat(2, 1).repeat(2, 2)
+    return jax.image.resize(x, (x.shape[0], 2 * x.shape[1], 2 * x.shape[2], x.shape[3]), "bilinear")
+
+
+def pairs_of_pixels(x):
+    """[b, h, w, c] -> [b, h / 2, 2, w / 2, 2, c]."""
+    b, h, w, c = x.shape
+    return x.reshape(b, h // 2, 2, w // 2, 2, c)
+
+
+def halved(x):
+    """[b, h, w, c] -> [b, h / 2, w / 2, c], by the mean of 2 x 2 pixels."""
+    return pairs_of_pixels(x).mean((2, 4))
+
+
+class GeneratorBlock(nn.Module):
+    """Doubles the side: x -> conv2(relu(norm2(conv1(up(relu(norm1(x))))))) + shortcut(up(x))."""
+
+    features: int
+    upsampling: str = "bilinear"
+    kernel_init: Any = inner
+    shortcut_init: Any = glorot
+    norm: Any = ConditionalBatchNorm
+
+    @nn.compact
+    def __call__(self, x, condition, mode: Mode):
+        h = enlarged(nn.relu(self.norm(name="norm1")(x, condition, mode)), self.upsampling)
+        h = StartedConv(self.features, kernel_init=self.kernel_init, name="conv1")(h)
+        h = nn.relu(self.norm(name="norm2")(h, condition, mode))
+        h = StartedConv(self.features, kernel_init=self.kernel_init, name="conv2")(h)
+        shortcut = StartedConv(self.features, 1, kernel_init=self.shortcut_init, name="shortcut")
+        return h + enlarged(shortcut(x), self.upsampling)  # the same as enlarging first, for a quarter of the work
+
+
+class DiscriminatorBlock(nn.Module):
+    """x -> down(conv2(relu(conv1(relu(x))))) + down(shortcut(x)), without the first relu in the `first` block.
+
+    The shortcut is a 1x1 convolution, or the identity where neither side nor width changes. hidden: width between the two
+    convolutions; None is the narrower, x's.
+    """
+
+    features: int
+    hidden: int | None = None
+    halve: bool = True
+    first: bool = False
+    kernel_init: Any = inner
+    shortcut_init: Any = glorot
+
+    @nn.compact
+    def __call__(self, x):
+        hidden = self.hidden or (self.features if self.first else x.shape[-1])
+        down = halved if self.halve else lambda x: x
+        h = x if self.first else nn.relu(x)
+        h = nn.relu(StartedConv(hidden, kernel_init=self.kernel_init, name="conv1")(h))
+        h = down(StartedConv(self.features, kernel_init=self.kernel_init, name="conv2")(h))
+        if self.halve or x.shape[-1] != self.features:
+            x = StartedConv(self.features, 1, kernel_init=self.shortcut_init, name="shortcut")(down(x))
+        return h + x
+
+
+class Projection(nn.Module):
+    """features [b, d], labels [b] -> Judgement: Dense 1 + <label's vector, features> (Miyato & Koyama, 2018, equation 4)."""
+
+    classes: int
+    kernel_init: Any = glorot
+
+    @nn.compact
+    def __call__(self, features, labels):
+        start = {"dtype": features.dtype}
+        logits = nn.Dense(1, kernel_init=self.kernel_init, name="logit", **start)(features)[:, 0]
+        if self.classes:
+            vectors = nn.Embed(self.classes, features.shape[-1], embedding_init=self.kernel_init, name="label", **start)(labels)
+            logits += (features * vectors).sum(-1)
+        return Judgement(logits, features=features)
+
+
+# ---- the networks ------------------------------------------------------------------------------------------------------
+
+
+class Generator(nn.Module):
+    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Number: dropout (after each block).
+
+    width: of the first map, None for the plan's. The papers' z is 128 normal numbers.
+    """
+
+    size: int
+    channels: int
+    width: int | None = None
+    classes: int = 0
+    upsampling: str = "bilinear"
+
+    @nn.compact
+    def __call__(self, z, labels, mode: Mode, dropout=None):
+        chosen = plan(self.size)
+        width, side = self.width or chosen.widths[0], chosen.bottom
+        condition = jax.nn.one_hot(labels, self.classes, dtype=z.dtype) if self.classes else None
+        x = nn.Dense(side * side * width, kernel_init=glorot, dtype=z.dtype, name="dense")(z)
+        x = x.reshape(-1, side, side, width)
+        for i, divisor in enumerate(chosen.generator):
+            x = GeneratorBlock(max(1, width // divisor), self.upsampling, name=f"block{i}")(x, condition, mode)
+            x = Dropout(name=f"dropout{i}")(x, dropout, mode)
+        x = nn.relu(BatchNorm(momentum=0.9, epsilon=1e-5, name="norm")(x, mode))
+        return nn.tanh(Conv(self.channels, name="image")(x))
+
+
+class Discriminator(nn.Module):
+    """images [b, h, w, c], labels [b] -> Judgement. Number: dropout (after each block).
+
+    width: of the last map, None for the plan's. The features are what the last Dense sees.
+    """
+
+    width: int | None = None
+    classes: int = 0
+
+    @nn.compact
+    def __call__(self, images, labels, mode: Mode, dropout=None):
+        chosen = plan(images.shape[1])
+        width, x = self.width or chosen.widths[1], images
+        for i, divisor in enumerate(chosen.discriminator):
+            block = DiscriminatorBlock(max(1, width // divisor), None, i < chosen.halvings, first=i == 0, name=f"block{i}")
+            x = Dropout(name=f"dropout{i}")(block(x), dropout, mode)
+        return Projection(self.classes, name="projection")(nn.relu(x).sum((1, 2)), labels)

@@ -1,0 +1,122 @@
+"""Spectral normalisation of a whole network (Miyato et al., 2018), as a wrapper of its `Net`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from gan_jax.draws import named
+from gan_jax.errors import UserError
+from gan_jax.networks.net import Mode
+
+SPECTRAL = "spectral"
+FIRST = 15  # power iterations at the start: with a random pair sigma would be near zero, and its sign chance
+
+
+@dataclass(frozen=True)
+class SpectralNorm:
+    """`net` with every weight divided by an estimate of its largest singular value: W / sigma, sigma = u^T W v.
+
+    u and v come from power iteration (their algorithm 1): in each training call v <- W^T u / |W^T u|, u <- W v / |W v|,
+    `iterations` times. They are constants for the gradient, which flows through W and sigma (their equation 9). They lie in
+    the stats, collection "spectral"; evaluation takes them as they are. Their lengths are restored there, as a moving
+    average of unit vectors is shorter. Of two training calls in one turn (reals, fakes) the second starts from the first's
+    vectors; a player that is only looked through keeps its own (PyTorch's D would move them in G's turn as well).
+
+    Weights are the leaves "kernel" of two dimensions or more, as matrices [inputs, outputs], and embedding tables as they
+    are; biases, norms and gains stay. A weight of zeros stays zero.
+
+    net:        anything with the `init` and `apply` of `Net`, such as Net(sngan.Discriminator())
+    iterations: at least 1, the paper's and every reference's number
+    epsilon:    least length that a vector is divided by: 1e-12 in PyTorch; BigGAN-PyTorch has 1e-8, and 1e-6 at 128 pixels
+    skip:       names of parameters or modules (any part of the path) left as they are
+
+    Raises UserError for iterations < 1, and for a name in `skip` that is none of the network's.
+    """
+
+    net: Any
+    iterations: int = 1
+    epsilon: float = 1e-12
+    skip: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.iterations < 1:
+            raise UserError(f"SpectralNorm takes at least 1 power iteration a call, not {self.iterations}")
+        if isinstance(self.skip, str):
+            raise UserError(f"SpectralNorm's skip is a tuple of names: write ({self.skip!r},)")
+        object.__setattr__(self, "skip", tuple(self.skip))
+
+    def init(self, key, inputs, labels, numbers: dict) -> tuple[dict, dict]:
+        """(params, stats) of the network, with the vectors after 15 iterations from a normal u."""
+        params, stats = self.net.init(key, inputs, labels, numbers)
+        self._check(params)
+        pairs = {}
+        for path, weight in self._weights(params).items():
+            u = jax.random.normal(named(key, "/".join((SPECTRAL, *path))), weight.shape[-1:], weight.dtype)
+            turned = lambda _, pair, weight=weight: self._turned(weight, pair)
+            pairs[path] = jax.lax.fori_loop(0, FIRST, turned, self._turned(weight, (u, u)))
+        return params, {**stats, SPECTRAL: _tree(pairs)}
+
+    def apply(self, params, stats, inputs, labels, mode: Mode, numbers: dict, compute_dtype=None) -> tuple[Any, dict]:
+        """(output, new stats) of the network with normalised weights; sigma is computed before `compute_dtype`."""
+        params, vectors = self.normalised(params, stats[SPECTRAL], mode.train)
+        others = {name: value for name, value in stats.items() if name != SPECTRAL}
+        output, others = self.net.apply(params, others, inputs, labels, mode, numbers, compute_dtype)
+        return output, {**others, SPECTRAL: vectors}
+
+    def normalised(self, params: dict, vectors: dict, train: bool) -> tuple[dict, dict]:
+        """(the parameters that the network sees, the vectors after this call): in training the vectors move first."""
+        flat, old, pairs = _flat(params), _flat(vectors), {}
+        for path, weight in self._weights(params).items():
+            u, v = (old[*path, name].astype(weight.dtype) for name in "uv")
+            pair = (u, v)
+            for _ in range(self.iterations if train else 0):
+                pair = self._turned(jax.lax.stop_gradient(weight), pair)
+            pairs[path] = pair
+            u, v = (self._unit(x) for x in pair)
+            sigma = _times(_times(v, weight), u)
+            factor = 1 / jnp.where(sigma == 0, 1, sigma)
+            flat[path] = flat[path] * factor.astype(flat[path].dtype)
+        return unflatten_dict(flat), jax.tree.map(lambda new, was: new.astype(was.dtype), _tree(pairs), vectors)
+
+    def _weights(self, params: dict) -> dict:
+        """{path: matrix [n, outputs]} of what is normalised. An embedding's u has one entry for each row, as in PyTorch."""
+        found = {}
+        for path, weight in _flat(params).items():
+            wide = weight.astype(jnp.promote_types(weight.dtype, jnp.float32))
+            if set(self.skip) & set(path):
+                continue
+            if path[-1] == "kernel" and weight.ndim >= 2:
+                found[path] = wide.reshape(-1, weight.shape[-1])
+            elif path[-1] == "embedding":
+                found[path] = wide.T
+        return found
+
+    def _turned(self, weight, pair):
+        """One power iteration: v from u, u from v."""
+        v = self._unit(_times(weight, pair[0]))
+        return self._unit(_times(v, weight)), v
+
+    def _unit(self, x):
+        return x / jnp.maximum(jnp.sqrt(jnp.square(x).sum()), self.epsilon)
+
+    def _check(self, params: dict):
+        names = dict.fromkeys(name for path in _flat(params) for name in path)
+        if unknown := [name for name in self.skip if name not in names]:
+            raise UserError(f"SpectralNorm skips {unknown[0]!r}, which the network does not have; it has {', '.join(names)}")
+
+
+def _times(a, b):
+    return jnp.matmul(a, b, precision="highest")  # a GPU's default would leave three digits of sigma
+
+
+def _flat(tree: Any) -> dict[tuple[str, ...], Any]:
+    return flatten_dict(tree)  # pyright: ignore[reportReturnType]
+
+
+def _tree(pairs: dict) -> dict:
+    return unflatten_dict({(*path, name): x for path, pair in pairs.items() for name, x in zip("uv", pair, strict=True)})

@@ -1,0 +1,264 @@
+"""StyleGAN2's networks (Karras et al., 2020, arXiv:1912.04958) as StyleGAN2-ADA has them (same authors, 2020, 2006.06676).
+
+Width at side s: min(channel_base // s, channel_max). The published configurations, for RGB, 512 latents and no labels, and
+their numbers of parameters:
+
+    CIFAR-10   Generator(32, 3, mapping=2), 19,947,539; Discriminator('orig', group=32), 20,720,641
+    paper256   Generator(256, 3, channel_base=16384), 24,767,458; Discriminator(channel_base=16384, group=8), 24,001,089
+
+with noise=1 among the generator's numbers in both, and mixing=.9 in the second (CIFAR-10 has none).
+Sides are powers of two from 8; images are unbounded (no tanh).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from gan_jax.draws import Draws
+from gan_jax.errors import UserError
+from gan_jax.game import device_mean
+from gan_jax.networks.minibatch import minibatch_std
+from gan_jax.networks.net import Judgement, Mode
+from gan_jax.networks.stylegan2_parts import (
+    HALF,
+    Dense,
+    EqualConv,
+    Mapping,
+    StyledConv,
+    ToRGB,
+    activate,
+    enlarge,
+    gaussian,
+    shrink,
+)
+
+ARCHITECTURES = "orig", "skip", "resnet"
+
+
+def sides(size: int) -> list[int]:
+    """4, 8, ... size. Raises UserError for a size that is no power of two, or below 8."""
+    if size < 8 or size & (size - 1):
+        raise UserError(f"image size {size} is not supported by stylegan2: use a power of two, 8 or larger")
+    return [2**i for i in range(2, size.bit_length())]
+
+
+def widths(size: int, channel_base: int, channel_max: int) -> dict[int, int]:
+    """{side: features} from 4 to size. Raises UserError for an unsupported size, or too small a channel_base for it."""
+    if channel_base < size:
+        raise UserError(f"channel_base {channel_base} leaves no features at side {size}: give {size} or more")
+    return {side: min(channel_base // side, channel_max) for side in sides(size)}
+
+
+def _check(architecture: str) -> str:
+    if architecture not in ARCHITECTURES:
+        raise UserError(f"unknown architecture {architecture!r} of stylegan2: use {', '.join(map(repr, ARCHITECTURES))}")
+    return architecture
+
+
+# ---- the generator -----------------------------------------------------------------------------------------------------
+
+
+class SynthesisBlock(nn.Module):
+    """Features and image of one side -> those of twice the side; the first block (x is None) starts from a learned constant.
+
+    ws [b, layers, d]: those of this block come first. Without 'skip' only the last block makes an image.
+    """
+
+    features: int
+    channels: int
+    last: bool
+    architecture: str = "skip"
+    clamp: float | None = None
+
+    @nn.compact
+    def __call__(self, x, image, ws, mode: Mode, noise=None):
+        styled = partial(StyledConv, self.features, clamp=self.clamp)
+        if x is None:
+            used = 1
+            constant = self.param("const", gaussian, (4, 4, self.features)).astype(ws.dtype)
+            y = styled(name="conv1")(jnp.broadcast_to(constant, (len(ws), *constant.shape)), ws[:, 0], mode, noise)
+        else:
+            used, residual = 2, self.architecture == "resnet"
+            y = styled(up=True, name="conv0")(x, ws[:, 0], mode, noise)
+            y = styled(name="conv1")(y, ws[:, 1], mode, noise, HALF if residual else 1.0)
+            if residual:
+                y += EqualConv(self.features, 1, "up", linear=True, name="skip")(x, HALF)
+        if self.last or self.architecture == "skip":
+            rgb = ToRGB(self.channels, self.clamp, name="torgb")(y, ws[:, used])
+            image = rgb if image is None else enlarge(image) + rgb
+        return y, image
+
+
+class Synthesis(nn.Module):
+    """ws [b, layers, d] -> images [b, size, size, channels]. Number: noise."""
+
+    size: int
+    channels: int
+    architecture: str = "skip"
+    channel_base: int = 32768
+    channel_max: int = 512
+    clamp: float | None = None
+
+    @nn.compact
+    def __call__(self, ws, mode: Mode, noise=None):
+        x = image = None
+        first, architecture = 0, _check(self.architecture)
+        for side, width in widths(self.size, self.channel_base, self.channel_max).items():
+            block = SynthesisBlock(width, self.channels, side == self.size, architecture, self.clamp, name=f"b{side}")
+            x, image = block(x, image, ws[:, first:], mode, noise)
+            first += 1 if side == 4 else 2
+        return image
+
+
+class Generator(nn.Module):
+    """z [b, d], labels [b] -> images [b, size, size, channels], unbounded.
+
+    mapping: layers of the mapping network, 8 in the paper, 2 for CIFAR-10. style: features of w. clamp: of activations (256 in
+    the source's float16; None, none). average_decay: of the average w, .995 in the source's code.
+
+    Numbers, each a part that is left out if absent (None):
+    noise:      scale of the noise inputs, 1 in the paper. Without it their learned strengths do not exist.
+    mixing:     in training, the probability, for each example, that a second z takes over from a random layer on (.9 in the
+                paper; the source decides once per batch). That z is drawn N(0, 1), whatever the recipe's latent.
+    truncation: in evaluation, psi: w becomes average + psi * (w - average); 1 changes nothing, 0 gives the average image.
+    shift:      added to w, of a shape that broadcasts to [b, *style_shape]; a penalty on path lengths differentiates in it.
+    """
+
+    size: int
+    channels: int
+    architecture: str = "skip"
+    channel_base: int = 32768
+    channel_max: int = 512
+    mapping: int = 8
+    style: int = 512
+    classes: int = 0
+    clamp: float | None = None
+    average_decay: float = 0.995
+
+    def setup(self):
+        self.map = Mapping(self.style, self.mapping, self.classes)
+        self.synthesis = Synthesis(self.size, self.channels, self.architecture, self.channel_base, self.channel_max, self.clamp)
+        self.average = self.variable("averages", "style", jnp.zeros, (self.style,))
+
+    @property
+    def style_shape(self) -> tuple[int, int]:
+        """(layers, features) of an example's styles."""
+        return 2 * len(sides(self.size)), self.style
+
+    def __call__(self, z, labels, mode: Mode, noise=None, mixing=None, truncation=None, shift=None):
+        return self.synthesis(self.styles(z, labels, mode, mixing, truncation, shift), mode, noise)
+
+    def styles(self, z, labels, mode: Mode, mixing=None, truncation=None, shift=None):
+        """w of every layer, [b, *style_shape]."""
+        w = self.map(z, labels)
+        if mode.train:
+            self.track(w, mode)
+        ws = jnp.broadcast_to(w[:, None], (len(w), *self.style_shape))
+        if mixing is not None and mode.train and mode.draws is not None:
+            ws = self.mixed(ws, z, labels, mode.draws, mixing)
+        if truncation is not None and not mode.train:
+            average = self.average.value.astype(ws.dtype)
+            ws = average + jnp.asarray(truncation, ws.dtype) * (ws - average)
+        return ws if shift is None else ws + jnp.asarray(shift, ws.dtype)
+
+    def track(self, w, mode: Mode):
+        """Move the average w towards this batch's."""
+        old = self.average.value
+        latest = device_mean(jax.lax.stop_gradient(w).astype(jnp.promote_types(w.dtype, jnp.float32)).mean(0), mode.axis_name)
+        self.average.value = (latest + self.average_decay * (old - latest)).astype(old.dtype)
+
+    def mixed(self, ws, z, labels, draws: Draws, mixing):
+        """Styles of which some, from a layer on, are a second z's."""
+        draws, layers = draws.named("mixing", *self.path), self.style_shape[0]
+        other = draws.named("latent").normal(z.shape[1:], jnp.promote_types(z.dtype, jnp.float32)).astype(z.dtype)
+        first = 1 + draws.named("layer").integers(layers - 1)
+        taken = draws.named("whether").uniform() < mixing
+        theirs = taken[:, None] & (jnp.arange(layers) >= first[:, None])
+        return jnp.where(theirs[..., None], self.map(other, labels)[:, None], ws)
+
+
+# ---- the discriminator -------------------------------------------------------------------------------------------------
+
+
+class DiscriminatorBlock(nn.Module):
+    """Features and image of one side -> those of half the side; the first block (x is None) starts from the image."""
+
+    width: int
+    features: int
+    architecture: str = "resnet"
+    clamp: float | None = None
+
+    @nn.compact
+    def __call__(self, x, image):
+        skip, residual = self.architecture == "skip", self.architecture == "resnet"
+        if x is None or skip:
+            y = EqualConv(self.width, 1, clamp=self.clamp, name="fromrgb")(image)
+            x = y if x is None else x + y
+        y = EqualConv(self.width, clamp=self.clamp, name="conv0")(x)
+        y = EqualConv(self.features, resample="down", clamp=self.clamp, name="conv1")(y, HALF if residual else 1.0)
+        if residual:
+            y += EqualConv(self.features, 1, "down", linear=True, name="skip")(x, HALF)
+        return y, shrink(image) if skip else None
+
+
+class Epilogue(nn.Module):
+    """Features [b, 4, 4, c] (and image, for 'skip') -> (`outputs` numbers [b, outputs], the last hidden layer [b, c])."""
+
+    outputs: int
+    group: int = 4
+    std_channels: int = 1
+    architecture: str = "resnet"
+    clamp: float | None = None
+
+    @nn.compact
+    def __call__(self, x, image, mode: Mode):
+        width = x.shape[-1]
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # a group's variance is a small difference
+        if self.architecture == "skip":
+            x += EqualConv(width, 1, name="fromrgb")(image)
+        if self.std_channels:
+            x = minibatch_std(x, self.group, self.std_channels, mode)
+        x = EqualConv(width, clamp=self.clamp, name="conv")(x)
+        x = activate(Dense(width, name="fc")(x.reshape(len(x), -1)))
+        return Dense(self.outputs, name="out")(x), x
+
+
+class Discriminator(nn.Module):
+    """images [b, size, size, channels], labels [b] -> Judgement; features are the last hidden layer.
+
+    group: examples whose features' standard deviation D sees (`minibatch_std`), which must divide the batch: 4 in StyleGAN2, 32
+    for CIFAR-10; std_channels 0 leaves it out. Labels enter by projection (Miyato & Koyama, 2018): the logit is the product
+    of the features' and the label's vector, which comes from a mapping network of `mapping` layers, over the square root
+    of their length. architecture: 'resnet' in the paper, 'orig' for CIFAR-10.
+    """
+
+    architecture: str = "resnet"
+    channel_base: int = 32768
+    channel_max: int = 512
+    group: int = 4
+    std_channels: int = 1
+    mapping: int = 8
+    classes: int = 0
+    clamp: float | None = None
+
+    @nn.compact
+    def __call__(self, images, labels, mode: Mode):
+        architecture = _check(self.architecture)
+        if images.shape[1] != images.shape[2]:
+            raise UserError(f"images of {images.shape[1]} x {images.shape[2]} are not supported by stylegan2: use squares")
+        width = widths(images.shape[1], self.channel_base, self.channel_max)
+        x, image = None, images
+        for side in reversed(list(width)[1:]):
+            block = DiscriminatorBlock(width[side], width[side // 2], architecture, self.clamp, name=f"b{side}")
+            x, image = block(x, image)
+        outputs = width[4] if self.classes else 1
+        epilogue = Epilogue(outputs, self.group, self.std_channels, architecture, self.clamp, name="b4")
+        values, features = epilogue(x, image, mode)
+        if not self.classes:
+            return Judgement(values[:, 0], features=features)
+        label = Mapping(outputs, self.mapping, self.classes, name="mapping")(None, labels, values.dtype)
+        return Judgement((values * label).sum(-1) / outputs**0.5, features=features)

@@ -1,0 +1,98 @@
+"""What a penalty sees, and what makes one: `Turn`, `remembers`, `lazy`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from gan_jax.draws import Draws
+from gan_jax.game import device_mean
+from gan_jax.networks.net import Judgement
+from gan_jax.recipe import Bound
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a penalty may look at. Fields added later break no penalty.
+
+    critic:    (images, labels) -> Judgement, the discriminator as it trains (augmentations included)
+    generator: (z, labels, **numbers) -> images, the generator as it trains; numbers are added to its Side's
+    params:    of the player who moves; reals, fakes [b, ...]; real_labels, fake_labels [b] or None; z [b, d]
+    real, fake: the Judgements of reals and fakes that this turn's loss is made of
+    draws:     this penalty's own randomness; memory: what it remembered; step: the training step
+    """
+
+    critic: Callable[[Array, Any], Judgement]
+    generator: Callable[..., Array]
+    params: Any
+    reals: Float[Array, "b *shape"]
+    fakes: Float[Array, "b *shape"]
+    real_labels: Int[Array, "b"] | None
+    fake_labels: Int[Array, "b"] | None
+    z: Float[Array, "b d"]
+    draws: Draws
+    step: Array
+    real: Any = None
+    fake: Any = None
+    memory: Any = None
+    axis_name: str | None = None
+
+    def mean(self, values: Array) -> Array:
+        """The mean over the whole batch (first axis), on every device."""
+        return device_mean(values.mean(0), self.axis_name)
+
+    def everyone(self, values: Array) -> Array:
+        """[b, ...] of this device -> [B, ...] of the whole batch, on every device."""
+        return values if self.axis_name is None else jax.lax.all_gather(values, self.axis_name, tiled=True)
+
+
+def remembers(**initial) -> Callable:
+    """Marks a penalty that keeps a memory between steps, a dict of scalars that starts at these values."""
+
+    def mark(function):
+        function.initial_memory = {name: float(value) for name, value in initial.items()}
+        return function
+
+    return mark
+
+
+class Lazy(struct.PyTreeNode):
+    """A penalty taken every `every` steps and multiplied by `every` (lazy regularisation, Karras et al., 2020).
+
+    The mean over steps is that of the penalty itself. The optimizer's rates are left alone: both terms share one update.
+    """
+
+    penalty: Bound
+    every: int = struct.field(pytree_node=False, default=16)
+
+    @property
+    def function(self):
+        return self.penalty.function
+
+    def __call__(self, turn: Turn):
+        shape = jax.eval_shape(lambda: evaluate(self.penalty, turn)[0])
+        skip = lambda: (jnp.zeros(shape.shape, shape.dtype), turn.memory)
+        values, memory = jax.lax.cond(turn.step % self.every == 0, lambda: evaluate(self.penalty, turn), skip)
+        return (values * self.every, memory) if initial_memory(self) else values * self.every
+
+
+def lazy(penalty: Bound, every: int) -> Lazy | Bound:
+    """The penalty, only every `every` steps and as many times stronger. `every` is structure."""
+    return penalty if every == 1 else Lazy(penalty, every)
+
+
+def initial_memory(penalty: Bound | Lazy) -> dict[str, float]:
+    """What a penalty remembers at the start; empty for most."""
+    return getattr(penalty.function, "initial_memory", {})
+
+
+def evaluate(penalty: Bound | Lazy, turn: Turn) -> tuple[Float[Array, "b"], Any]:
+    """(one value per example, the penalty's memory afterwards)."""
+    result: Any = penalty(turn)
+    return result if initial_memory(penalty) else (result, turn.memory)

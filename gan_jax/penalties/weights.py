@@ -1,0 +1,44 @@
+"""Penalties on the parameters of the player who moves. The same value for every example: their mean is the penalty."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gan_jax.penalties.turn import Turn
+
+
+def l2(turn: Turn, *, weight) -> Float[Array, "b"]:
+    """weight / 2 * sum |W|^2 over the kernels. For either player; biases, scales and embeddings are left alone.
+
+    Under Adam this is not weight decay: the gradient is rescaled with the loss's (Loshchilov & Hutter, 2019).
+    """
+    return _shared(turn, weight, sum(jnp.square(w).sum() for w in _kernels(turn)) / 2)
+
+
+def orthogonal(turn: Turn, *, weight) -> Float[Array, "b"]:
+    """weight * sum |W^T W * (1 - I)|_F^2 over the kernels (Brock et al., 2019, equation 3). For either player.
+
+    A column of W is what one output feature weighs its inputs by, W [inputs, features]; the norms of columns are free. A kernel
+    of one feature has nothing to be orthogonal to.
+
+    weight: 1e-4 in the paper, for G. Their code adds half of this formula's gradient, and spares embeddings, as here.
+    """
+    return _shared(turn, weight, sum(_overlap(w) for w in _kernels(turn) if w.shape[-1] > 1))
+
+
+def _overlap(kernel):
+    """The squared inner products of all pairs of different columns, each pair twice."""
+    columns = kernel.reshape(-1, kernel.shape[-1])
+    return jnp.square((columns.T @ columns) * (1 - jnp.eye(columns.shape[-1], dtype=columns.dtype))).sum()
+
+
+def _kernels(turn: Turn) -> list[Array]:
+    """The mover's dense and convolutional kernels, the output features last: every array called `kernel`."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(turn.params)
+    return [x for path, x in flat if getattr(path[-1], "key", None) == "kernel" and x.ndim > 1]
+
+
+def _shared(turn: Turn, weight, value):
+    return jnp.broadcast_to(jnp.asarray(weight, turn.fakes.dtype) * value, (len(turn.fakes),))

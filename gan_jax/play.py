@@ -1,0 +1,142 @@
+"""Ways to play: in which order, and from which point, the two players move. Functions (recipe, state, batch, draws,
+axis_name, **numbers) -> (state, metrics); the recipe's `play` is one of them, bound.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gan_jax.draws import Draws
+from gan_jax.errors import UserError
+from gan_jax.game import Batch, device_mean
+from gan_jax.recipe import Recipe
+from gan_jax.turns import Look, State, deal, discriminator_turn, generator_turn, look, move
+
+PLAYERS = ("discriminator", "generator")
+
+
+def alternating(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
+    """`d_steps` discriminator turns, each with reals of its own, then one generator turn (the article's text)."""
+    turns = _rounds(batch, recipe.d_steps)
+
+    def discriminate(state, turn):
+        batch, i = turn
+        return discriminator_turn(recipe, state, batch, _turn_draws(draws, "discriminator", i, batch), axis_name)
+
+    last = jax.tree.map(lambda x: x[-1], turns)
+    if recipe.d_steps == 1:
+        state, d_metrics = discriminate(state, (last, 0))
+    else:
+        state, d_metrics = jax.lax.scan(discriminate, state, (turns, jnp.arange(recipe.d_steps)))
+        d_metrics = jax.tree.map(lambda x: x.mean(0), d_metrics)
+    state, g_metrics = generator_turn(recipe, state, last, _turn_draws(draws, "generator", 0, last), axis_name)
+    return state, d_metrics | g_metrics
+
+
+def simultaneous(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
+    """Both gradients at the same point, then both updates (the article's code).
+
+    Raises UserError for more than one discriminator turn: there is no such thing at one point.
+    """
+    return _move_both(recipe, state, _both(recipe, state, batch, draws, axis_name))
+
+
+def extragradient(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
+    """Both players look from one step ahead and move from where they are (Korpelevich, 1976; Gidel et al., 2019, alg. 2 and 4).
+
+    w' = w - rate * F(w); w <- w - rate * F(w'). Both looks are at one batch with one set of draws (Gidel et al. draw anew).
+    An optimizer with a memory (Adam) remembers both looks, as their ExtraAdam. Costs two simultaneous steps.
+    Raises UserError for more than one discriminator turn.
+    """
+    ahead, _ = simultaneous(recipe, state, batch, draws, axis_name)
+    seen = _both(recipe, ahead, batch, draws, axis_name)
+    back = {name: getattr(ahead, name).replace(params=getattr(state, name).params) for name in PLAYERS}
+    return _move_both(recipe, ahead.replace(**back), seen)
+
+
+def consensus(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, *, weight) -> tuple[State, dict]:
+    """Simultaneous play on F + weight * grad |F|^2 / 2, F being both players' gradients (Mescheder et al., 2017, equation 12).
+
+    weight: gamma of the paper, 10 for its images and .1 for its toys' default [their code]; at least 0. Costs about two
+    simultaneous steps and keeps the memory of a second derivative. Raises UserError for more than one discriminator turn.
+    """
+    here = {name: getattr(state, name).params for name in PLAYERS}
+
+    def energy(params):
+        moved = {name: getattr(state, name).replace(params=params[name]) for name in PLAYERS}
+        seen = _both(recipe, state.replace(**moved), batch, draws, axis_name)
+        return sum(optax.tree.norm(s.gradient, squared=True) for s in seen.values()) / 2, seen
+
+    slope, seen = jax.grad(energy, has_aux=True)(here)
+    slope = device_mean(slope, axis_name)
+    add = lambda f, s: f + jnp.asarray(weight, f.dtype) * s
+    seen = {name: s._replace(gradient=jax.tree.map(add, s.gradient, slope[name])) for name, s in seen.items()}
+    return _move_both(recipe, state, seen)
+
+
+def unrolled(
+    recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, *, rate, steps: int = 5
+) -> tuple[State, dict]:
+    """D moves once; G moves against the D that `steps` steps of gradient descent would make of it (Metz et al., 2017).
+
+    D_{k+1} = D_k - rate * grad L_D(G, D_k), equation 7, all k on G's batch; G's gradient goes through them (equation 10).
+    rate: of those steps, above 0 (1e-4 in the paper's toys, 5 or 10 steps). Costs about 3 discriminator turns a step.
+    Raises UserError for more than one discriminator turn: unrolling takes their place.
+    """
+    _one_turn(recipe, "unrolled")
+    moved, d_metrics = discriminator_turn(recipe, state, batch, draws.named("discriminator"), axis_name)
+    d, ahead = moved.discriminator, draws.named("unrolled")
+    step = lambda p, g: p - jnp.asarray(rate, p.dtype) * g
+
+    def foresee(params: Any) -> Any:
+        """The discriminator's parameters ahead, for these parameters of G."""
+        here = moved.replace(generator=moved.generator.replace(params=params))
+
+        def once(params):
+            seen = look(recipe, here.replace(discriminator=d.replace(params=params)), "discriminator", batch, ahead, axis_name)
+            return jax.tree.map(step, params, seen.gradient)
+
+        return jax.lax.scan(lambda params, _: (jax.checkpoint(once)(params), None), d.params, None, length=steps)[0]
+
+    seen = look(recipe, moved, "generator", batch, draws.named("generator"), axis_name, foresee)
+    new, g_metrics = move(recipe, moved, "generator", seen)
+    return new, d_metrics | g_metrics
+
+
+# ---- what they share --------------------------------------------------------------------------------------------------
+
+
+def _one_turn(recipe: Recipe, name: str) -> None:
+    if recipe.d_steps != 1:
+        raise UserError(f"{name} play has one discriminator turn, not d_steps = {recipe.d_steps}: play alternating")
+
+
+def _both(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> dict[str, Look]:
+    """What either player sees from the same point."""
+    _one_turn(recipe, recipe.play.name)
+    return {name: look(recipe, state, name, batch, draws.named(name), axis_name) for name in PLAYERS}
+
+
+def _move_both(recipe: Recipe, state: State, seen: dict[str, Look]) -> tuple[State, dict]:
+    """Both updates; what each player remembers is its own."""
+    memory, metrics = dict(state.memory), {}
+    for name, mine in seen.items():
+        state, measured = move(recipe, state, name, mine)
+        memory |= {k: v for k, v in mine.memory.items() if k == name}
+        metrics |= measured
+    return state.replace(memory=memory), metrics
+
+
+def _rounds(batch: Batch, turns: int) -> Batch:
+    """The batch dealt to turns, each with a numbering of its own."""
+    dealt = deal(batch, turns)
+    return dealt.replace(index=dealt.index // turns)
+
+
+def _turn_draws(draws: Draws, name: str, turn, batch: Batch) -> Draws:
+    key = jax.random.fold_in(draws.key, turn) if isinstance(turn, jax.Array) else draws.key
+    return Draws(key, batch.index).named(name)

@@ -1,0 +1,199 @@
+"""Train random combinations of remedies for a few steps: do they all go together?
+
+    python scripts/combine.py                      # 300 combinations: about half an hour on two CPU cores
+    python scripts/combine.py --number 20 --seed 1
+
+Each program takes one way to play, an optimizer for each player, some penalties and some augmentations, drawn at random, and
+trains a population of 3 steps in which every member has a loss of its own (`losses.blend` makes the loss a number). Networks
+are the smallest there are. Prints what failed (an error, a second compilation, a number that is not finite), and exits with 1.
+
+The tests run `covering()`: programs that together hold every pair of loss, penalty, augmentation, way to play and optimizer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+import gan_jax as gan
+from gan_jax import losses, play, zoo
+from gan_jax.cli import run
+from gan_jax.game import Feed
+from gan_jax.networks.layers import Dropout
+from gan_jax.parallel import place
+from gan_jax.population import Member, Population
+
+SHAPE, CLASSES, BATCH, STEPS = (8, 8, 3), 3, 4, 3
+WITHIN = ("colour", "diffaugment", "lazy", "icr", "d_steps")  # made of others, or of another factor
+
+
+class Generator(nn.Module):
+    """The smallest: one layer. Number: dropout."""
+
+    @nn.compact
+    def __call__(self, z, labels, mode, dropout=None):
+        x = Dropout()(nn.tanh(nn.Dense(5, dtype=z.dtype)(z)), dropout, mode)
+        return nn.tanh(nn.Dense(math.prod(SHAPE), dtype=z.dtype)(x)).reshape(-1, *SHAPE)
+
+
+class Discriminator(nn.Module):
+    """The smallest with features, a logit and class logits. Number: dropout."""
+
+    @nn.compact
+    def __call__(self, images, labels, mode, dropout=None):
+        x = nn.softplus(nn.Dense(5, name="Conv_0", dtype=images.dtype)(images.reshape(len(images), -1)))
+        x = Dropout()(x, dropout, mode)
+        return gan.Judgement(nn.Dense(1, dtype=x.dtype)(x)[:, 0], nn.Dense(CLASSES, dtype=x.dtype)(x), x)
+
+
+class Combination(NamedTuple):
+    """Names of items: a way to play, the optimizers of D and G, penalties, augmentations."""
+
+    way: str
+    discriminator: str
+    generator: str
+    penalties: tuple[str, ...]
+    augmentations: tuple[str, ...]
+
+    def pairs(self) -> set[tuple[str, str]]:
+        """Every pair of two factors in it; with any loss, as all are in it."""
+        way, optimizers = f"play {self.way}", {f"optimizer {self.discriminator}", f"optimizer {self.generator}"}
+        penalties = {f"penalty {name}" for name in self.penalties}
+        augmentations = {f"augmentation {name}" for name in self.augmentations}
+        factors = ({way}, optimizers, penalties, augmentations)
+        return {pair for a, b in itertools.combinations(factors, 2) for pair in itertools.product(a, b)}
+
+
+def names(kind: str) -> list[str]:
+    """The items of a kind, but for those made of others (the parts of ADA are within `ada`)."""
+    found = [item.name for item in zoo.ITEMS if item.kind == kind and item.name not in WITHIN]
+    return [name for name in found if not name.startswith("ada_")]
+
+
+FACTORS = {kind: names(kind) for kind in ("play", "optimizer", "penalty", "augmentation")}
+FACTORS["play"] = [name for name in FACTORS["play"] if hasattr(play, name)]  # not the other fields of a recipe
+
+
+def all_pairs() -> set[tuple[str, str]]:
+    everything = [[f"{kind} {name}" for name in found] for kind, found in FACTORS.items()]
+    return {pair for a, b in itertools.combinations(everything, 2) for pair in itertools.product(a, b)}
+
+
+def at_random(rng: np.random.Generator, most: int = 5) -> Combination:
+    some = lambda kind: tuple(rng.permutation(FACTORS[kind])[: rng.integers(most + 1)].tolist())
+    way, first, second = rng.choice(FACTORS["play"]), *rng.choice(FACTORS["optimizer"], 2, replace=False)
+    return Combination(str(way), str(first), str(second), some("penalty"), some("augmentation"))
+
+
+def covering(penalties: int = 4, augmentations: int = 3, tries: int = 60, seed: int = 0) -> list[Combination]:
+    """Combinations that hold every pair: greedily, of random ones the one with most pairs that are still missing."""
+    rng, missing, chosen = np.random.default_rng(seed), all_pairs(), []
+    tours = [(p, *pair) for p in FACTORS["play"] for pair in _couples(rng.permutation(FACTORS["optimizer"]).tolist())]
+    while missing:
+        way, first, second = tours[len(chosen) % len(tours)]
+        drawn = [
+            Combination(way, first, second, tuple(rng.permutation(FACTORS["penalty"])[:penalties].tolist()),
+                        tuple(rng.permutation(FACTORS["augmentation"])[:augmentations].tolist()))
+            for _ in range(tries)
+        ]  # fmt: skip
+        chosen.append(max(drawn, key=lambda c: len(c.pairs() & missing)))
+        missing -= chosen[-1].pairs()
+    return chosen
+
+
+def _couples(optimizers: list[str]) -> list[tuple[str, str]]:
+    return list(zip(optimizers[::2], optimizers[1::2] + optimizers[: len(optimizers) % 2], strict=True))
+
+
+def recipe_of(chosen: Combination) -> gan.Recipe:
+    """The smallest networks with all that is chosen, and every loss at weight 0."""
+    item = {(i.kind, i.name): i for i in zoo.ITEMS}
+    sides = [gan.Side(net=gan.Net(m), optimizer=gan.optimizers.adam()) for m in (Generator(), Discriminator())]
+    recipe = gan.Recipe(
+        generator=sides[0], discriminator=sides[1], loss=losses.blend(*losses.LOSSES.values()),
+        latent=gan.bind(gan.latents.normal, dimension=3), fake_labels=gan.bind(gan.latents.batch_labels),
+        play=gan.bind(gan.alternating), classes=CLASSES, batch_size=BATCH,
+    )  # fmt: skip
+    for kind, listed in (("penalty", chosen.penalties), ("augmentation", chosen.augmentations)):
+        for name in listed:
+            recipe = item[kind, name].add(recipe)
+    optimizer = lambda name, player: getattr(item["optimizer", name].add(recipe), player).optimizer
+    first, second = optimizer(chosen.discriminator, "discriminator"), optimizer(chosen.generator, "discriminator")
+    if chosen.generator == "freeze":  # names a layer of D
+        second = optimizer("adam", "generator")
+    recipe = zoo.on("discriminator", optimizer=first)(zoo.on("generator", optimizer=second)(recipe))
+    return item["play", chosen.way].add(recipe)
+
+
+def settings_of(recipe: gan.Recipe) -> dict[str, gan.Recipe]:
+    """{loss: the recipe with that loss at weight 1}"""
+    return {part.name: gan.with_leaves(recipe, {f"loss.{part.name}": 1.0}) for part in recipe.loss.parts}
+
+
+def train(chosen: Combination) -> dict[str, Any]:
+    """{loss: what each step logged}, of one population in one program, compiled as fast as can be."""
+    settings = settings_of(recipe_of(chosen))
+    members = [Member(name, recipe, seed, 8) for seed, (name, recipe) in enumerate(settings.items())]
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.integers(0, 256, (8, *SHAPE), np.uint8))
+    feed = Feed(images, jnp.asarray(rng.integers(0, CLASSES, 8), jnp.int32), jnp.int32(8), jax.random.key(0))
+    population = Population(gan.GAN, place(1), members, feed)
+    state = jax.jit(population._init)(population.knobs, population.keys)
+    chunk = population.chunk(STEPS).compile({"xla_backend_optimization_level": 0})
+    _, good, metrics = chunk(population.knobs, state, population.feed, population.alive)
+    return {m.setting: {k: v[i] for k, v in metrics.items()} | {"good": good[i]} for i, m in enumerate(members)}
+
+
+def wrong(chosen: Combination) -> list[str]:
+    """What is not finite: 'loss: metric'."""
+    rows = train(chosen)
+    bad = lambda values, row: not np.isfinite(values).all() or not row["good"].all()
+    return [f"{loss}: {name}" for loss, row in rows.items() for name, values in row.items() if bad(values, row)]
+
+
+@dataclass
+class Options:
+    """Train random combinations of remedies."""
+
+    number: int = 300
+    """How many programs."""
+    seed: int = 0
+    """Of the draws."""
+
+
+def failures(combinations: Iterable[Combination]) -> dict[Combination, str]:
+    from tqdm import tqdm
+
+    found = {}
+    for chosen in tqdm(list(combinations)):
+        try:
+            bad = wrong(chosen)
+        except Exception as error:  # whatever it is, it is the finding
+            bad = [f"{type(error).__name__}: {str(error).splitlines()[0]}"]
+        if bad:
+            found[chosen] = "; ".join(bad[:3])
+    return found
+
+
+def main(options: Options) -> int:
+    rng = np.random.default_rng(options.seed)
+    combinations = [at_random(rng) for _ in range(options.number)]
+    found = failures(combinations)
+    for chosen, why in found.items():
+        print(f"{chosen}: {why}")
+    pairs = set().union(*(c.pairs() for c in combinations)) & all_pairs()
+    print(f"{len(found)} of {len(combinations)} programs failed ({len(losses.LOSSES)} losses each); "
+          f"{len(pairs)} of {len(all_pairs())} pairs were in them")  # fmt: skip
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,138 @@
+"""Print the table of every remedy, and measure what each costs.
+
+    python scripts/zoo.py                    # rewrites docs/zoo.md, with the costs that stand in it
+    python scripts/zoo.py --measure          # measures all of them again: a quarter of an hour on two CPU cores
+
+A cost is the time of a training step with the item divided by that of the plain step, both compiled, run in turns in one
+process: the median over rounds of the ratio. The plain step is `zoo.base()`: 16 x 16 RGB, width 16, batch 64.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gan_jax.cli import run
+from gan_jax.folder import write_atomic
+
+DOCS = Path(__file__).parent.parent / "docs" / "zoo.md"
+HEAD = """# Every remedy
+
+One row for each item of `gan_jax/zoo.py`. Numbers are leaves of the recipe with their defaults: each can be swept in one
+program, scheduled, or driven by a controller. Cost: time of a training step with the item over that of the plain
+step ({machine}).
+This page is written by `python scripts/zoo.py --measure`.
+"""
+COLUMNS = "| Item | Paper | Numbers | Cost | Test |\n|---|---|---|---|---|\n"
+
+
+@dataclass
+class Options:
+    """Write docs/zoo.md."""
+
+    measure: bool = False
+    """Measure the costs; else those that stand in the page are kept."""
+    rounds: int = 7
+    """Rounds of steps, the plain step and the item's in turns."""
+    steps: int = 5
+    """Steps in a round."""
+    only: tuple[str, ...] = ()
+    """Measure these items only."""
+    out: Path = DOCS
+    """The page."""
+
+
+def row(item: Any, cost: str, before: Any) -> str:
+    """One line of the table."""
+    short = lambda path: path.removeprefix("discriminator.").removeprefix("penalties.")
+    numbers = {short(path): f"{float(value):g}" for path, value in item.leaves(before).items()}
+    listed = ", ".join(f"`{path}` {value}" for path, value in numbers.items() if not path.startswith("generator.optimizer"))
+    return f"| {item.name} | {item.paper} | {listed} | {cost} | `{item.test}` |"
+
+
+def page(costs: dict[tuple[str, str], str], machine: str) -> str:
+    from gan_jax import zoo
+
+    before, parts = zoo.base(), [HEAD.format(machine=machine)]
+    for kind in dict.fromkeys(item.kind for item in zoo.ITEMS):
+        lines = [row(i, costs.get((kind, i.name), "-"), before) for i in zoo.ITEMS if i.kind == kind]
+        parts.append(f"\n## {kind.capitalize()}\n\n{COLUMNS}" + "\n".join(lines) + "\n")
+    return "".join(parts)
+
+
+def standing(path: Path) -> tuple[dict[tuple[str, str], str], str]:
+    """({(kind, item): cost}, machine) of the page as it is."""
+    text, costs, kind = path.read_text() if path.exists() else "", {}, ""
+    for line in text.splitlines():
+        if line.startswith("## "):
+            kind = line.removeprefix("## ").lower()
+        elif line.startswith("| ") and not line.startswith("| Item"):
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            costs[kind, cells[0]] = cells[3]
+    found = re.search(r"plain\s+step \((.*?)\)", text, re.DOTALL)
+    return costs, found[1] if found else "not measured"
+
+
+def stepper(recipe: Any, examples: Any) -> Iterator[float]:
+    """Seconds of each further round of steps."""
+    import jax
+
+    import gan_jax as gan
+
+    step, state = jax.jit(gan.train_step), jax.jit(gan.init)(recipe, jax.random.key(0))
+    batch = examples(recipe.batch_size * recipe.d_steps)
+    compiled = step.lower(recipe, state, batch).compile()
+    state, _ = compiled(recipe, state, batch)
+    steps = yield 0.0
+    while True:
+        start = time.perf_counter()
+        for _ in range(steps):  # pyright: ignore[reportArgumentType]
+            state, _ = compiled(recipe, state, batch)
+        jax.block_until_ready(state)
+        steps = yield time.perf_counter() - start
+
+
+def measure(options: Options, costs: dict[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+    import jax.numpy as jnp
+    import numpy as np
+    from tqdm import tqdm
+
+    import gan_jax as gan
+    from gan_jax import zoo
+
+    def examples(n: int) -> Any:
+        rng = np.random.default_rng(0)
+        images = jnp.asarray(rng.uniform(-1, 1, (n, 16, 16, 3)), jnp.float32)
+        return gan.Batch(images, jnp.arange(n), jnp.asarray(rng.integers(0, 10, n), jnp.int32))
+
+    plain = stepper(zoo.base(), examples)
+    next(plain)
+    for item in tqdm([i for i in zoo.ITEMS if not options.only or i.name in options.only]):
+        mine = stepper(item.add(zoo.base()), examples)
+        next(mine)
+        ratios = [1 / (plain.send(options.steps) / mine.send(options.steps)) for _ in range(options.rounds)]  # pyright: ignore[reportAttributeAccessIssue]
+        costs[item.kind, item.name] = f"{np.median(ratios):.2f}"
+    return costs
+
+
+def main(options: Options) -> None:
+    costs, machine = standing(options.out)
+    if options.measure:
+        import jax
+
+        costs = measure(options, costs)
+        device = f"{os.cpu_count()} CPU cores" if jax.default_backend() == "cpu" else jax.devices()[0].device_kind
+        machine = f"{device}, Python {platform.python_version()}, jax {jax.__version__}"
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(options.out, page(costs, machine))
+    print(options.out)
+
+
+if __name__ == "__main__":
+    run(main)

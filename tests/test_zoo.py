@@ -1,0 +1,67 @@
+"""Every remedy has a row, a paper and a test; and they train together, each pair at least once."""
+
+import inspect
+import sys
+from pathlib import Path
+
+import pytest
+
+from gan_jax import augment, losses, optimizers, penalties, play, zoo
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import combine  # noqa: E402
+from zoo import row, standing  # noqa: E402  (scripts/zoo.py, not the package's)
+
+
+def public(module, *aside):
+    """The functions that a user may bind."""
+    functions = {n for n in getattr(module, "__all__", vars(module)) if inspect.isfunction(getattr(module, n))}
+    return {n for n in functions if not n.startswith("_") and getattr(module, n).__module__.startswith("gan_jax")} - set(aside)
+
+
+NOT_ITEMS = {
+    "loss": ("boundary", "kernel_values", "witness", "representation", "places", "real_weights", "blend"),
+    "penalty": ("evaluate", "initial_memory", "input_gradient", "remembers", "square_norm"),
+    "augmentation": ("mixed", "mixes_fakes", "mixing"),
+    "play": ("deal", "device_mean", "discriminator_turn", "generator_turn", "look", "move"),
+    "optimizer": ("bind", "chain"),
+}
+
+
+@pytest.mark.parametrize(
+    "kind, module",
+    [("loss", losses), ("penalty", penalties), ("augmentation", augment), ("play", play), ("optimizer", optimizers)],
+)
+def test_every_public_function_is_an_item(kind, module):
+    missing = public(module, *NOT_ITEMS[kind]) - {item.name for item in zoo.ITEMS if item.kind == kind}
+    assert not missing
+
+
+@pytest.mark.parametrize("item", zoo.ITEMS, ids=lambda item: f"{item.kind}-{item.name}")
+def test_every_item_has_a_paper_a_row_and_a_test_that_is_there(item):
+    file, _, name = item.test.partition("::")
+    assert item.paper and f"def {name}(" in (ROOT / "tests" / file).read_text()
+    costs, machine = standing(ROOT / "docs" / "zoo.md")
+    cost = costs[item.kind, item.name]
+    assert row(item, cost, zoo.base()) in (ROOT / "docs" / "zoo.md").read_text(), "python scripts/zoo.py writes it anew"
+    assert float(cost) > 0 and "Python" in machine, "python scripts/zoo.py --measure measures it"
+
+
+# ---- together ----------------------------------------------------------------------------------------------------------
+
+DESIGN = combine.covering()
+
+
+def test_the_design_holds_every_pair_in_few_programs():
+    held = set().union(*(chosen.pairs() for chosen in DESIGN))
+    assert held == combine.all_pairs() and len(DESIGN) <= 60
+    in_each = {part.name.strip("_") for part in combine.recipe_of(DESIGN[0]).loss.parts}
+    assert in_each == set(losses.LOSSES), "every program has every loss"
+
+
+@pytest.mark.parametrize("chosen", DESIGN, ids=lambda c: f"{c.way}-{c.discriminator}-{c.generator}")
+def test_remedies_train_together(chosen):
+    """Three steps of a population, every member with a loss of its own, in one program: nothing is not finite."""
+    assert not combine.wrong(chosen)
