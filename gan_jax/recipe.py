@@ -157,7 +157,7 @@ class Recipe(struct.PyTreeNode):
     play:           the order of the turns: `alternating`, `simultaneous`, ... (see `play.py`)
     augment:        {name: (images, labels, draws) -> images}: what D sees, of reals and fakes alike
     controllers:    {path of a leaf: controller}: numbers driven by what is measured (see `controllers.py`)
-    ema_decay:      of the generator's moving average, in [0, 1)
+    ema_decay:      of the generator's moving average, in [0, 1); a constant ramps up as (1 + t) / (10 + t)
     batch_size:     examples per discriminator turn, over all devices
     d_steps:        discriminator turns per step
     accumulate:     parts in which a turn's batch is seen, one after the other, before the player moves once
@@ -238,7 +238,7 @@ RANGES = {
     "b1": (0.0, 1.0),
     "b2": (0.0, 1.0),
     "decay": (0.0, 1.0),
-    "momentum": (0.0, 1.0),
+    "momentum": (-1.0, 1.0),
 }
 
 

@@ -18,7 +18,7 @@ from gan_jax import controllers, penalties
 from gan_jax.draws import Draws, named
 from gan_jax.game import Batch
 from gan_jax.networks.net import EVALUATION, cast
-from gan_jax.recipe import Recipe, Side, effective
+from gan_jax.recipe import Recipe, Schedule, Side, effective
 from gan_jax.turns import Player, State, generate
 
 
@@ -64,8 +64,8 @@ def train_step(recipe: Recipe, state: State, batch: Batch, axis_name: str | None
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)
     new, metrics = live.play(live, state, batch, draws, axis_name)
     new, metrics = controllers.steer(live, new, metrics)
-    new = new.replace(step=state.step + 1, ema=_moving_average(live, state, new))
-    return jax.tree.map(lambda x, old: x.astype(old.dtype), new, state), metrics
+    new = new.replace(step=state.step + 1, ema=_moving_average(live, state, new, ramp=not isinstance(recipe.ema_decay, Schedule)))
+    return jax.tree.map(lambda x, old: x if x.dtype == old.dtype else x.astype(old.dtype), new, state), metrics
 
 
 def sample(recipe: Recipe, state: State, key: Key[Array, ""], n: int, labels=None, *, ema: bool = True, first: int = 0):
@@ -83,9 +83,12 @@ def sample(recipe: Recipe, state: State, key: Key[Array, ""], n: int, labels=Non
     return generate(live, source["params"], source["stats"], z, labels, EVALUATION)[0]
 
 
-def _moving_average(recipe: Recipe, old: State, new: State):
-    """decay * ema + (1 - decay) * generator, parameters and statistics; the decay ramps up as (1 + t) / (10 + t)."""
+def _moving_average(recipe: Recipe, old: State, new: State, ramp: bool):
+    """decay * ema + (1 - decay) * generator, parameters and statistics.
+
+    ramp: a constant decay is at most (1 + t) / (10 + t), so that the first weights are soon forgotten; a schedule is as it says.
+    """
     t = old.step.astype(jnp.float32)
-    decay = jnp.minimum(recipe.ema_decay, (1 + t) / (10 + t))
+    decay = jnp.minimum(recipe.ema_decay, (1 + t) / (10 + t)) if ramp else jnp.asarray(recipe.ema_decay)
     latest = {"params": new.generator.params, "stats": new.generator.stats}
     return jax.tree.map(lambda e, x: x + decay.astype(x.dtype) * (e - x), old.ema, latest)

@@ -123,9 +123,8 @@ def test_attention_is_the_authors(x64):
 # ---- laws --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("classes", [0, 2])
-@pytest.mark.parametrize("size", biggan.PLANS)
-def test_every_size_makes_and_judges_grey_images(size, classes):
+@pytest.mark.parametrize(("size", "classes"), [(8, 0), (16, 2), (28, 0), (64, 2), (256, 0)])
+def test_small_and_large_sizes_make_and_judge_grey_images(size, classes):
     blocks = len(biggan.PLANS[size].generator)
     g, d = Net(biggan.Generator(size, 1, 1, classes)), Net(biggan.Discriminator(1, classes))
     y = jnp.zeros(2, jnp.int32) if classes else None
@@ -157,9 +156,8 @@ def test_a_block_s_chunk_of_z_reaches_its_own_batch_norms_alone():
 
 def test_orthogonal_weights_start_orthogonal():
     init = biggan.starting("orthogonal")
-    for shape in ((3, 3, 4, 6), (20, 7)):
-        matrix = np.asarray(init(jax.random.key(0), shape, jnp.float32)).reshape(-1, shape[-1])
-        np.testing.assert_allclose(matrix.T @ matrix, np.eye(shape[-1]), atol=1e-5)
+    matrix = np.asarray(init(jax.random.key(0), (3, 3, 4, 6), jnp.float32)).reshape(-1, 6)
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(6), atol=1e-5)
 
 
 def test_attention_starts_as_the_identity():

@@ -147,8 +147,8 @@ def test_a_discriminator_block_is_mimicry_s(kind, x64):
 # ---- laws --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", sngan.PLANS)
-def test_every_size_makes_and_judges_grey_images(size):
+@pytest.mark.parametrize("size", [8, 16, 28, 48])
+def test_small_and_other_sizes_make_and_judge_grey_images(size):
     g, d, y = Net(sngan.Generator(size, 1, 16, 2)), Net(sngan.Discriminator(16, 2)), jnp.zeros(2, jnp.int32)
 
     def both(key):

@@ -79,9 +79,7 @@ def draw_colour(
 def colour_matrix(parameters: dict[str, Array], channels: int) -> Matrices:
     """The product of all operations given, those first in ORDER applied first. Raises UserError unless channels is 1 or 3."""
     if channels not in (1, 3):
-        raise UserError(
-            f"ADA's colours need images of 1 or 3 channels, not {channels}: leave 'color' out of the pipe"
-        )
+        raise UserError(f"ADA's colours need images of 1 or 3 channels, not {channels}: leave 'color' out of the pipe")
     whole = jnp.broadcast_to(jnp.eye(4), (len(next(iter(parameters.values()))), 4, 4))
     for name in filter(parameters.__contains__, ORDER):  # the dictionary's own order is lost under jit
         if channels > 1 or name not in ("hue", "saturation"):

@@ -9,7 +9,7 @@ are not, on a CPU). `_down` is the convolution, `_up` its transpose, `_weigh` it
 Where a form runs is chosen here, per backend, and by whether it is batched in its kernel:
 
     one kernel, CPU      native forward convolution, or patches @ kernel for few input channels; the transpose as one exact
-                         product per input pixel, summed where windows overlap; the kernel gradient as a native convolution
+                         product per input pixel, summed where windows overlap (of stride 1, as a convolution); the kernel gradient as a native convolution
                          with channels as its batch
     one kernel, others   the library's convolution for all three
     many kernels, CPU    the same forms, one member after the other (a population's working set stays in the cache)
@@ -154,7 +154,17 @@ def _up_native(y, kernel, *, geometry: Geometry):
     return jax.lax.conv_general_dilated(y, flipped, (1, 1), pads, lhs_dilation=stride, dimension_numbers=NHWC)
 
 
+def _up_patches(y, kernel, *, geometry: Geometry):
+    """Of stride 1: a convolution with the turned kernel, from patches, which are small where y has few channels."""
+    g = geometry
+    before = tuple(g.k - 1 - lo for lo in g.before)
+    turned = Geometry(g.k, 1, before, large=g.small, small=g.large)
+    return _down_product(y, kernel[::-1, ::-1].swapaxes(2, 3), geometry=turned)
+
+
 def _up_cpu(y, kernel, *, geometry: Geometry):
+    if geometry.stride == 1 and y.shape[-1] < FEW <= kernel.shape[2]:
+        return _up_patches(y, kernel, geometry=geometry)
     undilated = geometry.stride == 1 and y.shape[-1] >= FEW and kernel.shape[2] >= FEW
     return (_up_native if undilated and _roomy(geometry) else _up_product)(y, kernel, geometry=geometry)
 

@@ -1,4 +1,4 @@
-"""Named starting points."""
+"""The article's DCGAN, its like for points and tables, and toys with a theory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def loss(chosen: str | Bound) -> Bound:
     return losses.LOSSES[chosen]
 
 
-def _recipe(sides: list[Side], chosen: str | Bound, latent_dim: int, **fields: Any) -> Recipe:
+def assembled(sides: list[Side], chosen: str | Bound, latent_dim: int, **fields: Any) -> Recipe:
+    """[generator, discriminator] with a loss and normal latents, playing in turns; fields: any of Recipe."""
     fields = {"play": bind(play.alternating), "fake_labels": bind(latents.batch_labels)} | fields
     latent = fields.pop("latent", bind(latents.normal, dimension=latent_dim))
     generator, discriminator = sides
@@ -55,7 +56,7 @@ def dcgan(
     generator = dcgan_networks.Generator(size, channels, width, generator_norm, classes)
     discriminator = dcgan_networks.Discriminator(width, discriminator_norm, classes, conditioning)
     sides = [Side(net=Net(m), optimizer=optimizers.adam()) for m in (generator, discriminator)]
-    return _recipe(sides, loss, latent_dim, classes=classes, **fields)
+    return assembled(sides, loss, latent_dim, classes=classes, **fields)
 
 
 def mlp(
@@ -78,7 +79,7 @@ def mlp(
     generator = mlp_networks.Generator(image_shape[0], width, depth, classes=classes)
     discriminator = mlp_networks.Discriminator(width, depth, classes=classes, conditioning=conditioning)
     sides = [Side(net=Net(m), optimizer=optimizers.adam(1e-3)) for m in (generator, discriminator)]
-    return _recipe(sides, loss, latent_dim, classes=classes, **{"batch_size": 256} | fields)
+    return assembled(sides, loss, latent_dim, classes=classes, **{"batch_size": 256} | fields)
 
 
 def pacgan_toy(image_shape: tuple[int, ...] = (2,), *, loss: str | Bound = "non_saturating", **fields: Any) -> Recipe:
@@ -95,7 +96,7 @@ def pacgan_toy(image_shape: tuple[int, ...] = (2,), *, loss: str | Bound = "non_
         raise UserError(f"pacgan_toy makes rows of numbers, not images of shape {image_shape}: use recipes.dcgan")
     modules = maxout.Generator(image_shape[0]), maxout.Discriminator()
     sides = [Side(net=Net(m), optimizer=optimizers.adam(1e-4, 0.8)) for m in modules]
-    return _recipe(sides, loss, 2, **{"batch_size": 100} | fields)
+    return assembled(sides, loss, 2, **{"batch_size": 100} | fields)
 
 
 def dirac(
@@ -113,7 +114,7 @@ def dirac(
     """
     modules = dirac_networks.Generator(theta), dirac_networks.Discriminator(psi)
     sides = [Side(net=Net(m), optimizer=optimizers.sgd(learning_rate)) for m in modules]
-    return _recipe(sides, loss, 1, **{"batch_size": 2} | fields)
+    return assembled(sides, loss, 1, **{"batch_size": 2} | fields)
 
 
 def for_data(image_shape: tuple[int, ...], **settings: Any) -> Recipe:

@@ -1,0 +1,70 @@
+"""Does the architecture decide whether a GAN overfits on few images, and what does capacity of D do?
+
+    python experiments/architectures.py                                         # digits, 8 settings x 5 seeds
+    python experiments/architectures.py --data cifar10 --size 32 --published --steps 50000   # published widths: a GPU
+
+Each family at a small width, with the loss, optimizer and regularisers that it was published with: they are whole recipes, so a
+row compares complete methods, not one layer. Two rows change the article's DCGAN in one thing, D's width. Ends in the
+overfitting report: settings ranked on V by the gap of Frechet distances, then by near-copies and D's AUC, quality beside them;
+`--final` opens S for the chosen one and the baseline.
+
+Cost: {cost}
+Finding: {finding}
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gan_jax.cli import ComparisonOptions, run
+from gan_jax.errors import UserError
+
+
+@dataclass
+class Options(ComparisonOptions):
+    """Compare architectures."""
+
+    published: bool = False
+    """Published widths and batches."""
+    out: Path = Path("runs/architectures")
+    """The sweep folder."""
+
+
+def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any]:
+    """{family: recipe}, the article's DCGAN first. Raises UserError for what is no image."""
+    import gan_jax as gan
+    from gan_jax import recipes
+
+    if len(image_shape) != 3:
+        raise UserError(f"architectures are of images, not of rows {image_shape}: use --data digits or another set of images")
+    width, batch = options.width, {"batch_size": options.batch_size}
+    narrow = lambda name: {} if options.published else {"width": width} | batch
+    dcgan = recipes.dcgan(image_shape, width=width, **batch)
+    half, double = (recipes.dcgan(image_shape, width=int(width * times), **batch) for times in (0.5, 2))
+    small_style = {} if options.published else {"channel_base": 16 * width, "channel_max": 2 * width, "group": 16} | batch
+    small_sn = {} if options.published else {"width": 2 * width, "d_width": width, "d_steps": 1} | batch
+    known = {
+        "dcgan": dcgan,
+        "dcgan, D half as wide": dcgan.replace(discriminator=half.discriminator),
+        "dcgan, D twice as wide": dcgan.replace(discriminator=double.discriminator),
+        "dcgan, spectral norm": gan.zoo.net("discriminator", gan.zoo.SpectralNorm)(dcgan),
+        "sngan": recipes.sngan(image_shape, **small_sn, steps=options.steps),
+        "biggan": recipes.biggan(image_shape, **({} if options.published else {"width": width, "d_steps": 1} | batch)),
+        "stylegan2": recipes.stylegan2_ada(image_shape, **small_style, augment={}, controllers={}),
+        "r3gan": recipes.r3gan(
+            image_shape, **narrow("r3gan"), images=options.steps * options.batch_size, augmentation=0.0
+        ),
+    }
+    return options.choose(known)
+
+
+def main(options: Options) -> int:
+    options.prepare()
+    data = options.load()
+    return options.compare(settings_of(options, data.image_shape), data)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,164 @@
+"""Complete published settings, the source of every number beside it.
+
+Each is a function of the images' shape (square, grey or RGB). Widths, batch and schedules are the published ones by default,
+mostly CIFAR-10's, and can be made smaller; fields: any field of Recipe. Schedules end where the published run did: `steps` is
+that number of steps, or yours. What a source does and these do not is said in each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optax
+
+from gan_jax import augment, controllers, losses, optimizers, penalties, schedules
+from gan_jax.errors import UserError
+from gan_jax.networks import biggan as biggan_networks
+from gan_jax.networks import r3gan as r3gan_networks
+from gan_jax.networks import sngan as sngan_networks
+from gan_jax.networks import stylegan2 as stylegan2_networks
+from gan_jax.networks.net import Net
+from gan_jax.networks.spectral import SpectralNorm
+from gan_jax.recipe import Bound, Recipe, Side, bind
+from gan_jax.recipes.starting import assembled, dcgan
+
+
+def _checked(image_shape: tuple[int, ...], name: str) -> tuple[int, int]:
+    """(side, channels)"""
+    if len(image_shape) != 3 or image_shape[0] != image_shape[1] or image_shape[2] not in (1, 3):
+        raise UserError(f"{name} makes square grey or RGB images, not {image_shape}")
+    return image_shape[0], image_shape[2]
+
+
+def wgan_gp(image_shape: tuple[int, ...], *, width: int = 64, latent_dim: int = 128, **fields: Any) -> Recipe:
+    """WGAN-GP (Gulrajani et al., 2017, algorithm 1) on the article's DCGAN, whose D has no batch norm.
+
+    Wasserstein loss, weight 10, 5 critic turns a step, Adam 1e-4 with betas (0, .9), batches of 64.
+    """
+    penalty = {"wgan_gp": bind(penalties.wgan_gp, weight=10.0)}
+    fields = {"d_steps": 5, "batch_size": 64} | fields
+    made = dcgan(image_shape, width=width, latent_dim=latent_dim, loss="wasserstein", **fields)
+    adam = optimizers.adam(1e-4, 0.0, 0.9)
+    return made.replace(
+        generator=made.generator.replace(optimizer=adam),
+        discriminator=made.discriminator.replace(optimizer=adam, penalties=penalty),
+    )
+
+
+def sngan(
+    image_shape: tuple[int, ...], *, width: int | None = None, d_width: int | None = None, classes: int = 0,
+    steps: float = 100_000, **fields: Any,
+) -> Recipe:  # fmt: skip
+    """SNGAN's ResNet on CIFAR-10 (Miyato et al., 2018), with classes cGAN-PD's (Miyato & Koyama, 2018).
+
+    Hinge loss, 5 turns of D a step, batches of 64, 128 latents; Adam 2e-4 with betas (0, .9), the rate falling to 0 over
+    100,000 steps (the paper's table 3 and appendix B; mimicry's example). The paper draws 128 fakes for G's turn: here 64.
+    width, d_width: None for the plan's of the size.
+    """
+    size, channels = _checked(image_shape, "sngan")
+    rate: Any = schedules.linear(2e-4, 0.0, steps)
+    generator = Net(sngan_networks.Generator(size, channels, width, classes))
+    discriminator = SpectralNorm(Net(sngan_networks.Discriminator(d_width, classes)))
+    sides = [Side(net=net, optimizer=optimizers.adam(rate, 0.0, 0.9)) for net in (generator, discriminator)]
+    fields = {"d_steps": 5, "batch_size": 64} | fields
+    return assembled(sides, "hinge", 128, classes=classes, **fields)
+
+
+def biggan(image_shape: tuple[int, ...], *, width: int = 64, classes: int = 0, **fields: Any) -> Recipe:
+    """BigGAN on CIFAR-10, by the authors' script launch_cifar_ema.sh (Brock et al., 2019).
+
+    Hinge loss, 4 turns of D a step, batches of 50, 128 latents, kernels from N(0, .02^2), spectral norm in both players; Adam
+    2e-4 with betas (0, .999) for both; the moving average, .9999, starts at step 1,000. Labels enter by conditional batch norm
+    and projection; classes 0 is unconditional.
+    """
+    size, channels = _checked(image_shape, "biggan")
+    g = biggan_networks.Generator(size, channels, width, classes, shared=0, hierarchical=False, start="normal")
+    nets = (
+        SpectralNorm(Net(g), epsilon=1e-8, skip=("scale", "shift") if classes else ()),
+        SpectralNorm(Net(biggan_networks.Discriminator(width, classes, start="normal")), epsilon=1e-8),
+    )
+    sides = [Side(net=net, optimizer=optimizers.adam(2e-4, 0.0, 0.999)) for net in nets]
+    fields = {"d_steps": 4, "batch_size": 50, "ema_decay": schedules.switch(0.0, 0.9999, 1000)} | fields
+    return assembled(sides, "hinge", 128, classes=classes, **fields)
+
+
+def biggan_diffaugment(image_shape: tuple[int, ...], *, consistency: float | None = None, **fields: Any) -> Recipe:
+    """`biggan` with DiffAugment's translation and cutout (Zhao et al., 2020: their CIFAR scripts).
+
+    consistency: weight of CR beside it, 10 in their CR rows; None leaves it out.
+    """
+    made = biggan(image_shape, **{"augment": augment.diffaugment("translation,cutout")} | fields)
+    if consistency is None:
+        return made
+    cr = {"cr": bind(penalties.cr, weight=consistency, flip=True)}
+    return made.replace(discriminator=made.discriminator.replace(penalties=cr))
+
+
+def lecam(image_shape: tuple[int, ...], *, weight: float = 0.3, **fields: Any) -> Recipe:
+    """`biggan` with LeCam regularisation (Tseng et al., 2021; their code's BigGAN on CIFAR-10): weight .3, from step 1,000.
+
+    The averages' decay is the paper's .99; their code has .9.
+    """
+    made = biggan(image_shape, **fields)
+    regulariser = {"lecam": bind(penalties.lecam, weight=weight, decay=0.99, start=1000.0)}
+    return made.replace(discriminator=made.discriminator.replace(penalties=regulariser))
+
+
+def stylegan2_ada(
+    image_shape: tuple[int, ...], *, channel_base: int = 32768, channel_max: int = 512, gamma: float = 0.01, classes: int = 0,
+    target: float = 0.6, group: int = 32, **fields: Any,
+) -> Recipe:  # fmt: skip
+    """StyleGAN2-ADA's configuration for CIFAR-10, `cfg=cifar` (Karras et al., 2020b).
+
+    Non-saturating loss, batches of 64, Adam .0025 with betas (0, .99), R1 of gamma .01 every 16 steps, pipe bgc with p driven
+    to r_t = .6 over 500,000 images, moving average of half-life 500,000 images, ramped by .05. No path length, no mixing.
+    group: of the minibatch standard deviation; it divides the batch of each device. The source updates D for R1 alone, with
+    rates rescaled for it; here both terms share one update, at the plain rates. It computes the highest resolutions in float16.
+    """
+    size, channels = _checked(image_shape, "stylegan2_ada")
+    widths = {"channel_base": channel_base, "channel_max": channel_max, "classes": classes}
+    g = stylegan2_networks.Generator(size, channels, mapping=2, **widths)
+    d = stylegan2_networks.Discriminator("orig", group=group, **widths)
+    adam = optimizers.adam(0.0025, 0.0, 0.99)
+    r1 = {"r1": penalties.lazy(bind(penalties.r1, gamma=gamma), 16)}
+    sides = [
+        Side(net=Net(g), optimizer=adam, numbers={"noise": 1.0}),
+        Side(net=Net(d), optimizer=adam, penalties=r1),
+    ]
+    batch_size = fields.pop("batch_size", 64)
+    ada = {
+        "augment": {"ada": bind(augment.ada, p=0.0, pipe="bgc")},
+        "controllers": {"augment.ada.p": controllers.ada(target)},
+        "ema_decay": schedules.half_life(500_000, batch_size, 0.05),
+    }
+    return assembled(sides, "non_saturating", g.style, batch_size=batch_size, classes=classes, **ada | fields)
+
+
+def r3gan(
+    image_shape: tuple[int, ...], *, width: int = 768, blocks: int = 2, per_group: int = 8, classes: int = 0,
+    batch_size: int = 512, images: float = 2e7, augmentation: float = 0.55, **fields: Any,
+) -> Recipe:  # fmt: skip
+    """R3GAN's configuration for CIFAR-10, "config E" (Huang et al., 2024; train.py of its repository).
+
+    Relativistic pairing loss, R1 and R2 every step, 64 latents, Adam with b1 0. Along half a cosine over 2e7 images: rate 2e-4
+    to 5e-5, gamma .05 to .005, b2 .9 to .99, augmentation p 0 to .55 (geometry and cutout at p, colours at half of it),
+    half-life of the moving average 0 to 5e6 images. images: over which the schedules run, fewer for smaller runs.
+    augmentation: 0 leaves it out. The source's data are mirrored.
+    """
+    size, channels = _checked(image_shape, "r3gan")
+    steps = images / batch_size
+    along = lambda start, stop: schedules.cosine(start, stop, steps)
+    plan: Any = r3gan_networks.plan(size, width, blocks, per_group)
+    nets = (
+        Net(r3gan_networks.Generator(size, channels, **plan, classes=classes)),
+        Net(r3gan_networks.Discriminator(**plan, classes=classes)),
+    )
+    adam: Bound = bind(optax.adam, learning_rate=along(2e-4, 5e-5), b1=0.0, b2=along(0.9, 0.99))
+    gradients = {name: bind(getattr(penalties, name), gamma=along(0.05, 0.005)) for name in ("r1", "r2")}
+    sides = [Side(net=nets[0], optimizer=adam), Side(net=nets[1], optimizer=adam, penalties=gradients)]
+    fields = {"ema_decay": schedules.half_life(along(0.0, 5e6), batch_size)} | fields
+    if augmentation:
+        p, half = along(0.0, augmentation), along(0.0, augmentation / 2)
+        seen = {"bg": bind(augment.ada, p=p, pipe="bg"), "color": bind(augment.ada, p=half, pipe="color")}
+        fields = {"augment": seen | {"cutout": bind(augment.ada, p=p, pipe="cutout")}} | fields
+    return assembled(sides, bind(losses.rpgan), 64, classes=classes, batch_size=batch_size, **fields)
