@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from gan_jax.cli import RunOptions, prepare_devices, run
@@ -29,9 +30,9 @@ class Options(RunOptions):
     steps: int = 4000
     """Training steps: updates of the generator."""
     loss: str = "non_saturating"
-    """non_saturating, minimax, least_squares, wasserstein or hinge."""
-    play: Literal["alternating", "simultaneous"] = "alternating"
-    """Each player in turn, or both gradients at the same point."""
+    """non_saturating, minimax, least_squares, wasserstein, hinge, rpgan, mmd or another of `gan.losses.LOSSES`."""
+    play: Literal["alternating", "simultaneous", "extragradient"] = "alternating"
+    """Each player in turn, both gradients at the same point, or both from one step ahead."""
     d_steps: int = 1
     """Discriminator turns per step (alternating play)."""
     batch_size: int = 64
@@ -70,6 +71,12 @@ class Options(RunOptions):
     """Scale D's gradient down to this norm."""
     ema_decay: float = 0.999
     """Of the generator's moving average, which makes the samples."""
+    warm_start: Path | None = None
+    """Begin with the networks of the run in this folder."""
+    freeze: tuple[str, ...] = ()
+    """Layers of D that do not move (FreezeD): Conv_0, Conv_1, ...; of use with --warm-start."""
+    accumulate: int = 1
+    """See each batch in so many parts, one after the other, to save memory."""
     report: bool = True
     """End in the overfitting report (on V; scripts/report.py --final opens S)."""
     log_every: int = 100
@@ -92,8 +99,8 @@ def recipe_of(options: Options, data):
         loss = loss.replace(smoothing=options.smoothing)
     recipe = gan.recipes.for_data(
         data.image_shape, width=options.width, loss=loss, classes=data.classes if options.conditional else 0,
-        batch_size=options.batch_size, d_steps=options.d_steps, play=gan.bind(getattr(gan, options.play)),
-        ema_decay=options.ema_decay, **settings,
+        batch_size=options.batch_size, d_steps=options.d_steps, play=gan.bind(getattr(gan.play, options.play)),
+        ema_decay=options.ema_decay, accumulate=options.accumulate, **settings,
     )  # fmt: skip
     strengths = {"r1": ("gamma", options.r1), "r2": ("gamma", options.r2)}
     strengths |= {"wgan_gp": ("weight", options.wgan_gp), "dragan": ("weight", options.dragan)}
@@ -123,6 +130,8 @@ def optimizer_of(options: Options):
     adam = optimizers.adam(rate)
     if options.weight_decay is not None:
         adam = optimizers.adamw(rate, weight_decay=options.weight_decay)
+    if options.freeze:
+        adam = optimizers.freeze(adam, *options.freeze)
     parts = [] if options.clip_gradient is None else [optimizers.clip_gradient(options.clip_gradient)]
     parts.append(adam)
     parts += [] if options.clip_weights is None else [optimizers.clip_weights(options.clip_weights)]
@@ -149,7 +158,7 @@ def main(options: Options) -> int:
         result = gan.fit(
             recipe, data, steps=options.steps, seed=options.seed, out=options.out, overwrite=options.overwrite,
             log_every=options.log_every, checkpoint_every=options.checkpoint_every, sample_every=options.sample_every,
-            **devices,
+            warm_start=options.warm_start, **devices,
         )  # fmt: skip
     print(f"samples: {options.out}/samples    curves: {options.out}/curves.png")
     if result.stopped:

@@ -62,7 +62,7 @@ class RunFolder:
         *("recipe.json", "metrics.jsonl", "timings.jsonl", "status.json", "curves.png", "samples", "checkpoints"),
         *("report.html", "report.json"),
     )  # not openings.jsonl: that S was opened is not forgotten
-    identity = ("recipe", "data", "seed", "intervals")  # what makes a run the same run
+    identity = ("recipe", "data", "seed", "intervals", "warm_start")  # what makes a run the same run
 
     def __init__(self, path: Path | str):
         self.path = Path(path)

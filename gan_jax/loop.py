@@ -24,7 +24,10 @@ from gan_jax.parallel import Placement, compiled_chunk, place
 from gan_jax.progress import Progress
 from gan_jax.recipe import check_numbers, leaves
 from gan_jax.record import from_json, to_json
-from gan_jax.run import EVALUATED, FILM, Run, load_again
+from gan_jax.run import EVALUATED, FILM, Run, load_again, open_run
+from gan_jax.train import warm_started
+
+IN_MEMORY = "a run in memory"
 
 
 @lru_cache(maxsize=32)
@@ -47,6 +50,7 @@ def fit(
     keep: int = 2,
     devices: int = 1,
     parallel: str = "sharding",
+    warm_start: Run | str | Path | None = None,
     game: Game = GAN,
     progress: bool = True,
     command: str | None = None,
@@ -56,6 +60,7 @@ def fit(
     log_every, checkpoint_every, sample_every: in steps; the latter two are multiples of the first. keep: checkpoints kept.
     resume: continue the run in `out` bit for bit (from step 0 where it has no checkpoint yet). Ctrl-C and SIGTERM save and
     return with `run.stopped` set; so does a loss that is not finite, with the last good state.
+    warm_start: begin with the networks of another run (or of its folder) in place of fresh ones; optimizers start anew.
     Raises UserError for anything that cannot be meant, before a step is run.
     """
     check_numbers(recipe)
@@ -70,6 +75,7 @@ def fit(
         "numbers": {k: np.asarray(v).tolist() for k, v in leaves(recipe).items()},
         "source": getattr(data, "source", None), "schedule": [log_every, checkpoint_every, sample_every, keep],
         "steps": steps, "environment": environment(), "git_commit": git_commit(), "command": command or " ".join(sys.argv),
+        "warm_start": IN_MEMORY if isinstance(warm_start, Run) else warm_start and str(warm_start),
     }  # fmt: skip
     folder = None
     if out is not None:
@@ -78,6 +84,7 @@ def fit(
     elif resume or overwrite:
         raise UserError("resume and overwrite speak of a run folder: name it with out")
     session = _Session(recipe, data, seed, game, placement, folder, (log_every, checkpoint_every, sample_every), keep)
+    session.warm_start = warm_start
     return session.run(steps, progress)
 
 
@@ -129,6 +136,7 @@ class _Session:
         self.log_every, self.checkpoint_every, self.sample_every = intervals
         self.key = jax.random.key(seed)
         self.run_result = Run(recipe, None, data, seed, game, folder=folder.path if folder else None)
+        self.warm_start: Run | str | Path | None = None
         self.checkpoints = None
         if folder:
             from gan_jax.checkpoints import Checkpoints
@@ -149,7 +157,15 @@ class _Session:
                 self.run_result.history = self.folder.truncate(step)
                 return state
             self.folder.truncate(-1)
-        return fresh(self.recipe, self.key)
+        state = fresh(self.recipe, self.key)
+        return state if self.warm_start is None else warm_started(state, self.origin())
+
+    def origin(self) -> Any:
+        """The state of the run that this one begins from."""
+        if self.warm_start == IN_MEMORY:
+            raise UserError("the run began from another one in memory, and has no checkpoint yet: give it again as warm_start")
+        known = self.warm_start if isinstance(self.warm_start, Run) else open_run(str(self.warm_start), data=self.data)
+        return known.state
 
     # ---- running ----
 
@@ -286,6 +302,7 @@ def resume(
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe
     data = load_again(record) if data is None else data
     log_every, checkpoint_every, sample_every, keep = record["schedule"]
+    settings = {"warm_start": record.get("warm_start")} | settings
     return fit(
         recipe, data, steps=steps or record["steps"], seed=record["seed"], out=folder, resume=True, log_every=log_every,
         checkpoint_every=checkpoint_every, sample_every=sample_every, keep=keep, game=game, **settings,

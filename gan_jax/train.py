@@ -16,6 +16,7 @@ from jaxtyping import Array, Key
 
 from gan_jax import controllers, penalties
 from gan_jax.draws import Draws, named
+from gan_jax.errors import UserError
 from gan_jax.game import Batch
 from gan_jax.networks.net import EVALUATION, cast
 from gan_jax.recipe import Recipe, Schedule, Side, effective
@@ -54,6 +55,25 @@ def init(recipe: Recipe, key: Key[Array, ""]) -> State:
     )
 
 
+def warm_started(state: State, other: State) -> State:
+    """`state` with the networks (parameters, statistics, moving average) of another run, its optimizers at their start.
+
+    Raises UserError where the networks are not of one shape.
+    """
+    shape = lambda x: (jax.tree.structure(x), [leaf.shape for leaf in jax.tree.leaves(x)])
+    for name in ("generator", "discriminator"):
+        mine, theirs = ((p.params, p.stats) for p in (getattr(state, name), getattr(other, name)))
+        if shape(mine) != shape(theirs):
+            raise UserError(f"a warm start takes the same networks: the {name}s differ in their parameters")
+    same = lambda old, new: jax.tree.map(lambda a, b: jnp.array(b, a.dtype), old, new)  # a copy: the state is donated
+    player = lambda mine, theirs: mine.replace(params=same(mine.params, theirs.params), stats=same(mine.stats, theirs.stats))
+    return state.replace(
+        generator=player(state.generator, other.generator),
+        discriminator=player(state.discriminator, other.discriminator),
+        ema=same(state.ema, other.ema),
+    )
+
+
 def train_step(recipe: Recipe, state: State, batch: Batch, axis_name: str | None = None) -> tuple[State, dict]:
     """One step of the game: both players move. `axis_name` is the device axis under pmap.
 
@@ -64,7 +84,8 @@ def train_step(recipe: Recipe, state: State, batch: Batch, axis_name: str | None
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)
     new, metrics = live.play(live, state, batch, draws, axis_name)
     new, metrics = controllers.steer(live, new, metrics)
-    new = new.replace(step=state.step + 1, ema=_moving_average(live, state, new, ramp=not isinstance(recipe.ema_decay, Schedule)))
+    ema = _moving_average(live, state, new, ramp=not isinstance(recipe.ema_decay, Schedule))
+    new = new.replace(step=state.step + 1, ema=ema)
     return jax.tree.map(lambda x, old: x if x.dtype == old.dtype else x.astype(old.dtype), new, state), metrics
 
 
@@ -86,7 +107,7 @@ def sample(recipe: Recipe, state: State, key: Key[Array, ""], n: int, labels=Non
 def _moving_average(recipe: Recipe, old: State, new: State, ramp: bool):
     """decay * ema + (1 - decay) * generator, parameters and statistics.
 
-    ramp: a constant decay is at most (1 + t) / (10 + t), so that the first weights are soon forgotten; a schedule is as it says.
+    ramp: a constant decay is at most (1 + t) / (10 + t), so that the first weights are soon forgotten; a schedule is as it is.
     """
     t = old.step.astype(jnp.float32)
     decay = jnp.minimum(recipe.ema_decay, (1 + t) / (10 + t)) if ramp else jnp.asarray(recipe.ema_decay)

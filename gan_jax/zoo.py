@@ -112,9 +112,11 @@ LOSSES = [
     ),
     _loss("mmd", "Li et al., 2017; Binkowski et al., 2018", "test_batch_losses.py::test_mmd_is_the_double_loop"),
     _loss("dual_contrastive", "Yu et al., 2021", "test_batch_losses.py::test_dual_contrastive_is_the_loop_over_both_sides"),
-    _loss("multi_class", "Salimans et al., 2016", "test_conditioning.py::test_class_losses_are_their_formulae"),
-    _loss("multi_hinge", "Kavalerov et al., 2021", "test_conditioning.py::test_class_losses_are_their_formulae"),
-    _loss("auxiliary_classifier", "Odena et al., 2017", "test_conditioning.py::test_class_losses_are_their_formulae"),
+    _loss("multi_class", "Salimans et al., 2016",
+          "test_conditioning.py::test_multi_class_is_cross_entropy_with_one_more_class_whose_logit_is_0"),
+    _loss("multi_hinge", "Kavalerov et al., 2021", "test_conditioning.py::test_multi_hinge_is_a_loop_over_the_other_classes"),
+    _loss("auxiliary_classifier", "Odena et al., 2017",
+          "test_conditioning.py::test_the_auxiliary_classifier_adds_weighted_cross_entropies_to_any_loss"),
     _loss("top_k", "Sinha et al., 2020", "test_batch_losses.py::test_top_k_is_the_mean_over_the_fakes_of_highest_logits"),
 ]  # fmt: skip
 
@@ -162,21 +164,31 @@ PENALTIES = [
 LAYERS = [
     Item("layer", name, paper, test, add)
     for name, paper, test, add in (
-        ("dropout in D", "Srivastava et al., 2014", "test_networks.py::test_dropout_keeps_the_mean",
+        ("dropout in D", "Srivastava et al., 2014",
+         "test_networks.py::test_dropout_keeps_the_expectation_and_drops_its_share",
          on("discriminator", numbers={"dropout": 0.3})),
-        ("dropout in G", "Srivastava et al., 2014", "test_networks.py::test_dropout_keeps_the_mean",
+        ("dropout in G", "Srivastava et al., 2014",
+         "test_networks.py::test_dropout_keeps_the_expectation_and_drops_its_share",
          on("generator", numbers={"dropout": 0.3})),
-        ("noise in D", "Salimans et al., 2016", "test_networks.py::test_noise", on("discriminator", numbers={"noise": 0.1})),
-        ("noise in G", "Karras et al., 2019", "test_networks.py::test_noise", on("generator", numbers={"noise": 0.1})),
-        ("batch norm in D", "Ioffe & Szegedy, 2015", "test_networks.py::test_batch_norm", module(norm="batch")),
-        ("layer norm in D", "Ba et al., 2016", "test_networks.py::test_layer_norm", module(norm="layer")),
+        ("noise in D", "Salimans et al., 2016", "test_latents.py::test_noise_is_normal_of_the_given_deviation",
+         on("discriminator", numbers={"noise": 0.1})),
+        ("noise in G", "Karras et al., 2019", "test_latents.py::test_noise_is_normal_of_the_given_deviation",
+         on("generator", numbers={"noise": 0.1})),
+        ("batch norm in D", "Ioffe & Szegedy, 2015",
+         "test_networks.py::test_batch_norm_is_its_formula_in_training_and_evaluation",
+         module(norm="batch")),
+        ("layer norm in D", "Ba et al., 2016", "test_networks.py::test_layer_and_instance_norm_are_their_formulae",
+         module(norm="layer")),
         ("spectral norm in D", "Miyato et al., 2018", "test_spectral.py::test_k_calls_are_k_power_iterations_by_hand",
          net("discriminator", SpectralNorm)),
         ("packing", "Lin et al., 2018", "test_packing.py::test_a_packet_is_consecutive_examples_side_by_side",
          _then(_unlabelled, net("discriminator", lambda n: Packed(n, 2)))),
-        ("capacity of D", "Karras et al., 2020b", "test_networks.py::test_parameters", module(width=8)),
-        ("projection", "Miyato & Koyama, 2018", "test_conditioning.py::test", module(conditioning="projection")),
-        ("label map", "Mirza & Osindero, 2014", "test_conditioning.py::test", module(conditioning="embedding")),
+        ("capacity of D", "Karras et al., 2020b",
+         "test_networks.py::test_the_article_s_networks_have_its_numbers_of_parameters", module(width=8)),
+        ("projection", "Miyato & Koyama, 2018",
+         "test_conditioning.py::test_projection_adds_the_product_of_label_and_features", module(conditioning="projection")),
+        ("label map", "Mirza & Osindero, 2014",
+         "test_conditioning.py::test_an_embedded_label_is_one_more_channel_of_the_image", module(conditioning="embedding")),
     )
 ]  # fmt: skip
 
@@ -184,7 +196,9 @@ _colour, _geometry, _corrupt = augment.ada_colour, augment.ada_geometry, augment
 AUGMENTATIONS = [
     Item("augmentation", name, paper, test, fields(augment={name.replace(" ", "_"): made}))
     for name, paper, test, made in (
-        ("instance_noise", "Sonderby et al., 2017", "test_augment.py::test", bind(augment.instance_noise, std=0.1)),
+        ("instance_noise", "Sonderby et al., 2017", 
+         "test_draws.py::test_instance_noise_is_normal_of_its_standard_deviation_and_fresh_at_each_look",
+         bind(augment.instance_noise, std=0.1)),
         *(
             (name, "Zhao et al., 2020", "test_diffaugment.py::test_operations_equal_the_authors_code_with_its_draws",
              bind(getattr(augment, name), p=1.0))
@@ -193,17 +207,24 @@ AUGMENTATIONS = [
         ("diffaugment", "Zhao et al., 2020", "test_diffaugment.py::test_the_policy_is_its_words_in_their_order",
          augment.diffaugment()["diffaugment"]),
         *(
-            (f"ada_{name}", "Karras et al., 2020b", "test_ada.py::test", bind(getattr(room, name), p=0.5))
-            for room, names in (
-                (_geometry, ("xflip", "rotate90", "integer_translation", "scale", "rotate", "anisotropic_scale",
-                             "fractional_translation")),
-                (_colour, ("brightness", "contrast", "luma_flip", "hue", "saturation")),
-                (_corrupt, ("image_filter", "noise", "cutout")),
+            (f"ada_{name}", "Karras et al., 2020b", f"test_ada.py::test_{test}", bind(getattr(room, name), p=0.5))
+            for room, names, test in (
+                (_geometry, ("xflip", "rotate90", "integer_translation"),
+                 "copying_pixels_is_numpy_s_flip_turn_and_mirrored_shift"),
+                (_geometry, ("scale", "rotate", "anisotropic_scale", "fractional_translation"),
+                 "a_point_goes_where_the_operation_says"),
+                (_colour, ("brightness", "contrast", "luma_flip", "hue", "saturation"),
+                 "colours_change_as_their_formulae_say"),
+                (_corrupt, ("image_filter",), "filtering_equals_a_convolution_of_each_row_and_column"),
+                (_corrupt, ("noise",), "noise_has_a_level_of_its_own_for_each_image"),
+                (_corrupt, ("cutout",), "cutout_zeroes_pixels_whose_middle_lies_in_the_rectangle"),
             )
             for name in names
         ),
-        ("ada", "Karras et al., 2020b", "test_ada.py::test", bind(augment.ada, p=0.5)),
-        ("adaptive_pseudo", "Jiang et al., 2021", "test_mixing.py::test", bind(augment.adaptive_pseudo, p=0.2)),
+        ("ada", "Karras et al., 2020b", "test_ada.py::test_each_pipe_equals_the_published_code_with_its_draws",
+         bind(augment.ada, p=0.5)),
+        ("adaptive_pseudo", "Jiang et al., 2021", "test_mixing.py::test_a_share_p_of_the_reals_is_replaced_by_whole_fakes",
+         bind(augment.adaptive_pseudo, p=0.2)),
     )
 ]  # fmt: skip
 
@@ -234,11 +255,14 @@ PLAYS = [
         ("unrolled", "Metz et al., 2017", "play.py::test_a_way_to_play_is_its_linear_map", {"rate": 1e-4, "steps": 5}),
     )
 ] + [
-    Item("play", "d_steps", "Arjovsky et al., 2017", "test_train.py::test", fields(d_steps=2)),
+    Item("play", "d_steps", "Arjovsky et al., 2017", "test_train.py::test_discriminator_turns_are_dealt_the_examples_in_turn",
+         fields(d_steps=2)),
     Item("play", "accumulate", "-", "test_play.py::test_a_batch_in_parts_is_the_batch", fields(accumulate=2)),
     Item("play", "judge_together", "-", "test_train.py::test_reals_and_fakes_have_draws_of_their_own",
          fields(judge_together=True)),
-    Item("play", "compute_dtype", "Micikevicius et al., 2018", "test_train.py::test", fields(compute_dtype="bfloat16")),
+    Item("play", "compute_dtype", "Micikevicius et al., 2018",
+         "test_train.py::test_a_narrow_compute_dtype_keeps_a_float32_state_and_nearly_the_same_step",
+         fields(compute_dtype="bfloat16")),
 ]  # fmt: skip
 
 _clipped, _limited = optimizers.clip_gradient(1.0), optimizers.clip_weights(0.01)
@@ -272,9 +296,9 @@ OPTIMIZERS = [
 ]  # fmt: skip
 
 SCHEDULES = [
-    Item("schedule", "cosine", "Huang et al., 2024", "test_recipe.py::test",
+    Item("schedule", "cosine", "Huang et al., 2024", "test_recipe.py::test_schedules_are_their_formulae",
          _both(optimizers.adam(schedules.cosine(2e-4, 5e-5, 10_000)))),  # pyright: ignore[reportArgumentType]
-    Item("schedule", "linear", "-", "test_recipe.py::test",
+    Item("schedule", "linear", "-", "test_recipe.py::test_schedules_are_their_formulae",
          fields(augment={"noise": bind(augment.instance_noise, std=schedules.linear(0.2, 0.0, 10_000))})),
     Item("schedule", "half_life", "Karras et al., 2020b", "test_schedules.py::test_a_half_life_is_the_published_rule",
          fields(ema_decay=schedules.half_life(500_000, 64, 0.05))),
@@ -286,10 +310,12 @@ SCHEDULES = [
 ]  # fmt: skip
 
 LATENTS = [
-    Item("latent", "normal", "-", "test_draws.py::test", fields(latent=bind(latents.normal, dimension=100))),
-    Item("latent", "uniform", "Radford et al., 2016", "test_draws.py::test",
+    Item("latent", "normal", "-", "test_draws.py::test_latents_have_their_distribution",
+         fields(latent=bind(latents.normal, dimension=100))),
+    Item("latent", "uniform", "Radford et al., 2016", "test_draws.py::test_latents_have_their_distribution",
          fields(latent=bind(latents.uniform, dimension=100))),
-    Item("latent", "truncated", "Brock et al., 2019", "test_latents.py::test",
+    Item("latent", "truncated", "Brock et al., 2019",
+         "test_latents.py::test_truncated_latents_are_normal_ones_within_the_threshold",
          fields(latent=bind(latents.truncated, dimension=100, threshold=1.0))),
 ]  # fmt: skip
 

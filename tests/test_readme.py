@@ -9,7 +9,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["five_lines", "a_report", "a_sweep", "a_loss_and_a_penalty"])
+@pytest.mark.parametrize("block", BLOCKS, ids=["five_lines", "a_report", "a_sweep", "a_loss_and_a_penalty", "a_controller"])
 def test_the_examples_run(block):
     namespace = {"__name__": "readme"}
     if "gan.sweep" in block:
@@ -23,6 +23,8 @@ def test_the_examples_run(block):
     exec(re.sub(r"steps=\d+", "steps=20, log_every=10, checkpoint_every=10, sample_every=10", block), namespace)
     run = namespace["run"]
     assert run.step == 20 and run.stopped is None
+    if "controllers" in block:
+        assert run.history[-1]["live/discriminator.numbers.dropout"] > 0
     drift = [row["discriminator/drift"] for row in run.history if "discriminator/drift" in row]
     assert bool(drift) == ("drift" in block)
 

@@ -9,8 +9,8 @@ are not, on a CPU). `_down` is the convolution, `_up` its transpose, `_weigh` it
 Where a form runs is chosen here, per backend, and by whether it is batched in its kernel:
 
     one kernel, CPU      native forward convolution, or patches @ kernel for few input channels; the transpose as one exact
-                         product per input pixel, summed where windows overlap (of stride 1, as a convolution); the kernel gradient as a native convolution
-                         with channels as its batch
+                         product per input pixel, summed where windows overlap (of stride 1, as a convolution); the kernel
+                         gradient as a native convolution with channels as its batch
     one kernel, others   the library's convolution for all three
     many kernels, CPU    the same forms, one member after the other (a population's working set stays in the cache)
     many kernels, others batched matrix products of patches, not a grouped convolution; chosen for what is known of GPUs, not

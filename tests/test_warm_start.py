@@ -1,0 +1,55 @@
+"""A warm start takes the networks and nothing else, is recorded, and survives a resume; frozen layers stay."""
+
+import jax
+import numpy as np
+import pytest
+from games import assert_close
+
+import gan_jax as gan
+from gan_jax.train import warm_started
+
+QUIET = {"log_every": 5, "checkpoint_every": 5, "sample_every": 5, "progress": False}
+
+
+def recipe(**fields):
+    return gan.recipes.mlp((2,), width=8, depth=1, batch_size=16, **fields)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    data = gan.load("ring").subset(128)
+    return gan.fit(recipe(), data, steps=5, out=tmp_path_factory.mktemp("warm") / "first", **QUIET)
+
+
+def test_a_warm_start_is_the_other_run_s_networks_with_fresh_optimizers(first):
+    fresh = gan.init(recipe(), jax.random.key(7))
+    state = warm_started(fresh, first.state)
+    assert_close(state.generator.params, first.state.generator.params, 0)
+    assert_close(state.discriminator.params, first.state.discriminator.params, 0)
+    assert_close(state.ema, first.state.ema, 0)
+    assert_close(state.generator.opt_state, fresh.generator.opt_state, 0)
+    assert int(state.step) == 0
+
+
+def test_a_frozen_layer_stays_as_the_other_run_left_it(first):
+    d = recipe().discriminator
+    frozen = recipe().replace(discriminator=d.replace(optimizer=gan.optimizers.freeze(d.optimizer, "Dense_0")))
+    after = gan.fit(frozen, first.data, steps=5, warm_start=first, **QUIET).state.discriminator.params
+    before = first.state.discriminator.params
+    np.testing.assert_array_equal(after["Dense_0"]["kernel"], before["Dense_0"]["kernel"])
+    assert not np.array_equal(after["Dense_1"]["kernel"], before["Dense_1"]["kernel"])
+
+
+def test_it_is_recorded_and_resumes_as_if_never_stopped(first, tmp_path):
+    whole = gan.fit(recipe(), first.data, steps=10, seed=1, warm_start=first.folder, out=tmp_path / "whole", **QUIET)
+    gan.fit(recipe(), first.data, steps=5, seed=1, warm_start=first.folder, out=tmp_path / "cut", **QUIET)
+    resumed = gan.resume(tmp_path / "cut", steps=10, data=first.data, progress=False)
+    assert_close(resumed.state, whole.state, 0)
+    with pytest.raises(gan.UserError, match="warm_start"):
+        gan.fit(recipe(), first.data, steps=10, seed=1, out=tmp_path / "cut", resume=True, **QUIET)
+
+
+def test_networks_of_another_shape_are_refused(first):
+    wide = gan.recipes.mlp((2,), width=16, depth=1, batch_size=16)
+    with pytest.raises(gan.UserError, match="the generators differ in their parameters"):
+        gan.fit(wide, first.data, steps=5, warm_start=first, **QUIET)
