@@ -39,7 +39,8 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
 
     if len(image_shape) != 3:
         raise UserError(f"architectures are of images, not of rows {image_shape}: use --data digits or another set of images")
-    width, batch = options.width, {"batch_size": options.batch_size}
+    width: int = options.width
+    batch: dict[str, Any] = {"batch_size": options.batch_size}
     narrow = lambda name: {} if options.published else {"width": width} | batch
     dcgan = recipes.dcgan(image_shape, width=width, **batch)
     half, double = (recipes.dcgan(image_shape, width=int(width * times), **batch) for times in (0.5, 2))

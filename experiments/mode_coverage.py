@@ -24,7 +24,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import gan_jax as gan
 from gan_jax.cli import prepare_devices, run
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 SAMPLES = 2500
 EPOCH = 1000  # steps: 100,000 points in batches of 100
 METRICS = ("modes", "high_quality", "reverse_kl")
+RECIPES = "gan", "pacgan2", "pacgan3", "pacgan4", "rpgan_r1_r2"
 PUBLISHED = {  # mean and standard error of modes, share of high quality in %, reverse KL
     "ring": {
         "GAN (VEEGAN's paper, 5 runs)": ((1.0, None), (99.3, None), None),
@@ -62,6 +63,12 @@ class Options:
 
     toys: tuple[Literal["ring", "grid"], ...] = ("ring", "grid")
     """8 modes on a circle, 25 on a square, or both."""
+    recipes: tuple[Literal["gan", "pacgan2", "pacgan3", "pacgan4", "rpgan_r1_r2"], ...] = ("gan",)
+    """The plain GAN, packets of 2 to 4 examples for D, or relativistic pairing with R1 and R2 (R3GAN's objective)."""
+    optimizer: Literal["published", "annealed"] = "published"
+    """PacGAN's Adam 1e-4 with b1 .8; or, for short runs, 1e-3 to 1e-5 along half a cosine with betas (0, .99)."""
+    gamma: float = 0.01
+    """Of R1 and R2 at the start; a tenth of it at the end, along half a cosine."""
     published: bool = False
     """400 epochs (400,000 steps) and 10 seeds, as published."""
     steps: int | None = None
@@ -84,6 +91,8 @@ class Options:
             raise UserError("--published says how many steps and seeds: leave --steps and --seeds out")
         if not self.toys:
             raise UserError("--toys is empty: name ring, grid or both")
+        if not self.recipes:
+            raise UserError(f"--recipes is empty: name some of {', '.join(RECIPES)}")
         for name, value in {"--steps": self.steps, "--seeds": self.seeds, "--log-every": self.log_every}.items():
             if value is not None and value < 1:
                 raise UserError(f"{name} is {value}: it must be at least 1")
@@ -121,14 +130,35 @@ def grid_coverage(recipe, state, train, validation) -> dict:
     return _covered(grid(), recipe, state)
 
 
+def recipe_of(name: str, options: Options, image_shape: tuple[int, ...]) -> Any:
+    """The recipe of this name: same networks (a packed D has wider inputs), optimizer and play."""
+    from gan_jax.networks.packing import Packed
+
+    steps, _ = options.size
+    recipe = gan.recipes.pacgan_toy(image_shape, play=gan.bind(getattr(gan, options.play)))
+    g, d = recipe.generator, recipe.discriminator
+    if options.optimizer == "annealed":
+        rate: Any = gan.schedules.cosine(1e-3, 1e-5, steps)
+        adam = gan.optimizers.adam(rate, 0.0, 0.99)
+        g, d = g.replace(optimizer=adam), d.replace(optimizer=adam)
+    if name.startswith("pacgan"):
+        size = int(name.removeprefix("pacgan"))
+        d, recipe = d.replace(net=Packed(d.net, size)), recipe.replace(batch_size=size * recipe.batch_size)
+    if name == "rpgan_r1_r2":
+        gamma = gan.schedules.cosine(options.gamma, options.gamma / 10, steps)
+        d = d.replace(penalties={name: gan.bind(getattr(gan.penalties, name), gamma=gamma) for name in ("r1", "r2")})
+        recipe = recipe.replace(loss=gan.recipes.loss("rpgan"))
+    return recipe.replace(generator=g, discriminator=d)
+
+
 def train(toy: str, options: Options) -> Sweep:
-    """The sweep over seeds: one program."""
+    """The sweep over recipes and seeds: one program for each recipe."""
     steps, seeds = options.size
     data = gan.load(toy)
     game = replace(gan.GAN, evaluate={"ring": ring_coverage, "grid": grid_coverage}[toy])
-    recipe = gan.recipes.pacgan_toy(data.image_shape, play=gan.bind(getattr(gan, options.play)))
+    settings = {name: recipe_of(name, options, data.image_shape) for name in dict.fromkeys(options.recipes)}
     return gan.sweep(
-        {"GAN": recipe}, data, steps=steps, seeds=seeds, out=options.out / toy, resume=options.resume,
+        settings, data, steps=steps, seeds=seeds, out=options.out / toy, resume=options.resume,
         overwrite=options.overwrite, log_every=options.log_every, rank_by="modes", higher_is_better=True, game=game,
     )  # fmt: skip
 
@@ -172,15 +202,16 @@ def show(toy: str, options: Options, table) -> None:
 
     steps, seeds = options.size
     scale = "as published" if options.published else "published: 400,000 and 10"
-    title = f"{toy}, {options.play} play: {steps:,} steps, seeds: {seeds} ({scale})"
+    title = f"{toy}, {options.play} play, {options.optimizer} optimizer: {steps:,} steps, seeds: {seeds} ({scale})"
     caption = "+-: standard error over seeds. Published rows are context: compare only inside one code base"
     heads = "", "modes", "high quality, %", "reverse KL, nats"
-    shown = Table(*heads, box=box.SIMPLE, title=title, caption=caption, min_width=len(caption))
+    shown = Table(*heads, box=box.SIMPLE, title=title, caption=caption, min_width=max(len(title), len(caption)))
     for column in shown.columns[1:]:
         column.justify = "right"
-    diverged = int(table.groupby("seed")["diverged"].any().sum())
-    name = "this run" + (f" ({diverged} of {seeds} diverged)" if diverged else "")
-    shown.add_row(*row(name, measured(table), (".1f", ".1f", ".3f")))
+    for recipe, rows in table.groupby("setting", sort=False):
+        diverged = int(rows.groupby("seed")["diverged"].any().sum())
+        name = f"this run, {recipe}" + (f" ({diverged} of {seeds} diverged)" if diverged else "")
+        shown.add_row(*row(name, measured(rows), (".1f", ".1f", ".3f")))
     shown.add_row(*row("an exact sampler", exact(8 if toy == "ring" else 25), (".1f", ".1f", ".3f")), end_section=True)
     for name, values in PUBLISHED[toy].items():
         shown.add_row(*row(name, values, (".1f", ".1f", ".2f")))
@@ -199,10 +230,10 @@ def main(options: Options) -> int:
             print(f"stopped: {sweep.stopped}; --resume continues {options.out / toy}")
             return sweep.exit_code
         show(toy, options, sweep.table)
-        picture = options.out / f"{toy}.png"
-        points = sweep.samples(SAMPLES, ema=False)["GAN"]
-        gan.pictures.points_plot(picture, points, sweep.data.validation.images[:SAMPLES])
-        print(f"samples of the first seed, raw generator, on the modes: {picture}")
+        for name, points in sweep.samples(SAMPLES, ema=False).items():
+            picture = options.out / f"{toy}_{name}.png"
+            gan.pictures.points_plot(picture, points, sweep.data.validation.images[:SAMPLES])
+            print(f"{name}: samples of the first seed, raw generator, on the modes: {picture}")
     return 0
 
 

@@ -102,8 +102,8 @@ def _logged(recipe: Recipe, data) -> set[str]:
 
     def names(key):
         state = init(recipe, key)
-        images, labels = (None if x is None else jnp.zeros((examples, *x.shape[1:]), x.dtype) for x in rows)
-        batch = Batch(to_unit(images, recipe.dtype), jnp.arange(examples), labels)
+        images = jnp.zeros((examples, *rows[0].shape[1:]), recipe.dtype)
+        batch = Batch(images, jnp.arange(examples), None if rows[1] is None else jnp.zeros(examples, jnp.int32))
         return train_step(recipe, state, batch)[1] | evaluate(recipe, state, rows, rows)
 
     return set(jax.eval_shape(names, jax.random.key(0)))

@@ -304,7 +304,7 @@ SCHEDULES = [
          fields(ema_decay=schedules.half_life(500_000, 64, 0.05))),
     Item("schedule", "geometric", "Sinha et al., 2020",
          "test_batch_losses.py::test_a_geometric_schedule_is_a_loop_of_multiplications",
-         fields(loss=losses.top_k(losses.non_saturating, schedules.geometric(1.0, 0.99, 100, 0.5)))),
+         fields(loss=bind(losses.top_k(losses.non_saturating), share=schedules.geometric(1.0, 0.99, 100, 0.5)))),
     Item("schedule", "switch", "-", "test_schedules.py::test_a_switch_changes_at_its_step",
          fields(ema_decay=schedules.switch(0.0, 0.999, 1000))),
 ]  # fmt: skip

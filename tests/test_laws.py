@@ -27,29 +27,34 @@ def loop(recipe, state, feed, steps):
     return state
 
 
+ROWS = (4,)  # what `everything(flat=True)` trains on
+
+
 @pytest.mark.parametrize(
-    "fields",
-    [{"d_steps": 2, "judge_together": True}, {"play": gan.bind(gan.simultaneous)}],
+    "flat, fields",
+    [(False, {"d_steps": 2, "judge_together": True}), (True, {"play": gan.bind(gan.simultaneous)})],
     ids=["two_d_steps_together", "simultaneous"],
 )
-def test_a_scan_is_a_loop(x64, fields):
-    recipe, data = everything(**fields), feed()
+def test_a_scan_is_a_loop(x64, flat, fields):
+    recipe, data = everything(flat=flat, **fields), feed(shape=ROWS if flat else (8, 8, 1))
     start = init(recipe, jax.random.key(0))
     scanned, _ = jax.jit(single_chunk, static_argnums=(0, 1, 2))(gan.GAN, 20, ONE, recipe, start, data)
     assert_close(scanned, loop(recipe, start, data, 20), 1e-9)
 
 
 def test_a_scan_is_a_loop_in_float32():
-    recipe, data = everything("float32", sgd(1e-3)), feed()
+    recipe, data = everything("float32", sgd(1e-3), flat=True), feed(shape=ROWS)
     start = init(recipe, jax.random.key(0))
     scanned, _ = jax.jit(single_chunk, static_argnums=(0, 1, 2))(gan.GAN, 10, ONE, recipe, start, data)
     assert_close(scanned, loop(recipe, start, data, 10), 1e-5)
 
 
-@pytest.mark.parametrize("fields", [{}, {"d_steps": 2, "judge_together": True}], ids=["plain", "two_d_steps_together"])
+@pytest.mark.parametrize(
+    "flat, fields", [(False, {}), (True, {"d_steps": 2, "judge_together": True})], ids=["plain", "two_d_steps_together"]
+)
 @pytest.mark.parametrize("style", ["sharding", "pmap"])
-def test_four_devices_are_one(x64, style, fields):
-    recipe, data = everything(**fields), feed()
+def test_four_devices_are_one(x64, style, flat, fields):
+    recipe, data = everything(flat=flat, **fields), feed(shape=ROWS if flat else (8, 8, 1))
     four = place(4, style, recipe.batch_size)
     start = init(recipe, jax.random.key(0))
     one, metrics = jax.jit(single_chunk, static_argnums=(0, 1, 2))(gan.GAN, 20, ONE, recipe, start, data)
@@ -61,7 +66,7 @@ def test_four_devices_are_one(x64, style, fields):
 
 @pytest.mark.parametrize("style", ["sharding", "pmap"])
 def test_four_devices_are_one_in_float32(style):
-    recipe, data = everything("float32", sgd(1e-3)), feed()
+    recipe, data = everything("float32", sgd(1e-3), flat=True), feed(shape=ROWS)
     four = place(4, style, recipe.batch_size)
     start = init(recipe, jax.random.key(0))
     one, _ = jax.jit(single_chunk, static_argnums=(0, 1, 2))(gan.GAN, 10, ONE, recipe, start, data)
@@ -81,7 +86,7 @@ def test_sharding_splits_the_whole_step():
 
 
 def test_users_can_pmap_the_step_themselves(x64):
-    recipe, data = everything(), feed()
+    recipe, data = everything(flat=True), feed(shape=ROWS)
     start = init(recipe, jax.random.key(0))
     batch = eight(data, recipe.dtype)
     shares = jax.tree.map(lambda x: x.reshape(4, 2, *x.shape[1:]), batch)
@@ -106,7 +111,7 @@ def compilations():
 
 
 def test_no_number_recompiles():
-    recipe, data = everything("float32"), feed()
+    recipe, data = everything("float32", flat=True), feed(shape=ROWS)
     start = init(recipe, jax.random.key(0))
     batch = eight(data, recipe.dtype)
     step = jax.jit(gan.train_step)
@@ -150,10 +155,10 @@ def test_draws_follow_the_example_and_not_its_place():
 
 def test_adding_a_regulariser_moves_no_other_draw():
     """R1 at strength zero changes nothing: neither draws nor, to rounding, results."""
-    plain = everything("float32", sgd(1e-2))
+    plain = everything("float32", sgd(1e-2), flat=True)
     d = plain.discriminator
     without = plain.replace(discriminator=d.replace(penalties={k: v for k, v in d.penalties.items() if k != "r1"}))
     zero = gan.with_leaves(plain, {"discriminator.penalties.r1.penalty.gamma": 0.0})
-    data, start = feed(), init(plain, jax.random.key(0))
+    data, start = feed(shape=ROWS), init(plain, jax.random.key(0))
     a, b = (loop(recipe, start, data, 5) for recipe in (without, zero))
     assert_close(a, b, 1e-5)

@@ -44,9 +44,8 @@ def test_the_regularization_sweep_draws_trains_and_ranks(tmp_path):
     ("arguments", "said"),
     [(["--only", "nope"], "no setting 'nope'; there are none, label_smoothing"), (["--vary", "ema_decay=1,2"], "with --only")],
 )
-def test_a_mistake_in_the_regularization_sweep_is_one_line(tmp_path, arguments, said):
-    text = script("experiments/regularization_sweep.py", "--out", tmp_path / "sweep", *arguments, code=2)
-    assert text.startswith("error: ") and text.count("\n") == 1 and said in text
+def test_a_mistake_in_the_regularization_sweep_is_one_line(tmp_path, mistake, arguments, said):
+    assert said in mistake(regularization_sweep, "--out", tmp_path / "sweep", *arguments)
 
 
 def test_every_regularizer_is_a_step_of_its_own_in_seven_structures():
@@ -82,9 +81,9 @@ def test_dataset_size_ends_in_tables_pictures_and_a_finding(tmp_path):
     assert text.count("too few seeds for a test") == 6 and "Finding: nothing was tested" in text
 
 
-def test_a_batch_that_does_not_fit_the_smallest_size_is_one_line(tmp_path):
-    text = script("experiments/dataset_size.py", "--out", tmp_path / "sweep", *TINY, "--sizes", 6, 12, code=2)
-    assert text.startswith("error: ") and text.count("\n") == 1 and "fewer than the batch of 8" in text
+def test_a_batch_that_does_not_fit_the_smallest_size_is_one_line(tmp_path, mistake):
+    said = mistake(dataset_size, "--out", tmp_path / "sweep", *TINY, "--sizes", 6, 12)
+    assert "fewer than the batch of 8" in said
     assert not (tmp_path / "sweep").exists()
 
 
@@ -120,16 +119,34 @@ def test_the_finding_says_where_a_difference_was_shown(change, diverged, said):
 def test_mode_coverage_counts_the_modes_of_every_seed(tmp_path):
     arguments = ["--toys", "ring", "--steps", 2, "--log-every", 1, "--seeds", 2]
     text = script("experiments/mode_coverage.py", *arguments, "--out", tmp_path)
-    assert "ring, simultaneous play: 2 steps, seeds: 2 (published: 400,000 and 10)" in text
+    assert "ring, simultaneous play, published optimizer: 2 steps, seeds: 2 (published: 400,000 and 10)" in text
     table = pd.read_csv(tmp_path / "ring" / "table.csv")
     assert [*zip(table["seed"], table["step"], strict=True)] == [(0, 1), (0, 2), (1, 1), (1, 2)]
     assert table["modes"].between(0, 8).all() and table["high_quality"].between(0, 1).all()
     assert table["reverse_kl"].between(0, math.log(8) + 1e-6).all()
     modes = table.loc[table["step"] == 2, "modes"].mean()
-    assert f"this run {modes:.1f} +-" in " ".join(text.split())
-    assert decoded(tmp_path) == {"ring.png": True}
+    assert f"this run, gan {modes:.1f} +-" in " ".join(text.split())
+    assert decoded(tmp_path) == {"ring_gan.png": True}
     record = (tmp_path / "ring" / "sweep.json").read_text()
     assert "simultaneous" in record and "alternating" not in record
+
+
+@pytest.mark.parametrize("name", mode_coverage.RECIPES)
+def test_every_recipe_of_mode_coverage_is_a_step_from_the_same_networks(name):
+    options = mode_coverage.Options(optimizer="annealed", gamma=0.2, steps=10)
+    recipe, plain = (mode_coverage.recipe_of(x, options, (2,)) for x in (name, "gan"))
+    state = jax.eval_shape(lambda key: gan.init(recipe, key), jax.random.key(0))
+    batch = gan.Batch(jnp.zeros((recipe.batch_size, 2)), jnp.arange(recipe.batch_size))
+    metrics = jax.eval_shape(lambda key: gan.train_step(recipe, gan.init(recipe, key), batch)[1], jax.random.key(0))
+    size = int(name[6:]) if name.startswith("pacgan") else 1
+    assert recipe.batch_size == 100 * size and recipe.generator.net == plain.generator.net
+    parameters = sum(x.size for x in jax.tree.leaves(state.discriminator.params))
+    assert parameters == 405_201 + 2000 * (size - 1), "2 more inputs an example, into 1,000 pieces"
+    assert {"discriminator/loss", "generator/loss"} <= metrics.keys()
+    leaves = gan.leaves(recipe)
+    assert float(leaves["generator.optimizer.learning_rate.start"]) == pytest.approx(1e-3)
+    gammas = [float(v) for k, v in leaves.items() if k.endswith(("gamma.start", "gamma.stop"))]
+    assert gammas == pytest.approx([0.2, 0.02] * 2 * (name == "rpgan_r1_r2"))
 
 
 def test_modes_are_averaged_over_the_seeds_that_have_not_diverged():
@@ -146,6 +163,7 @@ def test_modes_are_averaged_over_the_seeds_that_have_not_diverged():
     [
         ({"published": True, "steps": 10}, "leave --steps and --seeds out"),
         ({"toys": ()}, "--toys is empty"),
+        ({"recipes": ()}, "--recipes is empty"),
         ({"seeds": 0}, "--seeds is 0"),
     ],
 )

@@ -92,7 +92,7 @@ def latent_recovery(
     return _compared(*errors)
 
 
-def generator_of(recipe: Recipe, state: train.State) -> tuple[Callable[..., Array], Draw]:
+def generator_of(recipe: Recipe, state: turns.State) -> tuple[Callable[..., Array], Draw]:
     """(generate, draw) of a trained GAN, for `latent_recovery`: the moving average, in evaluation mode.
 
     generate(z [b, k], labels [b] or None) -> images [b, ...] in the data's scale; draw(key, n) -> float32 z [n, k].

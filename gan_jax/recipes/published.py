@@ -87,7 +87,8 @@ def biggan_diffaugment(image_shape: tuple[int, ...], *, consistency: float | Non
 
     consistency: weight of CR beside it, 10 in their CR rows; None leaves it out.
     """
-    made = biggan(image_shape, **{"augment": augment.diffaugment("translation,cutout")} | fields)
+    fields = {"augment": augment.diffaugment("translation,cutout")} | fields
+    made = biggan(image_shape, **fields)
     if consistency is None:
         return made
     cr = {"cr": bind(penalties.cr, weight=consistency, flip=True)}
@@ -116,7 +117,7 @@ def stylegan2_ada(
     rates rescaled for it; here both terms share one update, at the plain rates. It computes the highest resolutions in float16.
     """
     size, channels = _checked(image_shape, "stylegan2_ada")
-    widths = {"channel_base": channel_base, "channel_max": channel_max, "classes": classes}
+    widths: dict[str, Any] = {"channel_base": channel_base, "channel_max": channel_max, "classes": classes}
     g = stylegan2_networks.Generator(size, channels, mapping=2, **widths)
     d = stylegan2_networks.Discriminator("orig", group=group, **widths)
     adam = optimizers.adam(0.0025, 0.0, 0.99)

@@ -1,0 +1,289 @@
+"""Which knob is best in closed loop, and does the loop beat the best fixed value?
+
+    python experiments/adaptive.py                                              # digits, 6 knobs, 25 settings x 5 seeds
+    python experiments/adaptive.py --only dropout augmentation --statistic D/r_v
+    python experiments/adaptive.py --data cifar10 --size 16 --subset 1000 --width 32 --steps 20000 --log-every 200
+
+Each knob (see `KNOBS`) is held at three values, and driven: up while D tells training images T from held-out images V better
+than the target allows, down while worse. A held value is a loop of gain 0, so that a knob's settings are one program. Ends in
+the overfitting report; in a table for each of its numbers, of the loop against the best fixed value of its knob (leaving the
+knob out is one of them), paired over seeds, Holm's correction over knobs; and in `pictures/loops.png`, the live values.
+
+The best fixed value is chosen on V, by `--choose-by`, among those whose samples are at most a quarter farther from V than the
+baseline's: for each seed by the other seeds, for the least of several means is too good by chance on the seeds that chose it.
+The loop needs none of these trials, but it measures on V while it trains: `--final` opens S for the report's choice.
+
+Cost: not measured yet.
+Finding: not run yet.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from gan_jax.cli import ComparisonOptions, run
+from gan_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BASELINE, LOOP, FIXED = "none", "loop", "best fixed"
+TARGETS = {"D/train_validation_auc": 0.55, "D/r_v": 0.5, "discriminator/real_sign": 0.6}  # ADA's for the last two
+NUMBERS = {"fd_gap": "FD to V - FD to T", "d_auc": "D tells T from V (AUC)", "fd": "FD to V"}  # of the report: less is better
+NOTE = """+-: 95 % Student-t interval over seeds. The fixed value is chosen for each seed by the others; the one named, by all.
+p: two-sided paired t-test of loop - fixed, Holm's correction over knobs."""
+
+
+class Knob(NamedTuple):
+    """A number of the recipe, the values at which it is held, and how a loop may move it. Loops start where it is weakest."""
+
+    path: str
+    fixed: tuple[float, ...]
+    low: float
+    high: float
+    log: bool = False
+    lowers: bool = True
+
+    @property
+    def start(self) -> float:
+        return self.low if self.lowers else self.high
+
+
+KNOBS = {
+    "augmentation": Knob("augment.diffaugment.p", (0.25, 0.5, 1.0), 0.0, 1.0),
+    "dropout": Knob("discriminator.numbers.dropout", (0.15, 0.3, 0.6), 0.0, 0.8),
+    "noise": Knob("augment.noise.std", (0.1, 0.2, 0.4), 0.0, 0.6),
+    "lecam": Knob("discriminator.penalties.lecam.weight", (0.03, 0.3, 3.0), 0.003, 3.0, log=True),
+    "r1": Knob("discriminator.penalties.r1.gamma", (0.1, 1.0, 10.0), 0.01, 10.0, log=True),
+    "rate": Knob("discriminator.optimizer.learning_rate", (2.5e-5, 5e-5, 1e-4), 1e-5, 2e-4, log=True, lowers=False),
+}
+
+
+@dataclass
+class Options(ComparisonOptions):
+    """Hold knobs of the discriminator's regularisation, or drive them by what is measured on V."""
+
+    statistic: Literal["D/train_validation_auc", "D/r_v", "discriminator/real_sign"] = "D/train_validation_auc"
+    """What the loops follow."""
+    target: float | None = None
+    """Where they bring it; .55, .5 and .6 when left out."""
+    gain: float = 10.0
+    """Of the loops: at this much above the target, inverted, a knob moves at full speed."""
+    crossing: float = 0.5
+    """Share of the run in which a knob would cross its range at full speed."""
+    choose_by: Literal["fd_gap", "d_auc", "fd"] = "fd_gap"
+    """Number of the report by which fixed values are chosen."""
+    only: tuple[str, ...] = ()
+    """These knobs: augmentation, dropout, noise, lecam, r1, rate; all when left out."""
+    out: Path = Path("runs/adaptive")
+    """The sweep folder."""
+    steps: int = 2000
+    """Training steps: updates of the generator."""
+    batch_size: int = 32
+    """Images per discriminator turn."""
+    log_every: int = 50
+    """Steps between evaluations: after each one, loops move."""
+
+    @property
+    def goal(self) -> float:
+        return TARGETS[self.statistic] if self.target is None else self.target
+
+
+def settings_of(options: Options, knobs: dict[str, Knob], image_shape: tuple[int, ...]) -> dict[str, Any]:
+    """{"none", "dropout 0.3", "dropout loop": recipe, ...}. Raises UserError for what is no image."""
+    import gan_jax as gan
+
+    if len(image_shape) != 3:
+        raise UserError(f"one of the knobs is of images, not of rows {image_shape}: use --data digits or other images")
+    base = gan.recipes.dcgan(image_shape, width=options.width, batch_size=options.batch_size)
+    made = {BASELINE: base}
+    for name, knob in knobs.items():
+        for value, gain in (*((v, 0.0) for v in knob.fixed), (knob.start, options.gain)):
+            controllers = {knob.path: controller(options, knob, gain)}
+            made[named(name, value if not gain else LOOP)] = turned(base, name, value).replace(controllers=controllers)
+    return made
+
+
+def named(knob: str, value: float | str) -> str:
+    return f"{knob} {value}" if isinstance(value, str) else f"{knob} {value:g}"
+
+
+def turned(base: Any, knob: str, value: float) -> Any:
+    """The recipe with the knob at this value."""
+    import gan_jax as gan
+    from gan_jax import augment, zoo
+    from gan_jax.recipe import with_leaves
+
+    if knob == "rate":
+        return with_leaves(base, {KNOBS[knob].path: value})
+    change = {
+        "augmentation": lambda: zoo.fields(augment=augment.diffaugment("translation,cutout", value)),
+        "dropout": lambda: zoo.on("discriminator", numbers={"dropout": value}),
+        "noise": lambda: zoo.fields(augment={"noise": gan.bind(augment.instance_noise, std=value)}),
+        "lecam": lambda: zoo.penalty("lecam", weight=value, start=0.0),
+        "r1": lambda: zoo.penalty("r1", gamma=value),
+    }[knob]
+    return change()(base)
+
+
+def controller(options: Options, knob: Knob, gain: float) -> Any:
+    import gan_jax as gan
+    from gan_jax import controllers
+
+    rule = gan.bind(controllers.proportional, gain=gain)
+    horizon = options.crossing * options.steps * options.batch_size
+    limits = {"low": knob.low, "high": knob.high, "log": knob.log, "lowers": knob.lowers}
+    return controllers.drive(options.statistic, options.goal, horizon=horizon, rule=rule, **limits)
+
+
+# ---- the loop against the best fixed value ---------------------------------------------------------------------------
+
+
+def chosen(values: pd.DataFrame, prices: pd.DataFrame, candidates: list[str]) -> str:
+    """The candidate of least mean over seeds [seeds, settings], of those without a lost seed that are not too dear in FD."""
+    from gan_jax.ranking import PRICE
+
+    price, mean = (part.mean(skipna=False).to_dict() for part in (prices, values))
+    kept = [c for c in candidates if math.isfinite(mean[c]) and price[c] <= (1 + PRICE) * price[BASELINE]]
+    return min(kept, key=lambda c: mean[c]) if kept else BASELINE
+
+
+def comparison(table: pd.DataFrame, knobs: dict[str, Knob], choose_by: str, number: str) -> pd.DataFrame:
+    """A row for each knob: its best fixed value, a number of the report there and in the loop, and the test between them.
+
+    table: of the report. Columns: knob, fixed (the choice of all seeds together), at_fixed and at_loop [seeds], and of
+    `gan.ranking.rank` what it says of their differences, to be compared with 0.
+    """
+    import pandas as pd
+
+    from gan_jax import ranking
+
+    each = lambda key: table.pivot(index="seed", columns="setting", values=key)
+    values, prices, shown = each(choose_by), each("fd"), each(number)
+    rows, differences = {}, [(FIXED, seed, 0, 0, False, 0.0) for seed in shown.index]
+    for name, knob in knobs.items():
+        candidates = [BASELINE, *(named(name, value) for value in knob.fixed)]
+        others = lambda part, seed: part.drop(index=seed) if len(part) > 1 else part
+        choices = {seed: chosen(others(values, seed), others(prices, seed), candidates) for seed in shown.index}
+        fixed = [shown.loc[seed, setting] for seed, setting in choices.items()]
+        loop = shown[named(name, LOOP)].tolist()
+        rows[name] = {"fixed": chosen(values, prices, candidates), "at_fixed": fixed, "at_loop": loop}
+        for seed, a, b in zip(shown.index, fixed, loop, strict=True):
+            differences.append((name, seed, 0, 0, not math.isfinite(b - a), b - a))
+    made = pd.DataFrame(differences, columns=["setting", "seed", "n", "step", "diverged", number])
+    ranked = ranking.rank(made, number, baseline=FIXED).set_index("setting")
+    return pd.DataFrame([{"knob": name} | row | ranked.loc[name].to_dict() for name, row in rows.items()])
+
+
+def plus_minus(values: Any, form: str) -> str:
+    """Mean over seeds with half of its 95 % interval."""
+    from gan_jax.ranking import mean_interval
+
+    mean, _, high = map(float, mean_interval(values))
+    return "-" if math.isnan(mean) else f"{mean:{form}}" + ("" if math.isnan(high) else f" +- {high - mean:{form}}")
+
+
+def comparison_text(rows: pd.DataFrame, live: dict[str, Any], number: str) -> str:
+    """The comparison as a table for a terminal; live: {knob: its value at the end [seeds]}."""
+    import pandas as pd
+
+    form = ".3f" if number == "d_auc" else ".2f"
+    shown = []
+    for row in rows.to_dict("records"):
+        p = row["p_holm"]
+        shown.append({
+            "knob": row["knob"], FIXED: row["fixed"], "there": plus_minus(row["at_fixed"], form),
+            "in the loop": plus_minus(row["at_loop"], form), "loop's value": plus_minus(live[row["knob"]], ".2g"),
+            "difference": plus_minus([b - a for a, b in zip(row["at_fixed"], row["at_loop"], strict=True)], form),
+            "p": "" if math.isnan(p) else "<.001" if p < 0.001 else f"{p:.3f}", "": row["verdict"],
+        })  # fmt: skip
+    return f"{NUMBERS[number]}: the loop against the best fixed value\n\n{pd.DataFrame(shown).to_string(index=False)}"
+
+
+def finding(rows: pd.DataFrame, number: str) -> str:
+    """Where the loop was shown to differ, in a sentence."""
+    tested = sum(not math.isnan(p) for p in rows["p_holm"].tolist())
+    if not tested:
+        return f"Finding, {NUMBERS[number]}: nothing was tested; it takes 5 seeds that have not diverged."
+    shown = list(zip(rows["knob"].tolist(), rows["verdict"].tolist(), strict=True))
+    where = lambda word: ", ".join(knob for knob, verdict in shown if verdict.startswith(word)) or "no knob"
+    return f"Finding, {NUMBERS[number]}: the loop is shown lower than the best fixed value for {where('better')}, " + (
+        f"higher for {where('worse')} (Holm's correction over {tested} knobs)."
+    )
+
+
+# ---- the picture -----------------------------------------------------------------------------------------------------
+
+
+def loops_figure(table: pd.DataFrame, knobs: dict[str, Knob], statistic: str, target: float) -> Figure:
+    """Live values over the steps, a column for each knob, and below them what the loops follow."""
+    from gan_jax.pictures import figures, parts
+
+    count = len(knobs)
+    figure, axes = figures.new(2 * count, (1.6 + 2.6 * count, 5.4), count)
+    for (name, knob), top, bottom in zip(knobs.items(), axes[:count], axes[count:], strict=True):
+        for value in knob.fixed:
+            top.axhline(value, color=parts.GREY, linewidth=0.9, linestyle=(0, (4, 3)))
+        band(top, table, named(name, LOOP), f"live/{knob.path}", figures.BLUE)
+        if knob.log:
+            top.set_yscale("log")
+        top.set_title(name, fontsize=10, loc="left")
+        band(bottom, table, BASELINE, statistic, parts.GREY)
+        band(bottom, table, named(name, LOOP), statistic, figures.BLUE)
+        bottom.axhline(target, color=parts.VERMILION, linewidth=1.1, linestyle=":")
+        bottom.sharey(axes[count])
+        bottom.locator_params(axis="x", nbins=4)
+    axes[0].set_ylabel("live value")
+    axes[count].set_ylabel(parts.text(statistic))
+    lines = "blue: the loop, mean and 95 % interval over seeds", "dashed: fixed values; grey: without the knob; dotted: target"
+    figure.supxlabel("\n".join(["step (updates of G)", *lines]), fontsize=8)
+    return figure
+
+
+def band(axis: Axes, table: pd.DataFrame, setting: str, metric: str, color: str) -> None:
+    from gan_jax import ranking
+    from gan_jax.pictures import parts
+
+    rows: Any = table[table["setting"] == setting]
+    for steps, curves in ranking.histories(rows, metric).values():
+        mean, low, high = ranking.mean_interval(curves)
+        axis.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
+        parts.line(axis, steps, mean, color, "-", 1.6)
+
+
+def main(options: Options) -> int:
+    options.prepare()
+    from gan_jax.overfitting import sweep_report
+    from gan_jax.overfitting.sets import sets_of
+    from gan_jax.pictures import figures
+
+    knobs, data = options.choose(KNOBS), options.load()
+    sets_of(data, final=False)  # refuses what the report could not judge, before anything is trained
+    settings = settings_of(options, knobs, data.image_shape)
+    swept = options.run(settings, data, steps=options.steps, rank_by=options.rank_by, log_every=options.log_every)
+    if swept.stopped:
+        print(f"stopped by {swept.stopped}; --resume finishes what is missing")
+        return swept.exit_code
+    table: Any = swept.table
+    figure = loops_figure(table, knobs, options.statistic, options.goal)
+    picture = figures.save(options.out / "pictures" / "loops.png", figure)
+    report = sweep_report(swept, final=options.final)
+    page = report.save(options.out)
+    end = table[table["step"] == table["step"].max()]
+    live = {name: end.loc[end["setting"] == named(name, LOOP), f"live/{knob.path}"] for name, knob in knobs.items()}
+    compared = {number: comparison(report.table, knobs, options.choose_by, number) for number in NUMBERS}
+    print(f"\n{report.text()}")
+    for number, rows in compared.items():
+        print(f"\n{comparison_text(rows, live, number)}")
+    print(f"\n{NOTE}\n\n" + "\n".join(finding(rows, number) for number, rows in compared.items()))
+    print(f"\npicture: {picture}    table: {options.out}/table.csv    report: {page}")
+    return swept.exit_code
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,234 @@
+"""Which remedies close the gap when data are few?
+
+    python experiments/limited_data.py                                          # digits: all, 20 %, 10 %; 11 remedies, 5 seeds
+    python experiments/limited_data.py --data mnist --size 16 --sizes 0.1 1000 100 --steps 3000 --final
+    python experiments/limited_data.py --data cifar10 --size 16 --width 32 --steps 20000 --log-every 2000
+    python experiments/limited_data.py --data cifar10 --published               # BigGAN; wants accelerators, see below
+
+The remedies were named before any was tried: nothing, DiffAugment, ADA and APA in closed loop, LeCam, R1, dropout, spectral and
+batch norm in D, balanced consistency, and R3GAN's loss (relativistic pairing with R1 and R2). Each trains on the first n
+images, nested, at every n. Ends in the overfitting report, on V: the gap of FD, near-copies, D's AUC, and quality beside them,
+at every n; in a table of the differences to nothing; and in the choice, at the fewest images: the first of the report's ranking
+that is shown better than nothing (Holm's correction over remedies and sizes) and costs no quality. `--final` opens S for it,
+once: all of its seeds and nothing's, paired. If none is shown better, none is chosen and S stays closed.
+
+Published numbers are those of other losses and larger networks: LeCam's .3 goes with the hinge loss (here non-saturating, but
+with --published), R1's 1 and dropout's .3 are this project's. ADA and APA may cross their range in half of the run.
+
+--published: BigGAN, width 64, with hinge loss, 125,000 steps of 4 turns of D on 50 images, classes, spectral norm in both
+players, which leaves out two of the remedies (DiffAugment's CIFAR-10 scripts at 10 %; at 100 % they have 250,000 steps): 225
+runs with the default sizes, to be trained on several large accelerators over days. Not run.
+
+Cost: not measured yet.
+Finding: not run yet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from gan_jax.cli import ComparisonOptions, run
+from gan_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gan_jax.sweeps import Sweep
+
+BASELINE = "none"
+NUMBERS = {"fd_gap": "FD to V - FD to T", "d_auc": "D tells T from V (AUC)", "fd": "FD to V"}  # of the report: less is better
+PLANNED = (1.0, 0.2, 0.1, 1000.0, 100.0)  # shares and numbers of the training images
+NEAR = 1.25  # ratio of two planned sizes of which one is enough
+PUBLISHED = {"width": 64, "steps": 125_000, "batch_size": 50, "log_every": 5000, "size": 32}
+
+
+@dataclass
+class Options(ComparisonOptions):
+    """Train on fewer and fewer images, with and without each remedy, and see which one closes the gap."""
+
+    sizes: tuple[float, ...] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Training images, nested: up to 1 a share of all, above it a number. All, 20 %, 10 %, 1,000 and 100 when left out, without
+    those that there are not and those that are nearly another."""
+    subset: int | None = None
+    """Begin with the first N images of a seeded, stratified order; with all when left out."""
+    only: tuple[str, ...] = ()
+    """These remedies, the first being the baseline; all when left out."""
+    choose_by: Literal["fd_gap", "d_auc", "fd"] = "fd_gap"
+    """Number of the report by which a remedy is chosen."""
+    published: bool = False
+    """BigGAN at its published size; width, steps, batch_size, log_every and size left at their defaults become its own."""
+    r1: float = 1.0
+    """Gamma of R1, and of R1 and R2 together."""
+    lecam: float = 0.3
+    """Weight of LeCam."""
+    dropout: float = 0.3
+    """Share of D's hidden units dropped."""
+    out: Path = Path("runs/limited_data")
+    """The sweep folder."""
+    steps: int = 1500
+    """Training steps: updates of the generator."""
+    batch_size: int = 32
+    """Images per discriminator turn, at most the smallest size."""
+
+
+def enlarged(options: Options) -> Options:
+    """With --published, its numbers in place of the defaults."""
+    left = lambda name: getattr(options, name) == getattr(Options, name)
+    return dataclasses.replace(options, **{k: v for k, v in PUBLISHED.items() if options.published and left(k)})
+
+
+def counts(sizes: tuple[float, ...], images: int) -> tuple[int, ...]:
+    """Numbers of training images, most first, of shares and numbers. Raises UserError for one that cannot be meant."""
+    if wrong := [s for s in sizes if not (0 < s <= 1 or (s > 1 and s == int(s) and s <= images))]:
+        raise UserError(f"--sizes has {wrong[0]:g}: a share in (0, 1] or a whole number of the {images} training images")
+    found: list[int] = []
+    for size in sizes or PLANNED:
+        n = max(1, round(size * images)) if size <= 1 else int(size)
+        apart = all(max(n, k) > NEAR * min(n, k) for k in found)
+        if n not in found if sizes else n <= images and apart:
+            found.append(n)
+    return tuple(sorted(found, reverse=True))
+
+
+def remedies(options: Options, image_shape: tuple[int, ...], classes: int = 0) -> dict[str, Any]:
+    """{remedy: recipe}, nothing first. Raises UserError for what is no image."""
+    import gan_jax as gan
+    from gan_jax import augment, controllers, zoo
+    from gan_jax.networks.spectral import SpectralNorm
+
+    if len(image_shape) != 3:
+        raise UserError(f"these remedies are of images, not of rows {image_shape}: use --data digits or other images")
+    sizes: dict[str, Any] = {"width": options.width, "batch_size": options.batch_size}
+    base = gan.recipes.dcgan(image_shape, **sizes)
+    if options.published:
+        base = gan.recipes.biggan(image_shape, **sizes, classes=classes)
+    loop = controllers.ada(horizon=options.steps * options.batch_size * base.d_steps / 2)
+    driven = lambda made: zoo.fields(augment=made, controllers={f"augment.{name}.p": loop for name in made})
+    paired = zoo.fields(loss=gan.recipes.loss("rpgan"))
+    gradients = {name: gan.bind(getattr(gan.penalties, name), gamma=options.r1) for name in ("r1", "r2")}
+    known = {
+        BASELINE: lambda recipe: recipe,
+        "diffaugment": zoo.fields(augment=augment.diffaugment("translation,cutout")),
+        "ada": driven({"ada": gan.bind(augment.ada, p=0.0, pipe="bgc")}),
+        "apa": driven({"apa": gan.bind(augment.adaptive_pseudo, p=0.0)}),
+        "lecam": zoo.penalty("lecam", weight=options.lecam, start=min(1000.0, options.steps / 5)),
+        "r1": zoo.penalty("r1", gamma=options.r1),
+        "dropout": zoo.on("discriminator", numbers={"dropout": options.dropout}),
+        "bcr": zoo.penalty("bcr", weight=10.0),
+        "rpgan_r1_r2": lambda recipe: zoo.on("discriminator", penalties=gradients)(paired(recipe)),
+    }
+    if not options.published:
+        known |= {"spectral_norm": zoo.net("discriminator", SpectralNorm), "batch_norm": zoo.module(norm="batch")}
+    return {name: add(base) for name, add in options.choose(known).items()}
+
+
+# ---- what is shown ---------------------------------------------------------------------------------------------------
+
+
+def differences_text(ranked: pd.DataFrame, number: str) -> str:
+    """Differences to nothing, a row for each remedy and a column for each n: mean, half of the 95 % interval, p."""
+    import pandas as pd
+
+    form, cells = ".3f" if number == "d_auc" else ".2f", {}
+    for row in ranked.sort_values("n", ascending=False, kind="stable").to_dict("records"):
+        base = row["setting"] == ranked.attrs["baseline"]
+        mean, half = (row["mean"], row["high"] - row["mean"]) if base else (
+            row["difference"], row["difference_high"] - row["difference"])  # fmt: skip
+        p = "" if math.isnan(row["p_holm"]) else " p <.001" if row["p_holm"] < 0.001 else f" p {row['p_holm']:.3f}"
+        plus = "" if base else "+"
+        text = f"{mean:{plus}{form}}" + ("" if math.isnan(half) else f" +- {half:{form}}") + p
+        cells.setdefault(row["setting"], {})[f"n = {row['n']}"] = "-" if math.isnan(mean) else text
+    first = ranked.attrs["baseline"]
+    made = pd.DataFrame.from_dict({first: cells.pop(first)} | cells, orient="index")
+    return f"{NUMBERS[number]}: that of '{first}', and the remedies' differences to it\n\n{made.to_string()}"
+
+
+def choice(ranked: pd.DataFrame) -> str | None:
+    """The first remedy, at the fewest images, that is shown better and at no price; None where there is none."""
+    rows = ranked.to_dict("records")
+    few = min(row["n"] for row in rows)
+    better = lambda row: row["verdict"].startswith("better") and "price" not in row["verdict"]
+    return next((row["setting"] for row in rows if row["n"] == few and better(row)), None)
+
+
+def on_s(swept: Sweep, settings: list[str], n: int) -> pd.DataFrame:
+    """The numbers of every seed of these settings on S, a row each; the sweep's folder records that S was opened."""
+    import pandas as pd
+
+    from gan_jax.folder import SweepFolder
+    from gan_jax.overfitting import overfitting_report
+    from gan_jax.overfitting.judge import references_of
+    from gan_jax.overfitting.runs import OPENINGS
+
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    if swept.folder:
+        SweepFolder(swept.folder).append(OPENINGS, {"time": now, "settings": settings, "n": n, "command": " ".join(sys.argv)})
+    references, rows = references_of(swept.data.subset(n), final=True), []
+    for member in swept.members:
+        if member.n == n and member.setting in settings:
+            report = overfitting_report(swept.run(member.setting, member.seed, n), references=references)
+            about = {
+                "setting": member.setting,
+                "seed": member.seed,
+                "n": n,
+                "step": 0,
+                "diverged": report.verdict == "diverged",
+            }
+            rows.append(about | {k: v.value for k, v in report.numbers.items()})
+    return pd.DataFrame(rows)
+
+
+def conclusion(options: Options, swept: Sweep, ranked: pd.DataFrame) -> str:
+    """What is chosen, and with --final what S says of it."""
+    from gan_jax import ranking
+
+    n, label = min(ranked["n"].tolist()), NUMBERS[options.choose_by]
+    if all(math.isnan(p) for p in ranked["p_holm"].tolist()):
+        return "Choice: nothing was tested; it takes a remedy, and 5 seeds that it has in common with the baseline."
+    chosen = choice(ranked)
+    if chosen is None:
+        return f"Choice: no remedy is shown better than '{swept.baseline}' in {label} at n = {n}, at no price: S stays closed."
+    said = f"Choice: {chosen}, shown better than '{swept.baseline}' in {label} at n = {n} on V"
+    if not options.final:
+        return f"{said}; --final opens S for it."
+    table = on_s(swept, [swept.baseline, chosen], n)
+    compared = {number: ranking.rank(table, number, baseline=swept.baseline) for number in NUMBERS}
+    lines = [differences_text(rows, number) for number, rows in compared.items()]
+    rows = compared[options.choose_by]
+    shown = rows.loc[rows["setting"] == chosen, "verdict"].iloc[0].startswith("better")
+    return "\n\n".join([f"{said}. On S it is {'confirmed' if shown else 'not confirmed'}, over all seeds:", *lines])
+
+
+def main(options: Options) -> int:
+    options.prepare()
+    from gan_jax.overfitting import sweep_report
+    from gan_jax.overfitting.sets import sets_of
+
+    options = enlarged(options)
+    data = options.load()
+    options.sizes = counts(options.sizes, len(data.train))
+    sets_of(data.subset(min(options.sizes)), final=False)  # refuses what the report could not judge, before anything is trained
+    settings = remedies(options, data.image_shape, data.classes)
+    swept = options.run(settings, data, steps=options.steps, rank_by=options.rank_by, log_every=options.log_every)
+    if swept.stopped:
+        print(f"stopped by {swept.stopped}; --resume finishes what is missing")
+        return swept.exit_code
+    report = sweep_report(swept)
+    page = report.save(options.out)
+    print(f"\n{report.text()}\n")
+    for number in NUMBERS:
+        print(f"{differences_text(report.ranked(number), number)}\n")
+    print("+-: 95 % Student-t interval over seeds; p: paired t-test, Holm's correction over remedies and sizes\n")
+    print(conclusion(options, swept, report.ranked(options.choose_by)))
+    print(f"\npictures: {options.out}/pictures    table: {options.out}/table.csv    report: {page}")
+    return swept.exit_code
+
+
+if __name__ == "__main__":
+    run(main)
