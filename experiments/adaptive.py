@@ -229,9 +229,9 @@ def loops_figure(table: pd.DataFrame, knobs: dict[str, Knob], statistic: str, ta
     for (name, knob), top, bottom in zip(knobs.items(), axes[:count], axes[count:], strict=True):
         for value in knob.fixed:
             top.axhline(value, color=parts.GREY, linewidth=0.9, linestyle=(0, (4, 3)))
-        band(top, table, named(name, LOOP), f"live/{knob.path}", figures.BLUE)
         if knob.log:
             top.set_yscale("log")
+        band(top, table, named(name, LOOP), f"live/{knob.path}", figures.BLUE)
         top.set_title(name, fontsize=10, loc="left")
         band(bottom, table, BASELINE, statistic, parts.GREY)
         band(bottom, table, named(name, LOOP), statistic, figures.BLUE)
@@ -246,12 +246,17 @@ def loops_figure(table: pd.DataFrame, knobs: dict[str, Knob], statistic: str, ta
 
 
 def band(axis: Axes, table: pd.DataFrame, setting: str, metric: str, color: str) -> None:
+    """Mean over seeds and its interval; on a logarithmic axis those of the logarithms."""
+    import numpy as np
+
     from gan_jax import ranking
     from gan_jax.pictures import parts
 
     rows: Any = table[table["setting"] == setting]
     for steps, curves in ranking.histories(rows, metric).values():
-        mean, low, high = ranking.mean_interval(curves)
+        log = axis.get_yscale() == "log"
+        mean, low, high = ranking.mean_interval(np.log(curves) if log else curves)
+        mean, low, high = np.exp([mean, low, high]) if log else (mean, low, high)
         axis.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
         parts.line(axis, steps, mean, color, "-", 1.6)
 

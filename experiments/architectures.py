@@ -54,9 +54,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
         "sngan": recipes.sngan(image_shape, **small_sn, steps=options.steps),
         "biggan": recipes.biggan(image_shape, **({} if options.published else {"width": width, "d_steps": 1} | batch)),
         "stylegan2": recipes.stylegan2_ada(image_shape, **small_style, augment={}, controllers={}),
-        "r3gan": recipes.r3gan(
-            image_shape, **narrow("r3gan"), images=options.steps * options.batch_size, augmentation=0.0
-        ),
+        "r3gan": recipes.r3gan(image_shape, **narrow("r3gan"), images=options.steps * options.batch_size, augmentation=0.0),
     }
     return options.choose(known)
 

@@ -1,18 +1,25 @@
 """Does the objective of R3GAN reach all 1,000 modes of stacked digits, where the non-saturating loss leaves some out?
 
-    python experiments/stacked_mnist.py                                      # stacked_digits, 3 settings x 3 seeds
-    python experiments/stacked_mnist.py --data stacked_mnist --data-dir DATA --size 16 --width 64
-    python experiments/stacked_mnist.py --only rpgan_r1_r2 non_saturating --network dcgan --seeds 5
+    python experiments/stacked_mnist.py                                      # stacked_digits, 3 objectives x 3 seeds
+    python experiments/stacked_mnist.py --data stacked_mnist --data-dir DATA --size 16
+    python experiments/stacked_mnist.py --network r3gan --width 32 --seeds 5 --steps 20000
 
-Stacks of three digits, one in each colour channel (Metz et al., 2017). Three objectives on the same networks (those of R3GAN,
-Huang et al., 2024, without labels, narrower; or the article's DCGAN), with the same optimizer and batches: the non-saturating
-loss; that with R1; the relativistic pairing loss with R1 and R2, R3GAN's. Measured at the end, as published, on 26,000 samples
-(of the moving average; --raw: of the raw generator): a classifier that learnt from split E reads each channel, and modes
-reached and KL(samples || uniform) are counted by its words. Beside them the same for real stacks, of T and of V, and for a sampler
-that draws the 1,000 modes evenly, by simulation: whatever is below its KL is luck.
+Stacks of three digits, one in each colour channel (Metz et al., 2017). Three objectives on the same networks (the article's DCGAN,
+or those of R3GAN, Huang et al., 2024, narrower), without labels, with the same optimizer and batches: the non-saturating loss;
+that with R1; the relativistic pairing loss with R1 and R2, R3GAN's. Measured at the end, as published, on 26,000 samples (of
+the moving average; --raw: of the raw generator): a classifier that learnt from split E reads each channel; by its words modes
+reached and KL(samples || uniform) are counted. Beside them the same for real stacks of the digits of T and of V, and for a
+sampler that draws the 1,000 modes evenly, by simulation: no sampler is below its KL but by luck.
 
-Cost: {cost}
-Finding: {finding}
+Cost: 5 minutes with the default on two cores that much other work kept busy, a third of it compiling (Python 3.12.1, jax
+0.12.0.1). Stacked MNIST at side 16, 2,000 steps, one seed of RpGAN: 88 s of CPU time.
+Finding (stacked_digits, DCGAN of width 16, 2,000 steps, gamma 1, seeds 0 to 2, means +- standard errors; three seeds are too
+few for a test): non-saturating 945.7 +- 12.5 modes, KL .579 +- .049; with R1 995.3 +- 2.2 and .276 +- .014; RpGAN with R1 and
+R2 996.0 +- 3.0 and .233 +- .024. So most of what R3GAN's objective gains here, R1 alone gains. None reaches all 1,000 modes in
+every run, nor is any near real stacks: 1,000 modes, .024 (T) and .027 (V); even sampler .0193 +- .0009.
+Stacked MNIST at side 16 (2,000 steps, one seed, so a sketch): non-saturating 881 modes, KL .980; RpGAN with R1 and R2 986,
+.480; real stacks .0236 (T) and .0243 (V). That is 128,000 stacks seen: R3GAN's 1,000 modes and .029 are neither reached nor
+put in question. Not run: side 28, R3GAN's networks to the end, non-saturating with R1 on MNIST.
 """
 
 from __future__ import annotations
@@ -147,7 +154,9 @@ def show(options: Options, data: Any, table: pd.DataFrame, real: dict[str, tuple
     title = f"{data.name} {data.image_shape}, {size}"
     known = f"The classifier knows {100 * accuracy:.1f} % of V's digits"
     caption = f"+-: standard error over seeds. {known}. Published: MNIST, context"
-    shown = Table("", "seeds", "modes", "KL to uniform, nats", box=box.SIMPLE, title=title, caption=caption)
+    shown = Table(
+        "", "seeds", "modes", "KL to uniform, nats", box=box.SIMPLE, title=title, caption=caption, min_width=len(caption)
+    )
     for setting, rows in table.groupby("setting", sort=False):
         kept = rows[~rows["diverged"]]
         cells = [mean_and_error(kept[name], form) for name, form in zip(METRICS, (".1f", ".4f"), strict=True)]

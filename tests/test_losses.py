@@ -154,3 +154,25 @@ def test_terms_have_the_dtype_of_the_logits(x64, loss, dtype):
     numbers = {"smoothing": 0.1} if loss not in ("wasserstein", "hinge") else {}
     logits = jnp.ones(2, dtype)
     assert {x.dtype for x in terms(loss, logits, logits, **numbers)} == {jnp.dtype(dtype)}
+
+
+# ---- blends ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_blend_is_the_weighted_sum_and_its_weights_are_leaves(x64):
+    rng = np.random.default_rng(0)
+    real, fake = (gan.Judgement(jnp.asarray(rng.normal(size=6))) for _ in range(2))
+    blend = gan.losses.blend(gan.losses.hinge, gan.bind(gan.losses.non_saturating, smoothing=0.1), hinge=2.0)
+    both = gan.with_leaves(blend, {"non_saturating": 0.5})(real, fake, None)
+    parts = [part(real, fake, None) for part in blend.parts]
+    for got, a, b in zip(both, *parts, strict=True):
+        np.testing.assert_allclose(got, 2 * a + 0.5 * b, rtol=1e-6)
+    assert {"hinge", "non_saturating", "1.smoothing"} == set(gan.leaves(blend))
+    assert gan.losses.boundary(blend) is None
+
+
+def test_a_blend_that_cannot_be_named_is_refused():
+    with pytest.raises(gan.UserError, match="cannot blend hinge, hinge: two losses of one name"):
+        gan.losses.blend(gan.losses.hinge, gan.losses.hinge)
+    with pytest.raises(gan.UserError, match="cannot blend hinge: no loss 'hindge' in it"):
+        gan.losses.blend(gan.losses.hinge, hindge=1.0)
