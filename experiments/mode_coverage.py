@@ -15,18 +15,18 @@ theirs averages deviations.
 
 --recipes adds, on the same networks: PacGAN (100 packets a turn as in its code, which batch-normalises the members of packets
 apart, here together), and relativistic pairing with R1 and R2 (Huang et al., 2024), gamma .01 falling to a tenth.
---optimizer annealed is for short runs; it and gamma were chosen in a pilot (seed 0, 3,000 steps, gammas .1, .03 and .01: 17.9,
-28.6 and 29.0 % of high quality; at 1,500 steps with Adam as published, no gamma got beyond 2 %).
+--optimizer annealed is for short runs; it and gamma were chosen for RpGAN in a pilot (seed 0, 3,000 steps, gammas .1, .03 and
+.01: 17.9, 28.6 and 29.0 % of high quality; at 1,500 steps with Adam as published, gammas .1 and .01: under 2 %).
 
 Cost: about 18 ms a step for the three seeds on two CPU cores (Python 3.12.1, jax 0.12.0.1): a quarter of an hour for both. With
 R1 and R2 a step takes 1.3 times the CPU time; the 5,000 steps of both recipes below took 192 and 256 s of it.
 Finding (grid, 5,000 steps, annealed, simultaneous play, seeds 0 to 2, means +- standard errors): RpGAN with R1 and R2 covers
 22.7 +- .3 of 25 modes, more evenly (reverse KL .602 +- .119), but with 45.9 +- 2.8 % of high quality; the plain GAN 16.3 +- .9
-modes, 1.451 +- .211, 79.5 +- 3.0 %. Nowhere near 25 modes with 94 %, in a budget a hundredth of the published; PacGAN was not
+modes, 1.451 +- .211, 79.5 +- 3.0 %. Nowhere near 25 modes with 94 %, in an eightieth of the published length; PacGAN was not
 run, nor alternating play, nor more steps.
-Finding (plain GAN, Adam as published, 20,000 steps, seeds 0 to 2, means +- standard errors; the ring was resumed once at step 15,000): ring 7.3 +- .3 of 8
-modes, 85.7 +- 4.6 % of high quality, reverse KL .302 +- .108; grid 19.7 +- .9 of 25 modes, 56.1 +- 6.0 %, .840 +- .113. A
-twentieth of the published length: on the grid the samples still lie along streaks between modes.
+Finding (plain GAN, Adam as published, 20,000 steps, seeds 0 to 2, means +- standard errors; the ring was resumed once at step
+15,000): ring 7.3 +- .3 of 8 modes, 85.7 +- 4.6 % of high quality, reverse KL .302 +- .108; grid 19.7 +- .9 of 25 modes, 56.1
++- 6.0 %, .840 +- .113. A twentieth of the published length: on the grid the samples still lie along streaks between modes.
 """
 
 from __future__ import annotations
