@@ -15,18 +15,19 @@ The loop needs none of these trials, but it measures on V while it trains: `--fi
 
 Cost: 13 min 53 s of CPU time with the default, reports of 125 runs included; 38 minutes on two cores that other work kept busy
 (load 10 to 17; Python 3.12.1, jax 0.12.0.1).
-Finding (digits, n = 200, 2,000 steps, seeds 0 to 4; means with 95 % intervals, Holm over six knobs unless said): no loop is shown
-to beat the best fixed value of its knob in the gap of FD, by which that is chosen (between -.88 +- .90, rate, p .27, and +1.54 +-
-1.04, R1, p .09), nor in FD to V, where R1's is worse (+3.9 +- 2.1, p .038). In D's AUC dropout's loop is lower (-.065 +- .034, p
-.035), but by that rule its best fixed value is none at all. No loop reached .55: they begin to move at step 1,000 and still
-climb at the end (p .26, dropout .24, noise .23), with an AUC of .587, .594 and .629 against .659 +- .025 without (Holm over all 24
-settings: p .055, .088, .58); the report says "discriminator overfits" of every seed of every loop. Faster ones (--crossing, --gain)
-were not tried. LeCam and R1 do not lower the AUC here, fixed (LeCam 3: .789, p .006 for worse) or driven, so their loops only
-climb. Fixed p = .5, dropout .15 and .3 and noise .4 do lower it (.532 to .586, p .006 to .026 over 24); so do p = 1, dropout .6
-and an eighth of D's rate, at a price: FD to V 33.9, 31.5 and 72.9 against 23.6. Chosen by the AUC instead (an afterthought, the
-same runs), the loops of augmentation and noise have samples nearer to V than their best fixed values (FD -3.4 +- 2.0 and -2.0
-+- 1.1, p .046 and .041), since they did less: noise's AUC is higher by .072 (p .032). The report's choice is R1 at 10 (gap 1.35
-against 2.79, FD to V 19.5), not shown better than none (p .45 and .10 over 24). S was not opened.
+Finding (digits, n = 200, 2,000 steps, seeds 0 to 4; means with 95 % intervals, Holm over six knobs unless said): no loop is
+shown to beat the best fixed value of its knob in the gap of FD, by which that is chosen (between -.88 +- .90, rate, p .27,
+and +1.54 +- 1.04, R1, p .09), nor in FD to V, where R1's is worse (+3.9 +- 2.1, p .038). In D's AUC dropout's loop is lower
+(-.065 +- .034, p .035), but by that rule its best fixed value is none at all. No loop reached .55: they begin to move at step
+1,000 and still climb at the end (p .26, dropout .24, noise .23), with an AUC of .587, .594 and .629 against .659 +- .025
+without (Holm over all 24 settings: p .055, .088, .58); the report says "discriminator overfits" of every seed of every loop.
+Faster ones (--crossing, --gain) were not tried. LeCam and R1 do not lower the AUC here, fixed (LeCam 3: .789, p .006 for
+worse) or driven, so their loops only climb. Fixed p = .5, dropout .15 and .3 and noise .4 do lower it (.532 to .586, p .006
+to .026 over 24); so do p = 1, dropout .6 and an eighth of D's rate, at a price: FD to V 33.9, 31.5 and 72.9 against 23.6.
+Chosen by the AUC instead (an afterthought, the same runs), the loops of augmentation and noise have samples nearer to V than
+their best fixed values (FD -3.4 +- 2.0 and -2.0 +- 1.1, p .046 and .041), since they did less: noise's AUC is higher by .072
+(p .032). The report's choice is R1 at 10 (gap 1.35 against 2.79, FD to V 19.5), not shown better than none (p .45 and .10
+over 24). S was not opened.
 """
 
 from __future__ import annotations

@@ -19,8 +19,17 @@ with --published), R1's 1 and dropout's .3 are this project's. ADA and APA may c
 players, which leaves out two of the remedies (DiffAugment's CIFAR-10 scripts at 10 %; at 100 % they have 250,000 steps): 225
 runs with the default sizes, to be trained on several large accelerators over days. Not run.
 
-Cost: not measured yet.
-Finding: not run yet.
+Cost: 8 min 23 s of CPU time for the 55 runs of the finding, their reports included; 21 minutes on two cores that other work kept
+busy (load 5 to 17; Python 3.12.1, jax 0.12.0.1). The default trains three times as many.
+Finding (digits, --sizes 0.1: n = 107 alone, 1,500 steps, seeds 0 to 4; means with 95 % intervals, Holm over ten remedies): no
+remedy is shown to close the gap of FD (4.56 +- 1.36 with none; DiffAugment -1.72 +- 2.16, p .83, at a price; R1 -.96 +- 1.27,
+p .83; bcr -.86 +- .66, p .23), so none is chosen and S stays closed. D's AUC, .730 +- .028, is lower with DiffAugment (-.229
++- .029, p < .001) and dropout (-.121 +- .019, p < .001), not shown with ADA (-.068 +- .061, p .17) and spectral norm (-.037
++- .032, p .17), and higher with LeCam (+.055 +- .028, p .040) and batch norm (+.226 +- .029, p < .001). What D cannot
+memorise does not make better samples here: FD to V, 26.9 +- 2.6, is shown lower with R1 alone (-4.4 +- 1.5, p .010), whose
+AUC is no lower, and higher with DiffAugment (+16.6 +- 4.0, p .003), whose translations and holes are large on 8 x 8 pixels:
+the report says "mode loss" of its five seeds, and "discriminator overfits" of all others. The default's other sizes (214 and
+all 1,069), other data sets and --published were not run.
 """
 
 from __future__ import annotations
