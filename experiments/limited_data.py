@@ -19,7 +19,7 @@ with --published), R1's 1 and dropout's .3 are this project's. ADA and APA may c
 players, which leaves out two of the remedies (DiffAugment's CIFAR-10 scripts at 10 %; at 100 % they have 250,000 steps): 225
 runs with the default sizes, to be trained on several large accelerators over days. Not run.
 
-Cost: 8 min 23 s of CPU time for the 55 runs of the finding, their reports included; 21 minutes on two cores that other work kept
+Cost: 8 min 23 s of CPU time for the 55 runs of the finding, reports included; 21 minutes on two cores that other work kept
 busy (load 5 to 17; Python 3.12.1, jax 0.12.0.1). The default trains three times as many.
 Finding (digits, --sizes 0.1: n = 107 alone, 1,500 steps, seeds 0 to 4; means with 95 % intervals, Holm over ten remedies): no
 remedy is shown to close the gap of FD (4.56 +- 1.36 with none; DiffAugment -1.72 +- 2.16, p .83, at a price; R1 -.96 +- 1.27,
