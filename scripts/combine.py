@@ -2,12 +2,13 @@
 
     python scripts/combine.py                      # 300 combinations: about half an hour on two CPU cores
     python scripts/combine.py --number 20 --seed 1
+    python scripts/combine.py --covering           # the 41 programs that together hold every pair
 
 Each program takes one way to play, an optimizer for each player, some losses, penalties and augmentations, drawn at random, and
 trains a population for 3 steps in which every member has a loss of its own (`losses.blend` makes the loss a number). Networks
 are the smallest there are. Prints what failed (an error, a second compilation, a number that is not finite), and exits with 1.
 
-The tests run `covering()`: programs that together hold every pair of loss, penalty, augmentation, way to play and optimizer.
+`covering()` is a design of programs that together hold every pair of loss, penalty, augmentation, way to play and optimizer.
 """
 
 from __future__ import annotations
@@ -175,6 +176,8 @@ class Options:
     """How many programs."""
     seed: int = 0
     """Of the draws."""
+    covering: bool = False
+    """The covering design instead of random combinations."""
 
 
 def failures(combinations: Iterable[Combination]) -> dict[Combination, str]:
@@ -193,7 +196,7 @@ def failures(combinations: Iterable[Combination]) -> dict[Combination, str]:
 
 def main(options: Options) -> int:
     rng = np.random.default_rng(options.seed)
-    combinations = [at_random(rng) for _ in range(options.number)]
+    combinations = covering() if options.covering else [at_random(rng) for _ in range(options.number)]
     found = failures(combinations)
     for chosen, why in found.items():
         print(f"{chosen}: {why}")

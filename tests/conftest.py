@@ -13,7 +13,7 @@ os.environ.setdefault("NPROC", "16")  # jax 0.10 on few cores deadlocks in queue
 CACHE = ROOT / ".cache" / "jax" / f"{version('jax')}-py{sys.version_info.minor}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("GAN_JAX_CACHE", str(ROOT / ".cache" / "features"))  # not the user's own
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -113,6 +113,7 @@ def test_the_finding_says_where_the_loop_was_shown_to_differ(shift, seeds, said)
     assert "k 1" in text and f"{0.6 + shift:.2f}"[:3] in text
 
 
+@pytest.mark.slow
 def test_adaptive_ends_in_the_report_the_comparison_and_the_loops(monkeypatch, tmp_path, capsys):
     out = tmp_path / "sweep"
     words = [*TINY, "--seeds", 1, "--subset", 60, "--only", "dropout"]
@@ -204,6 +205,7 @@ def test_the_choice_is_confirmed_where_s_shows_it_better(monkeypatch, shift, sai
     assert limited_data.conclusion(limited_data.Options(), swept, rows).endswith("--final opens S for it.")
 
 
+@pytest.mark.slow
 def test_limited_data_ends_in_the_report_and_judges_every_seed_on_s(monkeypatch, tmp_path, capsys):
     out, seen = tmp_path / "sweep", []
     opened = lambda options, swept, ranked: seen.append(limited_data.on_s(swept, ["none", "dropout"], 60)) or "the end"

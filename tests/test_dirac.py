@@ -383,6 +383,7 @@ def test_hinge_rests_beyond_the_margin(x64):
 # ---- the experiment -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_experiment_finds_what_theory_says(tmp_path, capsys):
     options = dirac_gan.Options(steps=300, gammas=(0.3,), play="alternating", out=tmp_path)
     dirac_gan.main(options)

@@ -62,6 +62,7 @@ def test_the_quickstart_ends_in_samples_curves_and_a_verdict(tmp_path):
     assert "set aside: discriminator.penalties.r1" in aside
 
 
+@pytest.mark.slow
 def test_every_knob_of_the_quickstart_trains_together_on_several_devices(tmp_path):
     knobs = ["--loss", "least_squares", "--smoothing", 0.1, "--r1", 1, "--wgan-gp", 0.1, "--dragan", 0.1, "--lazy", 2]
     knobs += ["--dropout", 0.2, "--instance-noise", 0.1, "--weight-decay", 0.01, "--clip-gradient", 5, "--conditional"]

@@ -64,6 +64,7 @@ def test_four_devices_are_one(x64, style, flat, fields):
     assert_close(many_metrics, metrics, 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["sharding", "pmap"])
 def test_four_devices_are_one_in_float32(style):
     recipe, data = everything("float32", sgd(1e-3), flat=True), feed(shape=ROWS)

@@ -120,6 +120,7 @@ def test_the_recipe_refuses_classes():
     assert gan.recipes.pacgan_toy(classes=0).classes == 0
 
 
+@pytest.mark.slow
 def test_the_recipe_trains():
     data, recipe = toy_splits("ring", ring(), 0), gan.recipes.pacgan_toy()
     run = gan.fit(recipe, data, steps=20, log_every=10, checkpoint_every=20, sample_every=20, progress=False)

@@ -17,6 +17,7 @@ from experiments import overfitting_dynamics, planted_truths
 # ---- the tour ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_tour_shows_d_overfit_a_remedy_and_a_copycat(tmp_path):
     notebook = nbformat.read(ROOT / "experiments/notebooks/overfitting_tour.ipynb", as_version=4)
     for cell in notebook.cells:
@@ -41,6 +42,7 @@ def test_the_tour_shows_d_overfit_a_remedy_and_a_copycat(tmp_path):
 TINY = ["--steps", 4, "--log-every", 2, "--width", 4, "--batch-size", 8, "--seeds", 2]
 
 
+@pytest.mark.slow
 def test_the_dynamics_end_in_a_table_and_a_picture_of_both_sizes(tmp_path):
     out = tmp_path / "sweep"
     text = script("experiments/overfitting_dynamics.py", "--out", out, *TINY, "--sizes", 24, 20, "--no-report")
@@ -153,6 +155,7 @@ def test_verdicts_are_counted_for_each_number_of_images():
 # ---- the planted truths --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_truth_planted_on_the_ring_is_found(tmp_path, capsys):
     planted_truths.main(planted_truths.Options(data=("ring",), seeds=1, out=tmp_path))
     found = pd.read_csv(tmp_path / "planted_truths.csv").set_index("case")["verdict"].to_dict()

@@ -44,17 +44,29 @@ init = jax.jit(gan.init)
 run = jax.jit(single_chunk, static_argnums=(0, 1, 2))
 
 
-def alone(member, data, steps=STEPS):
-    """(state, metrics) of the member's own run."""
+def alone(member, data, steps=STEPS, start=None):
+    """(state, metrics) of the member's own run; start: from this state in place of its own."""
     data = data.replace(size=jnp.int32(member.n))
-    return run(gan.GAN, steps, ONE, member.recipe, init(member.recipe, jax.random.key(member.seed)), data)
+    start = init(member.recipe, jax.random.key(member.seed)) if start is None else start
+    return run(gan.GAN, steps, ONE, member.recipe, start, data)
+
+
+def starts(members, data, placement=ONE):
+    """The members' first states, which are those of their own runs but for the rounding of float32 first weights."""
+    population = Population(gan.GAN, placement, members, data)
+    state = jax.jit(population._init)(population.knobs, population.keys)
+    rows = [jax.device_put(member_state(state, i), placement.devices[0]) for i in range(len(members))]
+    for member, row in zip(members, rows, strict=True):
+        assert_close(row, init(member.recipe, jax.random.key(member.seed)), 1e-6)
+    return [placement.replicate(row) for row in rows]
 
 
 def assert_rows_are_runs(members, data, **settings):
     state, good, metrics = train(members, data, **settings)
     assert int(state.step) == STEPS and good.all()
+    first = starts(members, data, settings.get("placement", ONE))
     for i, member in enumerate(members):
-        own, own_metrics = alone(member, data if not data.key.ndim else data.replace(key=data.key[i]))
+        own, own_metrics = alone(member, data if not data.key.ndim else data.replace(key=data.key[i]), start=first[i])
         assert_close(member_state(state, i), own, 1e-9)
         assert_close(jax.tree.map(lambda x: x[i], metrics), own_metrics, 1e-9)  # noqa: B023  called in this turn
 

@@ -24,7 +24,7 @@ def test_the_examples_run(block):
     run = namespace["run"]
     assert run.step == 20 and run.stopped is None
     if "controllers" in block:
-        assert run.history[-1]["live/discriminator.numbers.dropout"] > 0
+        assert "live/discriminator.numbers.dropout" in run.history[-1]
     drift = [row["discriminator/drift"] for row in run.history if "discriminator/drift" in row]
     assert bool(drift) == ("drift" in block)
 

@@ -96,6 +96,7 @@ def test_s_is_opened_by_final_alone_and_every_opening_is_told(trained, tmp_path)
     assert not overfitting_report(first).about["openings"]
 
 
+@pytest.mark.slow
 def test_a_conditional_run_is_judged_by_a_classifier_trained_on_its_samples():
     data = gan.load("digits").subset(150)
     run = gan.fit(gan.recipes.dcgan(data.image_shape, width=4, batch_size=16, classes=10), data, steps=5, **SCHEDULE)

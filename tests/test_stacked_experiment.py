@@ -89,6 +89,7 @@ def test_options_that_cannot_be_meant(changed, said):
         stacked_mnist.Options(**changed).check()
 
 
+@pytest.mark.slow
 def test_the_experiment_ends_in_modes_of_every_run_beside_real_stacks(tmp_path):
     small = ["--steps", 1, "--log-every", 1, "--width", 4, "--batch-size", 8, "--subset", 200, "--seeds", 1, "--samples", 300]
     text = script("experiments/stacked_mnist.py", *small, "--only", "rpgan_r1_r2", "--out", tmp_path / "sweep")

@@ -66,6 +66,7 @@ TINY = ["--steps", 4, "--log-every", 2, "--width", 4, "--batch-size", 8, "--seed
 TINY += ["--r1", "None", "--instance-noise", "None"]
 
 
+@pytest.mark.slow
 def test_dataset_size_ends_in_tables_pictures_and_a_finding(tmp_path):
     out = tmp_path / "sweep"
     text = script("experiments/dataset_size.py", "--out", out, *TINY)
@@ -116,6 +117,7 @@ def test_the_finding_says_where_a_difference_was_shown(change, diverged, said):
 # ---- modes ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_mode_coverage_counts_the_modes_of_every_seed(tmp_path):
     arguments = ["--toys", "ring", "--steps", 2, "--log-every", 1, "--seeds", 2]
     text = script("experiments/mode_coverage.py", *arguments, "--out", tmp_path)

@@ -26,7 +26,7 @@ NOT_ITEMS = {
     "penalty": ("evaluate", "initial_memory", "input_gradient", "remembers", "square_norm"),
     "augmentation": ("mixed", "mixes_fakes", "mixing"),
     "play": ("deal", "device_mean", "discriminator_turn", "generator_turn", "look", "move"),
-    "optimizer": ("bind", "chain"),
+    "optimizer": ("bind", "chain", "dotted"),
 }
 
 
@@ -60,7 +60,13 @@ def test_the_design_holds_every_pair_in_few_programs():
     assert set(combine.FACTORS["loss"]) == set(losses.LOSSES)
 
 
-@pytest.mark.parametrize("chosen", DESIGN, ids=lambda c: f"{c.way}-{c.discriminator}-{c.generator}")
+QUICK = {DESIGN[0]}  # the whole design takes minutes
+CASES = [
+    pytest.param(c, id=f"{c.way}-{c.discriminator}-{c.generator}", marks=[] if c in QUICK else pytest.mark.slow) for c in DESIGN
+]
+
+
+@pytest.mark.parametrize("chosen", CASES)
 def test_remedies_train_together(chosen):
     """Three steps of a population, every member with a loss of its own, in one program: nothing is not finite."""
     assert not combine.wrong(chosen)
