@@ -8,8 +8,8 @@ row compares complete methods, not one layer. Two rows change the article's DCGA
 overfitting report: settings ranked on V by the gap of Frechet distances, then by near-copies and D's AUC, quality beside them;
 `--final` opens S for the chosen one and the baseline.
 
-Cost: {cost}
-Finding: {finding}
+Cost: not measured yet; its networks are several times slower than the DCGAN of regularization_sweep.py.
+Finding: none yet: the full comparison has not been run, only its settings have been tried for a few steps.
 """
 
 from __future__ import annotations
