@@ -233,7 +233,7 @@ def draw_panel(axis: Axes, table: pd.DataFrame, n: int, metrics: tuple[str, str]
         parts.line(axis, steps, mean, color, style, 1.7, label=label)
     if best := best_steps(table, metrics[1])[n]:
         label = "step where V's is least (ticks: seeds)"
-        axis.axvline(np.mean(best), color=parts.VERMILION, linewidth=1.3, linestyle=":", label=label)
+        axis.axvline(float(np.mean(best)), color=parts.VERMILION, linewidth=1.3, linestyle=":", label=label)
         foot = axis.get_xaxis_transform()
         axis.plot(best, np.full(len(best), 0.03), "|", color=parts.VERMILION, markersize=9, transform=foot)
     axis.grid(axis="y", color=parts.PALE, linewidth=0.6)
