@@ -2,6 +2,7 @@
 
     python scripts/zoo.py                    # rewrites docs/zoo.md, with the costs that stand in it
     python scripts/zoo.py --measure          # measures all of them again: a quarter of an hour on two CPU cores
+    python scripts/zoo.py --measure --missing
 
 A cost is the time of a training step with the item divided by that of the plain step, both compiled, run in turns in one
 process: the median over rounds of the ratio. The plain step is `zoo.base()`: 16 x 16 RGB, width 16, batch 64.
@@ -38,6 +39,8 @@ class Options:
 
     measure: bool = False
     """Measure the costs; else those that stand in the page are kept."""
+    missing: bool = False
+    """Measure only what has no cost yet."""
     rounds: int = 7
     """Rounds of steps, the plain step and the item's in turns."""
     steps: int = 5
@@ -98,7 +101,9 @@ def stepper(recipe: Any, examples: Any) -> Iterator[float]:
         steps = yield time.perf_counter() - start
 
 
-def measure(options: Options, costs: dict[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+def measure(options: Options, costs: dict[tuple[str, str], str]) -> Iterator[dict[tuple[str, str], str]]:
+    """The costs known so far, after each item."""
+    import jax
     import jax.numpy as jnp
     import numpy as np
     from tqdm import tqdm
@@ -113,12 +118,15 @@ def measure(options: Options, costs: dict[tuple[str, str], str]) -> dict[tuple[s
 
     plain = stepper(zoo.base(), examples)
     next(plain)
-    for item in tqdm([i for i in zoo.ITEMS if not options.only or i.name in options.only]):
+    chosen = [i for i in zoo.ITEMS if not options.only or i.name in options.only]
+    for item in tqdm([i for i in chosen if not options.missing or costs.get((i.kind, i.name), "-") == "-"]):
         mine = stepper(item.add(zoo.base()), examples)
         next(mine)
         ratios = [1 / (plain.send(options.steps) / mine.send(options.steps)) for _ in range(options.rounds)]  # pyright: ignore[reportAttributeAccessIssue]
         costs[item.kind, item.name] = f"{np.median(ratios):.2f}"
-    return costs
+        mine.close()
+        jax.clear_caches()  # a hundred programs at once are more mappings than a system may have
+        yield costs
 
 
 def main(options: Options) -> None:
@@ -126,11 +134,11 @@ def main(options: Options) -> None:
     if options.measure:
         import jax
 
-        costs = measure(options, costs)
         device = f"{os.cpu_count()} CPU cores" if jax.default_backend() == "cpu" else jax.devices()[0].device_kind
         machine = f"{device}, Python {platform.python_version()}, jax {jax.__version__}"
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(options.out, page(costs, machine))
+    for known in measure(options, costs) if options.measure else [costs]:
+        write_atomic(options.out, page(known, machine))
     print(options.out)
 
 
