@@ -14,7 +14,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def standing(path: Path) -> tuple[dict[tuple[str, str], str], str]:
     return costs, found[1] if found else "not measured"
 
 
-def stepper(recipe: Any, examples: Any) -> Iterator[float]:
+def stepper(recipe: Any, examples: Any) -> Generator[float, int]:
     """Seconds of each further round of steps."""
     import jax
 
@@ -95,7 +95,7 @@ def stepper(recipe: Any, examples: Any) -> Iterator[float]:
     steps = yield 0.0
     while True:
         start = time.perf_counter()
-        for _ in range(steps):  # pyright: ignore[reportArgumentType]
+        for _ in range(steps):
             state, _ = compiled(recipe, state, batch)
         jax.block_until_ready(state)
         steps = yield time.perf_counter() - start
@@ -122,7 +122,7 @@ def measure(options: Options, costs: dict[tuple[str, str], str]) -> Iterator[dic
     for item in tqdm([i for i in chosen if not options.missing or costs.get((i.kind, i.name), "-") == "-"]):
         mine = stepper(item.add(zoo.base()), examples)
         next(mine)
-        ratios = [1 / (plain.send(options.steps) / mine.send(options.steps)) for _ in range(options.rounds)]  # pyright: ignore[reportAttributeAccessIssue]
+        ratios = [1 / (plain.send(options.steps) / mine.send(options.steps)) for _ in range(options.rounds)]
         costs[item.kind, item.name] = f"{np.median(ratios):.2f}"
         mine.close()
         jax.clear_caches()  # a hundred programs at once are more mappings than a system may have
