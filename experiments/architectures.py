@@ -41,7 +41,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
         raise UserError(f"architectures are of images, not of rows {image_shape}: use --data digits or another set of images")
     width: int = options.width
     batch: dict[str, Any] = {"batch_size": options.batch_size}
-    narrow = lambda name: {} if options.published else {"width": width} | batch
+    small = {} if options.published else {"width": width} | batch
     dcgan = recipes.dcgan(image_shape, width=width, **batch)
     half, double = (recipes.dcgan(image_shape, width=int(width * times), **batch) for times in (0.5, 2))
     small_style = {} if options.published else {"channel_base": 16 * width, "channel_max": 2 * width, "group": 16} | batch
@@ -54,7 +54,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
         "sngan": recipes.sngan(image_shape, **small_sn, steps=options.steps),
         "biggan": recipes.biggan(image_shape, **({} if options.published else {"width": width, "d_steps": 1} | batch)),
         "stylegan2": recipes.stylegan2_ada(image_shape, **small_style, augment={}, controllers={}),
-        "r3gan": recipes.r3gan(image_shape, **narrow("r3gan"), images=options.steps * options.batch_size, augmentation=0.0),
+        "r3gan": recipes.r3gan(image_shape, **small, images=options.steps * options.batch_size, augmentation=0.0),
     }
     return options.choose(known)
 

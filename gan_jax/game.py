@@ -21,6 +21,11 @@ def device_mean(x: Any, axis_name: str | None) -> Any:
     return x if axis_name is None else jax.lax.pmean(x, axis_name)
 
 
+def everyone(x: Array, axis_name: str | None) -> Array:
+    """[b, ...] of this device -> [B, ...] of the whole batch, on every device, in the order of the devices."""
+    return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
+
+
 class Batch(struct.PyTreeNode):
     """Examples for one step.
 
@@ -46,7 +51,7 @@ class Batch(struct.PyTreeNode):
 
     def everyone(self, values: Array) -> Array:
         """[b, ...] of this device -> [B, ...] of the whole batch, on every device, in the order of the devices."""
-        return values if self.axis_name is None else jax.lax.all_gather(values, self.axis_name, tiled=True)
+        return everyone(values, self.axis_name)
 
 
 @dataclass(frozen=True)

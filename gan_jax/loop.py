@@ -77,6 +77,8 @@ def fit(
         "steps": steps, "environment": environment(), "git_commit": git_commit(), "command": command or " ".join(sys.argv),
         "warm_start": IN_MEMORY if isinstance(warm_start, Run) else warm_start and str(warm_start),
     }  # fmt: skip
+    if warm_start is not None and not resume:
+        warm_start = _origin(recipe, data, game, warm_start)  # before anything is written
     folder = None
     if out is not None:
         folder = RunFolder(out)
@@ -86,6 +88,13 @@ def fit(
     session = _Session(recipe, data, seed, game, placement, folder, (log_every, checkpoint_every, sample_every), keep)
     session.warm_start = warm_start
     return session.run(steps, progress)
+
+
+def _origin(recipe: Any, data: Any, game: Game, warm_start: Run | str | Path) -> Run:
+    """The run to begin from. Raises UserError where there is none, or its networks are others."""
+    run = warm_start if isinstance(warm_start, Run) else open_run(warm_start, data=data)
+    jax.eval_shape(lambda key: warm_started(game.init(recipe, key), run.state), jax.random.key(0))
+    return run
 
 
 def check_intervals(steps: int, log_every: int, checkpoint_every: int, sample_every: int, keep: int) -> None:

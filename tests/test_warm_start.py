@@ -49,7 +49,10 @@ def test_it_is_recorded_and_resumes_as_if_never_stopped(first, tmp_path):
         gan.fit(recipe(), first.data, steps=10, seed=1, out=tmp_path / "cut", resume=True, **QUIET)
 
 
-def test_networks_of_another_shape_are_refused(first):
+def test_networks_of_another_shape_are_refused(first, tmp_path):
     wide = gan.recipes.mlp((2,), width=16, depth=1, batch_size=16)
     with pytest.raises(gan.UserError, match="the generators differ in their parameters"):
-        gan.fit(wide, first.data, steps=5, warm_start=first, **QUIET)
+        gan.fit(wide, first.data, steps=5, warm_start=first, out=tmp_path / "run", **QUIET)
+    with pytest.raises(gan.UserError, match="nowhere is not a run folder"):
+        gan.fit(wide, first.data, steps=5, warm_start=tmp_path / "nowhere", out=tmp_path / "run", **QUIET)
+    assert not (tmp_path / "run").exists(), "nothing is half-written"

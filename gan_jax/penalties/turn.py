@@ -12,7 +12,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from gan_jax.draws import Draws
-from gan_jax.game import device_mean
+from gan_jax.game import device_mean, everyone
 from gan_jax.networks.net import Judgement
 from gan_jax.recipe import Bound
 
@@ -49,7 +49,7 @@ class Turn:
 
     def everyone(self, values: Array) -> Array:
         """[b, ...] of this device -> [B, ...] of the whole batch, on every device."""
-        return values if self.axis_name is None else jax.lax.all_gather(values, self.axis_name, tiled=True)
+        return everyone(values, self.axis_name)
 
 
 def remembers(**initial) -> Callable:
