@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gan_jax.errors import UserError
+from gan_jax.game import everyone
 from gan_jax.networks.net import EVALUATION, Mode
 
 EPSILON = 1e-8  # inside the square root: its derivative at zero is infinite
@@ -39,8 +40,8 @@ def minibatch_std(
     if devices == 1 or n % group == 0:
         spread = _spread(x, group, channels)
     else:
-        everyone = _spread(jax.lax.all_gather(x, mode.axis_name, tiled=True), group, channels)
-        spread = jax.lax.dynamic_slice_in_dim(everyone, jax.lax.axis_index(mode.axis_name) * n, n)
+        whole = _spread(everyone(x, mode.axis_name), group, channels)
+        spread = jax.lax.dynamic_slice_in_dim(whole, jax.lax.axis_index(mode.axis_name) * n, n)
     return jnp.concatenate([x, jnp.broadcast_to(spread[:, None, None], (*x.shape[:3], channels))], -1)
 
 
