@@ -1,7 +1,7 @@
 """Print the table of every remedy, and measure what each costs.
 
     python scripts/zoo.py                    # rewrites docs/zoo.md, with the costs that stand in it
-    python scripts/zoo.py --measure          # measures all of them again: a quarter of an hour on two CPU cores
+    python scripts/zoo.py --measure          # measures all of them again: ten minutes on two CPU cores that do nothing else
     python scripts/zoo.py --measure --missing
 
 A cost is the time of a training step with the item divided by that of the plain step, both compiled, run in turns in one
@@ -27,7 +27,7 @@ HEAD = """# Every remedy
 
 One row for each item of `gan_jax/zoo.py`. Numbers are leaves of the recipe with their defaults: each can be swept in one
 program, scheduled, or driven by a controller. Cost: time of a training step with the item over that of the plain
-step ({machine}).
+step ({machine}); that of the losses, which change next to nothing, shows the error.
 This page is written by `python scripts/zoo.py --measure`.
 """
 COLUMNS = "| Item | Paper | Numbers | Cost | Test |\n|---|---|---|---|---|\n"

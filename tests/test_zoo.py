@@ -46,7 +46,7 @@ def test_every_item_has_a_paper_a_row_and_a_test_that_is_there(item):
     costs, machine = standing(ROOT / "docs" / "zoo.md")
     cost = costs[item.kind, item.name]
     assert row(item, cost, zoo.base()) in (ROOT / "docs" / "zoo.md").read_text(), "python scripts/zoo.py writes it anew"
-    assert cost == "-" or (float(cost) > 0 and "Python" in machine), "python scripts/zoo.py --measure measures it"
+    assert cost != "-" and float(cost) > 0 and "Python" in machine, "python scripts/zoo.py --measure --missing measures it"
 
 
 # ---- together ----------------------------------------------------------------------------------------------------------
