@@ -9,8 +9,17 @@ changes nothing there. Rotations and flips can leak into the samples: see leakin
 ranked on V by the gap of Frechet distances, then by near-copies and D's AUC, quality beside them; `--final` opens S for the
 chosen one and the baseline.
 
-Cost: not measured yet (regularization_sweep.py, of the same size, takes 4 min 39 s on two CPU cores).
-Finding: none yet: the full comparison has not been run, only its settings have been tried for a few steps.
+Cost: about 12 minutes of CPU time with the default, reports of 55 runs included (resumed once; half an hour beside other work;
+Python 3.12.1, jax 0.12.0.1).
+Finding (digits, n = 200, 2,500 steps, seeds 0 to 4; means with 95 % intervals, Holm over ten settings): no augmentation is
+shown to close the gap of FD. D's AUC, .684 +- .018 without, is at chance with DiffAugment (.490), translation with cutout
+(.497) and translation (.520; p at most .001), lower with ADA at p = .5 (.549, p .006) and cutout (.607, p .039): all at a
+price, samples being farther from V (FD 20.0 +- 1.8 without; cutout 21.9, translation 24.9, DiffAugment 25.8 +- 2.7,
+translation with cutout 27.4, ADA at .5 38.5 +- 7.5; p .002 to .048), so the report says "underfits" where translation is,
+"mode loss" in three of five seeds of ADA at .5. On 8 x 8 pixels an eighth of the side is a pixel: these operations were made
+for larger images. Colour and instance noise lower the AUC at no shown price, not proved (-.037 +- .023, p .053; -.034 +- .031,
+p .11). ADA's and APA's loops have hardly moved by the end (AUC .681 and .682). No setting makes near-copies (under .1 %).
+--final was not run.
 """
 
 from __future__ import annotations
