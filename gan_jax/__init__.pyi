@@ -2,7 +2,9 @@ from . import (
     augment,
     controllers,
     data,
+    imputation,
     latents,
+    likelihoods,
     losses,
     measure,
     optimizers,
@@ -12,8 +14,11 @@ from . import (
     play,
     ranking,
     recipes,
+    sampling,
     schedules,
     settings,
+    vae,
+    vae_gan,
     zoo,
 )
 from .data import Split, Splits, from_arrays, load
@@ -34,10 +39,11 @@ from .sweeps import Sweep, open_sweep, sweep
 from .train import Player, State, init, sample, train_step
 
 __all__ = [
-    "Batch", "Bound", "Draws", "Feed", "GAN", "Game", "Judgement", "Mode", "Net", "Player", "Range", "Recipe", "Report",
-    "Run", "Side", "Split", "Splits", "State", "Sweep", "Terms", "Turn", "UserError", "alternating", "augment", "bind",
-    "compare", "controllers", "data", "draw", "fit", "from_arrays", "grid", "init", "latents", "lazy", "leaves", "load",
-    "losses", "measure", "open_run", "open_sweep", "optimizers", "order", "overfitting", "overfitting_report", "penalties",
-    "pictures", "play", "ranking", "recipes", "remembers", "resume", "sample", "schedule", "schedules", "settings",
-    "simultaneous", "sweep", "sweep_report", "train_step", "with_leaves", "zoo",
+    "Batch", "Bound", "Draws", "Feed", "GAN", "Game", "Judgement", "Mode", "Net", "Player", "Range", "Recipe", "Report", "Run",
+    "Side", "Split", "Splits", "State", "Sweep", "Terms", "Turn", "UserError", "alternating", "augment", "bind", "compare",
+    "controllers", "data", "draw", "fit", "from_arrays", "grid", "imputation", "init", "latents", "lazy", "leaves",
+    "likelihoods", "load", "losses", "measure", "open_run", "open_sweep", "optimizers", "order", "overfitting",
+    "overfitting_report", "penalties", "pictures", "play", "ranking", "recipes", "remembers", "resume", "sample", "sampling",
+    "schedule", "schedules", "settings", "simultaneous", "sweep", "sweep_report", "train_step", "vae", "vae_gan", "with_leaves",
+    "zoo",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """A game: any pair of pure functions (init, step) over a pytree of knobs and a pytree of state.
 
-The loop, chunks, checkpoints and populations take any game. The GAN (`train.GAN`) is the first; a one-player or a
-four-player game fits as well.
+The loop, chunks, checkpoints and populations take any game. The GAN (`gan.GAN`) is the first; the VAE (`vae.GAME`) has one
+player in two parts, the VAE-GAN (`vae_gan.GAME`) three.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
+
+from gan_jax.errors import UserError
 
 
 def device_mean(x: Any, axis_name: str | None) -> Any:
@@ -65,6 +67,8 @@ class Game:
     evaluate: (knobs, state, train images and labels, validation images and labels) -> {name: scalar}
     observe:  (knobs, state, what evaluate returned, steps since the last time) -> {field of the state: its new value}
     sample:   (knobs, state, key, n, labels=None, ema=True, first=0) -> images [n, ...]
+    log_density: (knobs, state, images, labels) -> [n] lower bounds of the log density, in nats, where the game has one
+    sampler:  (knobs, feed) -> None for the order of the data, or (state, draws, rows of that order) -> rows in their place
 
     The functions are module-level, so that two equal games share one program.
     """
@@ -77,12 +81,22 @@ class Game:
     evaluate: Callable | None = None
     observe: Callable | None = None
     sample: Callable | None = None
+    log_density: Callable | None = None
+    sampler: Callable | None = None
 
     def look(self, knobs: Any, state: Any, steps: Any, train: tuple, validation: tuple) -> tuple[dict, dict]:
         """({name: scalar}, {field of the state: its new value}) of an evaluation, `steps` after the one before."""
         assert self.evaluate is not None
         row = self.evaluate(knobs, state, train, validation)
         return row, self.observe(knobs, state, row, steps) if self.observe else {}
+
+
+def game_of(knobs: Any, game: Game | None) -> Game:
+    """The game that these knobs are of, unless one is given. Raises UserError where the knobs name none."""
+    found = game or getattr(knobs, "game", None)
+    if found is None:
+        raise UserError(f"{type(knobs).__name__} does not say of which game it is: give game=")
+    return found
 
 
 def to_unit(images: Array, dtype="float32") -> Float[Array, "b *shape"]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from gan_jax import controllers, losses
+from gan_jax.draws import Draws
 from gan_jax.errors import UserError
-from gan_jax.game import Batch, Game, to_unit
+from gan_jax.game import Batch, Feed, Game, to_unit
 from gan_jax.measure.watch import watch
 from gan_jax.networks.net import EVALUATION, Judgement
 from gan_jax.recipe import Recipe, effective
+from gan_jax.sampling import class_table
 from gan_jax.train import State, init, sample, train_step
 
 EVALUATION_KEY = 20140610  # evaluation draws the same latents at every step, so that curves compare
@@ -91,8 +95,32 @@ def check_data(recipe: Recipe, data) -> None:
             f"{data.name} has {len(data.train.images)} training images, fewer than the batch of {recipe.batch_size}: "
             "use a smaller batch or more images"
         )
+    check_sampling(recipe, data)
     if recipe.controllers:
         controllers.check_statistics(recipe, _logged(recipe, data))
+
+
+def sampler(recipe: Recipe, feed: Feed) -> Any:
+    """The recipe's `sampling` for these data; None where it has none."""
+    if recipe.sampling is None or feed.labels is None:
+        return None
+    table = class_table(feed.labels, feed.size, recipe.sampling.options["classes"])
+
+    def choose(state: State, draws: Draws, rows: Array) -> Array:
+        live = effective(recipe, state.step, state.memory.get("live"))
+        return live.sampling(draws, rows, feed.labels, table)
+
+    return choose
+
+
+def check_sampling(recipe: Recipe, data) -> None:
+    """Refuse a sampling of reals by classes that the data do not have. Raises UserError."""
+    if recipe.sampling is None:
+        return
+    if data.train.labels is None:
+        raise UserError(f"the recipe draws reals by their class, but {data.name} has no labels")
+    if (classes := recipe.sampling.options.get("classes")) != data.classes:
+        raise UserError(f"the recipe's sampling is of {classes} classes, but {data.name} has {data.classes}")
 
 
 def _logged(recipe: Recipe, data) -> set[str]:
@@ -117,4 +145,4 @@ def _dtype(recipe: Recipe) -> str:
     return recipe.dtype
 
 
-GAN = Game(init, train_step, _examples, _dtype, check_data, evaluate, observe, sample)
+GAN = Game(init, train_step, _examples, _dtype, check_data, evaluate, observe, sample, sampler=sampler)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from gan_jax.draws import Draws, named
 from gan_jax.errors import UserError
 from gan_jax.recipe import effective
+from gan_jax.sampling import relabelled
 
 
 def normal(draws: Draws, labels, dtype, *, dimension: int) -> Float[Array, "b d"]:
@@ -32,6 +33,26 @@ def truncated(draws: Draws, labels, dtype, *, dimension: int, threshold) -> Floa
     """
     limit = jnp.asarray(threshold, dtype)
     return draws.per_example(lambda key: jax.random.truncated_normal(key, -limit, limit, (dimension,), dtype))
+
+
+def rare_noise(draws: Draws, labels, dtype, *, dimension: int, counts, strength) -> Float[Array, "b d"]:
+    """z ~ N(0, s_k^2) of class k with s_k = 1 + strength * r_k: more noise for rare classes, the article's first proposal.
+
+    r_k = log(n_max / n_k) / log(n_max / n_min), 0 for the most frequent class and 1 for the rarest; 0 where all are equal.
+    counts: images of each class, [K]; strength: >= 0, by how much wider the rarest class's latents are; 0 is `normal` bit for
+    bit. Samples of a trained generator have it as well. Not from a paper. Raises UserError for a recipe without classes.
+    """
+    if labels is None:
+        raise UserError("rare_noise needs the labels of the examples to generate: give the recipe classes")
+    return normal(draws, labels, dtype, dimension=dimension) * rarity_scale(counts, strength, dtype)[labels][:, None]
+
+
+def rarity_scale(counts, strength, dtype=jnp.float32) -> Float[Array, "k"]:
+    """1 + strength * r_k of each class, see `rare_noise`."""
+    depth = jnp.log(jnp.max(counts) / jnp.asarray(counts, dtype))
+    most = depth.max()
+    rarity = jnp.where(most > 0, depth / jnp.where(most > 0, most, 1), 0)
+    return 1 + jnp.asarray(strength, dtype) * rarity.astype(dtype)
 
 
 def slerp(start: Float[Array, "*b d"], end: Float[Array, "*b d"], share) -> Float[Array, "*b d"]:
@@ -106,3 +127,17 @@ def batch_labels(draws: Draws, batch, classes: int) -> Int[Array, "b"] | None:
 def uniform_labels(draws: Draws, batch, classes: int) -> Int[Array, "b"] | None:
     """Every class equally often."""
     return draws.integers(classes).astype(jnp.int32) if classes else None
+
+
+def balanced_labels(draws: Draws, batch, classes: int, *, counts, strength, sampled=0.0) -> Int[Array, "b"] | None:
+    """Labels of the generated examples with probabilities proportional to n_k^(1 - strength), n_k of `counts` [K].
+
+    They are the labels of the reals but for those that must change: strength 0 is `batch_labels` bit for bit, 1 makes every
+    class equally often. sampled: the strength with which the reals were drawn (`sampling.class_balanced`); 0 for the data's
+    order. Raises UserError where the reals have no labels.
+    """
+    if not classes:
+        return None
+    if batch.labels is None:
+        raise UserError("balanced_labels needs the labels of the reals: give data with labels")
+    return relabelled(draws, batch.labels, counts, sampled, strength)

@@ -18,11 +18,10 @@ from gan_jax import pictures
 from gan_jax.draws import MAX_POSITION, named
 from gan_jax.errors import UserError
 from gan_jax.folder import RunFolder, environment, git_commit, writing
-from gan_jax.game import Feed, Game
-from gan_jax.gan import GAN
+from gan_jax.game import Feed, Game, game_of
 from gan_jax.parallel import Placement, compiled_chunk, place
 from gan_jax.progress import Progress
-from gan_jax.recipe import check_numbers, leaves
+from gan_jax.recipe import Recipe, check_numbers, leaves
 from gan_jax.record import from_json, to_json
 from gan_jax.run import EVALUATED, FILM, Run, load_again, open_run
 from gan_jax.train import warm_started
@@ -51,7 +50,7 @@ def fit(
     devices: int = 1,
     parallel: str = "sharding",
     warm_start: Run | str | Path | None = None,
-    game: Game = GAN,
+    game: Game | None = None,
     progress: bool = True,
     command: str | None = None,
 ) -> Run:
@@ -60,9 +59,11 @@ def fit(
     log_every, checkpoint_every, sample_every: in steps; the latter two are multiples of the first. keep: checkpoints kept.
     resume: continue the run in `out` bit for bit (from step 0 where it has no checkpoint yet). Ctrl-C and SIGTERM save and
     return with `run.stopped` set; so does a loss that is not finite, with the last good state.
-    warm_start: begin with the networks of another run (or of its folder) in place of fresh ones; optimizers start anew.
+    warm_start: begin with the networks of another GAN's run (or of its folder) in place of fresh ones; optimizers start anew.
+    game: that of the recipe (a GAN, a VAE, ...) unless another is given.
     Raises UserError for anything that cannot be meant, before a step is run.
     """
+    game = game_of(recipe, game)
     check_numbers(recipe)
     check_intervals(steps, log_every, checkpoint_every, sample_every, keep)
     if steps * game.examples(recipe) > MAX_POSITION:
@@ -93,6 +94,8 @@ def fit(
 def _origin(recipe: Any, data: Any, game: Game, warm_start: Run | str | Path) -> Run:
     """The run to begin from. Raises UserError where there is none, or its networks are others."""
     run = warm_start if isinstance(warm_start, Run) else open_run(warm_start, data=data)
+    if not (isinstance(recipe, Recipe) and isinstance(run.recipe, Recipe)):
+        raise UserError(f"a warm start is of a GAN by a GAN, not of {type(recipe).__name__} by {type(run.recipe).__name__}")
     jax.eval_shape(lambda key: warm_started(game.init(recipe, key), run.state), jax.random.key(0))
     return run
 
@@ -130,11 +133,11 @@ def feed_of(data: Any, key: jax.Array, placement: Placement) -> Feed:
     return placement.replicate(Feed(jnp.asarray(train.images), labels, jnp.int32(len(train)), key))
 
 
-def judged_of(data: Any, most: int, game: Game) -> tuple | None:
-    """Equally many training (of the first `most`) and held-out examples, for the game's evaluation; None if it has none."""
+def judged_of(data: Any, most: int) -> tuple | None:
+    """Equally many training (of the first `most`) and held-out examples, for an evaluation; None where there are too few."""
     n = min(EVALUATED, most, len(data.validation))
     pick = lambda s: (jnp.asarray(s.images[:n]), None if s.labels is None else jnp.asarray(s.labels[:n], jnp.int32))
-    return (pick(data.train), pick(data.validation)) if n > 1 and game.evaluate else None
+    return (pick(data.train), pick(data.validation)) if n > 1 else None
 
 
 class _Session:
@@ -179,9 +182,9 @@ class _Session:
     # ---- running ----
 
     def run(self, steps: int, progress: bool) -> Run:
-        result, data, game = self.run_result, self.data, self.game
+        result, data = self.run_result, self.data
         feed = feed_of(data, named(self.key, "order"), self.placement)
-        judged = judged_of(data, len(data.train), game)
+        judged = judged_of(data, len(data.train))
         state = self.begin()
         step = start = int(state.step)
         state = self.placement.replicate(state)
@@ -298,7 +301,7 @@ def resume(
     steps: int | None = None,
     data: Any = None,
     recipe: Any = None,
-    game: Game = GAN,
+    game: Game | None = None,
     trusted: Sequence[str] = (),
     **settings: Any,
 ) -> Run:

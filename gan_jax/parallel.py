@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from gan_jax.draws import order
+from gan_jax.draws import Draws, order
 from gan_jax.errors import UserError
 from gan_jax.game import Batch, Feed, Game, to_unit
 
@@ -62,8 +62,11 @@ def place(devices: int = 1, style: str = "sharding", batch_size: int | None = No
     return Placement(style if devices > 1 else "single", tuple(here[:devices]))
 
 
-def take(feed: Feed, step: jax.Array, examples: int, dtype: str, placement: Placement) -> Batch:
-    """The batch of this step (this device's share of it under pmap), gathered on the device."""
+def take(feed: Feed, step: jax.Array, examples: int, dtype: str, placement: Placement, choose: Callable | None = None) -> Batch:
+    """The batch of this step (this device's share of it under pmap), gathered on the device.
+
+    choose: (draws, rows) -> rows, where others are to be drawn than those of the data's order.
+    """
     index = jnp.arange(examples)
     if placement.style == "pmap":
         share = examples // len(placement.devices)
@@ -71,6 +74,8 @@ def take(feed: Feed, step: jax.Array, examples: int, dtype: str, placement: Plac
     if placement.style == "sharding":  # without it the latents, and so the whole generator, would be replicated
         index = jax.lax.with_sharding_constraint(index, NamedSharding(placement.mesh, P(AXIS)))
     rows = jax.vmap(order, (None, 0, None))(feed.key, step * examples + index, feed.size)
+    if choose is not None:
+        rows = choose(Draws(jax.random.fold_in(feed.key, step), index).named("sampling"), rows)
     labels, weights, mask = jax.tree.map(lambda x: x[rows], (feed.labels, feed.weights, feed.mask))
     return Batch(to_unit(feed.images[rows], dtype), index, labels, weights, mask)
 
@@ -89,11 +94,13 @@ def chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any,
     examples, dtype = game.examples(knobs), game.dtype(knobs)
     axis_name = AXIS if placement.style == "pmap" else None
     start = state.step
+    sampler = game.sampler(knobs, feed) if game.sampler else None
 
     def one(carry, step):
         state, alive = carry
         state = state.replace(step=step)
-        new, metrics = game.step(knobs, state, take(feed, step, examples, dtype, placement), axis_name)
+        batch = take(feed, step, examples, dtype, placement, sampler and partial(sampler, state))
+        new, metrics = game.step(knobs, state, batch, axis_name)
         metrics = jax.tree.map(lambda x: jnp.where(alive, x, jnp.nan), metrics)
         alive &= all_finite(metrics)
         return (jax.tree.map(lambda a, b: jnp.where(alive, a, b), new, state), alive), (alive, metrics)

@@ -157,6 +157,7 @@ class Recipe(struct.PyTreeNode):
     play:           the order of the turns: `alternating`, `simultaneous`, ... (see `play.py`)
     augment:        {name: (images, labels, draws) -> images}: what D sees, of reals and fakes alike
     controllers:    {path of a leaf: controller}: numbers driven by what is measured (see `controllers.py`)
+    sampling:       (draws, rows, labels, table) -> rows: which reals are drawn (see `sampling.py`); None for the data's order
     ema_decay:      of the generator's moving average, in [0, 1); a constant ramps up as (1 + t) / (10 + t)
     batch_size:     examples per discriminator turn, over all devices
     d_steps:        discriminator turns per step
@@ -174,6 +175,7 @@ class Recipe(struct.PyTreeNode):
     play: Bound
     augment: dict[str, Any] = struct.field(default_factory=dict)
     controllers: dict[str, Any] = struct.field(default_factory=dict)
+    sampling: Any = None
     ema_decay: Any = 0.999
     batch_size: int = static(default=64)
     d_steps: int = static(default=1)
@@ -185,6 +187,13 @@ class Recipe(struct.PyTreeNode):
 
     def __post_init__(self):
         object.__setattr__(self, "ema_decay", number(self.ema_decay))
+
+    @property
+    def game(self) -> Any:
+        """What `fit` and `sweep` play with it."""
+        from gan_jax.gan import GAN
+
+        return GAN
 
 
 def dotted(path) -> str:

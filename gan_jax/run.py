@@ -16,8 +16,7 @@ import numpy as np
 from gan_jax import pictures
 from gan_jax.errors import UserError
 from gan_jax.folder import RunFolder
-from gan_jax.game import Game
-from gan_jax.gan import GAN
+from gan_jax.game import Game, game_of
 from gan_jax.record import from_json
 
 EVALUATED = 512  # images of T, and as many of V, that the discriminator judges at each log
@@ -32,10 +31,13 @@ class Run:
     state: Any
     data: Any
     seed: int = 0
-    game: Game = GAN
+    game: Game = None  # pyright: ignore[reportAssignmentType] # that of the recipe, unless given
     history: list[dict[str, Any]] = field(default_factory=list)
     folder: Path | None = None
     stopped: str | None = None
+
+    def __post_init__(self):
+        self.game = game_of(self.recipe, self.game)
 
     @property
     def step(self) -> int:
@@ -125,7 +127,7 @@ def open_run(
     *,
     data: Any = None,
     recipe: Any = None,
-    game: Game = GAN,
+    game: Game | None = None,
     trusted: Sequence[str] = (),
     step: int | None = None,
 ) -> Run:
@@ -135,7 +137,7 @@ def open_run(
     files = RunFolder(folder)
     record = files.read()
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe
-    data = load_again(record) if data is None else data
+    data, game = load_again(record) if data is None else data, game_of(recipe, game)
     with Checkpoints(files.checkpoints) as checkpoints:
         found = checkpoints.restore_latest(jax.eval_shape(game.init, recipe, jax.random.key(record["seed"])), step)
     if found is None:

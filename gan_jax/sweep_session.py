@@ -16,6 +16,7 @@ from gan_jax.checkpoints import FILES
 from gan_jax.draws import named
 from gan_jax.errors import UserError
 from gan_jax.folder import RunFolder, SweepFolder, environment, write_atomic, writing
+from gan_jax.game import game_of
 from gan_jax.loop import Stop, feed_of, judged_of, say_environment
 from gan_jax.parallel import Placement
 from gan_jax.population import Lowered, Population, by_structure, bytes_free, member_state
@@ -57,7 +58,7 @@ class Session:
         self.plan: dict[str, int] = json.loads(self.plan_path.read_text()) if self.plan_path and planned else {}
         data, fewest = result.data, min(m.n for m in result.members)  # every member has the first of the smallest size
         self.examples = feed_of(data, named(jax.random.key(0), "order"), placement)
-        self.judged = placement.replicate(judged_of(data, fewest, result.game))
+        self.judged = placement.replicate(judged_of(data, fewest))
 
     def population(self, indices: list[int]) -> Population:
         members = [self.result.members[i] for i in indices]
@@ -66,7 +67,8 @@ class Session:
             feed = feed.replace(size=jnp.asarray([m.n for m in members], jnp.int32))
         if self.order == "own":
             feed = feed.replace(key=jnp.stack([named(jax.random.key(m.seed), "order") for m in members]))
-        return Population(self.result.game, self.placement, members, feed)
+        game = game_of(members[0].recipe, self.result.game)
+        return Population(game, self.placement, members, feed)
 
     # ---- planning ----
 

@@ -23,8 +23,7 @@ from gan_jax.data.splits import as_integer
 from gan_jax.draws import MAX_POSITION
 from gan_jax.errors import UserError
 from gan_jax.folder import SweepFolder, environment, git_commit
-from gan_jax.game import Game
-from gan_jax.gan import GAN
+from gan_jax.game import Game, game_of
 from gan_jax.loop import check_intervals
 from gan_jax.parallel import place
 from gan_jax.population import Member, by_structure
@@ -62,7 +61,7 @@ def sweep(
     checkpoint_every: int | None = None,
     members_per_program: int | None = None,
     devices: int | None = None,
-    game: Game = GAN,
+    game: Game | None = None,
     progress: bool = True,
     command: str | None = None,
 ) -> Sweep:
@@ -75,6 +74,7 @@ def sweep(
     log_every: steps between evaluations; checkpoint_every: a multiple of it, five times it when None.
     members_per_program: at most so many; None for as many as fit the free memory.
     devices: the members are spread over so many, over all there are when None.
+    game: that of each recipe unless another is given for all: a GAN and a VAE may stand in one sweep.
     resume: finish what is missing, bit for bit as if never stopped. Ctrl-C and SIGTERM save and return, `stopped` being set.
     Raises UserError for anything that cannot be meant, before a step is run.
     """
@@ -110,7 +110,7 @@ def open_sweep(
     *,
     data: Any = None,
     settings: Mapping[str, Any] | None = None,
-    game: Game = GAN,
+    game: Game | None = None,
     trusted: Sequence[str] = (),
 ) -> Sweep:
     """The sweep in a folder, as far as it is trained, to look at.
@@ -135,7 +135,7 @@ class Sweep:
 
     members: list[Member]
     data: Any
-    game: Game
+    game: Game | None
     baseline: str
     rank_by: str
     higher_is_better: bool = False
@@ -188,7 +188,7 @@ class Sweep:
             raise UserError(f"{setting!r} has not been trained yet: resume the sweep")
         member, state, at = self.members[i], self.states[i](), self.rows[i][-1]["diverged_step"]
         history = [{k: v for k, v in row.items() if v is not None and "diverged" not in k} for row in self.rows[i]]
-        run = Run(member.recipe, state, self.data.subset(member.n), member.seed, self.game, history)
+        run = Run(member.recipe, state, self.data.subset(member.n), member.seed, game_of(member.recipe, self.game), history)
         if at is not None:
             run.state = state.replace(step=jnp.int32(at))
             run.stopped = f"not finite at step {at}; the state is the last good one"
@@ -235,7 +235,8 @@ class Sweep:
                 drawn += [pictures.dose_response(folder / f"sizes_{name}.png", table, *shown, reference=panel.reference)]
         if self.measured("D/validation_logit"):
             drawn += [pictures.gap_curves(folder / "gaps.png", largest)]
-        if self.game.sample and (len(self.data.image_shape) == 3 or self.data.image_shape == (2,)):
+        samples = all(game_of(member.recipe, self.game).sample for member in self.members)
+        if samples and (len(self.data.image_shape) == 3 or self.data.image_shape == (2,)):
             real = {"real (V)": self.data.validation.images[:SHOWN]}
             drawn += [pictures.sample_sheet(folder / "samples.png", real | self.samples(SHOWN))]
         return drawn
@@ -270,7 +271,9 @@ def _members(settings: dict[str, Any], data: Any, seeds: int | Sequence[int], si
     return [Member(name, recipe, int(seed), int(n)) for name, recipe in settings.items() for n in sizes for seed in seeds]
 
 
-def _check(game: Game, members: list[Member], data: Any, steps: int, order: str, baseline: str | None, most: int | None):
+def _check(
+    chosen: Game | None, members: list[Member], data: Any, steps: int, order: str, baseline: str | None, most: int | None
+):
     if order not in ("shared", "own"):
         raise UserError(f"unknown order {order!r}: use 'shared' (one for all members) or 'own' (one for each seed)")
     if baseline is not None and baseline not in (names := dict.fromkeys(m.setting for m in members)):
@@ -279,6 +282,7 @@ def _check(game: Game, members: list[Member], data: Any, steps: int, order: str,
         raise UserError(f"members_per_program is {most}: it must be at least 1")
     for indices in by_structure(members):
         first, fewest = members[indices[0]], min(members[i].n for i in indices)
+        game = game_of(first.recipe, chosen)
         if steps * game.examples(first.recipe) > MAX_POSITION:
             raise UserError(f"{steps} steps of {game.examples(first.recipe)} examples are over {MAX_POSITION}: take fewer")
         if game.check:

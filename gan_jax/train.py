@@ -20,7 +20,7 @@ from gan_jax.errors import UserError
 from gan_jax.game import Batch
 from gan_jax.networks.net import EVALUATION, cast
 from gan_jax.recipe import Recipe, Schedule, Side, effective
-from gan_jax.turns import Player, State, generate
+from gan_jax.turns import Player, State, generate, moving_average
 
 
 def init(recipe: Recipe, key: Key[Array, ""]) -> State:
@@ -84,7 +84,8 @@ def train_step(recipe: Recipe, state: State, batch: Batch, axis_name: str | None
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)
     new, metrics = live.play(live, state, batch, draws, axis_name)
     new, metrics = controllers.steer(live, new, metrics)
-    ema = _moving_average(live, state, new, ramp=not isinstance(recipe.ema_decay, Schedule))
+    latest = {"params": new.generator.params, "stats": new.generator.stats}
+    ema = moving_average(live.ema_decay, state.step, state.ema, latest, ramp=not isinstance(recipe.ema_decay, Schedule))
     new = new.replace(step=state.step + 1, ema=ema)
     return jax.tree.map(lambda x, old: x if x.dtype == old.dtype else x.astype(old.dtype), new, state), metrics
 
@@ -102,14 +103,3 @@ def sample(recipe: Recipe, state: State, key: Key[Array, ""], n: int, labels=Non
     z = live.latent(Draws(named(key, "latent"), index), labels, jnp.dtype(live.dtype))
     source = state.ema if ema else {"params": state.generator.params, "stats": state.generator.stats}
     return generate(live, source["params"], source["stats"], z, labels, EVALUATION)[0]
-
-
-def _moving_average(recipe: Recipe, old: State, new: State, ramp: bool):
-    """decay * ema + (1 - decay) * generator, parameters and statistics.
-
-    ramp: a constant decay is at most (1 + t) / (10 + t), so that the first weights are soon forgotten; a schedule is as it is.
-    """
-    t = old.step.astype(jnp.float32)
-    decay = jnp.minimum(recipe.ema_decay, (1 + t) / (10 + t)) if ramp else jnp.asarray(recipe.ema_decay)
-    latest = {"params": new.generator.params, "stats": new.generator.stats}
-    return jax.tree.map(lambda e, x: x + decay.astype(x.dtype) * (e - x), old.ema, latest)

@@ -68,12 +68,26 @@ def generator_turn(recipe: Recipe, state: State, batch: Batch, draws: Draws, axi
 
 
 def move(recipe: Recipe, state: State, name: str, seen: Look) -> tuple[State, dict]:
-    """The one place that turns a gradient into parameters, for either player."""
-    side, player = getattr(recipe, name), getattr(state, name)
-    updates, opt_state = side.optimizer().update(seen.gradient, player.opt_state, player.params)
-    params = jax.tree.map(lambda p, u: p + u.astype(p.dtype), player.params, updates)
+    """The player moves, for either one: what it has seen becomes its parameters, statistics and memory."""
+    player = moved(getattr(recipe, name), getattr(state, name), seen.gradient, seen.stats)
     metrics = seen.metrics | {f"{name}/gradient_norm": optax.tree.norm(seen.gradient)}
-    return state.replace(**{name: Player(params, seen.stats, opt_state)}, memory=seen.memory), metrics
+    return state.replace(**{name: player}, memory=seen.memory), metrics
+
+
+def moved(side: Side, player: Player, gradient: Any, stats: Any) -> Player:
+    """The player after its optimizer's step down this gradient."""
+    updates, opt_state = side.optimizer().update(gradient, player.opt_state, player.params)
+    return Player(jax.tree.map(lambda p, u: p + u.astype(p.dtype), player.params, updates), stats, opt_state)
+
+
+def moving_average(decay: Any, step: Int[Array, ""], old: Any, latest: Any, ramp: bool) -> Any:
+    """decay * old + (1 - decay) * latest, parameters and statistics.
+
+    ramp: the decay is at most (1 + t) / (10 + t), so that the first weights are soon forgotten; a schedule is as it is.
+    """
+    t = step.astype(jnp.float32)
+    decay = jnp.minimum(decay, (1 + t) / (10 + t)) if ramp else jnp.asarray(decay)
+    return jax.tree.map(lambda e, x: x + decay.astype(x.dtype) * (e - x), old, latest)
 
 
 def look(recipe: Recipe, state: State, name: str, batch: Batch, draws: Draws, axis_name, foresee=None) -> Look:
@@ -114,7 +128,7 @@ def deal(batch: Batch, hands: int) -> Batch:
 
 def _discriminator_look(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> Look:
     g, d = state.generator, state.discriminator
-    batch, z = _latents(recipe, batch, draws, axis_name)
+    batch, z = latents_of(recipe, batch, draws, axis_name)
     fakes, _ = generate(recipe, g.params, g.stats, z, batch.fake_labels, _training(draws.named("generate"), axis_name))
     batch = batch.replace(images=augment.mixed(recipe.augment, batch.images, fakes, draws.named("augment")))
 
@@ -122,8 +136,8 @@ def _discriminator_look(recipe: Recipe, state: State, batch: Batch, draws: Draws
         real, fake, stats = judge_both(recipe, params, d.stats, batch, fakes, draws.named("judge"), axis_name)
         terms = recipe.loss(real, fake, batch)
         values = {"loss": losses.real_weights(batch, terms.real) * terms.real + terms.fake}
-        turn = _turn(recipe, state, "discriminator", params, batch, fakes, z, (real, fake), draws)
-        values, memory = _with_penalties(recipe.discriminator, "discriminator", values, turn, state.memory)
+        turn = turn_of(recipe, state, "discriminator", params, batch, fakes, z, (real, fake), draws)
+        values, memory = with_penalties(recipe.discriminator, "discriminator", values, turn, state.memory)
         metrics = _means(values, "discriminator", axis_name) | _said(recipe, real.logits, fake.logits, axis_name)
         return total(values), (stats, memory, metrics)
 
@@ -132,7 +146,7 @@ def _discriminator_look(recipe: Recipe, state: State, batch: Batch, draws: Draws
 
 def _generator_look(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, foresee=None) -> Look:
     g, d = state.generator, state.discriminator
-    batch, z = _latents(recipe, batch, draws, axis_name)
+    batch, z = latents_of(recipe, batch, draws, axis_name)
 
     def objective(params):
         judging = d.replace(params=foresee(params)) if foresee else d
@@ -140,8 +154,8 @@ def _generator_look(recipe: Recipe, state: State, batch: Batch, draws: Draws, ax
         fakes, stats = generate(recipe, params, g.stats, z, batch.fake_labels, mode)
         real, fake, _ = judge_both(recipe, judging.params, judging.stats, batch, fakes, draws.named("judge"), axis_name)
         values = {"loss": recipe.loss(real, fake, batch).generator}
-        turn = _turn(recipe, state.replace(discriminator=judging), "generator", params, batch, fakes, z, (real, fake), draws)
-        values, memory = _with_penalties(recipe.generator, "generator", values, turn, state.memory)
+        turn = turn_of(recipe, state.replace(discriminator=judging), "generator", params, batch, fakes, z, (real, fake), draws)
+        values, memory = with_penalties(recipe.generator, "generator", values, turn, state.memory)
         return total(values), (stats, memory, _means(values, "generator", axis_name))
 
     return _look(objective, g.params, axis_name)
@@ -194,14 +208,14 @@ def _training(draws: Draws, axis_name) -> Mode:
     return Mode(train=True, draws=draws, axis_name=axis_name)
 
 
-def _latents(recipe: Recipe, batch: Batch, draws: Draws, axis_name) -> tuple[Batch, Float[Array, "b d"]]:
+def latents_of(recipe: Recipe, batch: Batch, draws: Draws, axis_name) -> tuple[Batch, Float[Array, "b d"]]:
     """The batch with the labels to generate, and z."""
     labels = recipe.fake_labels(draws.named("labels"), batch, recipe.classes)
     z = recipe.latent(draws.named("latent"), labels, batch.images.dtype)
     return batch.replace(fake_labels=labels, axis_name=axis_name), z
 
 
-def _turn(recipe, state, mover: str, params, batch: Batch, fakes, z, said, draws: Draws) -> Turn:
+def turn_of(recipe, state, mover: str, params, batch: Batch, fakes, z, said, draws: Draws) -> Turn:
     """The record that penalties see, with the mover's current parameters in place."""
     g, d, axis_name = state.generator, state.discriminator, batch.axis_name
     g_params, d_params = (params, d.params) if mover == "generator" else (g.params, params)
@@ -220,7 +234,7 @@ def _turn(recipe, state, mover: str, params, batch: Batch, fakes, z, said, draws
     )  # fmt: skip
 
 
-def _with_penalties(side: Side, name: str, values: dict, turn: Turn, memory) -> tuple[dict, Any]:
+def with_penalties(side: Side, name: str, values: dict, turn: Turn, memory) -> tuple[dict, Any]:
     """The turn's terms with this player's penalties, and the memory that they leave."""
     mine = dict(memory.get(name, {}))
     for key, penalty in side.penalties.items():

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gan_jax import augment, controllers, latents, losses, optimizers, penalties, play, recipes, schedules
+from gan_jax import augment, controllers, latents, losses, optimizers, penalties, play, recipes, sampling, schedules
+from gan_jax.networks.label_noise import with_label_noise
 from gan_jax.networks.net import Net
 from gan_jax.networks.packing import Packed
 from gan_jax.networks.spectral import SpectralNorm
@@ -158,6 +159,9 @@ PENALTIES = [
         ("feature_matching", "Salimans et al., 2016",
          "generator_penalties.py::test_feature_matching_is_the_squared_distance_of_the_mean_features",
          penalty("feature_matching", "generator", weight=1.0)),
+        ("class_balance", "Rangwani et al., 2021",
+         "class_weights.py::test_the_regulariser_is_the_weighted_negative_entropy_of_the_mean_prediction",
+         penalty("class_balance", "generator", weight=1.0, beta=0.99)),
     )
 ]  # fmt: skip
 
@@ -319,4 +323,24 @@ LATENTS = [
          fields(latent=bind(latents.truncated, dimension=100, threshold=1.0))),
 ]  # fmt: skip
 
-ITEMS = LOSSES + PENALTIES + LAYERS + AUGMENTATIONS + CONTROLLERS + PLAYS + OPTIMIZERS + SCHEDULES + LATENTS
+_COUNTS = np.array([5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50])  # CIFAR-10-LT, ratio 100
+
+RARE_CLASSES = [
+    Item("rare classes", "class_weighted", "Cui et al., 2019",
+         "test_class_weights.py::test_every_loss_is_weighted_example_by_example",
+         lambda recipe: recipe.replace(loss=losses.class_weighted(recipe.loss, _COUNTS))),
+    Item("rare classes", "class_balanced reals", "Mahajan et al., 2018",
+         "test_imbalance.py::test_classes_are_drawn_with_their_exact_probabilities_and_examples_evenly",
+         fields(sampling=bind(sampling.class_balanced, strength=1.0, classes=10))),
+    Item("rare classes", "balanced_labels", "-",
+         "test_imbalance.py::test_generated_labels_have_their_probabilities",
+         fields(fake_labels=bind(latents.balanced_labels, counts=_COUNTS, strength=1.0))),
+    Item("rare classes", "rare_noise", "-",
+         "test_imbalance.py::test_rare_classes_latents_are_wider_by_their_rarity",
+         fields(latent=bind(latents.rare_noise, dimension=100, counts=_COUNTS, strength=1.0))),
+    Item("rare classes", "label_noise", "Rangwani et al., 2023",
+         "test_class_weights.py::test_a_class_s_embedding_is_spread_by_its_effective_number",
+         lambda recipe: recipe.replace(generator=with_label_noise(recipe.generator, _COUNTS))),
+]  # fmt: skip
+
+ITEMS = LOSSES + PENALTIES + LAYERS + AUGMENTATIONS + CONTROLLERS + PLAYS + OPTIMIZERS + SCHEDULES + LATENTS + RARE_CLASSES

@@ -53,8 +53,11 @@ class Options:
 
 def row(item: Any, cost: str, before: Any) -> str:
     """One line of the table."""
+    import numpy as np
+
     short = lambda path: path.removeprefix("discriminator.").removeprefix("penalties.")
-    numbers = {short(path): f"{float(value):g}" for path, value in item.leaves(before).items()}
+    shown = lambda value: f"{float(value):g}" if np.ndim(value) == 0 else f"[{np.size(value)}]"
+    numbers = {short(path): shown(value) for path, value in item.leaves(before).items()}
     listed = ", ".join(f"`{path}` {value}" for path, value in numbers.items() if not path.startswith("generator.optimizer"))
     return f"| {item.name} | {item.paper} | {listed} | {cost} | `{item.test}` |"
 

@@ -41,7 +41,7 @@ GAMES = {
 
 
 @needs_torch
-@pytest.mark.parametrize("way", ["eager", "channels_last"])
+@pytest.mark.parametrize("way", ["eager", pytest.param("channels_last", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("game", GAMES)
 def test_three_steps_agree_in_losses_gradients_parameters_and_average(game, way, x64):
     import peer

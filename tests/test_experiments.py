@@ -24,6 +24,7 @@ def script(path, *args, code=0):
     return text
 
 
+@pytest.mark.slow
 def test_the_quickstart_notebook_runs():
     notebook = nbformat.read(ROOT / "experiments/notebooks/quickstart.ipynb", as_version=4)
     for cell in notebook.cells:

@@ -229,7 +229,7 @@ def test_kill_and_resume_equals_a_run_never_stopped(never_stopped, tmp_path):
         assert path.read_bytes() == (out / "samples" / path.name).read_bytes()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
 def test_a_signal_saves_and_exits_cleanly(never_stopped, tmp_path, number):
     out = tmp_path / "run"
     process = child(out)

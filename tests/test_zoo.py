@@ -22,7 +22,7 @@ def public(module, *aside):
 
 
 NOT_ITEMS = {
-    "loss": ("boundary", "kernel_values", "witness", "representation", "places", "real_weights", "blend"),
+    "loss": ("boundary", "kernel_values", "witness", "representation", "places", "real_weights", "blend", "class_weighted"),
     "penalty": ("evaluate", "initial_memory", "input_gradient", "remembers", "square_norm"),
     "augmentation": ("mixed", "mixes_fakes", "mixing"),
     "play": ("deal", "device_mean", "discriminator_turn", "generator_turn", "look", "move"),

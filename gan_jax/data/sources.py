@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gan_jax.data import imbalance as imbalances
 from gan_jax.data import stacked, toys
 from gan_jax.data.arrays import Source, checked, reason
 from gan_jax.data.folders import read_folder
@@ -29,6 +30,7 @@ def load(
     size: int | None = None,
     channels: int | None = None,
     data_dir: str | Path | None = None,
+    imbalance: dict[str, Any] | None = None,
 ) -> Splits:
     """Load a data set and split it into train, validation, test and extractor.
 
@@ -42,6 +44,7 @@ def load(
     size: resize the short side to it and crop the centre square; needed where images differ in size.
     channels: 1 (grey) or 3 (RGB); needed where a folder mixes both.
     data_dir: where TFDS keeps prepared sets; TFDS's own default when None.
+    imbalance: make classes of T rare, before the subset is taken: {"ratio": 10, "kind": "long_tailed"}, see `imbalanced`.
 
     Images are uint8 [n, h, w, c], range 0..255; points are float32 [n, 2]; labels int32 [n] or None.
     """
@@ -63,6 +66,8 @@ def load(
     given = {"size": size, "channels": channels, "data_dir": None if data_dir is None else str(data_dir)}
     source = {"name": name, "seed": seed} | {k: v for k, v in given.items() if v is not None}
     splits = replace(splits, source=source)
+    if imbalance is not None:
+        splits = imbalances.from_record(splits, imbalance)
     return splits if subset is None else splits.subset(subset)
 
 

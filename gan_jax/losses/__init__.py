@@ -20,13 +20,14 @@ from gan_jax.losses.relativistic import (
 )
 from gan_jax.losses.selection import top_k
 from gan_jax.losses.terms import Terms, places, real_weights
+from gan_jax.losses.weighting import class_weighted
 from gan_jax.recipe import Bound, bind
 
 __all__ = [
-    "BOUNDARIES", "LOSSES", "POINTWISE", "Terms", "auxiliary_classifier", "blend", "boundary", "dual_contrastive", "hinge",
-    "kernel_values", "least_squares", "minimax", "mmd", "multi_class", "multi_hinge", "non_saturating", "places",
-    "real_weights", "relativistic_average", "relativistic_average_hinge", "relativistic_average_least_squares", "relu",
-    "representation", "rpgan", "softplus", "top_k", "wasserstein", "witness",
+    "BOUNDARIES", "LOSSES", "POINTWISE", "Terms", "auxiliary_classifier", "blend", "boundary", "class_weighted",
+    "dual_contrastive", "hinge", "kernel_values", "least_squares", "minimax", "mmd", "multi_class", "multi_hinge",
+    "non_saturating", "places", "real_weights", "relativistic_average", "relativistic_average_hinge",
+    "relativistic_average_least_squares", "relu", "representation", "rpgan", "softplus", "top_k", "wasserstein", "witness",
 ]  # fmt: skip
 
 POINTWISE = {f.__name__: bind(f) for f in (non_saturating, minimax, least_squares, wasserstein, hinge)}

@@ -4,6 +4,6 @@ import lazy_loader
 
 _SUBMODULES = [
     *("discriminator", "distances", "features", "frechet", "kernels", "labelled", "likelihood", "memorization", "modes"),
-    *("neighbours", "pairs", "recovery", "watch"),
+    *("neighbours", "pairs", "per_class", "recovery", "watch"),
 ]
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=_SUBMODULES)

@@ -32,13 +32,17 @@ def stages(size: int) -> tuple[int, int]:
 
 
 class Generator(nn.Module):
-    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Numbers: dropout, noise (on each hidden layer)."""
+    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Numbers: dropout, noise (on each hidden layer).
+
+    squash: with tanh as its last activation; without it, as the decoder of a VAE, the images are unbounded.
+    """
 
     size: int
     channels: int
     width: int = 64
     norm: str | None = "batch"
     classes: int = 0
+    squash: bool = True
 
     @nn.compact
     def __call__(self, z, labels, mode: Mode, dropout=None, noise=None):
@@ -50,7 +54,8 @@ class Generator(nn.Module):
         x = self.hidden(x, mode, dropout, noise).reshape(-1, side, side, widths[0])
         for width in widths[1:]:
             x = self.hidden(ConvTranspose(width, 5, 2)(x), mode, dropout, noise)
-        return nn.tanh(ConvTranspose(self.channels, 5, 2)(x))
+        x = ConvTranspose(self.channels, 5, 2)(x)
+        return nn.tanh(x) if self.squash else x
 
     def hidden(self, x, mode, dropout, noise):
         return perturbed(nn.leaky_relu(Norm(self.norm)(x, mode), SLOPE), mode, dropout, noise)

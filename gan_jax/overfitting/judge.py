@@ -24,7 +24,7 @@ SAMPLES = 2048  # of a run, at least
 SHOWN = 64
 PAIRS = 20
 NOT_MEASURED = {
-    10: "no discriminator: give logits={'train': ..., 'held_out': ..., 'samples': ...}",
+    10: "no discriminator, no likelihood: give logits={'train': ..., 'held_out': ..., 'samples': ...}",
     11: "not asked for: recovery=256 (slow)",
     12: "the samples have no labels, and the data no known law",
 }
@@ -140,8 +140,8 @@ def diverged(run: Run) -> str | None:
 
     if run.stopped and run.stopped.startswith("not finite"):
         return run.stopped
-    finite = jax.tree.map(lambda x: bool(np.isfinite(np.asarray(x)).all()), run.state.generator.params)
-    return None if all(jax.tree.leaves(finite)) else f"the generator's parameters are not finite at step {run.step}"
+    finite = jax.tree.map(lambda x: bool(np.isfinite(np.asarray(x)).all()), run.state.ema)
+    return None if all(jax.tree.leaves(finite)) else f"the parameters are not finite at step {run.step}"
 
 
 # ---- parts of the report ----------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ ROWS = {
     7: "copying: authenticity against real data",
     8: "near-copies of training images",
     9: "two-sample test by nearest neighbour",
-    10: "the discriminator on training and held-out images",
+    10: "the discriminator, or the likelihood, on training and held-out images",
     11: "latent recovery of training and held-out images",
     12: "usefulness, or distance to a known truth",
 }
@@ -71,6 +71,8 @@ _KINDS = (
     Kind("d_tpr", 10, "members found at 1 % false positives", ".01", "higher", train=True),
     Kind("d_r_v", 10, "r_v", "0", "higher", train=True, meaning="1 when D takes held-out images for fakes"),
     Kind("d_r_t", 10, "r_t = E sign D(T)", "0", "higher", train=True),
+    Kind("elbo_auc", 10, "the evidence bound tells T from {H} (AUC)", ".5", "higher", train=True),
+    Kind("elbo_gap", 10, "evidence bound on T - on {H}, nats", "0", "higher", train=True),
     Kind("recovery_gap", 11, "relative gap of median recovery errors", "0", "higher", train=True),
     Kind("recovery_p", 11, "p of equal recovery errors (Kolmogorov-Smirnov)", "uniform", "lower", train=True),
     Kind("gan_train", 12, "accuracy on {H} of a classifier trained on samples", "that of one trained on T", "lower"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -14,8 +15,8 @@ from gan_jax import losses
 from gan_jax.errors import UserError
 from gan_jax.folder import RunFolder
 from gan_jax.game import to_unit
-from gan_jax.gan import GAN, discriminator_logits
-from gan_jax.overfitting.numbers import Measured, References, discriminator_numbers
+from gan_jax.gan import discriminator_logits
+from gan_jax.overfitting.numbers import Measured, References, discriminator_numbers, likelihood_numbers
 from gan_jax.run import Run
 
 JUDGED = 10_000  # training images that D judges, at most
@@ -28,13 +29,13 @@ def measure_run(
 ) -> tuple[dict[str, Measured], dict[str, Measured], dict[str, np.ndarray]]:
     """Rows 10 and 11 of a run, row 10 of a real control (E in the place of T), and D's logits for the picture of them.
 
-    D has seen neither half of V, so it judges all of V.
+    D has seen neither half of V, so it judges all of V. Of a game with a likelihood and no D, row 10 is of that.
     """
-    if run.game != GAN:
-        raise UserError("this run's game has no discriminator to ask: give its samples (run.samples(n)) and data instead")
     sets = references.sets
     held_out = sets.splits.validation if sets.splits and sets.held_out_name == "V" else sets.held_out
     reals = {"train": sets.train, "held_out": held_out} | ({"control": sets.splits.extractor} if sets.splits else {})
+    if not hasattr(run.state, "discriminator"):
+        return _measure_likelihood(run, reals, recovery)
     logits = {name: logits_of(run, split.images, split.labels, JUDGED) for name, split in reals.items()}
     logits["samples"] = _logits_of_samples(run, min(len(held_out), JUDGED))
     boundary = losses.boundary(run.recipe.loss)
@@ -48,18 +49,38 @@ def measure_run(
     return found, control, {"train": logits["train"], "held out": logits["held_out"], "samples": logits["samples"]}
 
 
+def _measure_likelihood(run: Run, reals: dict[str, Any], recovery: int) -> tuple[dict, dict, dict]:
+    """Row 10 by the game's bound of the log density."""
+    if run.game.log_density is None or recovery:
+        raise UserError(
+            "this run's game has neither a discriminator nor a likelihood to ask, or no way to search its range: "
+            "give its samples (run.samples(n)) and data, and leave recovery out"
+        )
+    bounds = {name: _over(run.game.log_density, run, s.images, s.labels, JUDGED) for name, s in reals.items()}
+    found = [likelihood_numbers(bounds[name], bounds["held_out"]) for name in reals if name != "held_out"]
+    return found[0], (found[1] if len(found) > 1 else {}), {}
+
+
 def logits_of(run: Run, images: np.ndarray, labels: np.ndarray | None = None, most: int | None = None) -> np.ndarray:
     """[n] logits of uint8 images (or points), the first `most`, by the run's D: evaluation mode, no augmentation."""
+    return _over(discriminator_logits, run, images, labels, most)
+
+
+def _over(function: Any, run: Run, images: np.ndarray, labels: np.ndarray | None, most: int | None) -> np.ndarray:
+    """[n] values of (knobs, state, images, labels), in parts of one shape."""
     images, parts = images[:most], []
     for first in range(0, len(images), BATCH):
         part, y = images[first : first + BATCH], None if labels is None else labels[first : first + BATCH].astype(np.int32)
         full = np.resize(np.arange(len(part)), BATCH)  # one shape, one program
         part = to_unit(jnp.asarray(part[full]), run.recipe.dtype)
-        parts.append(np.asarray(_judge(run.recipe, run.state, part, y if y is None else jnp.asarray(y[full])), np.float64))
+        y = y if y is None else jnp.asarray(y[full])
+        parts.append(np.asarray(_compiled(function)(run.recipe, run.state, part, y), np.float64))
     return np.concatenate(parts)[: len(images)]
 
 
-_judge = jax.jit(discriminator_logits)
+@lru_cache(maxsize=8)
+def _compiled(function: Any) -> Any:
+    return jax.jit(function)
 
 
 def _logits_of_samples(run: Run, n: int) -> np.ndarray:

@@ -5,6 +5,7 @@ One that remembers (moving averages) is marked `@remembers(name=initial, ...)`, 
 (values, new memory).
 """
 
+from gan_jax.penalties.balance import class_balance
 from gan_jax.penalties.consistency import bcr, cr, icr, zcr_discriminator, zcr_generator
 from gan_jax.penalties.generator import feature_matching, path_length
 from gan_jax.penalties.gradient import dragan, input_gradient, max_gp, r1, r2, square_norm, wgan_gp
@@ -13,7 +14,7 @@ from gan_jax.penalties.turn import Lazy, Turn, evaluate, initial_memory, lazy, r
 from gan_jax.penalties.weights import l2, orthogonal
 
 __all__ = [
-    "Lazy", "Turn", "bcr", "cr", "dragan", "evaluate", "feature_matching", "icr", "initial_memory", "input_gradient", "l2",
-    "lazy", "lecam", "max_gp", "orthogonal", "path_length", "r1", "r2", "remembers", "square_norm", "wgan_gp",
-    "zcr_discriminator", "zcr_generator",
+    "Lazy", "Turn", "bcr", "class_balance", "cr", "dragan", "evaluate", "feature_matching", "icr", "initial_memory",
+    "input_gradient", "l2", "lazy", "lecam", "max_gp", "orthogonal", "path_length", "r1", "r2", "remembers", "square_norm",
+    "wgan_gp", "zcr_discriminator", "zcr_generator",
 ]  # fmt: skip

@@ -1,0 +1,347 @@
+"""Which remedies help the rare classes?
+
+    python experiments/class_imbalance.py                                            # digits, ratio 10; 10 settings, 5 seeds
+    python experiments/class_imbalance.py --data mnist --size 16 --ratio 100 --steps 6000 --final
+    python experiments/class_imbalance.py --data mnist --size 16 --ratio 50 --kind step
+
+The training set is made long-tailed (`data.imbalanced`); V, S and E stay balanced. A conditional DCGAN trains on it without and
+with each remedy. All were named before any was tried:
+
+    balanced_reals     reals drawn so that all classes come equally often; generated labels follow (`sampling.class_balanced`)
+    balanced_labels    generated labels alone are balanced (`latents.balanced_labels`)
+    rare_noise         latents up to twice as wide, the rarer the class (the article's first proposal)
+    inverse_weights    both players' losses weighted by inverse class frequency (the article's second)
+    effective_weights  the same by effective numbers, beta .99 (Cui et al., 2019)
+    label_noise        noise on class embeddings, the rarer the more (as NoisyTwins, Rangwani et al., 2023; without their twins)
+    auxiliary          D classifies as well (ACGAN) and sees no label: what class_balance needs, alone
+    class_balance      auxiliary with balanced generated labels and the regulariser of Rangwani et al. (2021)
+    drs                nothing, but of its samples those that D lets pass (Azadi et al., 2019)
+
+Measured for each class: coverage of held-out images and Frechet distance in a classifier's features, near-copies of training
+images by pixels; and for the rare third of the classes. And usefulness: every class is filled up with samples to the size of
+the largest, a logistic regression is trained on real and generated images and tested on held-out ones, beside T as it is,
+oversampling, class weights and SMOTE, which need no GAN. Two questions are tested, each with paired t-tests and Holm's
+correction over the remedies: is the rare third's coverage higher than with none, is the classifier's balanced accuracy? On V;
+the choice is the first that is shown better in the second, and `--final` opens S for it and for none, once. If none is shown
+better, S stays closed.
+
+Cost: not measured yet.
+Finding: none yet.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from gan_jax.cli import ComparisonOptions, run
+from gan_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from gan_jax.sweeps import Sweep
+
+BASELINE, DRS = "none", "drs"
+QUESTIONS = {"rare_coverage": "coverage of the rare third", "balanced_accuracy": "balanced accuracy, real + generated"}
+OTHERS = {"rare_recall": "its recall of the rare third", "rare_near_copies": "near-copies of the rare third",
+          "rare_fd": "FD of the rare third", "coverage": "coverage", "fd": "FD", "near_copies": "near-copies"}  # fmt: skip
+SHOWN = {
+    "coverage": "coverage",
+    "fd": "FD",
+    "near_copies": "near-copies",
+    "recall": "recall of the classifier, real + generated",
+}
+NOTE = "Chosen on V only; S stays closed until the choice is made"  # at the foot of every ranking
+SAMPLE_SEED = 0
+
+
+@dataclass
+class Options(ComparisonOptions):
+    """Make classes rare, train with and without each remedy, and see what the rare classes gain."""
+
+    ratio: float = 10.0
+    """Images of the most frequent class over those of the rarest."""
+    kind: Literal["long_tailed", "step"] = "long_tailed"
+    """Frequencies fall exponentially, or are those of a frequent and a rare half."""
+    class_seed: int | None = None
+    """Seed of which classes are frequent; in the order of their numbers when left out."""
+    beta: float = 0.99
+    """Of effective numbers."""
+    noise: float = 1.0
+    """rare_noise: by how much wider the rarest class's latents are."""
+    sigma: float = 0.75
+    """label_noise: of a class with one image, in units of the embedding."""
+    balance: float = 1.0
+    """class_balance: weight of the regulariser."""
+    pool: int = 5
+    """drs: samples drawn for one that is taken."""
+    subset: int | None = None
+    """Make the first N images of a seeded, stratified order imbalanced; all when left out."""
+    out: Path = Path("runs/class_imbalance")
+    """The sweep folder."""
+    steps: int = 2000
+    """Training steps: updates of the generator."""
+    batch_size: int = 32
+    """Images per discriminator turn."""
+    rank_by: str = "G/validation_fd"
+    """Metric of the pictures of training."""
+
+    def load(self) -> Any:
+        """The data with an imbalanced T."""
+        from gan_jax.data import imbalanced
+
+        return imbalanced(super().load(), self.ratio, self.kind, order=self.class_seed)
+
+
+def remedies(options: Options, data: Any) -> dict[str, Any]:
+    """{setting: recipe} of what is trained, none first. Raises UserError for what is no labelled image."""
+    import gan_jax as gan
+    from gan_jax import latents, losses, sampling, zoo
+    from gan_jax.networks.label_noise import with_label_noise
+
+    if len(data.image_shape) != 3:
+        raise UserError(f"these remedies are of images, not of rows {data.image_shape}: use --data digits or other images")
+    counts = gan.data.class_counts(data.train.labels, data.classes)
+    sizes: dict[str, Any] = {"width": options.width, "batch_size": options.batch_size, "classes": data.classes}
+    plain = gan.recipes.dcgan(data.image_shape, **sizes)
+    dimension = plain.latent.options["dimension"]
+    with_classes = gan.recipes.dcgan(data.image_shape, conditioning="auxiliary", loss="auxiliary_classifier", **sizes)
+    balanced = gan.bind(latents.balanced_labels, counts=counts, strength=1.0)
+    weighted = lambda beta: plain.replace(loss=losses.class_weighted(plain.loss, counts, beta=beta))
+    regularised = zoo.penalty("class_balance", "generator", weight=options.balance, counts=counts, beta=options.beta)
+    known = {
+        BASELINE: plain,
+        "balanced_reals": plain.replace(sampling=gan.bind(sampling.class_balanced, strength=1.0, classes=data.classes)),
+        "balanced_labels": plain.replace(fake_labels=balanced),
+        "rare_noise": plain.replace(
+            latent=gan.bind(latents.rare_noise, dimension=dimension, counts=counts, strength=options.noise)
+        ),
+        "inverse_weights": weighted(1.0),
+        "effective_weights": weighted(options.beta),
+        "label_noise": plain.replace(
+            generator=with_label_noise(plain.generator, counts, sigma=options.sigma, beta=options.beta)
+        ),
+        "auxiliary": with_classes,
+        "class_balance": regularised(with_classes.replace(fake_labels=balanced)),
+    }
+    return options.choose(known)
+
+
+# ---- what is measured ------------------------------------------------------------------------------------------------
+
+Judge = Callable[[np.ndarray, np.ndarray], tuple[dict[str, float], Any]]  # images, labels -> numbers, a row for each class
+
+
+def judge_of(data: Any, held_out: Any) -> Judge:
+    """What is said of samples: {number: value} of all, and the table of the classes."""
+    from gan_jax.data import class_counts
+    from gan_jax.data.imbalance import thirds
+    from gan_jax.measure import per_class as measured
+    from gan_jax.measure.features import classifier
+
+    extractor, rare = classifier(data), thirds(class_counts(data.train.labels, data.classes))[2]
+
+    def judge(images: np.ndarray, labels: np.ndarray) -> tuple[dict[str, float], Any]:
+        table = measured.per_class(images, labels, data, held_out, extractor)
+        useful = measured.usefulness(*measured.filled(data, images, labels), held_out, data.classes)
+        table["recall"] = useful["recalls"]
+        numbers = measured.mean_over(table)
+        numbers |= {f"rare_{name}": value for name, value in measured.mean_over(table, rare).items()}
+        numbers |= {"balanced_accuracy": useful["balanced_accuracy"], "rare_recall": float(np.nanmean(useful["recalls"][rare]))}
+        return numbers, table
+
+    return judge
+
+
+def wanted_labels(data: Any, held_out: Any) -> np.ndarray:
+    """Equally many of each class: enough to fill up the rarest and to cover held-out images."""
+    from gan_jax.data import class_counts
+
+    most = max(class_counts(split.labels, data.classes).max() for split in (data.train, held_out))
+    return np.repeat(np.arange(data.classes), most)
+
+
+def measure(options: Options, swept: Sweep, held_out: Any, settings: Sequence[str]) -> tuple[Any, Any]:
+    """(a row for each setting and seed, a row for each of those and class) of samples judged by held-out images."""
+    import pandas as pd
+
+    from gan_jax.sampling import rejection_samples
+
+    judge, labels = judge_of(swept.data, held_out), wanted_labels(swept.data, held_out)
+    rows, classes = [], []
+    for setting in settings:
+        for seed in sorted({member.seed for member in swept.members}):
+            trained = swept.run(BASELINE if setting == DRS else setting, seed)
+            about = {"setting": setting, "seed": seed, "n": len(swept.data.train), "step": 0, "diverged": bool(trained.stopped)}
+            if trained.stopped:
+                rows.append(about | dict.fromkeys((*QUESTIONS, *OTHERS), math.nan))
+                continue
+            if setting == DRS:
+                images = rejection_samples(trained, labels, pool=options.pool, seed=SAMPLE_SEED)
+            else:
+                images = trained.samples(len(labels), labels=labels, seed=SAMPLE_SEED)
+            numbers, table = judge(images, labels)
+            rows.append(about | numbers)
+            classes.append(table.assign(setting=setting, seed=seed))
+    return pd.DataFrame(rows), pd.concat(classes) if classes else pd.DataFrame()
+
+
+# ---- what is shown ---------------------------------------------------------------------------------------------------
+
+
+def ranked(table: Any, number: str) -> Any:
+    from gan_jax import ranking
+
+    lower = number.endswith(("fd", "near_copies"))
+    return ranking.rank(table, number, baseline=BASELINE, higher_is_better=not lower)
+
+
+def classes_text(classes: Any, counts: np.ndarray) -> str:
+    """For each number a table: a row for each setting, a column for each class, the most frequent first; means over seeds."""
+    parts = []
+    for number, title in SHOWN.items():
+        table = classes.pivot_table(index="setting", columns="label", values=number, sort=False, dropna=False)
+        table = table.reindex(columns=np.argsort(-counts, kind="stable"))
+        table.columns = [f"{c} (n={counts[c]})" for c in table.columns]
+        text = table.to_string(float_format=lambda x: f"{x:.2f}", na_rep="-", index_names=False)
+        parts.append(f"{title}, by class (images in T), means over seeds\n\n{text}")
+    notes = dict.fromkeys(f"class {row.label}: {row.note}" for row in classes.itertuples() if row.note)
+    return "\n\n".join(parts + (["not judged: " + "; ".join(notes)] if notes else []))
+
+
+def without_text(data: Any, held_out: Any, seeds: Sequence[int]) -> str:
+    """What a classifier gains without a GAN: balanced accuracy and recall of the rare third, means over seeds of the draws."""
+    from gan_jax.data import class_counts
+    from gan_jax.data.imbalance import thirds
+    from gan_jax.measure.per_class import without_generator
+    from gan_jax.ranking import mean_interval
+
+    rare, found = thirds(class_counts(data.train.labels, data.classes))[2], {}
+    for seed in seeds:
+        for name, useful in without_generator(data, held_out, seed).items():
+            found.setdefault(name, []).append(useful)
+    lines = [f"{'without a GAN':<20}balanced accuracy   rare third's recall"]
+    for name, values in found.items():
+        if isinstance(values[0], str):
+            lines.append(f"{name:<20}{values[0]}")
+            continue
+        pairs = [[v["balanced_accuracy"] for v in values], [np.nanmean(v["recalls"][rare]) for v in values]]
+        cells = [(mean, high - mean) for mean, _, high in map(mean_interval, pairs)]
+        texts = [f"{mean:.3f}" + (f" +- {half:.3f}" if half > 0 else "") for mean, half in cells]
+        lines.append(f"{name:<20}{texts[0]:<20}{texts[1]}")
+    return "\n".join(lines)
+
+
+def figure_of(classes: Any, counts: np.ndarray) -> Figure:
+    """The four numbers by class, the most frequent first: a line for each setting, none in black."""
+    from gan_jax.pictures import figures
+
+    order = np.argsort(-counts, kind="stable")
+    colors = [figures.BLUE, figures.ORANGE, figures.GREEN, figures.PINK, "#56B4E9", "#D55E00"]
+    figure, axes = figures.new(len(SHOWN), (10, 6.5), 2)
+    for axis, (number, title) in zip(axes, SHOWN.items(), strict=True):
+        means = classes.groupby(["setting", "label"], sort=False)[number].mean()
+        for i, setting in enumerate(dict.fromkeys(classes["setting"])):
+            base = setting == BASELINE
+            values = [means.get((setting, c), math.nan) for c in order]
+            style = {"color": figures.BLACK, "linewidth": 2} if base else {"color": colors[i % 6], "linewidth": 1}
+            axis.plot(range(len(order)), values, "-" if base or i <= 6 else "--", label=setting, **style)
+        if number == "coverage":
+            expected = classes["expected"].mean()
+            axis.axhline(expected, color=figures.BLACK, linestyle=":", linewidth=1, label="independent real data")
+        axis.set_title(title, fontsize=10, loc="left")
+        axis.set_xticks(range(len(order)), [f"{c}\n{counts[c]}" for c in order], fontsize=8)
+    axes[-2].set_xlabel("class, and its training images")
+    axes[-1].set_xlabel("class, and its training images")
+    axes[0].legend(frameon=False, fontsize=7, ncols=2)
+    return figure
+
+
+def report(table: Any, classes: Any, counts: np.ndarray) -> str:
+    """The two questions, the other numbers and the classes as text."""
+    from gan_jax.ranking import ranking_text
+
+    parts = [f"{title}\n\n{ranking_text(ranked(table, number), number)}" for number, title in QUESTIONS.items()]
+    means = table.groupby("setting", sort=False)[list(OTHERS)].mean().rename(columns=OTHERS)
+    means.index.name = None
+    parts.append(f"other numbers, means over seeds; nothing is tested\n\n{means.to_string(float_format=lambda x: f'{x:.3f}')}")
+    return "\n\n".join([*parts, classes_text(classes, counts)] if len(classes) else parts)
+
+
+def choice(table: Any) -> str | None:
+    """The first setting, by balanced accuracy, that is shown better than none; None where there is none."""
+    rows = ranked(table, "balanced_accuracy").to_dict("records")
+    return next((row["setting"] for row in rows if row["verdict"].startswith("better")), None)
+
+
+def conclusion(options: Options, swept: Sweep, table: Any, counts: np.ndarray) -> str:
+    """What helped, what is chosen, and with --final what S says of it."""
+    from gan_jax.folder import SweepFolder
+    from gan_jax.overfitting.runs import OPENINGS
+
+    lines = []
+    for number, title in QUESTIONS.items():
+        rows = ranked(table, number).to_dict("records")
+        better = [row["setting"] for row in rows if row["verdict"].startswith("better")]
+        tested = any(not math.isnan(row["p_holm"]) for row in rows)
+        said = f"shown higher than with {BASELINE} by {', '.join(better)}" if better else "no remedy is shown to raise it"
+        lines.append(f"{title}: {said if tested else 'nothing was tested; it takes a remedy and 5 seeds'}")
+    chosen = choice(table)
+    if chosen is None:
+        return "\n".join([*lines, "Choice: none, so S stays closed."])
+    if not options.final:
+        return "\n".join([*lines, f"Choice: {chosen}, on V; --final opens S for it."])
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    if swept.folder:
+        opened = {"time": now, "settings": [BASELINE, chosen], "n": len(swept.data.train), "command": " ".join(sys.argv)}
+        SweepFolder(swept.folder).append(OPENINGS, opened)
+    on_s, classes = measure(options, swept, swept.data.test, [BASELINE, chosen])
+    confirmed = choice(on_s) == chosen
+    seeds = sorted({member.seed for member in swept.members})
+    lines += [
+        f"Choice: {chosen}, on V. On S it is {'confirmed' if confirmed else 'not confirmed'}:",
+        report(on_s, classes, counts).replace(NOTE, "On S, opened once for these two"),
+    ]
+    return "\n\n".join([*lines, f"on S, {without_text(swept.data, swept.data.test, seeds)}"])
+
+
+def main(options: Options) -> int:
+    options.prepare()
+    from gan_jax.data import class_counts
+    from gan_jax.pictures import figures
+
+    if BASELINE not in (options.only or (BASELINE,)):
+        raise UserError(f"--only leaves out {BASELINE!r}, which every remedy is compared with: name it as well")
+    if options.sizes:
+        raise UserError("--sizes: one training set here; --ratio and --subset change it")
+    data = options.load()
+    counts = class_counts(data.train.labels, data.classes)
+    print(f"{data.name}: {len(data.train)} training images; by class {', '.join(map(str, counts))}\n")
+    only, options.only = options.only, tuple(name for name in options.only if name != DRS)
+    settings = remedies(options, data)
+    swept = options.run(settings, data, steps=options.steps, rank_by=options.rank_by, log_every=options.log_every)
+    if swept.stopped:
+        print(f"stopped by {swept.stopped}; --resume finishes what is missing")
+        return swept.exit_code
+    judged = [*settings, *([DRS] if not only or DRS in only else [])]
+    table, classes = measure(options, swept, data.validation, judged)
+    seeds = sorted({member.seed for member in swept.members})
+    print(f"\n{report(table, classes, counts)}\n\non V, {without_text(data, data.validation, seeds)}\n")
+    table.to_csv(options.out / "rare_classes.csv", index=False)
+    classes.to_csv(options.out / "by_class.csv", index=False)
+    print(conclusion(options, swept, table, counts))
+    if len(classes):
+        print(f"\npicture: {figures.save(options.out / 'pictures' / 'rare_classes.png', figure_of(classes, counts))}")
+    return swept.exit_code
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,211 @@
+"""VAE or GAN? Who is sharper, who covers more, and who copies, as training images become fewer?
+
+    python experiments/vae_vs_gan.py                                            # digits: all, 20 %; 5 methods x 5 seeds
+    python experiments/vae_vs_gan.py --data mnist --size 16 --sizes 5000 1000 200 --steps 5000 --final
+    python experiments/vae_vs_gan.py --only gan vae --beta 0.5
+
+The article's DCGAN, a VAE of the same networks (decoder the generator without its tanh, encoder the discriminator with 2 d
+outputs), the same with beta in front of its KL term, a VAE with a Gaussian law in place of the discretised logistic one, and
+the VAE-GAN: equal widths, latents, updates, batches, data and seeds; the numbers of parameters are printed. All are members of
+one sweep and are judged by one report, on V. Samples of a VAE are means of its law, as published pictures show them.
+
+Sharpness is not in the report: the mean size of the Laplacian of an image, of samples over that of held-out images (1 is as
+sharp as real; noise is above it). A VAE also has a likelihood: its evidence bound on T less that on V is overfitting as well.
+
+Cost: not measured yet.
+Finding: none yet: only its settings have been tried for a few steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gan_jax.cli import ComparisonOptions, run
+from gan_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from gan_jax.sweeps import Sweep
+
+NUMBERS = {  # of the report, and sharpness: who is sharper, who covers more, who copies, what gives the training set away
+    "fd": ("FD to V", ".1f"),
+    "sharpness": ("sharpness", ".2f"),
+    "precision": ("precision", ".2f"),
+    "coverage": ("coverage", ".2f"),
+    "near_copies": ("near-copies", ".1%"),
+    "fd_gap": ("FD to V - FD to T", ".2f"),
+    "d_auc": ("D: T from V (AUC)", ".3f"),
+    "elbo_auc": ("bound: T from V (AUC)", ".3f"),
+    "elbo_gap": ("bound on T - on V, nats", ".2f"),
+}
+TESTED = {"fd": False, "sharpness": True, "coverage": True, "near_copies": False}  # higher is better?
+SHOWN = 16  # samples of each method in the picture
+
+
+@dataclass
+class Options(ComparisonOptions):
+    """Train GANs, VAEs and a VAE-GAN of the same networks on the same images."""
+
+    sizes: tuple[float, ...] = (1.0, 0.2)  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Training images, nested: up to 1 a share of all, above it a number."""
+    subset: int | None = None
+    """Begin with the first N images of a seeded, stratified order; with all when left out."""
+    beta: float = 4.0
+    """Of the VAE whose KL term has a weight."""
+    latent_dim: int = 32
+    """Of every method."""
+    rank_by: str = "G/validation_fd"
+    """Metric of the pictures of training, smaller is better."""
+    out: Path = Path("runs/vae_vs_gan")
+    """The sweep folder."""
+
+
+def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any]:
+    """{method: recipe}, the GAN first. Raises UserError for what is no image."""
+    from gan_jax import recipes
+
+    if len(image_shape) != 3:
+        raise UserError(f"sharpness is of images, not of rows {image_shape}: use --data digits or other images")
+    sizes: dict[str, Any] = {"width": options.width, "batch_size": options.batch_size, "latent_dim": options.latent_dim}
+    known = {
+        "gan": recipes.dcgan(image_shape, **sizes),
+        "vae": recipes.vae(image_shape, **sizes),
+        f"vae, beta {options.beta:g}": recipes.vae(image_shape, **sizes, beta=options.beta),
+        "vae, gaussian": recipes.vae(image_shape, **sizes, likelihood="gaussian"),
+        "vae_gan": recipes.vae_gan(image_shape, **sizes),
+    }
+    return options.choose(known)
+
+
+def counts(sizes: tuple[float, ...], images: int) -> tuple[int, ...]:
+    """Numbers of training images, most first."""
+    return tuple(sorted({max(1, round(size * images)) if size <= 1 else int(size) for size in sizes}, reverse=True))
+
+
+# ---- what is measured ------------------------------------------------------------------------------------------------
+
+
+def laplacian(images: np.ndarray) -> np.ndarray:
+    """The mean size of the Laplacian (4 neighbours) inside each uint8 image [n, h, w, c], [n]."""
+    x = images.astype(np.float64)
+    inside = 4 * x[:, 1:-1, 1:-1] - x[:, :-2, 1:-1] - x[:, 2:, 1:-1] - x[:, 1:-1, :-2] - x[:, 1:-1, 2:]
+    return np.abs(inside).mean((1, 2, 3))
+
+
+def with_sharpness(table: pd.DataFrame, swept: Sweep, n: int = 500) -> pd.DataFrame:
+    """The report's table with the samples' mean Laplacian over that of V."""
+    real = laplacian(swept.data.validation.images).mean()
+    rows = zip(table["setting"].tolist(), table["seed"].tolist(), table["n"].tolist(), strict=True)
+    runs = [swept.run(setting, seed, n) for setting, seed, n in rows]
+    return table.assign(sharpness=[float(laplacian(run.samples(n)).mean() / real) for run in runs])
+
+
+def parameters(recipe: Any) -> int:
+    """Of all networks, trained ones."""
+    import jax
+
+    state = jax.eval_shape(recipe.game.init, recipe, jax.random.key(0))
+    players = [getattr(state, name, None) for name in ("generator", "discriminator", "encoder", "decoder")]
+    return sum(x.size for player in players if player is not None for x in jax.tree.leaves(player.params))
+
+
+# ---- what is shown ---------------------------------------------------------------------------------------------------
+
+
+def summary(table: pd.DataFrame, settings: dict[str, Any]) -> str:
+    """Means over seeds with 95 % intervals, a block for each n."""
+    import pandas as pd
+
+    from gan_jax.ranking import mean_interval
+
+    def cell(values: Any, form: str) -> str:
+        if not len(values) or np.isnan(values).all():
+            return "-"
+        mean, _, high = map(float, mean_interval(values))
+        return f"{mean:{form}}" + ("" if np.isnan(high) else f" +- {high - mean:{form}}")
+
+    blocks = []
+    for n, group in sorted(table.groupby("n"), reverse=True):
+        rows = {name: group[group["setting"] == name] for name in settings}
+        cells = {
+            label: [cell(r[key].to_numpy(float), form) if key in r else "-" for r in rows.values()]
+            for key, (label, form) in NUMBERS.items()
+        }
+        made = {"parameters": [f"{parameters(recipe):,}" for recipe in settings.values()]} | cells
+        blocks.append(f"n = {n}\n{pd.DataFrame(made, index=list(rows)).T.to_string()}")
+    return "\n\n".join(blocks) + "\n\n+-: 95 % Student-t interval over seeds; everything is judged on V"
+
+
+def tests(table: pd.DataFrame, baseline: str) -> str:
+    """Each method against the GAN, paired over seeds, Holm's correction over methods and sizes."""
+    from gan_jax import ranking
+
+    ranked = {key: ranking.rank(table, key, baseline=baseline, higher_is_better=TESTED[key]) for key in TESTED}
+    return "\n\n".join(ranking.ranking_text(rows, NUMBERS[key][0]) for key, rows in ranked.items())
+
+
+def figure_of(table: pd.DataFrame, samples: dict[str, np.ndarray]) -> Figure:
+    """Samples of each method's first seed with the fewest images, and the numbers that answer the question against n."""
+    import itertools
+
+    from gan_jax.pictures import figures, grids
+    from gan_jax.ranking import mean_interval
+
+    columns = len(TESTED)
+    figure, axes = figures.new(2 * columns, (11, 6.6), columns, sharex=False)
+    for axis in axes[:columns]:
+        axis.remove()
+    top = figure.add_subplot(2, 1, 1)
+    top.imshow(grids.sample_grid(np.concatenate(list(samples.values())), columns=SHOWN), interpolation="nearest")
+    top.set_axis_off()
+    top.set_title("rows: " + "; ".join(samples), fontsize=9, loc="left")
+    palette = figures.BLACK, figures.BLUE, figures.GREEN, figures.ORANGE, figures.PINK
+    colours = dict(zip(dict.fromkeys(table["setting"]), itertools.cycle(palette), strict=False))
+    for axis, key in zip(axes[columns:], TESTED, strict=True):
+        for name, colour in colours.items():
+            groups = sorted(table[table["setting"] == name].groupby("n"))
+            mean, low, high = zip(*(map(float, mean_interval(g[key].to_numpy(float))) for _, g in groups), strict=True)
+            sizes = [n for n, _ in groups]
+            axis.plot(sizes, mean, "o-", label=name, markersize=4, color=colour)
+            axis.fill_between(sizes, low, high, alpha=0.2, linewidth=0, color=colour)
+        axis.set_xscale("log")
+        axis.set_title(NUMBERS[key][0], fontsize=10, loc="left")
+        axis.set_xlabel("training images")
+    axes[columns].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def main(options: Options) -> int:
+    options.prepare()
+    from gan_jax.overfitting import sweep_report
+    from gan_jax.overfitting.sets import sets_of
+    from gan_jax.pictures import figures
+
+    data = options.load()
+    options.sizes = counts(options.sizes, len(data.train))
+    sets_of(data.subset(min(options.sizes)), final=False)  # refuses what the report could not judge, before anything is trained
+    settings = settings_of(options, data.image_shape)
+    swept = options.run(settings, data, steps=options.steps, rank_by=options.rank_by, log_every=options.log_every)
+    if swept.stopped:
+        print(f"stopped by {swept.stopped}; --resume finishes what is missing")
+        return swept.exit_code
+    report = sweep_report(swept, final=options.final)
+    page = report.save(options.out)
+    table = with_sharpness(report.table, swept)
+    few = min(options.sizes)
+    samples = {"real (V)": data.validation.images[:SHOWN]}
+    samples |= {name: swept.run(name, n=few).samples(SHOWN) for name in settings}
+    picture = figures.save(options.out / "pictures" / "vae_vs_gan.png", figure_of(table, samples))
+    print(f"\n{report.text()}\n\n{tests(table, swept.baseline)}\n\n{summary(table, settings)}")
+    print(f"\npicture: {picture}    table: {options.out}/table.csv    report: {page}")
+    return swept.exit_code
+
+
+if __name__ == "__main__":
+    run(main)

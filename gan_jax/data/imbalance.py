@@ -1,0 +1,124 @@
+"""Imbalanced versions of labelled data: a training set in which some classes are rare. V, S and E stay as they are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gan_jax.data.splits import Split, Splits, as_integer, seed_sequence
+from gan_jax.errors import UserError
+
+KINDS = ("long_tailed", "step")
+
+
+def imbalanced_counts(available: Any, ratio: float, kind: str = "long_tailed") -> np.ndarray:
+    """Images [K] of each class, the most frequent first, of `available` [K] in that order.
+
+    'long_tailed': n_k = n_max * ratio^(-k / (K - 1)), rounded down, as CIFAR-LT (Cui et al., 2019; Cao et al., 2019).
+    'step': n_max for the first K // 2 classes, n_max / ratio, rounded down, for the others (Buda et al., 2018).
+    n_max: the most for which every class has its images; of classes of one size, that size.
+    ratio: n_max over the least n_k, at least 1; 10 and 100 in those papers.
+
+    Raises UserError for an unknown kind, a ratio below 1, fewer than 2 classes, or a class that is left with no image.
+    """
+    available = np.asarray(available)
+    if kind not in KINDS:
+        raise UserError(f"unknown imbalance {kind!r}: use one of {', '.join(KINDS)}")
+    if not (isinstance(ratio, (int, float, np.number)) and math.isfinite(ratio) and ratio >= 1):
+        raise UserError(f"ratio={ratio!r}: the most frequent class over the rarest, a number of at least 1 (1: no imbalance)")
+    if len(available) < 2:
+        raise UserError(f"{len(available)} class cannot be imbalanced: it takes at least 2")
+    place = np.arange(len(available))
+    depth = place / (len(available) - 1) if kind == "long_tailed" else (place >= len(available) // 2)
+    share = float(ratio) ** -np.asarray(depth, np.float64)
+    most = math.floor((available / share).min() + 1e-9)
+    counts = np.floor(most * share + 1e-9).astype(np.int64)  # 5,000 * 100^-(1 / 9) must not lose one to rounding
+    if not counts.min():
+        fewest = int(np.argmin(counts))
+        raise UserError(
+            f"ratio={ratio:g} leaves class number {fewest + 1} of {len(counts)} with no image, of {most} in the largest: "
+            f"use a ratio of at most {most}"
+        )
+    return counts
+
+
+def class_counts(labels: Any, classes: int) -> np.ndarray:
+    """Images [K] of each class. Raises UserError without labels, or for labels outside 0 ... classes - 1."""
+    if labels is None or not classes:
+        raise UserError("there are no labels to count classes by: give data with labels")
+    labels = np.asarray(labels)
+    if len(labels) and (labels.min() < 0 or labels.max() >= classes):
+        raise UserError(f"labels lie in {labels.min()} to {labels.max()}: expected 0 to {classes - 1}")
+    return np.bincount(labels, minlength=classes)
+
+
+def class_order(classes: int, order: str | int | None = None) -> np.ndarray:
+    """The classes, most frequent first: as labelled (None or 'labelled'), or permuted by PCG64 of a seed."""
+    if order is None or order == "labelled":
+        return np.arange(classes)
+    seed = as_integer(order, "order", least=0)
+    return np.argsort(np.random.PCG64(seed_sequence(seed, "classes")).random_raw(classes), kind="stable")
+
+
+def imbalanced(data: Splits, ratio: float = 10.0, kind: str = "long_tailed", *, order: str | int | None = None) -> Splits:
+    """The same splits with an imbalanced training set: the first n_k images of each class, in the order of the splits.
+
+    So those of a higher ratio are among those of a lower one. The classes are spread evenly over the new order: its first n
+    images, `subset(n)`, are as imbalanced as all, as nearly as whole images can be.
+
+    Args:
+        data: labelled splits; from `load(..., imbalance=...)`, or any other.
+        ratio, kind: as for `imbalanced_counts`, which has the formulae.
+        order: which classes are frequent: in the order of their numbers, or permuted by this seed.
+
+    Each class keeps at least one image. One alone has no neighbour of its kind: SMOTE and a covariance need two, and
+    `measure.per_class` says what it cannot judge. A `density` remains the law of the balanced data.
+    Raises UserError for data without labels, labels out of range, and as `imbalanced_counts`.
+    """
+    labels = data.train.labels
+    available = class_counts(labels, data.classes)
+    assert labels is not None
+    if not available.min():
+        raise UserError(f"{data.name}: class {int(available.argmin())} has no training image, so none can be kept")
+    ranked = class_order(data.classes, order)
+    counts = np.empty(data.classes, np.int64)
+    counts[ranked] = imbalanced_counts(available[ranked], ratio, kind)
+    places = [np.flatnonzero(labels == k)[:n] for k, n in enumerate(counts)]
+    chosen = np.concatenate(places)
+    spread = np.concatenate([(np.arange(n) + 0.5) / n for n in counts])
+    chosen = chosen[np.lexsort((chosen, spread))]
+    train = Split(data.train.images[chosen], labels[chosen])
+    recorded: dict[str, Any] = {"ratio": float(ratio), "kind": kind} | ({} if order in (None, "labelled") else {"order": order})
+    return replace(data, name=f"{data.name} ({kind} {ratio:g})", train=train, source=_source(data, recorded))
+
+
+def _source(data: Splits, recorded: dict[str, Any]) -> dict[str, Any] | None:
+    """The arguments of `load` that give these splits again; a subset that was taken before belongs to the imbalance."""
+    if not data.source or "imbalance" in data.source:  # twice imbalanced: no argument of `load` says so
+        return None
+    source = dict(data.source)
+    before = {"subset": source.pop("subset")} if "subset" in source else {}
+    return source | {"imbalance": recorded | before}
+
+
+def from_record(data: Splits, recorded: dict[str, Any]) -> Splits:
+    """`imbalanced` with what `load`'s argument `imbalance` says. Raises UserError for a name that is none of its own."""
+    if unknown := [name for name in recorded if name not in ("ratio", "kind", "order", "subset")]:
+        raise UserError(f"imbalance has no {unknown[0]!r}: use ratio, kind, order and subset")
+    recorded = dict(recorded)
+    before = recorded.pop("subset", None)
+    return imbalanced(data if before is None else data.subset(before), **recorded)
+
+
+def thirds(counts: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The classes (frequent, middle, rare): the K // 3 rarest are rare, as many of the most frequent frequent, at least one.
+
+    Of equally frequent classes those with the higher number count as rarer.
+    """
+    counts = np.asarray(counts)
+    ranked = np.argsort(-counts, kind="stable")
+    third = max(1, len(counts) // 3)
+    return ranked[:third], ranked[third : len(counts) - third], ranked[-third:]

@@ -1,0 +1,160 @@
+"""Which cells are missing: at random (MCAR), by other columns (MAR), by their own value (MNAR), in blocks (images).
+
+Each mechanism takes values (or their shape), a rate in [0, 1) and a seed, and returns a boolean array: True where a cell is
+observed. The rate is exact in expectation: the mean over the rows of the table of a column's missing probabilities is its rate
+(to 1e-9), so a mask of n cells misses rate * n +- sqrt(n rate (1 - rate)) of them at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gan_jax.data.splits import NAMES, Split, Splits, as_integer, seed_sequence
+from gan_jax.errors import UserError
+
+Rate = float | Sequence[float] | np.ndarray
+
+
+def mcar(values: npt.ArrayLike, rate: Rate, seed: int) -> np.ndarray:
+    """Missing completely at random: every cell by itself, with probability `rate` (one, or one for each column).
+
+    values: an array [n, ...], of which only the shape counts. Raises UserError for a rate outside [0, 1).
+    """
+    shape = np.shape(values)
+    rate = _rates(rate, shape[1:])
+    return _rng(seed, "mcar").random(shape) >= rate
+
+
+def mar(values: npt.ArrayLike, rate: Rate, seed: int, pivots: float = 0.3, strength: float = 1.0) -> np.ndarray:
+    """Missing at random: a share `pivots` of the columns is always observed, and decides about the cells of the others.
+
+    P(cell ij missing) = sigmoid(strength * s_ij + b_j), s_ij a random linear combination of row i's standardised pivots with
+    standard deviation 1 over the table (as Muzellec et al., 2020), b_j such that column j is missing at its rate. The rate is
+    that of the columns which can be missing: the table as a whole misses less. At least one column is a pivot, one is not.
+    Raises UserError as `mcar`, for values that are not a finite table [n, d >= 2], or pivots outside (0, 1).
+    """
+    probabilities, seed = mar_probabilities(values, rate, seed, pivots, strength), as_integer(seed, "seed", least=0)
+    return _rng(seed, "mar").random(probabilities.shape) >= probabilities
+
+
+def mar_probabilities(values: npt.ArrayLike, rate: Rate, seed: int, pivots: float = 0.3, strength: float = 1.0) -> np.ndarray:
+    """[n, d]: with which probability `mar` makes each cell missing."""
+    table = _table(values, "mar")
+    d = table.shape[1]
+    if d < 2 or not 0 < pivots < 1:
+        raise UserError(f"mar: pivots is {pivots:g} of {d} columns: give a share in (0, 1) of at least two columns")
+    rates, rng = np.broadcast_to(_rates(rate, (d,)), d), _rng(seed, "mar columns")
+    chosen = rng.permutation(d)[: min(max(1, round(pivots * d)), d - 1)]
+    score = _standard(_standard(table)[:, chosen] @ rng.standard_normal((len(chosen), d)))
+    probabilities = _calibrated(strength * score, rates)
+    probabilities[:, chosen] = 0
+    return probabilities
+
+
+def mnar(values: npt.ArrayLike, rate: Rate, seed: int, strength: float = 1.0) -> np.ndarray:
+    """Missing not at random: P(cell ij missing) = sigmoid(strength * (x_ij - mean_j) / std_j + b_j), b_j set by the rate.
+
+    At a positive strength large values go missing, at a negative one small ones, at 0 it is `mcar`. Raises UserError as `mar`.
+    """
+    probabilities = mnar_probabilities(values, rate, strength)
+    return _rng(seed, "mnar").random(probabilities.shape) >= probabilities
+
+
+def mnar_probabilities(values: npt.ArrayLike, rate: Rate, strength: float = 1.0) -> np.ndarray:
+    """[n, d]: with which probability `mnar` makes each cell missing."""
+    table = _table(values, "mnar")
+    return _calibrated(strength * _standard(table), np.broadcast_to(_rates(rate, table.shape[1:]), table.shape[1]))
+
+
+def blocks(images: npt.ArrayLike, rate: float, seed: int, size: int = 7) -> np.ndarray:
+    """Squares of `size` x `size` pixels missing from images [n, h, w] or [n, h, w, c], in all channels.
+
+    A square lies at each place that covers a pixel (it may hang over the edge) with probability 1 - (1 - rate)^(1 / size^2),
+    so every pixel is missing with probability `rate`; size 1 is `mcar` of pixels. Raises UserError for a rate outside [0, 1), a
+    shape that is no image's, or a size below 1.
+    """
+    shape, size = np.shape(images), as_integer(size, "size", least=1)
+    if len(shape) not in (3, 4):
+        raise UserError(f"blocks: shape {shape}; give images [n, h, w] or [n, h, w, c]")
+    rate = float(_rates(rate, ()))
+    n, h, w = shape[:3]
+    chance = -np.expm1(np.log1p(-rate) / size**2)
+    corners = _rng(seed, "blocks").random((n, h + size - 1, w + size - 1)) < chance
+    hit = np.zeros((n, h, w), bool)
+    for i in range(size):
+        for j in range(size):
+            hit |= corners[:, i : i + h, j : j + w]
+    return np.broadcast_to(~hit.reshape(n, h, w, *[1] * (len(shape) - 3)), shape).copy()
+
+
+MECHANISMS: dict[str, Callable] = {"mcar": mcar, "mar": mar, "mnar": mnar, "blocks": blocks}
+
+
+def incomplete(data: Splits, rate: Rate, *, mechanism: Callable = mcar, seed: int = 0, **options: Any) -> Splits:
+    """The same splits with examples [2, ...]: the values in [0, 1] and which were observed, 1 or 0 (float32).
+
+    Images are divided by 255; tables are min-max scaled by the range of the training rows, each column for itself. Every split
+    has a mask of its own: mechanism(values, rate, seed, **options). Hidden values are kept, for games to be judged by.
+    """
+    train = data.train.images.astype(np.float64)
+    low, high = (0.0, 255.0) if data.train.images.dtype == np.uint8 else (train.min(0), train.max(0))
+    span = np.where(np.subtract(high, low) > 0, np.subtract(high, low), 1.0)
+
+    def masked(name: str) -> Split:
+        part = getattr(data, name)
+        values = ((part.images - low) / span).astype(np.float32)
+        own = int(seed_sequence(seed, f"missing {name}").generate_state(1)[0])
+        mask = mechanism(values, rate, own, **options)
+        return Split(np.stack([values, mask.astype(np.float32)], 1), part.labels)
+
+    parts = {name: masked(name) for name in NAMES}
+    return replace(data, name=f"{data.name} with missing values", density=None, source=None, **parts)
+
+
+# ---- shared ------------------------------------------------------------------------------------------------------------
+
+
+def _rng(seed: int, purpose: str) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(seed_sequence(as_integer(seed, "seed", least=0), purpose)))
+
+
+def _rates(rate: Rate, shape: tuple[int, ...]) -> np.ndarray:
+    rates = np.asarray(rate, np.float64)
+    bad = ~((rates >= 0) & (rates < 1))
+    if bad.any():
+        raise UserError(f"missing rate {rates[bad].ravel()[0]:g}: it must lie in [0, 1)")
+    if rates.ndim and rates.shape != shape[-1:]:
+        raise UserError(f"{rates.shape} missing rates for columns {shape[-1:]}: give one, or one for each column")
+    return rates
+
+
+def _table(values: npt.ArrayLike, what: str) -> np.ndarray:
+    table = np.asarray(values, np.float64)
+    if table.ndim != 2 or not table.size or not np.isfinite(table).all():
+        raise UserError(f"{what}: values of shape {table.shape}: give a finite table [rows, columns]")
+    return table
+
+
+def _standard(table: np.ndarray) -> np.ndarray:
+    spread = table.std(0)
+    return (table - table.mean(0)) / np.where(spread > 0, spread, 1.0)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(x / 2))
+
+
+def _calibrated(score: np.ndarray, rates: np.ndarray) -> np.ndarray:
+    """sigmoid(score + b) [n, d], b [d] such that the mean of each column is its rate; by bisection."""
+    edge = np.abs(score).max(0) + 50
+    low, high = -edge, edge
+    for _ in range(100):
+        middle = (low + high) / 2
+        below = _sigmoid(score + middle).mean(0) < rates
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return np.where(rates > 0, _sigmoid(score + high), 0.0)

@@ -1,0 +1,102 @@
+"""Weights of classes in a loss: the inverse of their frequency, or of their effective number of examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gan_jax.errors import UserError
+from gan_jax.losses.terms import Terms
+from gan_jax.networks.net import Judgement
+from gan_jax.recipe import Bound, bind
+
+
+def effective_number(counts: Any, beta: Any) -> Array:
+    """(1 - beta^n) / (1 - beta) of each count n (Cui et al., 2019, equation 2): 1 at beta = 0, n as beta tends to 1.
+
+    counts: [K] of at least 1 (a lower one counts as 1); beta: in [0, 1], where 1 is the limit; one above it counts as 1.
+    By log1p and expm1 of 1 - beta, so that nothing is lost near 1.
+    """
+    counts = jnp.maximum(jnp.asarray(counts), 1)
+    left = jnp.clip(1 - jnp.asarray(beta, counts.dtype), 0, 1)  # 1 - beta
+    safe = jnp.clip(left, jnp.finfo(counts.dtype).tiny, 1 - jnp.finfo(counts.dtype).epsneg)
+    powered = -jnp.expm1(counts * jnp.log1p(-safe)) / safe
+    return jnp.where(left <= jnp.finfo(counts.dtype).tiny, counts, jnp.where(left >= 1, jnp.ones_like(counts), powered))
+
+
+def class_shares(counts: Any, balance: Any = 0.0) -> Array:
+    """The probability [K] of each class, proportional to n_k^(1 - balance): 0 as in the data, 1 all equal."""
+    logs = jnp.log(jnp.maximum(jnp.asarray(counts), 1))
+    powers = jnp.exp((1 - jnp.asarray(balance, logs.dtype)) * (logs - logs.max()))
+    return powers / powers.sum()
+
+
+def class_weights(counts: Any, beta: Any = 0.99, balance: Any = 0.0) -> Array:
+    """Weights [K] proportional to 1 / effective_number(n_k), of mean 1 over the examples that they will weigh.
+
+    Over examples, that is sum_k p_k w_k = 1 with p_k the share of class k among them (`class_shares`), and not over classes, as
+    in Cui et al. (2019): there the rare classes' weights would lower the whole term, and with it the balance of reals and
+    fakes in D's loss; it would say less of fakes than of reals, and the learning rate of both players would change with beta.
+
+    counts: [K] examples of each class. beta: in [0, 1]: 0 weighs all alike, 1 is the inverse frequency; .9 to .9999 in Cui et
+    al., .99 in Rangwani et al. (2021). balance: how evenly the examples are drawn, see `class_shares`.
+    """
+    weights = 1 / effective_number(counts, beta)
+    return weights / (class_shares(counts, balance) * weights).sum()
+
+
+def checked_counts(counts: Any, what: str) -> np.ndarray:
+    """Counts as float32 [K]. Raises UserError where one is below 1 or not finite, or there are fewer than 2."""
+    counts = np.asarray(counts, np.float32)
+    if counts.ndim != 1 or len(counts) < 2:
+        raise UserError(f"{what}: counts are the images of each class, a list of at least 2, not {list(counts.shape)}")
+    if not np.isfinite(counts).all() or counts.min() < 1:
+        bad = int(np.argmin(np.where(np.isfinite(counts), counts, -np.inf)))
+        raise UserError(f"{what}: class {bad} has {counts[bad]:g} images; each class needs at least 1")
+    return counts
+
+
+def class_weighted(
+    loss: Any, counts: Any, *, beta=0.99, real=1.0, fake=1.0, generator=1.0, balance_real=0.0, balance_fake=0.0
+) -> Bound:
+    """Any loss with rare classes weighted up: D's terms on reals by the real's label, those on fakes and G's by the fake's.
+
+    An example of class k counts 1 + strength * (w_k - 1), w_k of `class_weights(counts, beta)`, the strength being `real`,
+    `fake` or `generator`, in [0, 1]: 0 is no weight, bit for bit. All of these are leaves. beta 1 is the inverse frequency.
+    Reals' weights reach losses that compare examples as `Batch.weights` do: both players then see the weighted reals. Where a
+    term is a pair's (rpgan), G's already has the weight of its real: use generator=0.
+
+    counts: images of each class of the training set, [K] (`data.class_counts`). balance_real, balance_fake: the strengths with
+    which labels are drawn (`sampling.class_balanced`, `latents.balanced_labels`), so that weights have mean 1 where they apply.
+    Fakes follow the reals' labels by default: give both the reals' strength then.
+
+    The article's second proposal. Effective numbers are those of Cui et al. (2019), who weigh a classifier's loss.
+    Needs recipes with classes. Raises UserError for counts below 1, a beta outside [0, 1], or where there are no labels.
+    """
+    if np.ndim(beta) == 0 and not hasattr(beta, "function") and not 0 <= float(beta) <= 1:
+        raise UserError(f"class_weighted: beta is {beta:g}: it lies in [0, 1], 1 being the inverse frequency")
+    numbers = {"beta": beta, "real": real, "fake": fake, "generator": generator}
+    numbers |= {"balance_real": balance_real, "balance_fake": balance_fake}
+    return bind(_class_weighted, bind(loss), counts=checked_counts(counts, "class_weighted"), **numbers)
+
+
+def _class_weighted(
+    loss: Bound, real_said: Judgement, fake_said: Judgement, batch: Any, *, counts, beta, real, fake, generator,
+    balance_real, balance_fake,
+) -> Terms:  # fmt: skip
+    if batch is None or batch.labels is None or batch.fake_labels is None:
+        raise UserError("class_weighted needs labels of reals and of fakes: give the recipe classes, and data with labels")
+    dtype = real_said.logits.dtype
+    counts = jnp.asarray(counts, dtype)
+
+    def weights(strength: Any, balance: Any, labels: Array) -> Float[Array, "b"]:
+        return 1 + jnp.asarray(strength, dtype) * (class_weights(counts, beta, balance)[labels] - 1)
+
+    of_real = weights(real, balance_real, batch.labels)
+    seen = of_real if batch.weights is None else of_real * batch.weights.astype(dtype)
+    terms = loss(real_said, fake_said, batch.replace(weights=seen))
+    of_fake, of_generator = (weights(s, balance_fake, batch.fake_labels) for s in (fake, generator))
+    return Terms(terms.real * of_real, terms.fake * of_fake, terms.generator * of_generator)

@@ -1,0 +1,79 @@
+"""VAEs whose networks are those of the GANs beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from gan_jax import likelihoods, optimizers, play
+from gan_jax.errors import UserError
+from gan_jax.networks import dcgan as dcgan_networks
+from gan_jax.networks import mlp as mlp_networks
+from gan_jax.networks.decoder import Decoder
+from gan_jax.networks.net import Net
+from gan_jax.recipe import Bound, Side, bind
+from gan_jax.recipes.starting import for_data
+from gan_jax.vae import VAE
+from gan_jax.vae_gan import VAEGAN
+
+LIKELIHOODS = {"gaussian": likelihoods.gaussian, "discretized_logistic": likelihoods.discretized_logistic}
+
+
+def vae(
+    image_shape: tuple[int, ...],
+    *,
+    width: int | None = None,
+    depth: int = 3,
+    latent_dim: int = 32,
+    likelihood: str | Bound | None = None,
+    norm: str | None = "batch",
+    classes: int = 0,
+    conditioning: str = "embedding",
+    **fields: Any,
+) -> VAE:
+    """A VAE of the networks of `dcgan` (images) or `mlp` (rows): decoder the generator, encoder the discriminator.
+
+    width: 64, of rows 128. likelihood: 'discretized_logistic' (the default for images) or 'gaussian' (for rows), or a function.
+    norm: of the decoder's hidden layers, as of `dcgan`'s generator. Adam 1e-3 with b1 .9 for both: Kingma & Ba's, usual for
+    VAEs. fields: any field of VAE. Raises UserError for a shape or a likelihood that is not there.
+    """
+    outputs = {"representation": 2 * latent_dim, "classes": classes, "conditioning": conditioning}
+    if len(image_shape) == 1:
+        width = width or 128
+        made = mlp_networks.Generator(image_shape[0], width, depth, classes=classes)
+        encoder = mlp_networks.Discriminator(width, depth, **outputs)
+    else:
+        if image_shape[0] != image_shape[1] or image_shape[2] not in (1, 3):
+            raise UserError(f"this VAE makes square grey or RGB images, not {image_shape}")
+        width = width or 64
+        dcgan_networks.stages(image_shape[0])
+        made = dcgan_networks.Generator(image_shape[0], image_shape[2], width, norm, classes, squash=False)
+        encoder = dcgan_networks.Discriminator(width, None, **outputs)
+    chosen = likelihood or ("gaussian" if len(image_shape) == 1 else "discretized_logistic")
+    if isinstance(chosen, str) and chosen not in LIKELIHOODS:
+        raise UserError(f"unknown likelihood {chosen!r}: use one of {', '.join(LIKELIHOODS)}")
+    sides = [Side(net=Net(m), optimizer=optimizers.adam(1e-3, 0.9)) for m in (encoder, Decoder(made))]
+    law = bind(LIKELIHOODS[chosen] if isinstance(chosen, str) else chosen)
+    return VAE(*sides, likelihood=law, latent_dim=latent_dim, classes=classes, **fields)
+
+
+def vae_gan(
+    image_shape: tuple[int, ...],
+    *,
+    latent_dim: int = 32,
+    beta: float = 1.0,
+    gamma: float = 1e-2,
+    **settings: Any,
+) -> VAEGAN:
+    """The networks and training of `for_data` with an encoder like the discriminator: the VAE-GAN (Larsen et al., 2016).
+
+    beta, gamma: see `vae_gan`. Theirs is 1e-6 for gamma, on other features; .01 is this project's, not tuned.
+    settings: any of `dcgan` or `mlp`. Raises UserError as it does.
+    """
+    gan = for_data(image_shape, latent_dim=latent_dim, **{"play": bind(play.simultaneous)} | settings)
+    like = dcgan_networks.Discriminator if len(image_shape) == 3 else mlp_networks.Discriminator
+    outputs = {"classes": gan.classes, "conditioning": "embedding", "representation": 2 * latent_dim}
+    width = gan.discriminator.net.module.width
+    encoder = Side(net=Net(like(width, norm=None, **outputs)), optimizer=gan.generator.optimizer)
+    fields = {field.name: getattr(gan, field.name) for field in dataclasses.fields(gan)}
+    return VAEGAN(**fields, encoder=encoder, beta=beta, gamma=gamma)
