@@ -132,7 +132,7 @@ def summary(table: pd.DataFrame, settings: dict[str, Any]) -> str:
 
     blocks = []
     for n, group in sorted(table.groupby("n"), reverse=True):
-        rows = {name: group[group["setting"] == name] for name in settings}
+        rows: dict[str, Any] = {name: group[group["setting"] == name] for name in settings}
         cells = {
             label: [cell(r[key].to_numpy(float), form) if key in r else "-" for r in rows.values()]
             for key, (label, form) in NUMBERS.items()
@@ -169,9 +169,10 @@ def figure_of(table: pd.DataFrame, samples: dict[str, np.ndarray]) -> Figure:
     colours = dict(zip(dict.fromkeys(table["setting"]), itertools.cycle(palette), strict=False))
     for axis, key in zip(axes[columns:], TESTED, strict=True):
         for name, colour in colours.items():
-            groups = sorted(table[table["setting"] == name].groupby("n"))
-            mean, low, high = zip(*(map(float, mean_interval(g[key].to_numpy(float))) for _, g in groups), strict=True)
-            sizes = [n for n, _ in groups]
+            own: Any = table[table["setting"] == name]
+            sizes = sorted(set(own["n"].tolist()))
+            each = (mean_interval(own.loc[own["n"] == n, key].to_numpy(float)) for n in sizes)
+            mean, low, high = zip(*(map(float, found) for found in each), strict=True)
             axis.plot(sizes, mean, "o-", label=name, markersize=4, color=colour)
             axis.fill_between(sizes, low, high, alpha=0.2, linewidth=0, color=colour)
         axis.set_xscale("log")

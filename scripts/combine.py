@@ -1,8 +1,8 @@
 """Train random combinations of remedies for a few steps: do they all go together?
 
-    python scripts/combine.py                      # 300 combinations: about half an hour on two CPU cores
-    python scripts/combine.py --number 20 --seed 1
-    python scripts/combine.py --covering           # the 41 programs that together hold every pair
+    python scripts/combine.py                      # 300 combinations, nearly all of it compilation: over an hour of CPU time
+    python scripts/combine.py --number 15 --seed 1 # 201 s of it with XLA_FLAGS=--xla_backend_optimization_level=0
+    python scripts/combine.py --covering           # the 50 programs that together hold every pair
 
 Each program takes one way to play, an optimizer for each player, some losses, penalties and augmentations, drawn at random, and
 trains a population for 3 steps in which every member has a loss of its own (`losses.blend` makes the loss a number). Networks
