@@ -155,6 +155,7 @@ def recipe(strength, sigma):
     return made.replace(generator=side.replace(penalties={"balance": balance}))
 
 
+@pytest.mark.slow
 def test_a_population_s_members_train_as_alone_and_strength_0_as_absence(x64):
     """3 steps in float64: one program of two strengths against the recipe of one, and against the recipe without any."""
     given, placement = feed(n=40, shape=(4,)), place(1)

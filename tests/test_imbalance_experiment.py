@@ -180,6 +180,7 @@ def made_up(means, seeds=6):
     return pd.DataFrame(rows), pd.DataFrame(classes)
 
 
+@pytest.mark.slow
 def test_what_helped_is_named_and_the_best_is_chosen():
     table, classes = made_up({"none": 0.5, "balanced_reals": 0.7, "drs": 0.6, "rare_noise": 0.3})
     swept = gan.Sweep([], None, gan.GAN, "none", "x")
@@ -215,6 +216,7 @@ class Perfect:
         return self.data.extractor.images[[own[c][i % len(own[c])] for i, c in enumerate(labels)]]
 
 
+@pytest.mark.slow
 def test_a_perfect_generator_is_measured_as_one_and_s_is_opened_once(digits, monkeypatch, tmp_path):
     """Real images as samples: the classifier beats T as it is, the rare third is covered; and the folder records S."""
     from gan_jax.measure import features

@@ -148,7 +148,7 @@ def curved(scale):
 
 
 SPECIAL = {"lecam": {"decay": 1.0}}  # averages are constants for the gradient: a decay of 1 leaves them at 0
-NEGATIVE = {"zcr_generator"}
+NEGATIVE = {"zcr_generator", "class_balance"}
 
 
 def cost(name, weight, scale=0.3):
@@ -157,7 +157,8 @@ def cost(name, weight, scale=0.3):
     rng = np.random.default_rng(1)
     reals, fakes = rng.normal(size=(2, 6, 8, 8, 1))
     z, kernel = jnp.asarray(rng.normal(size=(6, 3))), scale * rng.normal(size=(3, 64))
-    judged = lambda x: gan.Judgement(curved(scale)(x), features=scale * x.reshape(6, -1))
+    flat = lambda x: scale * x.reshape(6, -1)
+    judged = lambda x: gan.Judgement(curved(scale)(x), classes=flat(x)[:, :3], features=flat(x))
     penalty = gan.bind(function, **{k: weight if k in STRENGTHS else 1.0 for k in required}, **SPECIAL.get(name, {}))
     seen = turn(
         curved(scale), reals, fakes, z=z, real=judged(reals), fake=judged(fakes), params={"dense": {"kernel": kernel}},
