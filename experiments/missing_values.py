@@ -108,7 +108,10 @@ def cases_of(options: Options, values: np.ndarray) -> list[Case]:
     from sklearn.model_selection import KFold
 
     from gan_jax.data import missing
+    from gan_jax.imputation.baselines import IMPUTERS
 
+    if unknown := [name for name in options.skip if name not in IMPUTERS]:
+        raise UserError(f"--skip: no baseline {unknown[0]!r}; there are {', '.join(IMPUTERS)}")
     if options.repetitions < 1 or options.folds < 2:
         raise UserError(f"{options.repetitions} repetitions of {options.folds} folds: give at least 1 of at least 2")
     if len(set(options.rates)) < len(options.rates) or not options.rates:
@@ -207,8 +210,6 @@ def rivals(options: Options, values: np.ndarray, cases: list[Case]) -> dict[str,
 
     from gan_jax.imputation.baselines import IMPUTERS
 
-    if unknown := [name for name in options.skip if name not in IMPUTERS]:
-        raise UserError(f"--skip: no baseline {unknown[0]!r}; there are {', '.join(IMPUTERS)}")
     names = [name for name in IMPUTERS if name not in options.skip or name == BASELINE]
     jobs = [delayed(filled_by_rival)(name, values, case) for name in names for case in cases]
     done: list[Any] = list(Parallel(n_jobs=options.devices or cores())(jobs))
@@ -326,14 +327,17 @@ def figure_of(options: Options, table: Any) -> Figure:
 
 def main(options: Options) -> int:
     prepare_devices(options.devices or cores(), collectives=False)
+    from gan_jax.folder import write_atomic, writing
     from gan_jax.pictures import figures
 
     values, classes = table_of(options.data)
     cases = cases_of(options, values)
-    options.out.mkdir(parents=True, exist_ok=True)
+    with writing(options.out):  # a folder that cannot be is said before anything is trained
+        options.out.mkdir(parents=True, exist_ok=True)
     found = gains(options, values, cases) | rivals(options, values, cases) | {COMPLETE: [values] * len(cases)}
     table = measured(options, values, classes, cases, found)
-    table.to_csv(options.out / "table.csv", index=False)
+    with writing(options.out):
+        write_atomic(options.out / "table.csv", table.to_csv(index=False))
     print(text(options, table))
     picture = figures.save(options.out / "missing_values.png", figure_of(options, table))
     print(f"table: {options.out / 'table.csv'}    picture: {picture}")

@@ -99,6 +99,20 @@ def game_of(knobs: Any, game: Game | None) -> Game:
     return found
 
 
+def check_fit(what: str, knobs: Any, made: tuple[int, ...], data: Any) -> None:
+    """Refuse knobs (`what` in the message) that make examples of another shape, or know other classes, than the data have, or
+    whose batch is larger. Raises UserError naming both sides."""
+    if made != tuple(data.image_shape):
+        raise UserError(f"the {what} makes images of shape {made}, but {data.name} has {tuple(data.image_shape)}")
+    if knobs.classes and knobs.classes != data.classes:
+        raise UserError(f"the {what} has {knobs.classes} classes, but {data.name} has {data.classes}")
+    if len(data.train.images) < knobs.batch_size:
+        raise UserError(
+            f"{data.name} has {len(data.train.images)} training images, fewer than the batch of {knobs.batch_size}: "
+            "use a smaller batch or more images"
+        )
+
+
 def to_unit(images: Array, dtype="float32") -> Float[Array, "b *shape"]:
     """uint8 0 ... 255 as floats in [-1, 1]; points and tables keep their own scale."""
     return images.astype(dtype) / 127.5 - 1 if images.dtype == jnp.uint8 else images.astype(dtype)

@@ -11,7 +11,7 @@ from jaxtyping import Array
 from gan_jax import controllers, losses
 from gan_jax.draws import Draws
 from gan_jax.errors import UserError
-from gan_jax.game import Batch, Feed, Game, to_unit
+from gan_jax.game import Batch, Feed, Game, check_fit, to_unit
 from gan_jax.measure.watch import watch
 from gan_jax.networks.net import EVALUATION, Judgement
 from gan_jax.recipe import Recipe, effective
@@ -86,15 +86,7 @@ def observe(recipe: Recipe, state: State, row: dict[str, Array], steps) -> dict:
 def check_data(recipe: Recipe, data) -> None:
     """Refuse a recipe that does not fit the data. Raises UserError naming both sides."""
     made = jax.eval_shape(lambda key: sample(recipe, init(recipe, key), key, 1), jax.random.key(0)).shape[1:]
-    if made != tuple(data.image_shape):
-        raise UserError(f"the recipe makes images of shape {made}, but {data.name} has {tuple(data.image_shape)}")
-    if recipe.classes and recipe.classes != data.classes:
-        raise UserError(f"the recipe has {recipe.classes} classes, but {data.name} has {data.classes}")
-    if len(data.train.images) < recipe.batch_size:
-        raise UserError(
-            f"{data.name} has {len(data.train.images)} training images, fewer than the batch of {recipe.batch_size}: "
-            "use a smaller batch or more images"
-        )
+    check_fit("recipe", recipe, made, data)
     check_sampling(recipe, data)
     if recipe.controllers:
         controllers.check_statistics(recipe, _logged(recipe, data))

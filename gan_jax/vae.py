@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from gan_jax.draws import Draws, named
 from gan_jax.errors import UserError
-from gan_jax.game import Batch, Game, device_mean, to_unit
+from gan_jax.game import Batch, Game, check_fit, device_mean, to_unit
 from gan_jax.measure.watch import watch
 from gan_jax.networks.net import EVALUATION, Mode, cast
 from gan_jax.recipe import Bound, Schedule, Side, effective, number, static
@@ -262,15 +262,7 @@ def evaluate(vae: VAE, state: VAEState, train: tuple, validation: tuple) -> dict
 def check_data(vae: VAE, data) -> None:
     """Refuse a VAE that does not fit the data. Raises UserError naming both sides."""
     made = jax.eval_shape(lambda key: sample(vae, init(vae, key), key, 1), jax.random.key(0)).shape[1:]
-    if made != tuple(data.image_shape):
-        raise UserError(f"the VAE makes images of shape {made}, but {data.name} has {tuple(data.image_shape)}")
-    if vae.classes and vae.classes != data.classes:
-        raise UserError(f"the VAE has {vae.classes} classes, but {data.name} has {data.classes}")
-    if len(data.train.images) < vae.batch_size:
-        raise UserError(
-            f"{data.name} has {len(data.train.images)} training images, fewer than the batch of {vae.batch_size}: "
-            "use a smaller batch or more images"
-        )
+    check_fit("VAE", vae, made, data)
 
 
 def _examples(vae: VAE) -> int:

@@ -76,18 +76,14 @@ def init(recipe: VAEGAN, key: Key[Array, ""]) -> VAEGANState:
         raise UserError("a VAE-GAN plays simultaneously, in one turn, without accumulation or controllers: leave them out")
     if [name for name, change in recipe.augment.items() if augment.mixing(change)]:
         raise UserError("a VAE-GAN does not mix fakes into its reals (APA): leave that augmentation out")
-    state, side = train.init(recipe, key), effective(recipe, jnp.int32(0)).encoder
-    labels = jnp.zeros(2, jnp.int32) if recipe.classes else None
-    images, _ = generate(recipe, state.generator.params, state.generator.stats, _latent(recipe), labels, EVALUATION)
+    state, live = train.init(recipe, key), effective(recipe, jnp.int32(0))
+    labels, side = jnp.zeros(2, jnp.int32) if recipe.classes else None, live.encoder
+    z = live.latent(Draws(jax.random.key(0), jnp.arange(2)), labels, jnp.float32)
+    images, _ = generate(live, state.generator.params, state.generator.stats, z, labels, EVALUATION)
     params, stats = cast(side.net.init(named(key, "encoder"), images, labels, side.numbers), recipe.dtype)
     encoder = Player(params, stats, cast(side.optimizer().init(params), recipe.dtype))
     fields = {name: getattr(state, name) for name in ("step", "key", "generator", "discriminator", "ema", "memory")}
     return VAEGANState(**fields, encoder=encoder)
-
-
-def _latent(recipe: VAEGAN) -> Float[Array, "2 d"]:
-    draws = Draws(jax.random.key(0), jnp.arange(2))
-    return recipe.latent(draws, jnp.zeros(2, jnp.int32) if recipe.classes else None, jnp.float32)
 
 
 def step(recipe: VAEGAN, state: VAEGANState, batch: Batch, axis_name: str | None = None) -> tuple[VAEGANState, dict]:
@@ -176,4 +172,4 @@ def _error(live, state, batch: Batch, made, draws: Draws) -> Float[Array, "b"]:
     return 0.5 * per_example((seen(batch.images) - seen(made)) ** 2)
 
 
-GAME = Game(init, step, GAN.examples, GAN.dtype, GAN.check, GAN.evaluate, GAN.observe, GAN.sample)
+GAME = Game(init, step, GAN.examples, GAN.dtype, GAN.check, GAN.evaluate, GAN.observe, GAN.sample, sampler=GAN.sampler)

@@ -163,4 +163,4 @@ def test_the_whole_of_it_from_the_command_line(monkeypatch, tmp_path, capsys):
     assert (tmp_path / "run/missing_values.png").exists()
     assert set(pd.read_csv(tmp_path / "run/table.csv")["setting"]) == {"GAIN (code)", "GAIN", "kNN", "complete data"}
     with pytest.raises(UserError, match="no baseline 'median'"):
-        experiment.rivals(options(skip=("median",)), rows_by_number(), [])
+        experiment.cases_of(options(skip=("median",)), rows_by_number())

@@ -206,6 +206,18 @@ def test_without_reconstruction_the_generator_of_a_vae_gan_has_the_gan_s_two_los
     jax.tree.map(np.testing.assert_array_equal, a.encoder.params, c.encoder.params)
 
 
+def test_a_vae_gan_takes_what_a_gan_s_recipe_takes():
+    """Numbers that are schedules, from the first state on; and reals drawn by their class, which the data's labels must fit."""
+    fading = three()
+    numbers = {"dropout": gan.schedules.linear(0.2, 0.0, 10)}
+    fading = fading.replace(generator=fading.generator.replace(numbers=numbers))
+    jax.eval_shape(lambda key: vae_gan.init(fading, key), jax.random.key(0))
+    assert vae_gan.GAME.sampler is gan.GAN.sampler
+    sampled = three(sampling=gan.bind(gan.sampling.class_balanced, strength=1.0, classes=3))
+    with pytest.raises(UserError, match="sampling is of 3 classes"):
+        gan.fit(sampled, gan.load("ring"), steps=1)
+
+
 def test_the_encoder_of_a_vae_gan_learns_to_reconstruct():
     """Against a discriminator and a generator at rest, its loss falls."""
     still = gan.optimizers.sgd(0.0)
