@@ -7,13 +7,14 @@
 GAIN (Yoon et al., 2018) fills tables in their table 2 better than MICE, missForest and autoencoders. Here: their protocol (the
 whole table min-max scaled, cells missing completely at random, repeated 5-fold cross-validation, RMSE on the hidden cells of
 held-out folds) with every rival in the same run. Scaling by the whole table looks at held-out rows, as published: it favours no
-imputer over another. All repetitions, folds and rates of a GAIN train as one population, each member with its rows and mask.
+imputer over another. All repetitions, folds and rates of a network train as one population, each member with its rows and mask.
 
 Two rows are GAIN. "GAIN (code)": the authors' settings and 10,000 steps. "GAIN": its numbers chosen in each training fold
 alone, among CANDIDATES: trained on four fifths of the fold's rows, judged on the rest, where a tenth of the observed cells is
 hidden; no held-out row and no hidden cell is looked at. One of these numbers is not in the paper: `hide`, the share of observed
 cells that G has to reconstruct without seeing them. Without it only D teaches G about missing cells: the error on observed
-cells asks for nothing but the identity.
+cells asks for nothing but the identity. "VAE" is an autoencoder of incomplete data (`gan_jax.imputation.vae`), its beta and
+hide chosen in the same way, among VAE_CANDIDATES; its other numbers were picked on training rows of breast's first fold.
 
 gap: RMSE on hidden cells of held-out rows - on hidden cells of training rows ("training rows"): what is gained by having
 trained on the row. An imputer fitted to the whole table, as is the manner of the authors' code, shows the second alone:
@@ -21,7 +22,7 @@ scikit-learn's IterativeImputer scores about .052 so on breast, and about .063 o
 Downstream: a logistic regression learnt from the imputed training fold, on the imputed held-out fold.
 
 Cost: not measured yet (the GAINs of one rate: about 2.3 million steps of some 0.3 ms of CPU time; transport and the forests
-some minutes more).
+some minutes more; the VAEs: about 1.1 million steps, of perhaps 1 ms).
 Finding: none yet.
 """
 
@@ -48,9 +49,10 @@ PUBLISHED = {
     "missForest": 0.0608,
     "autoencoder": 0.0697,
 }  # Breast, 20 %; the rivals from memory
-CODE, CHOSEN, BASELINE, COMPLETE = "GAIN (code)", "GAIN", "kNN", "complete data"
+CODE, CHOSEN, VAE, BASELINE, COMPLETE = "GAIN (code)", "GAIN", "VAE", "kNN", "complete data"
 CODE_STEPS = 10_000
 CANDIDATES = [{"alpha": alpha, "hide": hide} for alpha, hide in product((100.0, 1000.0), (0.0, 0.15, 0.3))]
+VAE_CANDIDATES = [{"imputer": "vae", "beta": beta, "hide": hide} for beta, hide in product((0.03, 0.1, 0.3), (0.1, 0.2))]
 INNER, JUDGED = 5, 0.1  # of so many parts of a training fold one judges the candidates, by this share of its observed cells
 
 
@@ -72,8 +74,10 @@ class Options:
     """Of the GAIN whose numbers are chosen."""
     code_steps: int = CODE_STEPS
     """Of the GAIN with the authors' settings; 0 leaves it out."""
+    vae_steps: int = 3000
+    """Of the VAE."""
     skip: tuple[str, ...] = ()
-    """Baselines to leave out: mean, interpolation, iterative, "bounded iterative", transport, forest."""
+    """Rows to leave out: VAE, mean, interpolation, iterative, "bounded iterative", transport, forest."""
     seed: int = 0
     """Of the masks, the folds and the first weights."""
     devices: int | None = None
@@ -110,8 +114,8 @@ def cases_of(options: Options, values: np.ndarray) -> list[Case]:
     from gan_jax.data import missing
     from gan_jax.imputation.baselines import IMPUTERS
 
-    if unknown := [name for name in options.skip if name not in IMPUTERS]:
-        raise UserError(f"--skip: no baseline {unknown[0]!r}; there are {', '.join(IMPUTERS)}")
+    if unknown := [name for name in options.skip if name not in (VAE, *IMPUTERS)]:
+        raise UserError(f"--skip: no baseline {unknown[0]!r}; there are {', '.join((VAE, *IMPUTERS))}")
     if options.repetitions < 1 or options.folds < 2:
         raise UserError(f"{options.repetitions} repetitions of {options.folds} folds: give at least 1 of at least 2")
     if len(set(options.rates)) < len(options.rates) or not options.rates:
@@ -125,7 +129,15 @@ def cases_of(options: Options, values: np.ndarray) -> list[Case]:
     return cases
 
 
-# ---- GAIN --------------------------------------------------------------------------------------------------------------
+# ---- GAIN and VAE ------------------------------------------------------------------------------------------------------
+
+
+def knobs_of(setting: dict, cells: int) -> tuple[Any, Any]:
+    """(knobs, the module of their game) of a setting: a recipe's numbers, and whose they are unless they are GAIN's."""
+    from gan_jax.imputation import gain, vae
+
+    module = {"gain": gain, "vae": vae}[setting.get("imputer", "gain")]
+    return module.recipe(cells, **{k: v for k, v in setting.items() if k != "imputer"}), module
 
 
 def filled_by(trained: tuple[list[dict], Any], values: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarray]:
@@ -133,28 +145,30 @@ def filled_by(trained: tuple[list[dict], Any], values: np.ndarray, masks: list[n
     import jax
     import jax.numpy as jnp
 
-    from gan_jax.imputation import gain, training
+    from gan_jax.imputation import training
 
     settings, state = trained
-    knobs = training.stacked([gain.recipe(values.shape[1], **s) for s in settings], len(settings))
-    cells = jnp.asarray(values)
-    each = jax.jit(lambda args: jax.lax.map(lambda a: gain.impute(a[0], a[1], cells, a[2]), args))
+    single, modules = zip(*(knobs_of(s, values.shape[1]) for s in settings), strict=True)
+    knobs, impute, cells = training.stacked(single, len(settings)), modules[0].impute, jnp.asarray(values)
+    each = jax.jit(lambda args: jax.lax.map(lambda a: impute(a[0], a[1], cells, a[2]), args))
     answers = np.asarray(each((knobs, state.ema["params"], np.stack(masks))))
     return [np.where(mask, values, answer) for mask, answer in zip(masks, answers, strict=True)]
 
 
 def trained(options: Options, settings: list[dict], tables: list, steps: int) -> tuple[list[dict], Any]:
     """One population: member i has settings[i] and tables[i]. All members of equal seed and table begin alike."""
-    from gan_jax.imputation import gain, training
+    from gan_jax.imputation import training
 
-    knobs = [gain.recipe(tables[0][0].shape[1], **s) for s in settings]
+    knobs = [knobs_of(s, tables[0][0].shape[1])[0] for s in settings]
     seeds = [options.seed] * len(settings)
     state, _ = training.train(knobs, tables, seeds, steps=steps, devices=options.devices or cores())
     return settings, state
 
 
-def choose(options: Options, values: np.ndarray, cases: list[Case]) -> list[dict]:
-    """The candidate for each case, from its training rows and their observed cells alone."""
+def choose(
+    options: Options, values: np.ndarray, cases: list[Case], candidates: list[dict] = CANDIDATES, steps: int | None = None
+) -> list[dict]:
+    """The candidate for each case, from its training rows and their observed cells alone. steps: GAIN's unless given."""
     tables, masks, judged = [], [], []
     for case in cases:
         rng = np.random.default_rng([options.seed, case.repetition, case.fold])
@@ -163,26 +177,31 @@ def choose(options: Options, values: np.ndarray, cases: list[Case]) -> list[dict
         shown = case.mask & (rng.random(case.mask.shape) >= JUDGED)
         hidden = np.zeros_like(shown)
         hidden[rows[:cut]] = (case.mask & ~shown)[rows[:cut]]
-        tables += [(values[rows[cut:]], case.mask[rows[cut:]])] * len(CANDIDATES)
-        masks += [case.mask & ~hidden] * len(CANDIDATES)
+        tables += [(values[rows[cut:]], case.mask[rows[cut:]])] * len(candidates)
+        masks += [case.mask & ~hidden] * len(candidates)
         judged.append(hidden)
-    population = trained(options, CANDIDATES * len(cases), tables, options.steps)
+    population = trained(options, candidates * len(cases), tables, options.steps if steps is None else steps)
     found = filled_by(population, values, masks)
-    error = [rmse(table, values, judged[i // len(CANDIDATES)]) for i, table in enumerate(found)]
+    error = [rmse(table, values, judged[i // len(candidates)]) for i, table in enumerate(found)]
     best = np.nan_to_num(np.reshape(error, (len(cases), -1)), nan=np.inf).argmin(1)
-    return [CANDIDATES[k] for k in best]
+    return [candidates[k] for k in best]
 
 
-def gains(options: Options, values: np.ndarray, cases: list[Case]) -> dict[str, list[np.ndarray]]:
+def networks(options: Options, values: np.ndarray, cases: list[Case]) -> dict[str, list[np.ndarray]]:
     """{name: the completed table of each case}."""
     tables = [(values[case.train], case.mask[case.train]) for case in cases]
     masks, found = [case.mask for case in cases], {}
     if options.code_steps:
         found[CODE] = filled_by(trained(options, [{}] * len(cases), tables, options.code_steps), values, masks)
-    settings = choose(options, values, cases)
-    for setting in CANDIDATES:
-        print(f"chosen in {settings.count(setting)} of {len(cases)} folds: {setting}", flush=True)
-    return found | {CHOSEN: filled_by(trained(options, settings, tables, options.steps), values, masks)}
+    searched = {CHOSEN: (CANDIDATES, options.steps), VAE: (VAE_CANDIDATES, options.vae_steps)}
+    for name, (candidates, steps) in searched.items():
+        if name in options.skip:
+            continue
+        settings = choose(options, values, cases, candidates, steps)
+        for setting in candidates:
+            print(f"chosen in {settings.count(setting)} of {len(cases)} folds: {setting}", flush=True)
+        found[name] = filled_by(trained(options, settings, tables, steps), values, masks)
+    return found
 
 
 # ---- rivals ------------------------------------------------------------------------------------------------------------
@@ -334,7 +353,7 @@ def main(options: Options) -> int:
     cases = cases_of(options, values)
     with writing(options.out):  # a folder that cannot be is said before anything is trained
         options.out.mkdir(parents=True, exist_ok=True)
-    found = gains(options, values, cases) | rivals(options, values, cases) | {COMPLETE: [values] * len(cases)}
+    found = networks(options, values, cases) | rivals(options, values, cases) | {COMPLETE: [values] * len(cases)}
     table = measured(options, values, classes, cases, found)
     with writing(options.out):
         write_atomic(options.out / "table.csv", table.to_csv(index=False))

@@ -40,6 +40,15 @@ def _rekeyed(key, words):
     return jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
 
 
+def in_a_row(draw: Callable, key: Key[Array, ""], shape: tuple[int, ...], *arguments) -> Array:
+    """`draw(key, shape, *arguments)`, the same numbers, drawn in a row and then folded.
+
+    Each number of a counter-based generator follows from its place alone. On a CPU, XLA compiles a draw of several axes up to
+    twenty times more slowly.
+    """
+    return draw(key, (int(np.prod(shape)),), *arguments).reshape(shape)
+
+
 class Draws(struct.PyTreeNode):
     """The draws of one batch. `index` [b] is each example's position in the whole (global) batch.
 
@@ -60,13 +69,13 @@ class Draws(struct.PyTreeNode):
         return jax.vmap(lambda i: draw(indexed(key, i)))(self.index)
 
     def normal(self, shape=(), dtype=jnp.float32) -> Float[Array, "b *shape"]:
-        return self.per_example(lambda key: jax.random.normal(key, shape, dtype))
+        return self.per_example(lambda key: in_a_row(jax.random.normal, key, shape, dtype))
 
     def uniform(self, shape=(), dtype=jnp.float32, low=0.0, high=1.0) -> Float[Array, "b *shape"]:
-        return self.per_example(lambda key: jax.random.uniform(key, shape, dtype)) * (high - low) + low
+        return self.per_example(lambda key: in_a_row(jax.random.uniform, key, shape, dtype)) * (high - low) + low
 
     def integers(self, high, shape=()) -> Int[Array, "b *shape"]:
-        return self.per_example(lambda key: jax.random.randint(key, shape, 0, high))
+        return self.per_example(lambda key: in_a_row(jax.random.randint, key, shape, 0, high))
 
 
 def _mix(x):

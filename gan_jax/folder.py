@@ -10,10 +10,13 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from gan_jax.errors import UserError
 from gan_jax.record import differences
@@ -108,7 +111,7 @@ class RunFolder:
             (self.path / self.inside).mkdir(parents=True, exist_ok=True)
             if not self.exists:
                 write_atomic(self.path / self.record, json.dumps(record, indent=1))
-            elif (old := self.read())["steps"] != record["steps"]:  # extended
+            elif (old := self.read()).get("steps") != record.get("steps"):  # extended
                 write_atomic(self.path / self.record, json.dumps(old | {"steps": record["steps"]}, indent=1))
 
     def clear(self) -> None:
@@ -172,6 +175,32 @@ class writing:
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
             raise UserError(f"cannot write to {self.path}: {reason}: free space or choose another folder") from None
+
+
+class StudyFolder(RunFolder):
+    """A comparison's files: study.json, parts/*.npz (what each method found, kept as soon as it is there), table, pictures."""
+
+    kind, record, inside = "study", "study.json", "parts"
+    files = ("study.json", "parts", "table.csv", "pictures")
+    identity = ("options",)
+
+    def part(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """What `make` returns, or returned when it was first asked for in this folder."""
+        path = self.path / self.inside / f"{name}.npz"
+        if path.exists():
+            try:
+                with np.load(path, allow_pickle=False) as found:
+                    return dict(found)
+            except (OSError, ValueError, zipfile.BadZipFile) as error:
+                raise UserError(f"{path} is damaged ({error}): delete it and --resume") from None
+        made, temporary = make(), path.with_suffix(".tmp")
+        with writing(self.path):
+            with open(temporary, "wb") as file:
+                np.savez_compressed(file, **made)  # pyright: ignore[reportArgumentType]
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        return made
 
 
 class SweepFolder(RunFolder):

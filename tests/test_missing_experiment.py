@@ -1,12 +1,13 @@
 """The experiment about missing values: what it hides, what it chooses by, what it measures and says."""
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 
 from experiments import missing_values as experiment
 from gan_jax.errors import UserError
-from gan_jax.imputation import baselines, transport
+from gan_jax.imputation import baselines, gain, transport, vae
 
 
 def options(**fields):
@@ -61,6 +62,15 @@ def test_the_choice_looks_at_no_held_out_row_and_at_no_hidden_cell(monkeypatch):
         np.testing.assert_array_equal(mask, case.mask[rows])
         judged = case.mask & ~shown["masks"][i * len(experiment.CANDIDATES)]
         assert judged.any() and set(np.flatnonzero(judged.any(1))) <= set(case.train) - set(rows)
+
+
+def test_the_candidates_are_of_a_gain_and_of_a_vae_each_of_one_structure():
+    """So that all candidates of either train as one population."""
+    for candidates, kind in ((experiment.CANDIDATES, gain.Gain), (experiment.VAE_CANDIDATES, vae.MIWAE)):
+        knobs = [experiment.knobs_of(setting, 4)[0] for setting in candidates]
+        assert {type(k) for k in knobs} == {kind} and len({jax.tree.structure(k) for k in knobs}) == 1
+        assert all(float(getattr(k, name)) == pytest.approx(s[name]) for k, s in zip(knobs, candidates, strict=True)
+                   for name in s if name != "imputer")  # fmt: skip
 
 
 def test_errors_are_of_hidden_cells_and_the_gap_is_between_rows():
@@ -156,7 +166,7 @@ def test_the_whole_of_it_from_the_command_line(monkeypatch, tmp_path, capsys):
     """Every step but the training: tables, choice, rivals, measures, table, picture."""
     monkeypatch.setattr(experiment, "trained", lambda o, settings, tables, steps: (settings, None))
     monkeypatch.setattr(experiment, "filled_by", lambda p, values, masks: [np.where(m, values, 0.3) for m in masks])
-    skip = tuple(name for name in baselines.IMPUTERS if name != "kNN")
+    skip = ("VAE", *(name for name in baselines.IMPUTERS if name != "kNN"))
     assert experiment.main(options(data="wine", rates=(0.2, 0.4), repetitions=1, skip=skip, out=tmp_path / "run")) == 0
     said = capsys.readouterr().out
     assert "wine, mcar, 40% missing" in said and "chosen in 6 of 6 folds" in said

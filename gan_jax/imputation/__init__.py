@@ -1,8 +1,10 @@
-"""Filling in missing values: GAIN as a game and as a scikit-learn imputer, and what it is compared with."""
+"""Filling in missing values: GAIN, MisGAN and a VAE as games, GAIN as a scikit-learn imputer, and what it is compared with."""
 
-from gan_jax.imputation import baselines, gain
+from gan_jax.imputation import baselines, gain, misgan, vae
 from gan_jax.imputation.gain import GAIN, Gain
 from gan_jax.imputation.imputer import GAINImputer
+from gan_jax.imputation.misgan import MISGAN, MisGAN
 from gan_jax.imputation.training import train
+from gan_jax.imputation.vae import MIWAE
 
-__all__ = ["GAIN", "GAINImputer", "Gain", "baselines", "gain", "train"]
+__all__ = ["GAIN", "GAINImputer", "Gain", "MISGAN", "MIWAE", "MisGAN", "baselines", "gain", "misgan", "train", "vae"]

@@ -8,9 +8,8 @@
 b ~ Bernoulli(hint_rate) for each cell. The authors' code (jsyoon0823/GAIN) has hint_fill 0: a hint of 0 says "filled, or not
 told"; the paper's equation 4 has .5, which says "not told" alone. Everything else here is their code's.
 
-It is a `Game`: `gan.fit(gain.recipe(30), data)` and `gan.sweep` train it, and every number is a leaf. An
-example is [2, ...]: the values, in [0, 1], and which of them were observed (`data.missing.incomplete` makes such splits); or
-the values alone, where the feed has a mask. A value that was not observed enters no loss, and may be NaN.
+It is a `Game`: `gan.fit(gain.recipe(30), data)` and `gan.sweep` train it, and every number is a leaf. See `cells.py` for what
+an example is.
 """
 
 from __future__ import annotations
@@ -23,12 +22,15 @@ import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Float, Key
 
 from gan_jax.draws import Draws, named
 from gan_jax.errors import UserError
 from gan_jax.game import Batch, Game
+from gan_jax.imputation.cells import cells_of, check_cells, errors_of
+from gan_jax.networks.initializers import he
 from gan_jax.networks.net import EVALUATION, Mode, Net, cast
+from gan_jax.networks.unet import UNet
 from gan_jax.optimizers import adam
 from gan_jax.recipe import Bound, Schedule, Side, effective, number, static
 from gan_jax.turns import Look, Player, State, move, moving_average
@@ -51,7 +53,7 @@ class Cells(nn.Module):
 
     @nn.compact
     def __call__(self, x, labels, mode: Mode):
-        layer = lambda k: nn.Dense(k, dtype=x.dtype, kernel_init=nn.initializers.variance_scaling(2.0, "fan_in", "normal"))
+        layer = lambda k: nn.Dense(k, dtype=x.dtype, kernel_init=he)
         for _ in range(self.depth):
             x = nn.relu(layer(self.width)(x))
         logits = layer(self.features)(x)
@@ -96,6 +98,7 @@ class Gain(struct.PyTreeNode):
 def recipe(
     features: int | tuple[int, ...],
     *,
+    image_shape: tuple[int, int, int] | None = None,
     width: int | None = None,
     depth: int = 2,
     alpha: float = 100.0,
@@ -113,6 +116,8 @@ def recipe(
 
     features:  cells of an example (an image is flattened: the product of its shape), or for a mixed table the cells of each
                of its columns: 1 for a number, k for a category of k values, one-hot.
+    image_shape: (h, w, c) of images whose neighbouring pixels should be seen as such: both networks are then U-Nets, and
+               `width` (16) and `depth` are their channels and halvings (`networks/unet.py`). None: all cells are alike.
     width:     of the hidden layers of both networks; None for as many as there are cells. depth: hidden layers.
     alpha:     weight of the error on observed cells, >= 0. At a large one G is nearly an autoencoder.
     hint_rate: share of the cells whose mask D is told, in [0, 1]. hint_fill: what the others say, 0 (code) or .5 (paper).
@@ -132,10 +137,16 @@ def recipe(
             raise UserError(f"gain: {name} is {value}: it must be at least 1")
     total = sum(groups)
     optimizer = optimizer or adam(1e-3, b1=0.9)
-    net = lambda head: Net(Cells(total, width or total, depth, groups if head == "columns" else (), head))
+    if image_shape is None:
+        networks = Cells(total, width or total, depth, groups, "columns"), Cells(total, width or total, depth)
+    elif groups != (1,) * int(np.prod(image_shape)):
+        raise UserError(f"gain: {total} cells and images of shape {image_shape}: give as many as the image has numbers")
+    else:
+        networks = tuple(UNet(image_shape, width or 16, depth, squash) for squash in (True, False))
+    generator, discriminator = map(Net, networks)
     knobs = Gain(
-        Side(net=net("columns"), optimizer=optimizer),
-        Side(net=net("logits"), optimizer=discriminator_optimizer or optimizer),
+        Side(net=generator, optimizer=optimizer),
+        Side(net=discriminator, optimizer=discriminator_optimizer or optimizer),
         alpha, hint_rate, hint_fill, noise, hide, ema_decay, groups, batch_size, dtype,
     )  # fmt: skip
     check_knobs(knobs)
@@ -166,14 +177,6 @@ class View(NamedTuple):
     noisy: Array
     hint: Array
     share: Array
-
-
-def cells_of(images: Array, mask: Array | None = None) -> tuple[Float[Array, "b d"], Bool[Array, "b d"]]:
-    """(values, observed) of examples [b, 2, ...], or of values [b, ...] with their mask; flat."""
-    flat = lambda x: x.reshape(len(x), -1)
-    if mask is None:
-        return flat(images[:, 0]), flat(images[:, 1]) > 0.5
-    return flat(images), flat(mask) > 0.5
 
 
 def view(knobs: Gain, batch: Batch, draws: Draws) -> View:
@@ -272,35 +275,16 @@ def impute(knobs: Gain, params: Any, values: Array, mask: Array, z: Any = None) 
     return fill(knobs, params, jnp.where(mask > 0, values, z), mask.astype(values.dtype))
 
 
-def rmse(errors: Array, where: Array) -> Array:
-    """The root of the mean square over the chosen cells; NaN where there are none."""
-    return jnp.sqrt((jnp.where(where, errors, 0) ** 2).sum() / where.sum())
-
-
 def evaluate(knobs: Gain, state: State, train: tuple, validation: tuple) -> dict[str, Array]:
-    """RMSE of G, in the scale of the data, over cells of (examples [n, 2, ...], labels): training and held-out rows.
-
-    rmse: cells hidden from the loss, where their values are known; observed_rmse: cells that G sees (its autoencoding);
-    rmse_gap: held-out rows' rmse - training rows'. A positive gap is overfitting: hidden cells of rows that were trained on are
-    filled better than those of new rows.
-    """
-    row, live = {}, effective(knobs, state.step)
-    for name, (images, _) in {"train": train, "validation": validation}.items():
-        values, mask = cells_of(images.astype(knobs.dtype))
-        known = jnp.isfinite(values)
-        errors = impute(live, state.ema["params"], values, mask) - jnp.where(known, values, 0)
-        row |= {f"G/{name}_rmse": rmse(errors, known & ~mask), f"G/{name}_observed_rmse": rmse(errors, mask)}
-    return row | {"G/rmse_gap": row["G/validation_rmse"] - row["G/train_rmse"]}
+    """RMSE of G on training and held-out rows: see `cells.errors_of`."""
+    live = effective(knobs, state.step)
+    return errors_of(lambda values, mask: impute(live, state.ema["params"], values, mask), train, validation, knobs.dtype)
 
 
 def check(knobs: Gain, data: Any) -> None:
-    """Raises UserError where the data are not examples of values and mask, or of another number of cells."""
+    """Raises UserError for numbers out of range, and where the data do not fit: see `cells.check_cells`."""
     check_knobs(knobs)
-    shape = tuple(data.image_shape)
-    if len(shape) < 2 or shape[0] != 2:
-        raise UserError(f"{data.name} has examples {shape}: GAIN wants values and mask, (2, ...); see data.missing.incomplete")
-    if np.prod(shape[1:]) != knobs.features:
-        raise UserError(f"{data.name} has {np.prod(shape[1:])} cells an example, the GAIN {knobs.features}: give it as many")
+    check_cells("GAIN", knobs.features, data)
 
 
 GAIN = Game(init, step, lambda knobs: knobs.batch_size, lambda knobs: knobs.dtype, check, evaluate)

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from gan_jax.errors import UserError
-from gan_jax.networks.conv import glorot
+from gan_jax.networks.initializers import glorot, normal
 from gan_jax.networks.layers import BatchNorm, Dropout
 from gan_jax.networks.net import Mode
 from gan_jax.networks.sngan import (
@@ -41,7 +41,7 @@ from gan_jax.networks.sngan import (
     pairs_of_pixels,
 )
 
-STARTS = {"orthogonal": nn.initializers.orthogonal(), "normal": nn.initializers.normal(0.02), "glorot": glorot}
+STARTS = {"orthogonal": nn.initializers.orthogonal(), "normal": normal(0.02), "glorot": glorot}
 
 
 class Plan(NamedTuple):

@@ -32,7 +32,8 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-glorot = nn.initializers.glorot_uniform()
+from gan_jax.networks.initializers import glorot
+
 NHWC = ("NHWC", "HWIO", "NHWC")
 FEW = 8  # input channels below which patches beat the native convolution on a CPU, which works on whole vectors of channels
 

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from gan_jax.errors import UserError
-from gan_jax.networks.conv import Conv, ConvTranspose, glorot
+from gan_jax.networks.conv import Conv, ConvTranspose
 from gan_jax.networks.heads import judgement, with_label_map
+from gan_jax.networks.initializers import glorot
 from gan_jax.networks.layers import Norm, embedding, perturbed
 from gan_jax.networks.net import Mode
 

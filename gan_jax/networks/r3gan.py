@@ -34,6 +34,7 @@ from jaxtyping import Array, Float
 
 from gan_jax.errors import UserError
 from gan_jax.networks.conv import conv
+from gan_jax.networks.initializers import normal, variance_scaling
 from gan_jax.networks.layers import Dropout, embedding
 from gan_jax.networks.net import Judgement, Mode
 
@@ -78,7 +79,7 @@ def smallest_side(size: int, widths, cardinalities, blocks, expansion: int) -> i
 
 def msr(gain: float):
     """N(0, gain^2 / fan in), the initialiser of He et al. (2015) as the authors have it; zeros for gain 0."""
-    return nn.initializers.variance_scaling(gain**2, "fan_in", "normal") if gain else nn.initializers.zeros
+    return variance_scaling(gain**2, "fan_in", "normal") if gain else nn.initializers.zeros
 
 
 def linear(x, features: int, name: str, gain: float = 1.0):
@@ -186,7 +187,7 @@ class Generator(nn.Module):
         if self.classes:
             label = embedding(labels, self.classes, self.label_width or z.shape[-1], z.dtype, scale=self.classes**-0.5)
             z = jnp.concatenate([z, label], -1)
-        basis = self.param("basis", nn.initializers.normal(1.0), (side, side, self.widths[0])).astype(z.dtype)
+        basis = self.param("basis", normal(1.0), (side, side, self.widths[0])).astype(z.dtype)
         x = basis * linear(z, self.widths[0], "weights")[:, None, None]
         for stage, width in enumerate(self.widths):
             if stage:
@@ -218,7 +219,7 @@ class Discriminator(nn.Module):
             if stage < len(self.widths) - 1:
                 x = to_width(downsample(x), width, stage)
             x = residual_blocks(self, stage, x, mode, dropout)
-        basis = self.param("basis", nn.initializers.normal(1 / side), (side, side, x.shape[-1])).astype(x.dtype)
+        basis = self.param("basis", normal(1 / side), (side, side, x.shape[-1])).astype(x.dtype)
         features = (x * basis).sum((1, 2))
         return Judgement(self.logits(features, labels), features=features)
 

@@ -25,13 +25,14 @@ import jax
 from flax import linen as nn
 
 from gan_jax.errors import UserError
-from gan_jax.networks.conv import Conv, glorot
+from gan_jax.networks.conv import Conv
+from gan_jax.networks.initializers import glorot, normal, variance_scaling
 from gan_jax.networks.layers import BatchNorm, Dropout
 from gan_jax.networks.net import Judgement, Mode
 
 # Gain sqrt 2 for the 3x3 kernels of a block, and scales of N(1, .02^2), as the authors' code.
-inner = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
-small = nn.initializers.normal(0.02)
+inner = variance_scaling(2.0, "fan_avg", "uniform")
+small = normal(0.02)
 
 
 class Plan(NamedTuple):

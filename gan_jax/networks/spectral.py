@@ -58,7 +58,7 @@ class SpectralNorm:
         for path, weight in self._weights(params).items():
             u = jax.random.normal(named(key, "/".join((SPECTRAL, *path))), weight.shape[-1:], weight.dtype)
             turned = lambda _, pair, weight=weight: self._turned(weight, pair)
-            pairs[path] = jax.lax.fori_loop(0, FIRST, turned, self._turned(weight, (u, u)))
+            pairs[path] = jax.lax.fori_loop(0, FIRST, turned, (u, jnp.zeros_like(weight[:, 0])))
         return params, {**stats, SPECTRAL: _tree(pairs)}
 
     def apply(self, params, stats, inputs, labels, mode: Mode, numbers: dict, compute_dtype=None) -> tuple[Any, dict]:

@@ -15,13 +15,14 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from gan_jax.networks.conv import conv, conv_transpose
+from gan_jax.networks.initializers import normal
 from gan_jax.networks.net import Mode
 
 SLOPE = 0.2
 EDGE, MIDDLE = 0.125, 0.375  # the taps of the low-pass filter [1, 3, 3, 1], of sum 1
 HALF = sqrt(0.5)  # of each branch of a residual block: their sum keeps the variance
 
-gaussian = nn.initializers.normal(1.0)
+gaussian = normal(1.0)
 
 
 def unit(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
@@ -98,7 +99,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        kernel = self.param("kernel", nn.initializers.normal(1 / self.rate), (x.shape[-1], self.features)).astype(x.dtype)
+        kernel = self.param("kernel", normal(1 / self.rate), (x.shape[-1], self.features)).astype(x.dtype)
         bias = self.param("bias", nn.initializers.constant(self.bias), (self.features,)).astype(x.dtype)
         return x @ (kernel * (self.rate / sqrt(x.shape[-1]))) + bias * self.rate
 
@@ -146,7 +147,7 @@ class StyledConv(nn.Module):
         return activate(x + bias, gain, self.clamp)
 
     def grain(self, sides, mode: Mode):
-        fixed = self.variable("noise", "fixed", lambda: jax.random.normal(self.make_rng("params"), (*sides, 1)))
+        fixed = self.variable("noise", "fixed", lambda: gaussian(self.make_rng("params"), (*sides, 1)))
         if not mode.train or mode.draws is None:
             return fixed.value
         dtype = jnp.promote_types(fixed.value.dtype, jnp.float32)
