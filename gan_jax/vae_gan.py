@@ -48,8 +48,8 @@ class VAEGAN(Recipe):
     """
 
     encoder: Any = None
-    beta: Any = 1.0
-    gamma: Any = 1e-2
+    beta: Any = 0.1
+    gamma: Any = 1.0
 
     def __post_init__(self):
         super().__post_init__()
