@@ -6,8 +6,9 @@
 
 The article's DCGAN, a VAE of the same networks (decoder the generator without its tanh, encoder the discriminator with 2 d
 outputs), the same with beta in front of its KL term, a VAE with a Gaussian law in place of the discretised logistic one, and
-the VAE-GAN: equal widths, latents, updates, batches, data and seeds; the numbers of parameters are printed. All are members of
-one sweep and are judged by one report, on V. Samples of a VAE are means of its law, as published pictures show them.
+the VAE-GAN: equal latents, updates, batches, data and seeds, and as many parameters as a width allows (they are printed). All
+are members of one sweep and are judged by one report, on V. Samples of a VAE are means of its law, as published pictures show
+them.
 
 Sharpness is not in the report: the mean size of the Laplacian of an image, of samples over that of held-out images (1 is as
 sharp as real; noise is above it). A VAE also has a likelihood: its evidence bound on T less that on V is overfitting as well.
@@ -18,7 +19,9 @@ Finding: none yet: only its settings have been tried for a few steps.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,15 +75,23 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
 
     if len(image_shape) != 3:
         raise UserError(f"sharpness is of images, not of rows {image_shape}: use --data digits or other images")
-    sizes: dict[str, Any] = {"width": options.width, "batch_size": options.batch_size, "latent_dim": options.latent_dim}
+    sizes: dict[str, Any] = {"batch_size": options.batch_size, "latent_dim": options.latent_dim}
+    baseline = recipes.dcgan(image_shape, width=options.width, **sizes)
+    alike = partial(of_as_many, parameters(baseline), options.width, image_shape=image_shape, **sizes)
     known = {
-        "gan": recipes.dcgan(image_shape, **sizes),
-        "vae": recipes.vae(image_shape, **sizes),
-        f"vae, beta {options.beta:g}": recipes.vae(image_shape, **sizes, beta=options.beta),
-        "vae, gaussian": recipes.vae(image_shape, **sizes, likelihood="gaussian"),
-        "vae_gan": recipes.vae_gan(image_shape, **sizes),
+        "gan": baseline,
+        "vae": alike(recipes.vae),
+        f"vae, beta {options.beta:g}": alike(recipes.vae, beta=options.beta),
+        "vae, gaussian": alike(recipes.vae, likelihood="gaussian"),
+        "vae_gan": alike(recipes.vae_gan),
     }
     return options.choose(known)
+
+
+def of_as_many(wanted: int, width: int, make: Callable[..., Any], **arguments: Any) -> Any:
+    """The recipe of the width, at most `width`, whose number of parameters is nearest to what is wanted."""
+    made = [make(width=w, **arguments) for w in range(max(2, width // 2), width + 1)]
+    return min(made, key=lambda recipe: abs(parameters(recipe) - wanted))
 
 
 def counts(sizes: tuple[float, ...], images: int) -> tuple[int, ...]:
@@ -158,13 +169,17 @@ def figure_of(table: pd.DataFrame, samples: dict[str, np.ndarray]) -> Figure:
     from gan_jax.ranking import mean_interval
 
     columns = len(TESTED)
-    figure, axes = figures.new(2 * columns, (11, 6.6), columns, sharex=False)
+    figure, axes = figures.new(2 * columns, (11, 7), columns, sharex=False, height_ratios=(3, 2))
+    whole = axes[0].get_gridspec()
     for axis in axes[:columns]:
         axis.remove()
-    top = figure.add_subplot(2, 1, 1)
-    top.imshow(grids.sample_grid(np.concatenate(list(samples.values())), columns=SHOWN), interpolation="nearest")
-    top.set_axis_off()
-    top.set_title("rows: " + "; ".join(samples), fontsize=9, loc="left")
+    top = figure.add_subplot(whole[0, :])
+    grid = grids.sample_grid(np.concatenate(list(samples.values())), columns=SHOWN)
+    top.imshow(grid, interpolation="nearest")
+    top.set_yticks((np.arange(len(samples)) + 0.5) * len(grid) / len(samples), list(samples))
+    top.set_xticks([])
+    top.spines[:].set_visible(False)
+    top.tick_params(length=0)
     palette = figures.BLACK, figures.BLUE, figures.GREEN, figures.ORANGE, figures.PINK
     colours = dict(zip(dict.fromkeys(table["setting"]), itertools.cycle(palette), strict=False))
     for axis, key in zip(axes[columns:], TESTED, strict=True):
@@ -176,6 +191,8 @@ def figure_of(table: pd.DataFrame, samples: dict[str, np.ndarray]) -> Figure:
             axis.plot(sizes, mean, "o-", label=name, markersize=4, color=colour)
             axis.fill_between(sizes, low, high, alpha=0.2, linewidth=0, color=colour)
         axis.set_xscale("log")
+        axis.set_xticks(sorted(set(table["n"])), sorted(set(table["n"])))
+        axis.minorticks_off()
         axis.set_title(NUMBERS[key][0], fontsize=10, loc="left")
         axis.set_xlabel("training images")
     axes[columns].legend(frameon=False, fontsize=8)

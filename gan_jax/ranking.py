@@ -126,7 +126,7 @@ def ranking_text(ranked: pd.DataFrame, metric: str) -> str:
         cells = _cells(row, decimals)
         table.add_row(*(Text(cells[name]) for name in names))  # Text: a name in square brackets is no markup
     console = Console(file=(out := io.StringIO()), width=WIDTH, color_system=None, force_terminal=False)
-    at = f" at step {ranked.attrs['step']}" if "step" in ranked.attrs else ""
+    at = f" at step {ranked.attrs['step']}" if ranked.attrs.get("step") else ""
     console.print(Text(f"{one_line(metric)}{at}, best first\n"))
     console.print(table)
     console.print(Text("\n".join(["", *_notes(rows, ranked.attrs.get("baseline"))])))
@@ -337,9 +337,10 @@ def _cells(row: dict[str, Any], decimals: int) -> dict[str, str]:
 
 
 def _decimals(means: list[float]) -> int:
-    """As many as give the middle one of the means three significant digits."""
+    """As many as give the middle one of the means three significant digits; the largest, where some are 0 (of shares)."""
     sizes = [abs(mean) for mean in means if math.isfinite(mean) and mean]
-    return 3 if not sizes else min(max(2 - math.floor(math.log10(float(np.median(sizes)))), 0), 9)
+    shown = np.max if 0 in means else np.median
+    return 3 if not sizes else min(max(2 - math.floor(math.log10(float(shown(sizes)))), 0), 9)
 
 
 def _with_error(mean: float, high: float, decimals: int) -> str:

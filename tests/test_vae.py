@@ -201,7 +201,7 @@ def test_without_reconstruction_the_generator_of_a_vae_gan_has_the_gan_s_two_los
     assert float(said["generator/loss_reconstructed"]) == pytest.approx(-0.5 * logits["reconstructed"], rel=1e-5)
     mean = 0.5 * (logits["fake"] + logits["reconstructed"])
     assert float(said["discriminator/loss"]) == pytest.approx(mean - logits["real"], rel=1e-5)
-    c = step(three(gamma=10.0, **critic), state, batch_of())[0]
+    c = step(three(beta=1.0, gamma=10.0, **critic), state, batch_of())[0]
     assert any(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x != y).any()), a.generator.params, c.generator.params)))
     jax.tree.map(np.testing.assert_array_equal, a.encoder.params, c.encoder.params)
 
