@@ -7,7 +7,7 @@
 GAIN (Yoon et al., 2018) fills tables in their table 2 better than MICE, missForest and autoencoders. Here: their protocol (the
 whole table min-max scaled, cells missing completely at random, repeated 5-fold cross-validation, RMSE on the hidden cells of
 held-out folds) with every rival in the same run. Scaling by the whole table looks at held-out rows, as published: it favours no
-imputer over another. All repetitions, folds and rates of a network train as one population, each member with its rows and mask.
+imputer over another. All repetitions and folds of a rate train as one population, each member with its rows and mask.
 
 Two rows are GAIN. "GAIN (code)": the authors' settings and 10,000 steps. "GAIN": its numbers chosen in each training fold
 alone, among CANDIDATES: trained on four fifths of the fold's rows, judged on the rest, where a tenth of the observed cells is
@@ -29,7 +29,9 @@ Finding: none yet.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -77,13 +79,17 @@ class Options:
     vae_steps: int = 3000
     """Of the VAE."""
     skip: tuple[str, ...] = ()
-    """Rows to leave out: VAE, mean, interpolation, iterative, "bounded iterative", transport, forest."""
+    """Rows to leave out: GAIN, VAE, mean, interpolation, iterative, "bounded iterative", transport, forest."""
     seed: int = 0
     """Of the masks, the folds and the first weights."""
     devices: int | None = None
     """Spread the work over this many devices; over all cores when left out."""
     out: Path = Path("runs/missing_values")
-    """Folder of the table and the picture."""
+    """Folder of the table, the picture and what each imputer filled in."""
+    resume: bool = False
+    """Keep the imputers and rates that are done in the folder."""
+    overwrite: bool = False
+    """Delete the study in the folder and start again."""
 
 
 class Case(NamedTuple):
@@ -114,8 +120,8 @@ def cases_of(options: Options, values: np.ndarray) -> list[Case]:
     from gan_jax.data import missing
     from gan_jax.imputation.baselines import IMPUTERS
 
-    if unknown := [name for name in options.skip if name not in (VAE, *IMPUTERS)]:
-        raise UserError(f"--skip: no baseline {unknown[0]!r}; there are {', '.join((VAE, *IMPUTERS))}")
+    if unknown := [name for name in options.skip if name not in (CHOSEN, VAE, *IMPUTERS)]:
+        raise UserError(f"--skip: no row {unknown[0]!r}; there are {', '.join((CHOSEN, VAE, *IMPUTERS))}")
     if options.repetitions < 1 or options.folds < 2:
         raise UserError(f"{options.repetitions} repetitions of {options.folds} folds: give at least 1 of at least 2")
     if len(set(options.rates)) < len(options.rates) or not options.rates:
@@ -165,10 +171,8 @@ def trained(options: Options, settings: list[dict], tables: list, steps: int) ->
     return settings, state
 
 
-def choose(
-    options: Options, values: np.ndarray, cases: list[Case], candidates: list[dict] = CANDIDATES, steps: int | None = None
-) -> list[dict]:
-    """The candidate for each case, from its training rows and their observed cells alone. steps: GAIN's unless given."""
+def choose(options: Options, values: np.ndarray, cases: list[Case], candidates: list[dict], steps: int) -> list[dict]:
+    """The candidate for each case, from its training rows and their observed cells alone."""
     tables, masks, judged = [], [], []
     for case in cases:
         rng = np.random.default_rng([options.seed, case.repetition, case.fold])
@@ -180,28 +184,26 @@ def choose(
         tables += [(values[rows[cut:]], case.mask[rows[cut:]])] * len(candidates)
         masks += [case.mask & ~hidden] * len(candidates)
         judged.append(hidden)
-    population = trained(options, candidates * len(cases), tables, options.steps if steps is None else steps)
+    population = trained(options, candidates * len(cases), tables, steps)
     found = filled_by(population, values, masks)
     error = [rmse(table, values, judged[i // len(candidates)]) for i, table in enumerate(found)]
     best = np.nan_to_num(np.reshape(error, (len(cases), -1)), nan=np.inf).argmin(1)
     return [candidates[k] for k in best]
 
 
-def networks(options: Options, values: np.ndarray, cases: list[Case]) -> dict[str, list[np.ndarray]]:
-    """{name: the completed table of each case}."""
+def by_code(options: Options, values: np.ndarray, cases: list[Case]) -> list[np.ndarray]:
+    """GAIN with the authors' settings: the completed table of each case."""
     tables = [(values[case.train], case.mask[case.train]) for case in cases]
-    masks, found = [case.mask for case in cases], {}
-    if options.code_steps:
-        found[CODE] = filled_by(trained(options, [{}] * len(cases), tables, options.code_steps), values, masks)
-    searched = {CHOSEN: (CANDIDATES, options.steps), VAE: (VAE_CANDIDATES, options.vae_steps)}
-    for name, (candidates, steps) in searched.items():
-        if name in options.skip:
-            continue
-        settings = choose(options, values, cases, candidates, steps)
-        for setting in candidates:
-            print(f"chosen in {settings.count(setting)} of {len(cases)} folds: {setting}", flush=True)
-        found[name] = filled_by(trained(options, settings, tables, steps), values, masks)
-    return found
+    return filled_by(trained(options, [{}] * len(cases), tables, options.code_steps), values, [case.mask for case in cases])
+
+
+def by_choice(options: Options, candidates: list[dict], steps: int, values: np.ndarray, cases: list[Case]) -> list[np.ndarray]:
+    """A network whose numbers are chosen in each training fold: the completed table of each case."""
+    tables = [(values[case.train], case.mask[case.train]) for case in cases]
+    settings = choose(options, values, cases, candidates, steps)
+    for setting in candidates:
+        print(f"chosen in {settings.count(setting)} of {len(cases)} folds: {setting}", flush=True)
+    return filled_by(trained(options, settings, tables, steps), values, [case.mask for case in cases])
 
 
 # ---- rivals ------------------------------------------------------------------------------------------------------------
@@ -223,16 +225,23 @@ def filled_by_rival(name: str, values: np.ndarray, case: Case) -> np.ndarray:
     return done
 
 
-def rivals(options: Options, values: np.ndarray, cases: list[Case]) -> dict[str, list[np.ndarray]]:
-    """{name: the completed table of each case}, the cases shared out among the cores."""
+def by_rival(options: Options, name: str, values: np.ndarray, cases: list[Case]) -> list[np.ndarray]:
+    """The completed table of each case, the cases shared out among the cores."""
     from joblib import Parallel, delayed
 
+    jobs = [delayed(filled_by_rival)(name, values, case) for case in cases]
+    return list(Parallel(n_jobs=options.devices or cores())(jobs))  # pyright: ignore[reportArgumentType]
+
+
+def methods(options: Options) -> dict[str, Callable[[np.ndarray, list[Case]], list[np.ndarray]]]:
+    """{row of the table: (values, cases) -> the completed table of each case}."""
     from gan_jax.imputation.baselines import IMPUTERS
 
-    names = [name for name in IMPUTERS if name not in options.skip or name == BASELINE]
-    jobs = [delayed(filled_by_rival)(name, values, case) for name in names for case in cases]
-    done: list[Any] = list(Parallel(n_jobs=options.devices or cores())(jobs))
-    return {name: done[i * len(cases) : (i + 1) * len(cases)] for i, name in enumerate(names)}
+    known: dict[str, Any] = {CODE: partial(by_code, options)} if options.code_steps else {}
+    known[CHOSEN] = partial(by_choice, options, CANDIDATES, options.steps)
+    known[VAE] = partial(by_choice, options, VAE_CANDIDATES, options.vae_steps)
+    known |= {name: partial(by_rival, options, name) for name in IMPUTERS}
+    return {name: fill for name, fill in known.items() if name not in options.skip or name == BASELINE}
 
 
 # ---- what is measured --------------------------------------------------------------------------------------------------
@@ -346,19 +355,31 @@ def figure_of(options: Options, table: Any) -> Figure:
 
 def main(options: Options) -> int:
     prepare_devices(options.devices or cores(), collectives=False)
-    from gan_jax.folder import write_atomic, writing
+    import pandas as pd
+
+    from gan_jax.folder import StudyFolder, write_atomic, writing
     from gan_jax.pictures import figures
 
     values, classes = table_of(options.data)
-    cases = cases_of(options, values)
-    with writing(options.out):  # a folder that cannot be is said before anything is trained
-        options.out.mkdir(parents=True, exist_ok=True)
-    found = networks(options, values, cases) | rivals(options, values, cases) | {COMPLETE: [values] * len(cases)}
-    table = measured(options, values, classes, cases, found)
+    cases, folder = cases_of(options, values), StudyFolder(options.out)
+    left_out = ("out", "resume", "overwrite", "skip", "devices", "rates")  # with others the same study goes on
+    folder.start(
+        {"options": {k: v for k, v in asdict(options).items() if k not in left_out}}, options.resume, options.overwrite
+    )
+    tables = []
+    for rate in options.rates:
+        own = [case for case in cases if case.rate == rate]
+        found = {COMPLETE: [values] * len(own)}
+        for name, fill in methods(options).items():
+            print(f"{rate:.0%} missing: {name} ...", flush=True)
+            kept = folder.part(f"{rate:g} {name}", lambda fill=fill, own=own: {"tables": np.stack(fill(values, own))})
+            found[name] = list(kept["tables"])
+        tables.append(measured(options, values, classes, own, found))
+    table = pd.concat(tables)
     with writing(options.out):
         write_atomic(options.out / "table.csv", table.to_csv(index=False))
     print(text(options, table))
-    picture = figures.save(options.out / "missing_values.png", figure_of(options, table))
+    picture = figures.save(options.out / "pictures" / "missing_values.png", figure_of(options, table))
     print(f"table: {options.out / 'table.csv'}    picture: {picture}")
     return 0
 

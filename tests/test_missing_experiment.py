@@ -53,7 +53,7 @@ def test_the_choice_looks_at_no_held_out_row_and_at_no_hidden_cell(monkeypatch):
         return [values + (0.0 if i % k == best else 1.0) for i in range(len(masks))]
 
     monkeypatch.setattr(experiment, "filled_by", filled)
-    assert experiment.choose(options(), values, cases) == [experiment.CANDIDATES[best]] * len(cases)
+    assert experiment.choose(options(), values, cases, experiment.CANDIDATES, 1) == [experiment.CANDIDATES[best]] * len(cases)
     assert len(shown["tables"]) == len(cases) * len(experiment.CANDIDATES)
     for i, case in enumerate(cases):
         trained_on, mask = shown["tables"][i * len(experiment.CANDIDATES)]
@@ -169,8 +169,11 @@ def test_the_whole_of_it_from_the_command_line(monkeypatch, tmp_path, capsys):
     skip = ("VAE", *(name for name in baselines.IMPUTERS if name != "kNN"))
     assert experiment.main(options(data="wine", rates=(0.2, 0.4), repetitions=1, skip=skip, out=tmp_path / "run")) == 0
     said = capsys.readouterr().out
-    assert "wine, mcar, 40% missing" in said and "chosen in 6 of 6 folds" in said
-    assert (tmp_path / "run/missing_values.png").exists()
+    assert "wine, mcar, 40% missing" in said and "chosen in 3 of 3 folds" in said
+    assert (tmp_path / "run/pictures/missing_values.png").exists()
     assert set(pd.read_csv(tmp_path / "run/table.csv")["setting"]) == {"GAIN (code)", "GAIN", "kNN", "complete data"}
-    with pytest.raises(UserError, match="no baseline 'median'"):
+    monkeypatch.setattr(experiment, "trained", None)  # a study that goes on trains nothing again
+    again = options(data="wine", rates=(0.4,), repetitions=1, skip=skip, out=tmp_path / "run", resume=True)
+    assert experiment.main(again) == 0 and "40% missing" in capsys.readouterr().out
+    with pytest.raises(UserError, match="no row 'median'"):
         experiment.cases_of(options(skip=("median",)), rows_by_number())
