@@ -166,7 +166,7 @@ def by_misgan(options: Options, tasks: list[Task]) -> tuple[list[Fill], np.ndarr
     from gan_jax.imputation import misgan
     from gan_jax.optimizers import adam
 
-    rates = {"optimizer": adam(5e-4, 0.5, 0.9), "imputer_optimizer": adam(1e-3, 0.5, 0.9)}
+    rates: dict[str, Any] = {"optimizer": adam(5e-4, 0.5, 0.9), "imputer_optimizer": adam(1e-3, 0.5, 0.9)}
     knobs = misgan.recipe(tasks[0].train.shape[1:], width=options.width, **rates)
     states = trained(options, tasks, knobs, options.misgan_steps)
     impute = lambda k, state, values, mask: misgan.impute(k, state.ema["params"], values, mask)

@@ -230,7 +230,8 @@ def by_rival(options: Options, name: str, values: np.ndarray, cases: list[Case])
     from joblib import Parallel, delayed
 
     jobs = [delayed(filled_by_rival)(name, values, case) for case in cases]
-    return list(Parallel(n_jobs=options.devices or cores())(jobs))  # pyright: ignore[reportArgumentType]
+    done: list[Any] = list(Parallel(n_jobs=options.devices or cores())(jobs))
+    return done
 
 
 def methods(options: Options) -> dict[str, Callable[[np.ndarray, list[Case]], list[np.ndarray]]]:

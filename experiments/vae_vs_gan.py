@@ -170,7 +170,7 @@ def figure_of(table: pd.DataFrame, samples: dict[str, np.ndarray]) -> Figure:
 
     columns = len(TESTED)
     figure, axes = figures.new(2 * columns, (11, 7), columns, sharex=False, height_ratios=(3, 2))
-    whole = axes[0].get_gridspec()
+    whole: Any = axes[0].get_gridspec()
     for axis in axes[:columns]:
         axis.remove()
     top = figure.add_subplot(whole[0, :])
