@@ -1,7 +1,7 @@
 """Which remedies help the rare classes?
 
     python experiments/class_imbalance.py                                            # digits, ratio 10; 10 settings, 5 seeds
-    python experiments/class_imbalance.py --data mnist --size 16 --ratio 100 --steps 6000 --final
+    python experiments/class_imbalance.py --data mnist --size 16 --subset 10000 --ratio 100 --steps 3000 --final
     python experiments/class_imbalance.py --data mnist --size 16 --ratio 50 --kind step
 
 The training set is made long-tailed (`data.imbalanced`); V, S and E stay balanced. A conditional DCGAN trains on it without and
@@ -25,8 +25,17 @@ correction over the remedies: is the rare third's coverage higher than with none
 the choice is the first that is shown better in the second, and `--final` opens S for it and for none, once. If none is shown
 better, S stays closed.
 
-Cost: not measured yet.
-Finding: none yet.
+Cost (one CPU core, Python 3.12.1, jax 0.12.0.1): the first command 4 min 20 s, the second 12 minutes.
+Finding (five seeds, on V):
+  digits, 429 images (106 to 10 a class): no remedy is shown to raise the rare third's coverage (.61 +- .07 with none) or the
+  classifier's balanced accuracy (.947 +- .014); class_balance lowers the coverage (.11, p .001). Copies are where the images are
+  few: with effective_weights 16 % of the samples of the rarest class, with balanced_reals 8 %, are near-copies.
+  MNIST, 2,444 images (987 to 9 a class): coverage of the rare third, .017 +- .006 with none, is raised by balanced_reals (.038,
+  p .036), at the price of copying (12.5 % of the rare third's samples are near-copies, 21 % of the rarest class's), and by
+  effective_weights (.029, p .003), without; auxiliary and class_balance lower it (p .009, .013) and the accuracy (p .018, .044).
+  No remedy is shown to raise balanced accuracy (.779 +- .007 with none).
+  A GAN does not pay here: the same classifier without one reaches .960 (digits) and .836 (MNIST) by class weights, .959 and .823
+  by SMOTE, .938 and .767 by nothing. S stayed closed.
 """
 
 from __future__ import annotations

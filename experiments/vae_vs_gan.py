@@ -13,8 +13,14 @@ them.
 Sharpness is not in the report: the mean size of the Laplacian of an image, of samples over that of held-out images (1 is as
 sharp as real; noise is above it). A VAE also has a likelihood: its evidence bound on T less that on V is overfitting as well.
 
-Cost: not measured yet.
-Finding: none yet: only its settings have been tried for a few steps.
+Cost: 5 minutes on one CPU core (Python 3.12.1, jax 0.12.0.1).
+Finding (digits, 1,069 and 214 images, 2,500 steps, five seeds, on V): the VAE's samples are less sharp than real images (.83
++- .01, p < .001) and cover no less (.89 +- .08 against the GAN's .85 +- .04); beta 4 and a Gaussian law are blurrier still (.71,
+.74) and farther (FD 56 and 42 against 18.8, p .001 and .003). The VAE-GAN is as sharp as real (1.00 +- .02; the GAN, 1.04, is a
+little noisy: p .007), at the GAN's FD and coverage. None copies: near-copies are .2 % of the VAE's samples, more than the GAN's
+(p .017), where 5 % of fresh images count; a mean of many images is near all of them. What gives the training set away with 214
+images is the VAE's bound: it tells T from V with AUC .80 (Gaussian law: .995), 26 nats apart, D of the GAN with .683. With beta 4
+it is .52. On V the report chooses the GAN.
 """
 
 from __future__ import annotations
@@ -47,7 +53,13 @@ NUMBERS = {  # of the report, and sharpness: who is sharper, who covers more, wh
     "elbo_auc": ("bound: T from V (AUC)", ".3f"),
     "elbo_gap": ("bound on T - on V, nats", ".2f"),
 }
-TESTED = {"fd": False, "sharpness": True, "coverage": True, "near_copies": False}  # higher is better?
+DRAWN = ("fd", "sharpness", "coverage", "near_copies")
+TESTED = {  # title, whether higher is better
+    "fd": ("FD to V", False),
+    "unlike": ("|sharpness - 1|", False),
+    "coverage": ("coverage", True),
+    "near_copies": ("near-copies", False),
+}
 SHOWN = 16  # samples of each method in the picture
 
 
@@ -157,8 +169,9 @@ def tests(table: pd.DataFrame, baseline: str) -> str:
     """Each method against the GAN, paired over seeds, Holm's correction over methods and sizes."""
     from gan_jax import ranking
 
-    ranked = {key: ranking.rank(table, key, baseline=baseline, higher_is_better=TESTED[key]) for key in TESTED}
-    return "\n\n".join(ranking.ranking_text(rows, NUMBERS[key][0]) for key, rows in ranked.items())
+    table = table.assign(unlike=(table["sharpness"] - 1).abs())
+    rank = lambda key, higher: ranking.rank(table, key, baseline=baseline, higher_is_better=higher)
+    return "\n\n".join(ranking.ranking_text(rank(key, higher), title) for key, (title, higher) in TESTED.items())
 
 
 def figure_of(table: pd.DataFrame, samples: dict[str, np.ndarray]) -> Figure:
@@ -168,7 +181,7 @@ def figure_of(table: pd.DataFrame, samples: dict[str, np.ndarray]) -> Figure:
     from gan_jax.pictures import figures, grids
     from gan_jax.ranking import mean_interval
 
-    columns = len(TESTED)
+    columns = len(DRAWN)
     figure, axes = figures.new(2 * columns, (11, 7), columns, sharex=False, height_ratios=(3, 2))
     whole: Any = axes[0].get_gridspec()
     for axis in axes[:columns]:
@@ -176,13 +189,13 @@ def figure_of(table: pd.DataFrame, samples: dict[str, np.ndarray]) -> Figure:
     top = figure.add_subplot(whole[0, :])
     grid = grids.sample_grid(np.concatenate(list(samples.values())), columns=SHOWN)
     top.imshow(grid, interpolation="nearest")
-    top.set_yticks((np.arange(len(samples)) + 0.5) * len(grid) / len(samples), list(samples))
+    top.set_yticks((np.arange(len(samples)) + 0.5) * len(grid) / len(samples), list(samples), fontsize=8)
     top.set_xticks([])
     top.spines[:].set_visible(False)
     top.tick_params(length=0)
     palette = figures.BLACK, figures.BLUE, figures.GREEN, figures.ORANGE, figures.PINK
     colours = dict(zip(dict.fromkeys(table["setting"]), itertools.cycle(palette), strict=False))
-    for axis, key in zip(axes[columns:], TESTED, strict=True):
+    for axis, key in zip(axes[columns:], DRAWN, strict=True):
         for name, colour in colours.items():
             own: Any = table[table["setting"] == name]
             sizes = sorted(set(own["n"].tolist()))
