@@ -28,14 +28,14 @@ better, S stays closed.
 Cost (one CPU core, Python 3.12.1, jax 0.12.0.1): the first command 4 min 20 s, the second 12 minutes.
 Finding (five seeds, on V):
   digits, 429 images (106 to 10 a class): no remedy is shown to raise the rare third's coverage (.61 +- .07 with none) or the
-  classifier's balanced accuracy (.947 +- .014); class_balance lowers the coverage (.11, p .001). Copies are where the images are
-  few: with effective_weights 16 % of the samples of the rarest class, with balanced_reals 8 %, are near-copies.
-  MNIST, 2,444 images (987 to 9 a class): coverage of the rare third, .017 +- .006 with none, is raised by balanced_reals (.038,
-  p .036), at the price of copying (12.5 % of the rare third's samples are near-copies, 21 % of the rarest class's), and by
-  effective_weights (.029, p .003), without; auxiliary and class_balance lower it (p .009, .013) and the accuracy (p .018, .044).
-  No remedy is shown to raise balanced accuracy (.779 +- .007 with none).
-  A GAN does not pay here: the same classifier without one reaches .960 (digits) and .836 (MNIST) by class weights, .959 and .823
-  by SMOTE, .938 and .767 by nothing. S stayed closed.
+  classifier's balanced accuracy (.947 +- .014); class_balance lowers the coverage (.11, p .001). Copies are where the images
+  are few: with effective_weights 16 % of the samples of the rarest class, with balanced_reals 8 %, are near-copies.
+  MNIST, 2,444 images (987 to 9 a class): coverage of the rare third, .017 +- .006 with none, is raised by balanced_reals
+  (.038, p .036), at the price of copying (12.5 % of the rare third's samples are near-copies, 21 % of the rarest class's), and
+  by effective_weights (.029, p .003), without; auxiliary and class_balance lower it (p .009, .013) and the accuracy (p .018,
+  .044). No remedy is shown to raise balanced accuracy (.779 +- .007 with none).
+  A GAN does not pay here: the same classifier without one reaches .960 (digits) and .836 (MNIST) by class weights, .959 and
+  .823 by SMOTE, .938 and .767 by nothing. S stayed closed.
 """
 
 from __future__ import annotations
