@@ -258,7 +258,7 @@ class _Session:
             with writing(path.parent):
                 if made.ndim == 4:
                     pictures.save_png(path, pictures.sample_grid(made))
-                elif made.shape[-1] == 2:
+                elif made.shape[1:] == (2,) == self.data.image_shape:
                     pictures.points_plot(path, run.samples(2048, ema=ema), self.data.validation.images[:2048])
 
     def finish(self, moved: bool) -> None:

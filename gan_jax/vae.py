@@ -87,6 +87,10 @@ class Posterior(NamedTuple):
     def draw(self, noise: Float[Array, "b d"]) -> Float[Array, "b d"]:
         return self.mean + jnp.exp(0.5 * self.log_variance) * noise
 
+    def log_ratio(self, noise: Float[Array, "b d"], z: Float[Array, "b d"]) -> Float[Array, "b"]:
+        """log p(z) - log q(z|x) of z = draw(noise), in nats."""
+        return 0.5 * (noise**2 - z**2).sum(-1) + 0.5 * self.log_variance.sum(-1)
+
     def kl(self) -> Float[Array, "b d"]:
         """To N(0, 1), of each latent, in nats."""
         return 0.5 * (self.mean**2 + jnp.exp(self.log_variance) - 1 - self.log_variance)
@@ -201,8 +205,7 @@ def log_weights(vae: VAE, state: VAEState, images, labels, draws: Draws, *, ema:
     z = posterior.draw(noise)
     given, _ = decode(live, own["decoder"]["params"], own["decoder"]["stats"], z, labels, EVALUATION)
     said = per_example(live.likelihood(*given, images))
-    ratio = 0.5 * (noise**2 - z**2).sum(-1) + 0.5 * posterior.log_variance.sum(-1)  # log p(z) - log q(z|x)
-    return said + ratio, said - posterior.kl().sum(-1)
+    return said + posterior.log_ratio(noise, z), said - posterior.kl().sum(-1)
 
 
 def log_density(vae: VAE, state: VAEState, images, labels=None) -> Float[Array, "b"]:

@@ -24,6 +24,19 @@ def cells_of(images: Array, mask: Array | None = None) -> tuple[Float[Array, "b 
     return flat(images), flat(mask) > 0.5
 
 
+def groups_of(what: str, features: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Cells of each column: of so many numbers, or as they are. Raises UserError where a column has none."""
+    groups = (1,) * features if isinstance(features, int) else tuple(int(k) for k in features)
+    if not groups or min(groups) < 1:
+        raise UserError(f"{what}: features is {features!r}: give the number of cells, or that of each column, all at least 1")
+    return groups
+
+
+def of_columns(groups: tuple[int, ...], values: Array) -> Array:
+    """[b, columns] -> [b, cells]: the cells of a column go together."""
+    return values[:, np.repeat(np.arange(len(groups)), groups)]
+
+
 def rmse(errors: Array, where: Array) -> Array:
     """The root of the mean square over the chosen cells; NaN where there are none."""
     return jnp.sqrt((jnp.where(where, errors, 0) ** 2).sum() / where.sum())

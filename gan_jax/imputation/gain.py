@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Key
 from gan_jax.draws import Draws, named
 from gan_jax.errors import UserError
 from gan_jax.game import Batch, Game
-from gan_jax.imputation.cells import cells_of, check_cells, errors_of
+from gan_jax.imputation.cells import cells_of, check_cells, errors_of, groups_of, of_columns
 from gan_jax.networks.initializers import he
 from gan_jax.networks.net import EVALUATION, Mode, Net, cast
 from gan_jax.networks.unet import UNet
@@ -129,9 +129,7 @@ def recipe(
     ema_decay: of a moving average of G, which imputes; 0 is the last G.
     Raises UserError for a number out of its range or a structure that cannot be.
     """
-    groups = (1,) * features if isinstance(features, int) else tuple(int(k) for k in features)
-    if not groups or min(groups) < 1:
-        raise UserError(f"gain: features is {features!r}: give the number of cells, or that of each column, all at least 1")
+    groups = groups_of("gain", features)
     for name, value in {"width": width or 1, "depth": depth, "batch_size": batch_size}.items():
         if value < 1:
             raise UserError(f"gain: {name} is {value}: it must be at least 1")
@@ -183,12 +181,11 @@ def view(knobs: Gain, batch: Batch, draws: Draws) -> View:
     """The batch as this step's draws show it."""
     values, mask = cells_of(batch.images, batch.mask)
     dtype, columns = values.dtype, len(knobs.groups)
-    whole = lambda x: x[:, np.repeat(np.arange(columns), knobs.groups)]  # the cells of a column go together
     uniform = lambda name, k: draws.named(name).uniform((k,), dtype)
     x = jnp.where(mask, values, 0)
-    shown = mask & whole(uniform("hide", columns) >= knobs.hide)
+    shown = mask & of_columns(knobs.groups, uniform("hide", columns) >= knobs.hide)
     z = uniform("noise", values.shape[1]) * jnp.asarray(knobs.noise, dtype)
-    told = whole(uniform("hint", columns) < knobs.hint_rate)
+    told = of_columns(knobs.groups, uniform("hint", columns) < knobs.hint_rate)
     hint = jnp.where(told, shown.astype(dtype), jnp.asarray(knobs.hint_fill, dtype))
     mask = mask.astype(dtype)
     return View(x, mask, shown.astype(dtype), jnp.where(shown, x, z), hint, batch.mean(mask.mean(1)))

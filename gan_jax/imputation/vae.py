@@ -32,7 +32,7 @@ from gan_jax import likelihoods
 from gan_jax.draws import Draws, named
 from gan_jax.errors import UserError
 from gan_jax.game import Batch, Game, device_mean
-from gan_jax.imputation.cells import cells_of, check_cells, errors_of
+from gan_jax.imputation.cells import cells_of, check_cells, errors_of, groups_of, of_columns
 from gan_jax.imputation.gain import Cells
 from gan_jax.networks.decoder import FASTER
 from gan_jax.networks.net import EVALUATION, Mode, Net, cast
@@ -129,9 +129,7 @@ def recipe(
     missing): RMSE .057 at beta .1 and hide .2, but .088 at hide 0; .068 at beta 1 and hide .2.
     Raises UserError for a number out of its range or a structure that cannot be.
     """
-    groups = (1,) * features if isinstance(features, int) else tuple(int(k) for k in features)
-    if not groups or min(groups) < 1:
-        raise UserError(f"vae: features is {features!r}: give the number of cells, or that of each column, all at least 1")
+    groups = groups_of("vae", features)
     structure = {"latent_dim": latent_dim, "width": width, "depth": depth, "draws": draws, "batch_size": batch_size}
     for name, value in structure.items():
         if value < 1:
@@ -190,8 +188,7 @@ def weigh(knobs: MIWAE, params: Any, posterior: Posterior, noise: Float[Array, "
     z = posterior.draw(noise)
     mean, log_scale = decode(knobs, params, z)
     said = jnp.where(mask, cell_densities(knobs, mean, log_scale, x), 0).sum(-1)
-    ratio = 0.5 * (noise**2 - z**2).sum(-1) + 0.5 * posterior.log_variance.sum(-1)
-    return said, ratio, mean
+    return said, posterior.log_ratio(noise, z), mean
 
 
 # ---- one step ----------------------------------------------------------------------------------------------------------
@@ -217,7 +214,7 @@ def _latest(encoder: Player, decoder: Player) -> dict:
 def shown_of(knobs: MIWAE, mask: Bool[Array, "b k"], draws: Draws) -> Bool[Array, "b k"]:
     """What of the observed cells this step's encoder sees; the cells of a column go together."""
     kept = draws.named("hide").uniform((len(knobs.groups),)) >= knobs.hide
-    return mask & kept[:, np.repeat(np.arange(len(knobs.groups)), knobs.groups)]
+    return mask & of_columns(knobs.groups, kept)
 
 
 def terms(knobs: MIWAE, params: Any, x: Array, mask: Array, draws: Draws) -> dict[str, Float[Array, "b"]]:
