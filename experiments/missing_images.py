@@ -60,7 +60,9 @@ class Options(DataOptions):
     judged: int = 200
     """Images of T, and of V, that are filled in and judged."""
     steps: int = 5000
-    """Of the GAINs and of the VAE."""
+    """Of GAIN and of the VAE."""
+    unet_steps: int = 2000
+    """Of the GAIN with U-Nets, in batches of 32."""
     misgan_steps: int = 3000
     """Of MisGAN: updates of its generators, each after five of its critics."""
     width: int = 16
@@ -145,10 +147,11 @@ def by_gain(options: Options, tasks: list[Task], unet: bool = False) -> list[Fil
     from gan_jax.imputation import gain
 
     shape = tasks[0].train.shape[1:]
-    own = {"image_shape": shape, "width": options.width, "hide": 0.2, "ema_decay": 0.999} if unet else {}
+    own = {"image_shape": shape, "width": options.width, "hide": 0.2, "ema_decay": 0.999, "batch_size": 32} if unet else {}
     knobs = gain.recipe(int(np.prod(shape)), **own)
     impute = lambda k, state, values, mask: gain.impute(k, state.ema["params"], values, mask)
-    return answers(impute, knobs, trained(options, tasks, knobs, options.steps), len(tasks))
+    steps = options.unet_steps if unet else options.steps
+    return answers(impute, knobs, trained(options, tasks, knobs, steps), len(tasks))
 
 
 def by_vae(options: Options, tasks: list[Task]) -> list[Fill]:

@@ -78,7 +78,7 @@ def test_a_stopped_study_keeps_what_was_done(tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_study_runs_and_resumes(tmp_path, capsys):
-    how = options(steps=20, misgan_steps=5, width=8, judged=50, out=tmp_path / "out")
+    how = options(steps=20, unet_steps=5, misgan_steps=5, width=8, judged=50, out=tmp_path / "out")
     assert experiment.main(how) == 0
     said = capsys.readouterr().out
     assert (
