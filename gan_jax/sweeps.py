@@ -23,8 +23,8 @@ from gan_jax.data.splits import as_integer
 from gan_jax.draws import MAX_POSITION
 from gan_jax.errors import UserError
 from gan_jax.folder import SweepFolder, environment, git_commit
-from gan_jax.game import Game, game_of
-from gan_jax.loop import check_intervals
+from gan_jax.game import Batch, Game, game_of
+from gan_jax.loop import check_intervals, judged_of
 from gan_jax.parallel import place
 from gan_jax.population import Member, by_structure
 from gan_jax.recipe import check_numbers, leaves
@@ -83,6 +83,7 @@ def sweep(
     named_settings = _named(settings)
     members = _members(named_settings, data, seeds, sizes)
     _check(game, members, data, steps, order, baseline, members_per_program)
+    _check_metric(game, members, data, rank_by)
     baseline, placement = baseline or next(iter(named_settings)), place(devices or len(jax.local_devices()))
     folder = None
     if out is not None:
@@ -292,6 +293,33 @@ def _check(
             check_numbers(member.recipe)
         except UserError as error:
             raise UserError(f"setting {member.setting!r}: {error}") from None
+
+
+def _check_metric(chosen: Game | None, members: list[Member], data: Any, metric: str) -> None:
+    """Refuse to rank by what no setting measures. The default may be measured by none: then nothing is ranked."""
+    known: dict[str, None] = {}
+    for indices in by_structure(members) if metric != GAP else ():
+        first, fewest = members[indices[0]], min(members[i].n for i in indices)
+        game = game_of(first.recipe, chosen)
+        known |= dict.fromkeys(_metrics(game, first.recipe, data, fewest))
+        if metric in known:
+            return
+    if known:
+        raise UserError(f"rank_by: no setting measures {metric!r}; there are {_listed(sorted(known))}")
+
+
+def _metrics(game: Game, recipe: Any, data: Any, n: int) -> list[str]:
+    """Names of what a step and an evaluation of it measure; nothing is run."""
+    size, dtype = game.examples(recipe), game.dtype(recipe)
+    images = jax.ShapeDtypeStruct((size, *data.image_shape), dtype)
+    index = jax.ShapeDtypeStruct((size,), jnp.int32)
+    labels = None if data.train.labels is None else index
+    state = jax.eval_shape(game.init, recipe, jax.random.key(0))
+    found = jax.eval_shape(lambda s, x, i, y: game.step(recipe, s, Batch(x, i, y))[1], state, images, index, labels)
+    judged = judged_of(data.subset(n), n) if game.evaluate else None
+    if judged is not None:
+        found |= jax.eval_shape(lambda s: game.evaluate(recipe, s, *judged), state)  # pyright: ignore[reportOptionalCall]
+    return list(found)
 
 
 def _varying(members: list[Member]) -> dict[str, list[float | None]]:

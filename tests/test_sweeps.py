@@ -465,3 +465,11 @@ def test_progress_of_a_sweep_names_its_groups(data, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in lines] == ["group 1 of 1, step 5/10", "group 1 of 1, step 10/10"]
     assert all("4 members" in line and "(fast, n " in line and "0 diverged" in line for line in lines)
+
+
+def test_a_sweep_is_not_ranked_by_what_it_does_not_measure(tmp_path):
+    data = gan.load("digits", subset=100)
+    settings = {"plain": gan.recipes.dcgan(data.image_shape, width=4, batch_size=16)}
+    with pytest.raises(gan.UserError, match="no setting measures 'G/fd_gapp'; there are .*G/fd_gap, "):
+        gan.sweep(settings, data, steps=1, seeds=1, rank_by="G/fd_gapp", out=tmp_path / "sweep")
+    assert not (tmp_path / "sweep").exists()
