@@ -211,6 +211,23 @@ def test_a_number_out_of_its_range_gets_one_line(arguments, message):
         gain.recipe(**{"features": 3} | arguments)
 
 
+def test_steps_in_several_calls_are_the_steps_of_one(monkeypatch):
+    rng = np.random.default_rng(0)
+    table = rng.random((40, D)).astype(np.float32), rng.random((40, D)) < 0.7
+    many = lambda: training.train([gain.recipe(D, batch_size=8)], [table], [3, 4], steps=12)
+    whole, last = many()
+    assert training._chunks(12) == [12] and training._chunks(10_000) == [500] * 20 and training._chunks(1013) == [500, 500, 13]
+    monkeypatch.setattr(training, "MOST", 5)
+    assert training._chunks(12) == [5, 5, 2]
+    parts, again = many()
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+        (whole.generator.params, last),
+        (parts.generator.params, again),
+    )
+    assert (np.asarray(whole.step) == 12).all() and (np.asarray(parts.step) == 12).all()
+
+
 def test_data_without_masks_or_of_another_width_are_refused():
     rows = np.random.default_rng(0).random((40, 5)).astype(np.float32)
     data = gan.from_arrays(rows)

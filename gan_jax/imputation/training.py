@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -14,6 +14,8 @@ from gan_jax.draws import named
 from gan_jax.errors import UserError
 from gan_jax.game import Feed, Game, game_of
 from gan_jax.parallel import Placement, chunk, over_members, own, place
+
+MOST, LEAST = 500, 50  # steps of one call of a program: on a CPU, XLA frees what a loop has used only when it ends
 
 
 def train(
@@ -37,7 +39,11 @@ def train(
     values, sizes, masks = _tables(tables, members)
     feed = Feed(values, None, sizes, jnp.stack([named(key, "order") for key in keys]), mask=masks)
     padded = _padded((stacked(knobs, members), keys, feed), members, len(placement.devices))
-    state, metrics = _program(game_of(knobs[0], game), steps, placement)(*padded)
+    game, (own_knobs, own_keys, own_feed) = game_of(knobs[0], game), padded
+    state, alive = _beginning(game, placement)(own_knobs, own_keys)
+    metrics: Any = None
+    for length in _chunks(steps):
+        state, alive, metrics = _program(game, length, placement)(own_knobs, own_keys, own_feed, state, alive)
     # On the host: to slice what lies on several devices takes collectives, which can deadlock on few cores.
     state, metrics = jax.tree.map(lambda x: x[:members], jax.device_get((state, metrics)))
     return state.replace(key=keys), metrics
@@ -70,16 +76,35 @@ def _padded(tree: Any, members: int, devices: int) -> Any:
     return tree if len(rows) == members else jax.tree.map(lambda x: x[rows], tree)
 
 
-def _one(game: Game, steps: int, placement: Placement, knobs: Any, key: jax.Array, feed: Feed):
-    state, _, metrics = chunk(game, steps, placement, knobs, game.init(knobs, key), feed, True)
-    return state.replace(key=None), jax.tree.map(lambda x: x[-1], metrics)
+def _chunks(steps: int) -> list[int]:
+    """Steps of each call of a program: equally many where that is no less than LEAST."""
+    even = max(k for k in range(1, min(steps, MOST) + 1) if steps % k == 0)
+    if even >= min(steps, LEAST):
+        return [even] * (steps // even)
+    return [MOST] * (steps // MOST) + [steps % MOST] * (steps % MOST > 0)
 
 
 @lru_cache(maxsize=32)
-def _program(game: Game, steps: int, placement: Placement):
-    single = Placement("single", placement.devices[:1])
+def _beginning(game: Game, placement: Placement):
+    """(knobs, keys) -> (states without their keys, whether they are alive), the members on the first axis."""
 
-    def run(knobs, keys, feed):
-        return over_members(partial(_one, game, steps, single), own((knobs, keys, feed)), placement)(knobs, keys, feed)
+    def run(knobs, keys):
+        first = lambda knobs, key: (game.init(knobs, key).replace(key=None), jnp.bool_(True))
+        return over_members(first, own((knobs, keys)), placement)(knobs, keys)
 
     return jax.jit(run)
+
+
+@lru_cache(maxsize=32)
+def _program(game: Game, length: int, placement: Placement):
+    """(knobs, keys, feed, state, alive) -> (state, alive, metrics of the last step): `length` steps of every member."""
+    single = Placement("single", placement.devices[:1])
+
+    def one(knobs, key, feed, state, alive):
+        state, good, metrics = chunk(game, length, single, knobs, state.replace(key=key), feed, alive)
+        return state.replace(key=None), good[-1], jax.tree.map(lambda x: x[-1], metrics)
+
+    def run(*arguments):
+        return over_members(one, own(arguments), placement)(*arguments)
+
+    return jax.jit(run, donate_argnums=(3, 4))
