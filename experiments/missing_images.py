@@ -143,11 +143,12 @@ def answers(impute: Callable, knobs: Any, states: Any, seeds: int) -> list[Fill]
 
 
 def by_gain(options: Options, tasks: list[Task], unet: bool = False) -> list[Fill]:
-    """As published; or with U-Nets, hidden pixels to reconstruct and a moving average."""
+    """As published; or with U-Nets, pixels hidden on purpose (the breast cancer table's best share and weight) and an average."""
     from gan_jax.imputation import gain
 
     shape = tasks[0].train.shape[1:]
-    own = {"image_shape": shape, "width": options.width, "hide": 0.2, "ema_decay": 0.999, "batch_size": 32} if unet else {}
+    convolutional = {"image_shape": shape, "width": options.width, "alpha": 1000.0, "hide": 0.3, "batch_size": 32}
+    own: dict[str, Any] = convolutional | {"ema_decay": 0.999} if unet else {}
     knobs = gain.recipe(int(np.prod(shape)), **own)
     impute = lambda k, state, values, mask: gain.impute(k, state.ema["params"], values, mask)
     steps = options.unet_steps if unet else options.steps

@@ -88,6 +88,7 @@ def test_the_live_value_takes_the_numbers_place(ring):
     assert_close(a.discriminator, b.discriminator, 1e-6)
 
 
+@pytest.mark.slow
 def test_a_number_driven_on_v_follows_the_log_and_resumes(ring, tmp_path):
     driven = recipe(controllers={NOISE: drive("D/validation_logit", 0.0, horizon=640, rule=proportional)})
     intervals = {"log_every": 10, "checkpoint_every": 10, "sample_every": 10, "progress": False}

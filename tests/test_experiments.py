@@ -51,6 +51,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.slow
 def test_the_quickstart_ends_in_samples_curves_and_a_verdict(tmp_path):
     text = script("experiments/quickstart.py", "--out", tmp_path / "run", *SMALL, "--no-report")
     assert "D shows no overfitting yet" in text or "D has begun to overfit" in text

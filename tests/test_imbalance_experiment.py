@@ -195,6 +195,7 @@ def test_what_helped_is_named_and_the_best_is_chosen():
     np.testing.assert_allclose(axes[3].lines[1].get_ydata(), 0.7)
 
 
+@pytest.mark.slow
 def test_a_table_that_shows_nothing_says_so():
     table, _ = made_up({"none": 0.5, "balanced_reals": 0.495})
     swept = gan.Sweep([], None, gan.GAN, "none", "x")

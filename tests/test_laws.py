@@ -42,6 +42,7 @@ def test_a_scan_is_a_loop(x64, flat, fields):
     assert_close(scanned, loop(recipe, start, data, 20), 1e-9)
 
 
+@pytest.mark.slow
 def test_a_scan_is_a_loop_in_float32():
     recipe, data = everything("float32", sgd(1e-3), flat=True), feed(shape=ROWS)
     start = init(recipe, jax.random.key(0))

@@ -184,6 +184,7 @@ def test_reports_that_cannot_be_made_or_compared_end_in_one_line(folders, tmp_pa
 # ---- sweeps -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sweep_is_judged_member_by_member_and_s_opened_for_two_settings(tmp_path):
     data = points()
     settings = {"none": recipe(data), "fast": recipe(data).replace(ema_decay=0.9)}

@@ -23,6 +23,7 @@ def decoded(folder):
 # ---- the main job --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_regularization_sweep_draws_trains_and_ranks(tmp_path):
     out, gamma = tmp_path / "sweep", "discriminator.penalties.r1.gamma"
     small = ["--steps", 4, "--log-every", 2, "--width", 4, "--batch-size", 8, "--seeds", 1, "--subset", 60, "--out", out]

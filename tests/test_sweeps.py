@@ -378,6 +378,7 @@ def long(out, resume):
     return gan.sweep(gans(), points, steps=100, seeds=2, out=out, **more)
 
 
+@pytest.mark.slow
 def test_kill_and_resume_equals_a_sweep_never_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(sweeps.Sweep, "draw", sweeps.Sweep.draw)  # put back afterwards
     whole, out, rng = long(tmp_path / "whole", False), tmp_path / "sweep", random.Random(time.time_ns())

@@ -147,6 +147,7 @@ def test_free_bits_have_no_gradient():
     assert any(jax.tree.leaves(changed))
 
 
+@pytest.mark.slow
 def test_a_sweep_of_beta_is_one_program_and_its_rows_are_runs():
     data = gan.load("ring", subset=200)
     settings = grid(small(), {"beta": [0.1, 1, 10]})

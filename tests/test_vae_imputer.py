@@ -261,6 +261,7 @@ def test_a_rows_answer_is_its_own_wherever_it_stands():
     assert (np.asarray(impute(knobs, params, x, mask, jax.random.key(9), draws=9)) != np.asarray(said)).any()
 
 
+@pytest.mark.slow
 def test_the_loop_a_sweep_and_a_population_of_tables_train_the_same_vae():
     """A sweep over beta is one structure; its member equals the one of a population in which another has fewer rows."""
     table = (np.random.default_rng(0).random((64, 1)) ** np.arange(1, 4)).astype(np.float32)
