@@ -143,7 +143,7 @@ def answers(impute: Callable, knobs: Any, states: Any, seeds: int) -> list[Fill]
 
 
 def by_gain(options: Options, tasks: list[Task], unet: bool = False) -> list[Fill]:
-    """As published; or with U-Nets, pixels hidden on purpose (the breast cancer table's best share and weight) and an average."""
+    """As published; or with U-Nets, pixels hidden on purpose (share and weight as chosen in a table) and an average."""
     from gan_jax.imputation import gain
 
     shape = tasks[0].train.shape[1:]

@@ -233,6 +233,7 @@ def test_the_default_networks_have_the_sizes_that_they_say():
 # ---- many at once ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_loop_a_sweep_and_a_population_of_tables_train_the_same_misgan():
     rng = np.random.default_rng(0)
     rows = (rng.random((64, 1)) ** np.arange(1, 1 + D)).astype(np.float32)
@@ -266,6 +267,7 @@ def test_four_devices_are_one(x64, style):
     assert_close(together, alone, 1e-9)
 
 
+@pytest.mark.slow
 def test_columns_that_are_never_seen_together_are_learnt():
     """Each column's law from its observed half: .8 and .3 +- .05, where a GAN of the masked rows would make .4 and .15."""
     rng = np.random.default_rng(0)
