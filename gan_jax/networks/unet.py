@@ -34,14 +34,15 @@ class UNet(nn.Module):
         if x.shape[-1] != 2 * h * w * c:
             raise UserError(f"a U-Net for images {self.shape} wants rows of {2 * h * w * c} numbers, not {x.shape[-1]}")
         x = jnp.moveaxis(x.reshape(-1, 2, h, w, c), 1, -2).reshape(-1, h, w, 2 * c)
-        x = nn.relu(Conv(self.width, 3)(x))
+        hidden = lambda x: nn.relu(nn.LayerNorm(dtype=x.dtype)(x))  # over channels: without it sigmoids soon saturate at black
+        x = hidden(Conv(self.width, 3)(x))
         seen = []
         for i in range(self.halvings):
             seen.append(x)
-            x = nn.relu(Conv(self.width * 2 ** (i + 1), 4, 2)(x))
-        x = nn.relu(Conv(x.shape[-1], 3)(x))
+            x = hidden(Conv(self.width * 2 ** (i + 1), 4, 2)(x))
+        x = hidden(Conv(x.shape[-1], 3)(x))
         for before in reversed(seen):
-            x = nn.relu(ConvTranspose(before.shape[-1], 4, 2)(x))
-            x = nn.relu(Conv(before.shape[-1], 3)(jnp.concatenate([x, before], -1)))
+            x = hidden(ConvTranspose(before.shape[-1], 4, 2)(x))
+            x = hidden(Conv(before.shape[-1], 3)(jnp.concatenate([x, before], -1)))
         logits = Conv(c, 3)(x).reshape(len(x), -1)
         return nn.sigmoid(logits) if self.squash else logits
