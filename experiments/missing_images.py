@@ -19,8 +19,8 @@ Finding (MNIST at side 16, 5,000 images, 50 % of the pixels missing one by one, 
 RMSE .106 +- .002 and FD 3.9 (kNN .164 and 11.3, p < .001 both; FD of real images .8), once its networks were normalised: two
 runs before, without it, its answers were black. Published GAIN, to which pixels are cells without neighbours, is at .210 and
 40.2, the VAE at .184 and 18.9, the mean at .235 and 57.3. MisGAN's answers look like digits (FD 6.3, better than kNN's, p <
-.001) and are further from the truth (.225): it draws, where the others give means. About two thirds of its samples are legible after 3,000
-steps (FD 14.1 +- .5). No gap exceeds .0043.
+.001) and are further from the truth (.225): it draws, where the others give means. About two thirds of its samples are legible
+after 3,000 steps (FD 14.1 +- .5). No gap exceeds .0043.
 """
 
 from __future__ import annotations
