@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import gan_jax as gan
 from gan_jax.game import Feed
@@ -14,6 +15,8 @@ def everything(dtype="float64", optimizer=None, flat=False, **fields):
     flat: perceptrons on rows of 4 numbers in its place, which compile in a third of the time (`feed(shape=(4,))`).
     """
     loss = gan.bind(gan.losses.non_saturating, smoothing=0.1)
+    # A bias under batch norm has a gradient of 0 but for rounding, which Adam divides by eps: at 1e-8, 1e-10 of a parameter.
+    optimizer = optimizer or gan.bind(optax.adam, learning_rate=2e-4, b1=0.5, eps=1e-6)
     shared = {"latent_dim": 6, "loss": loss, "classes": 3, "dtype": dtype, "batch_size": 8} | fields
     if flat:
         recipe = gan.recipes.mlp((4,), width=6, depth=1, **shared)
@@ -28,11 +31,11 @@ def everything(dtype="float64", optimizer=None, flat=False, **fields):
     }
     d = gan.Side(
         net=nets[1],
-        optimizer=optimizer or recipe.discriminator.optimizer,
+        optimizer=optimizer,
         numbers={"dropout": 0.2},
         penalties=penalties,
     )
-    g = recipe.generator.replace(net=nets[0], optimizer=optimizer or recipe.generator.optimizer)
+    g = recipe.generator.replace(net=nets[0], optimizer=optimizer)
     noise = gan.bind(gan.augment.instance_noise, std=gan.schedules.linear(0.2, 0.0, 10))
     return recipe.replace(generator=g, discriminator=d, augment={"noise": noise})
 
