@@ -63,7 +63,7 @@ class RunFolder:
     kind, record, inside = "run", "recipe.json", "samples"
     files = (
         *("recipe.json", "metrics.jsonl", "timings.jsonl", "status.json", "curves.png", "samples", "checkpoints"),
-        *("report.html", "report.json"),
+        *("report.html", "report.json", "damaged.jsonl"),
     )  # not openings.jsonl: that S was opened is not forgotten
     identity = ("recipe", "data", "seed", "intervals", "warm_start")  # what makes a run the same run
 

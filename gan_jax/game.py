@@ -19,8 +19,21 @@ from gan_jax.errors import UserError
 
 
 def device_mean(x: Any, axis_name: str | None) -> Any:
-    """The mean over devices of a value (or pytree) that is already averaged over the local examples."""
-    return x if axis_name is None else jax.lax.pmean(x, axis_name)
+    """The mean over devices of a value (or pytree) that is already averaged over the local examples.
+
+    Raises UserError inside a `jax.shard_map` that checks what varies (its default): there the gradient of what all devices
+    share, parameters or images, is their sum already, so that steps would be too large by their number.
+    """
+    if axis_name is None:
+        return x
+    if any(axis_name in _varying(leaf) for leaf in jax.tree.leaves(x)):
+        raise UserError(f"jax.shard_map over {axis_name!r} would sum gradients in silence: give it check_vma=False")
+    return jax.lax.pmean(x, axis_name)
+
+
+def _varying(leaf: Any) -> frozenset:
+    """The device axes over which a value is known to vary; none under pmap, or with check_vma=False."""
+    return getattr(getattr(jax.typeof(leaf), "mat", None), "varying", frozenset())
 
 
 def everyone(x: Array, axis_name: str | None) -> Array:
@@ -130,3 +143,14 @@ class Feed(struct.PyTreeNode):
     key: jax.Array
     weights: Float[Array, "n"] | None = None
     mask: Array | None = None
+
+
+class Window(struct.PyTreeNode):
+    """The examples of the next steps, [steps, b, ...] and labels [steps, b] or None: streamed, in place of a `Feed`.
+
+    first: the step that they begin with.
+    """
+
+    images: Array
+    labels: Array | None
+    first: Int[Array, ""]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax import pictures
+from gan_jax.data.streaming import Stream, Windows, check_streamed
 from gan_jax.draws import MAX_POSITION, named
 from gan_jax.errors import UserError
 from gan_jax.folder import RunFolder, environment, git_commit, writing
@@ -54,7 +56,7 @@ def fit(
     progress: bool = True,
     command: str | None = None,
 ) -> Run:
-    """Train `recipe` on `data` (a Splits) for `steps` steps, in memory or in the run folder `out`.
+    """Train `recipe` on `data` (a Splits, whose train may be a Stream) for `steps` steps, in memory or in the run folder `out`.
 
     log_every, checkpoint_every, sample_every: in steps; the latter two are multiples of the first. keep: checkpoints kept.
     resume: continue the run in `out` bit for bit (from step 0 where it has no checkpoint yet). Ctrl-C and SIGTERM save and
@@ -71,6 +73,7 @@ def fit(
     placement = place(devices, parallel, getattr(recipe, "batch_size", None))
     if game.check:
         game.check(recipe, data)
+    check_streamed(recipe, data)
     record = {
         "recipe": to_json(recipe), "data": data.describe(), "seed": seed, "intervals": [log_every],
         "numbers": {k: np.asarray(v).tolist() for k, v in leaves(recipe).items()},
@@ -123,11 +126,13 @@ def say_environment(meta: dict) -> None:
 
 def feed_of(data: Any, key: jax.Array, placement: Placement) -> Feed:
     """The training set on every device, in the order of `key`. Raises UserError where it does not fit."""
+    if isinstance(data.train, Stream):
+        raise UserError(f"{data.name} is streamed, which only a run of its own can be: load it without stream")
     train, room = data.train, (placement.devices[0].memory_stats() or {}).get("bytes_limit", float("inf"))
     if train.images.nbytes > 0.8 * room:
         raise UserError(
             f"{train.images.nbytes / 2**30:.1f} GiB of training images do not fit on a device of {room / 2**30:.1f} GiB: "
-            "take a subset, or a smaller size"
+            "take a subset or a smaller size, or stream them from disk: load(..., stream=True)"
         )
     labels = None if train.labels is None else jnp.asarray(train.labels, jnp.int32)
     return placement.replicate(Feed(jnp.asarray(train.images), labels, jnp.int32(len(train)), key))
@@ -181,9 +186,35 @@ class _Session:
 
     # ---- running ----
 
+    @contextmanager
+    def feeding(self, steps: int) -> Iterator[Feed | Windows]:
+        """The training set on the devices; where it is streamed, its batches, until the run is over."""
+        train, key = self.data.train, named(self.key, "order")
+        if not isinstance(train, Stream):
+            yield feed_of(self.data, key, self.placement)
+            return
+        known = {row["name"]: row["why"] for row in self.folder.rows("damaged.jsonl")} if self.folder else {}
+        train.damaged_examples |= known
+        note = partial(self.folder.append, "damaged.jsonl") if self.folder else None
+        with Windows(train, key, self.game.examples(self.recipe), self.placement, steps, note, known) as windows:
+            yield windows
+
+    def advance(self, state: Any, feed: Feed | Windows, step: int, until: int) -> tuple[Any, dict]:
+        """The steps up to `until`, in one chunk or window by window."""
+        if isinstance(feed, Feed):
+            return compiled_chunk(self.game, until - step, self.placement)(self.recipe, state, feed)
+        pieces = []
+        for window in feed.upto(step, until):
+            state, metrics = compiled_chunk(self.game, len(window.images), self.placement, True)(self.recipe, state, window)
+            pieces.append(metrics)
+        return state, jax.tree.map(lambda *values: jnp.concatenate(values), *pieces)
+
     def run(self, steps: int, progress: bool) -> Run:
+        with self.feeding(steps) as feed:
+            return self.train(feed, steps, progress)
+
+    def train(self, feed: Feed | Windows, steps: int, progress: bool) -> Run:
         result, data = self.run_result, self.data
-        feed = feed_of(data, named(self.key, "order"), self.placement)
         judged = judged_of(data, len(data.train))
         state = self.begin()
         step = start = int(state.step)
@@ -194,7 +225,7 @@ class _Session:
             pending, evaluate = None, _evaluator(self.game)
             while step < steps and not stop.signal and not result.stopped:
                 until = min(steps, (step // self.log_every + 1) * self.log_every)
-                state, metrics = compiled_chunk(self.game, until - step, self.placement)(self.recipe, state, feed)
+                state, metrics = self.advance(state, feed, step, until)
                 row = {}
                 if evaluate and judged:
                     row, changed = evaluate(self.recipe, state, until - step, *judged)

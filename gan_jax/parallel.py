@@ -24,7 +24,7 @@ from jax.sharding import PartitionSpec as P
 
 from gan_jax.draws import Draws, order
 from gan_jax.errors import UserError
-from gan_jax.game import Batch, Feed, Game, to_unit
+from gan_jax.game import Batch, Feed, Game, Window, to_unit
 
 AXIS = "devices"
 
@@ -44,10 +44,29 @@ class Placement:
         """The pytree on every device of the mesh (as it is for the other styles)."""
         return jax.device_put(tree, NamedSharding(self.mesh, P())) if self.style == "sharding" else tree
 
+    def shares(self, batch_size: int, accumulate: int = 1) -> str:
+        """How a player's batch is shared out, in words: "64 examples = 8 devices x 4 parts x 2"."""
+        n = len(self.devices)
+        parts = f" x {accumulate} parts" if accumulate > 1 else ""
+        return f"{batch_size} examples = {n} device{'s'[: n > 1]}{parts} x {batch_size // n // accumulate}"
 
-def place(devices: int = 1, style: str = "sharding", batch_size: int | None = None) -> Placement:
+    def share(self, tree: Any) -> Any:
+        """This process's arrays [steps, b, ...] of whole batches, each device holding its own examples."""
+        return jax.tree.map(self._share, tree)
+
+    def _share(self, x: np.ndarray) -> Any:
+        if self.style == "sharding":
+            return jax.make_array_from_process_local_data(NamedSharding(self.mesh, P(None, AXIS)), x)
+        if self.style == "pmap":
+            here = sum(device.process_index == jax.process_index() for device in self.devices)
+            return x.reshape(len(x), here, -1, *x.shape[2:])
+        return jnp.asarray(x)
+
+
+def place(devices: int = 1, style: str = "sharding", batch_size: int | None = None, accumulate: int = 1) -> Placement:
     """The placement on the first `devices` devices.
 
+    batch_size: of one player's turn, over all devices; accumulate: parts in which each device sees its share.
     Raises UserError for an unknown style, more devices than there are, or a batch that does not divide among them.
     """
     if style not in ("sharding", "pmap"):
@@ -55,16 +74,19 @@ def place(devices: int = 1, style: str = "sharding", batch_size: int | None = No
     here = jax.devices()
     if not 1 <= devices <= len(here):
         raise UserError(f"{devices} devices asked for: this machine has {len(here)} ({here[0].platform})")
-    if batch_size is not None and batch_size % devices:
-        raise UserError(
-            f"a batch of {batch_size} does not divide among {devices} devices: change the batch size or the devices"
-        )
+    if batch_size is not None and batch_size % (devices * accumulate):
+        parts = f" in {accumulate} parts each" if accumulate > 1 else ""
+        among = f"{devices} device{'s'[: devices > 1]}{parts}"
+        raise UserError(f"a batch of {batch_size} does not divide among {among}: give a multiple of {devices * accumulate}")
     return Placement(style if devices > 1 else "single", tuple(here[:devices]))
 
 
-def take(feed: Feed, step: jax.Array, examples: int, dtype: str, placement: Placement, choose: Callable | None = None) -> Batch:
+def take(
+    feed: Feed | Window, step: jax.Array, examples: int, dtype: str, placement: Placement, choose: Callable | None = None
+) -> Batch:
     """The batch of this step (this device's share of it under pmap), gathered on the device.
 
+    feed: or the one step of a window, which has been gathered in that order.
     choose: (draws, rows) -> rows, where others are to be drawn than those of the data's order.
     """
     index = jnp.arange(examples)
@@ -73,6 +95,8 @@ def take(feed: Feed, step: jax.Array, examples: int, dtype: str, placement: Plac
         index = jax.lax.axis_index(AXIS) * share + jnp.arange(share)
     if placement.style == "sharding":  # without it the latents, and so the whole generator, would be replicated
         index = jax.lax.with_sharding_constraint(index, NamedSharding(placement.mesh, P(AXIS)))
+    if isinstance(feed, Window):
+        return Batch(to_unit(feed.images, dtype), index, feed.labels)
     rows = jax.vmap(order, (None, 0, None))(feed.key, step * examples + index, feed.size)
     if choose is not None:
         rows = choose(Draws(jax.random.fold_in(feed.key, step), index).named("sampling"), rows)
@@ -84,32 +108,40 @@ def all_finite(metrics: dict) -> jax.Array:
     return jnp.all(jnp.stack([jnp.isfinite(v).all() for v in metrics.values()]))
 
 
-def chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any, feed: Feed, alive: Any) -> tuple:
+def chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any, feed: Feed | Window, alive: Any) -> tuple:
     """`length` steps in one scan. Returns the state, whether each step was good [length], and metrics {name: [length]}.
+
+    feed: the data, or a window of as many steps.
 
     At the first step whose metrics are not all finite the state freezes as it was before that step, but for `state.step`,
     which goes on counting: the members of a population share it. Later metrics are NaN. A state that is not `alive` at the
-    start stays.
+    start stays, and so does one that did not come to the window's first step.
     """
     examples, dtype = game.examples(knobs), game.dtype(knobs)
     axis_name = AXIS if placement.style == "pmap" else None
-    start = state.step
+    start, window = state.step, None
     sampler = game.sampler(knobs, feed) if game.sampler else None
+    if isinstance(feed, Window):
+        alive, window = (feed.first == start) & alive, (feed.images, feed.labels)
 
-    def one(carry, step):
-        state, alive = carry
+    def one(carry, x):
+        (state, alive), (step, window) = carry, x
         state = state.replace(step=step)
-        batch = take(feed, step, examples, dtype, placement, sampler and partial(sampler, state))
+        now = feed if window is None else Window(window[0], window[1], step)
+        batch = take(now, step, examples, dtype, placement, sampler and partial(sampler, state))
         new, metrics = game.step(knobs, state, batch, axis_name)
         metrics = jax.tree.map(lambda x: jnp.where(alive, x, jnp.nan), metrics)
         alive &= all_finite(metrics)
         return (jax.tree.map(lambda a, b: jnp.where(alive, a, b), new, state), alive), (alive, metrics)
 
-    (state, _), (good, metrics) = jax.lax.scan(one, (state, jnp.bool_(alive)), start + jnp.arange(length, dtype=start.dtype))
+    steps = start + jnp.arange(length, dtype=start.dtype)
+    (state, _), (good, metrics) = jax.lax.scan(one, (state, jnp.asarray(alive, bool)), (steps, window))
     return state.replace(step=start + length), good, metrics
 
 
-def single_chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any, feed: Feed) -> tuple[Any, dict]:
+def single_chunk(
+    game: Game, length: int, placement: Placement, knobs: Any, state: Any, feed: Feed | Window
+) -> tuple[Any, dict]:
     """`chunk` for a run of its own, whose counter stops with it."""
     start = state.step
     state, good, metrics = chunk(game, length, placement, knobs, state, feed, True)
@@ -117,14 +149,17 @@ def single_chunk(game: Game, length: int, placement: Placement, knobs: Any, stat
 
 
 @lru_cache(maxsize=64)
-def compiled_chunk(game: Game, length: int, placement: Placement):
-    """A run's chunk as one program: (knobs, state, feed) -> (state, metrics). The state given is used up (donated)."""
+def compiled_chunk(game: Game, length: int, placement: Placement, streamed: bool = False):
+    """A run's chunk as one program: (knobs, state, feed) -> (state, metrics). The state given is used up (donated).
+
+    streamed: the feed is a window.
+    """
     function = partial(single_chunk, game, length, placement)
     if placement.style == "pmap":
         many = jax.pmap(
             lambda place, *args: function(*args),
             AXIS,
-            in_axes=(0, None, None, None),
+            in_axes=(0, None, None, Window(1, 1, None) if streamed else None),  # pyright: ignore[reportArgumentType]
             out_axes=None,
             devices=placement.devices,
         )

@@ -93,12 +93,19 @@ def moving_average(decay: Any, step: Int[Array, ""], old: Any, latest: Any, ramp
 def look(recipe: Recipe, state: State, name: str, batch: Batch, draws: Draws, axis_name, foresee=None) -> Look:
     """The named player's view of a batch, or its mean over `recipe.accumulate` parts of it, one after the other.
 
-    Every example keeps its place, and so its draws; batch statistics, and losses over a batch, are of a part.
+    Every example keeps its place, and so its draws; batch statistics, and losses over a batch, are of a part. The gradient is
+    averaged over the devices once, after the last part.
     foresee: a function of G's parameters to the D's that it is judged by, for ways to play that look ahead; None is D as it is.
     """
     once = partial(_generator_look, foresee=foresee) if name == "generator" else _discriminator_look
-    if recipe.accumulate == 1:
-        return once(recipe, state, batch, draws, axis_name)
+    if recipe.accumulate > 1:
+        once = partial(_in_parts, once, name)
+    seen = once(recipe, state, batch, draws, axis_name)
+    return seen._replace(gradient=device_mean(seen.gradient, axis_name))
+
+
+def _in_parts(once: Callable, name: str, recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> Look:
+    """The mean of the player's views of the batch's parts."""
 
     def add(carry, part):
         here, so_far = carry
@@ -141,7 +148,7 @@ def _discriminator_look(recipe: Recipe, state: State, batch: Batch, draws: Draws
         metrics = _means(values, "discriminator", axis_name) | _said(recipe, real.logits, fake.logits, axis_name)
         return total(values), (stats, memory, metrics)
 
-    return _look(objective, d.params, axis_name)
+    return _look(objective, d.params)
 
 
 def _generator_look(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, foresee=None) -> Look:
@@ -158,12 +165,13 @@ def _generator_look(recipe: Recipe, state: State, batch: Batch, draws: Draws, ax
         values, memory = with_penalties(recipe.generator, "generator", values, turn, state.memory)
         return total(values), (stats, memory, _means(values, "generator", axis_name))
 
-    return _look(objective, g.params, axis_name)
+    return _look(objective, g.params)
 
 
-def _look(objective: Callable, params: Any, axis_name) -> Look:
+def _look(objective: Callable, params: Any) -> Look:
+    """The gradient is this device's."""
     (_, (stats, memory, metrics)), gradient = jax.value_and_grad(objective, has_aux=True)(params)
-    return Look(device_mean(gradient, axis_name), stats, memory, metrics)
+    return Look(gradient, stats, memory, metrics)
 
 
 def total(values: dict[str, Float[Array, "b"]]) -> Float[Array, ""]:
@@ -180,13 +188,13 @@ def generate(recipe: Recipe, params, stats, z, labels, mode: Mode) -> tuple[Any,
     return side.net.apply(params, stats, z, labels, mode, side.numbers, recipe.compute_dtype)
 
 
-def judge(recipe: Recipe, params, stats, images, labels, draws: Draws, axis_name) -> tuple[Judgement, Any]:
-    """(Judgement, new stats) of the discriminator in training: it sees the augmented images."""
+def judge(recipe: Recipe, params, stats, images, labels, draws: Draws, axis_name, passes: int = 1) -> tuple[Judgement, Any]:
+    """(Judgement, new stats) of the discriminator in training: it sees the augmented images. passes: see `Mode`."""
     side = recipe.discriminator
     for name, change in recipe.augment.items():
         if not augment.mixing(change):
             images = change(images, labels, draws.named("augment", name))
-    mode = _training(draws, axis_name)
+    mode = _training(draws, axis_name).replace(passes=passes)
     return side.net.apply(params, stats, images, labels, mode, side.numbers, recipe.compute_dtype)
 
 
@@ -199,7 +207,7 @@ def judge_both(recipe: Recipe, params, stats, batch: Batch, fakes, draws: Draws,
         return real, fake, stats
     images, labels = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), (batch.images, batch.labels), (fakes, fake_labels))
     both = draws.replace(index=jnp.concatenate([draws.index, draws.index + recipe.batch_size]))
-    judgement, stats = judge(recipe, params, stats, images, labels, both.named("both"), axis_name)
+    judgement, stats = judge(recipe, params, stats, images, labels, both.named("both"), axis_name, 2)
     n = len(judgement.logits) // 2
     return jax.tree.map(lambda x: x[:n], judgement), jax.tree.map(lambda x: x[n:], judgement), stats
 

@@ -44,7 +44,7 @@ def read_folder(name: str, root: str | Path, size: int | None, channels: int | N
     images = np.empty((len(paths), *shape, channels), np.uint8)
     for i, path in enumerate(paths):
         images[i] = decoded(path, lambda image: read_image(image, size, channels))
-    class_names, labels = _classes(root, paths)
+    class_names, labels = classes_of(root, paths)
     return Source(name, images, labels, class_names=class_names)
 
 
@@ -68,7 +68,7 @@ def _visible_files(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
-def _classes(root: Path, paths: list[Path]) -> tuple[tuple[str, ...], np.ndarray | None]:
+def classes_of(root: Path, paths: list[Path]) -> tuple[tuple[str, ...], np.ndarray | None]:
     """Class names and int32 labels [n] from the first folder below `root`; ((), None) for a flat folder."""
     below = [path.relative_to(root).parts for path in paths]
     flat = sum(len(parts) == 1 for parts in below)

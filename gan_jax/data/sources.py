@@ -31,6 +31,7 @@ def load(
     channels: int | None = None,
     data_dir: str | Path | None = None,
     imbalance: dict[str, Any] | None = None,
+    stream: bool | dict[str, Any] = False,
 ) -> Splits:
     """Load a data set and split it into train, validation, test and extractor.
 
@@ -45,6 +46,9 @@ def load(
     channels: 1 (grey) or 3 (RGB); needed where a folder mixes both.
     data_dir: where TFDS keeps prepared sets; TFDS's own default when None.
     imbalance: make classes of T rare, before the subset is taken: {"ratio": 10, "kind": "long_tailed"}, see `imbalanced`.
+    stream: leave the training images of a folder or of a TFDS set where they are, and read them while training (needs the
+        `stream` extra). Settings: {"damaged": "skip", "workers": 2, "threads": 2, "held_out": 1000}, see
+        `streaming.Stream` and `stores.streamed`. For `fit`; a sweep wants its data on the device.
 
     Images are uint8 [n, h, w, c], range 0..255; points are float32 [n, 2]; labels int32 [n] or None.
     """
@@ -52,18 +56,21 @@ def load(
         size = as_integer(size, "size", least=1)
     if channels not in (None, 1, 3):
         raise UserError(f"channels={channels!r}: must be 1 (grey) or 3 (RGB)")
-    if name in TOYS:
+    folder = None if data_dir is None else str(data_dir)
+    if stream is not False:
+        splits = _streamed(name, seed, size, channels, folder, {} if stream is True else stream, imbalance)
+    elif name in TOYS:
         if (size, channels) != (None, None):
             raise UserError(f"{name}: holds points, not images; leave out size and channels")
         splits = toys.toy_splits(name, TOYS[name](), seed)
     elif name in stacked.SINGLES:
         if channels not in (None, 3):
             raise UserError(f"{name}: has three channels by its nature; leave out channels")
-        singles = _read(stacked.SINGLES[name], size, None, None if data_dir is None else str(data_dir))
+        singles = _read(stacked.SINGLES[name], size, None, folder)
         splits = stacked.stacked_splits(name, split(singles, seed))
     else:
-        splits = split(_read(name, size, channels, None if data_dir is None else str(data_dir)), seed)
-    given = {"size": size, "channels": channels, "data_dir": None if data_dir is None else str(data_dir)}
+        splits = split(_read(name, size, channels, folder), seed)
+    given = {"size": size, "channels": channels, "data_dir": folder, "stream": None if stream is False else stream or True}
     source = {"name": name, "seed": seed} | {k: v for k, v in given.items() if v is not None}
     splits = replace(splits, source=source)
     if imbalance is not None:
@@ -88,6 +95,16 @@ def from_arrays(
     """
     splits = split(checked(name, images, labels, test_images, test_labels), seed)
     return splits if subset is None else splits.subset(subset)
+
+
+def _streamed(name: str, seed: int, size, channels, data_dir, settings: Any, imbalance: Any) -> Splits:
+    from gan_jax.data.stores import streamed  # imports JAX
+
+    if not isinstance(settings, dict):
+        raise UserError(f"stream={settings!r}: give True, or settings: damaged, workers, threads, held_out")
+    if imbalance is not None:
+        raise UserError(f"{name}: a streamed data set cannot be made imbalanced; leave out imbalance, or stream")
+    return streamed(name, seed, size, channels, data_dir, **settings)
 
 
 def _read(name: str, size: int | None, channels: int | None, data_dir: str | None) -> Source:

@@ -49,6 +49,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    def first(self, n: int) -> Split:
+        """The first n examples."""
+        return Split(self.images[:n], None if self.labels is None else self.labels[:n])
+
     @cached_property
     def hash(self) -> str:
         """sha256 (hex) of the shape, the dtype and the bytes of the images, and of the labels."""
@@ -66,8 +70,9 @@ class Split:
 class Splits:
     """The four splits of one data set and one seed.
 
+    train: or a `streaming.Stream` in its place, whose images are read where they are indexed.
     class_names: one name for each class, () when unlabelled.
-    duplicates: {split name: images dropped because another split holds the same image}.
+    duplicates: {split name: images dropped because another split holds the same image}; {} where they were not looked for.
     density: the law that the points were drawn from (see `Mixture`); None for data whose law is unknown.
     source: the arguments with which `load` gives these splits again; None for arrays in memory.
     """
@@ -103,9 +108,7 @@ class Splits:
         n = as_integer(n, "subset", least=1)
         if n > len(self.train):
             raise UserError(f"subset={n}: {self.name} has {len(self.train)} training images; ask for at most that many")
-        labels = self.train.labels
-        train = Split(self.train.images[:n], None if labels is None else labels[:n])
-        return replace(self, train=train, source=self.source and self.source | {"subset": n})
+        return replace(self, train=self.train.first(n), source=self.source and self.source | {"subset": n})
 
     def describe(self) -> dict[str, Any]:
         """What identifies these splits, ready for JSON."""

@@ -30,13 +30,8 @@ def read_tfds(name: str, dataset: str, data_dir: str | None, size: int | None, c
     Its "train" split is the part to split, its "test" split (if any) the official test part; other splits are not used.
     Its "label" feature, where it is a ClassLabel, gives the labels.
     """
-    builder = open_builder(dataset, data_dir)
-    if builder is None:
-        raise UserError(not_prepared(dataset, data_dir))
-    class_names = _class_names(builder)
-    if "train" not in builder.info.splits:
-        found = ", ".join(builder.info.splits) or "none"
-        raise UserError(f"{builder.data_dir}: no train split among {found}; choose another data set")
+    builder = prepared(dataset, data_dir)
+    class_names = class_names_of(builder)
     labelled = bool(class_names)
     train = _read_split(builder, "train", labelled, size, channels)
     test = (None, None)
@@ -58,6 +53,17 @@ def open_builder(dataset: str, data_dir: str | None) -> Any | None:
             return read_only_builder.builder_from_files(dataset, data_dir=data_dir and os.path.expanduser(data_dir))
         except registered.DatasetNotFoundError:
             return None
+
+
+def prepared(dataset: str, data_dir: str | None) -> Any:
+    """The builder of a data set with a train split. Raises UserError where it is not prepared, or has none."""
+    builder = open_builder(dataset, data_dir)
+    if builder is None:
+        raise UserError(not_prepared(dataset, data_dir))
+    if "train" not in builder.info.splits:
+        found = ", ".join(builder.info.splits) or "none"
+        raise UserError(f"{builder.data_dir}: no train split among {found}; choose another data set")
+    return builder
 
 
 def folder_of(data_dir: str | None) -> str:
@@ -103,7 +109,7 @@ def _count_records(info: Any, split: str, source: Any) -> int:
 
 
 @contextmanager
-def _without_advice() -> Iterator[None]:
+def without_advice() -> Iterator[None]:
     """TFDS logs at each start that OpenCV would decode faster; pillow is fast enough to decode once."""
     logger = logging.getLogger("absl")
     level = logger.level
@@ -125,7 +131,7 @@ def _damage_of(what: str) -> Iterator[None]:
         raise UserError(f"{what}: cannot be read ({reason(error)}); delete the folder and prepare it again") from error
 
 
-def _class_names(builder: Any) -> tuple[str, ...]:
+def class_names_of(builder: Any) -> tuple[str, ...]:
     """Class names, () when unlabelled; refuses what is not a set of 8-bit images."""
     from tensorflow_datasets.core import features as kinds
 
@@ -157,6 +163,6 @@ def _read_split(builder: Any, split: str, labelled: bool, size: int | None, chan
 
 def _examples(folder: str, source: Any) -> Iterator[dict[str, np.ndarray]]:
     for start in range(0, len(source), RECORDS_AT_ONCE):
-        with _damage_of(folder), _without_advice():
+        with _damage_of(folder), without_advice():
             examples = source.__getitems__(list(range(start, min(start + RECORDS_AT_ONCE, len(source)))))
         yield from examples

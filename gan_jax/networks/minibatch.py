@@ -24,7 +24,7 @@ def minibatch_std(
     A group is `group` consecutive examples of the whole batch, so that it stays on one device; NVIDIA's are strided (example
     i is in group i mod b / group), which differs by the order of the batch alone. Where a device's share holds no whole
     number of groups, the devices of `mode.axis_name` exchange x. With `judge_together` a group may hold both reals and
-    fakes unless it divides a device's reals.
+    fakes unless it divides the reals.
 
     In evaluation, where a batch does not divide, the examples left over take the value of the last `group` examples; a batch
     smaller than a group is one group.
@@ -37,12 +37,22 @@ def minibatch_std(
     n = len(x)
     if mode.train and (n * devices) % group:
         raise UserError(f"minibatch std's group is {group}: D sees {n * devices} examples at once; give a divisor of that")
-    if devices == 1 or n % group == 0:
+    if devices == 1 or n // mode.passes % group == 0:
         spread = _spread(x, group, channels)
     else:
-        whole = _spread(everyone(x, mode.axis_name), group, channels)
-        spread = jax.lax.dynamic_slice_in_dim(whole, jax.lax.axis_index(mode.axis_name) * n, n)
+        spread = _spread_over_devices(x, group, channels, mode)
     return jnp.concatenate([x, jnp.broadcast_to(spread[:, None, None], (*x.shape[:3], channels))], -1)
+
+
+def _spread_over_devices(x, group: int, channels: int, mode: Mode) -> Float[Array, "b channels"]:
+    """Each example's value(s), in groups of the whole batch in the order of the examples' indices."""
+    n, every = len(x), everyone(x, mode.axis_name)
+    places = jnp.arange(len(every))
+    if mode.draws is not None and len(mode.draws.index) == n:  # reals and fakes of one device lie side by side
+        places = everyone(mode.draws.index, mode.axis_name)
+    order = jnp.argsort(places)
+    whole = _spread(every[order], group, channels)[jnp.argsort(order)]
+    return jax.lax.dynamic_slice_in_dim(whole, jax.lax.axis_index(mode.axis_name) * n, n)
 
 
 def _spread(x, group: int, channels: int) -> Float[Array, "b channels"]:

@@ -27,11 +27,15 @@ class Judgement(struct.PyTreeNode):
 
 
 class Mode(struct.PyTreeNode):
-    """How a network is run: training (batch statistics, random layers) or evaluation; its draws; the device axis."""
+    """How a network is run: training (batch statistics, random layers) or evaluation; its draws; the device axis.
+
+    passes: batches of examples that are one after the other in this one: 2 where D sees reals and fakes together.
+    """
 
     train: bool = struct.field(pytree_node=False, default=False)
     draws: Draws | None = None
     axis_name: str | None = struct.field(pytree_node=False, default=None)
+    passes: int = struct.field(pytree_node=False, default=1)
 
 
 EVALUATION = Mode()

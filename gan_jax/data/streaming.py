@@ -1,0 +1,333 @@
+"""Training examples that stay on disk: decoded ahead by grain, in threads or in processes of their own.
+
+A `Stream` stands in place of a training `Split`. Step i takes the examples that data on the device would have had in step i
+(`draws.order`), so a streamed run equals a resident one. Nothing but the step says where a run is: grain reads a list whose
+element i is the batch of step i, and a resumed run begins to read at its step. Grain keeps no state of its own that matters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gan_jax.data.arrays import as_images, as_labels, reason
+from gan_jax.data.splits import as_integer
+from gan_jax.draws import MAX_POSITION, HostOrder
+from gan_jax.errors import UserError
+from gan_jax.game import Window
+from gan_jax.parallel import Placement
+
+DAMAGED = ("refuse", "skip")
+TRIES = 100  # neighbours that are tried in place of a damaged example, before the whole source counts as damaged
+WINDOW_BYTES = 2**28  # most that one window holds, of about three in memory: on the device, being filled, and read ahead
+AHEAD = 50  # batches that are read ahead, where they are small: those of the default interval between logs
+AT_ONCE = 64
+
+
+class RandomAccess(Protocol):
+    """Where examples lie. Besides these two it may have `__getitems__(rows)` (many at once), `name(row)` (for messages),
+    `labels` (of all, where they are known without reading) and `identity` (text that says which examples these are)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> Any:
+        """One example, uint8 [h, w, c] or float32 [d], or a tuple of it and its label."""
+        ...
+
+
+class Stream:
+    """Training examples read where they lie, in place of a `Split`: `dataclasses.replace(data, train=Stream(source))`.
+
+    Args:
+        source: any `RandomAccess`; picklable where workers > 0.
+        rows: which of its examples, in this order; None for all.
+        damaged: what becomes of an example that cannot be read: 'refuse' ends the run with one line that names it; 'skip'
+            puts the next example of this stream that can be read in its place, in every epoch the same one. Those skipped are
+            in `damaged_examples` ({name: why}), counted and named at the end of a run.
+        workers: processes that read and decode; 0 for threads of this process. A script that uses processes needs the usual
+            `if __name__ == "__main__":`, since each of them imports it.
+        threads: threads that read and decode where workers is 0.
+
+    Raises UserError for settings that cannot be meant, an empty source, or a first example that is none.
+    """
+
+    def __init__(self, source: RandomAccess, rows: Any = None, *, damaged: str = "refuse", workers: int = 0, threads: int = 2):
+        if damaged not in DAMAGED:
+            raise UserError(f"damaged={damaged!r}: choose what becomes of unreadable examples: {' or '.join(DAMAGED)}")
+        self.source, self.damaged = source, damaged
+        self.workers = as_integer(workers, "workers", least=0)
+        self.threads = as_integer(threads, "threads", least=1)
+        self.rows = np.arange(len(source)) if rows is None else np.asarray(rows, np.int64)
+        if not len(self.rows):
+            raise UserError("there are no examples to stream: give at least one")
+        self.damaged_examples: dict[str, str] = {}
+        self._example: tuple | None = None  # shape and dtype of the first one, which all others share
+        first, labels = self.read(np.arange(1))
+        self._example = first.shape[1:], first.dtype
+        self.images = Column(self, 0, *self._example)
+        self.labels = None if labels is None else _known_labels(source, self.rows)
+        if labels is not None and self.labels is None:
+            self.labels = Column(self, 1, (), labels.dtype)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def first(self, n: int) -> Stream:
+        """The stream of its first n examples."""
+        fewer = Stream(self.source, self.rows[:n], damaged=self.damaged, workers=self.workers, threads=self.threads)
+        fewer.damaged_examples |= self.damaged_examples
+        return fewer
+
+    @property
+    def hash(self) -> str:
+        """sha256 (hex) of what the source says of itself, which rows these are, their shape and dtype; no example is read."""
+        assert self._example is not None
+        shape, dtype = self._example
+        said = f"{getattr(self.source, 'identity', '')} {len(self.source)} {shape} {dtype.str} {self.labels is not None}\n"
+        return hashlib.sha256(said.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
+
+    def read(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The examples at these places of the stream: images [m, ...] and labels int32 [m], or None."""
+        images, labels, damaged = self.attempt(places)
+        self.damaged_examples |= damaged
+        return images, labels
+
+    def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """`read` of any number of places, by as many threads as the stream has."""
+        if not len(places):
+            images, labels = self.read(np.arange(1))
+            return images[:0], None if labels is None else labels[:0]
+        with ThreadPoolExecutor(self.threads) as pool:
+            parts = list(pool.map(self.read, np.array_split(places, -(-len(places) // AT_ONCE))))
+        images, labels = ([part[field] for part in parts] for field in (0, 1))
+        return np.concatenate(images), None if labels[0] is None else np.concatenate(labels)
+
+    def attempt(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, dict[str, str]]:
+        """`read`, with the examples that were skipped: {name: why}. Raises UserError for the first that may not be."""
+        rows = [int(row) for row in self.rows[places]]
+        try:
+            return *self._checked(self._many(rows)), {}
+        except Exception:  # one of them: which?
+            damaged: dict[str, str] = {}
+            found = [self._one(int(place), damaged) for place in places]
+            return *self._checked(found), damaged
+
+    def _many(self, rows: list[int]) -> list:
+        many = getattr(self.source, "__getitems__", None)
+        return list(many(rows)) if many else [self.source[row] for row in rows]
+
+    def _one(self, place: int, damaged: dict[str, str]) -> Any:
+        """The example at a place, or the next one that can be read."""
+        why = ""
+        for other in range(place, place + min(TRIES, len(self.rows))):
+            row = int(self.rows[other % len(self.rows)])
+            try:
+                example = self.source[row]
+                self._checked([example])
+                return example
+            except Exception as error:  # sources are anybody's, and damaged files raise anything
+                name = self._name(row)
+                said = " ".join(str(error).split()) if isinstance(error, UserError) else f"cannot be read ({reason(error)})"
+                why = said if name in said else f"{name}: {said}"
+                if self.damaged == "refuse":
+                    raise UserError(f"{why}; or stream with damaged='skip'") from error
+                damaged[name] = why
+        raise UserError(f"{len(damaged)} training examples in a row cannot be read, the last: {why}")
+
+    def _name(self, row: int) -> str:
+        named = getattr(self.source, "name", None)
+        return named(row) if named else f"example {row}"
+
+    def _checked(self, examples: list) -> tuple[np.ndarray, np.ndarray | None]:
+        """Images [m, ...] and labels, as they must be."""
+        labelled = isinstance(examples[0], tuple)
+        images = as_images([e[0] if labelled else e for e in examples], "streamed examples")
+        if self._example and (images.shape[1:], images.dtype) != self._example:
+            shape, dtype = self._example
+            raise UserError(f"streamed examples are {dtype} {shape}, one is {images.dtype} {images.shape[1:]}; give a size")
+        labels = np.array([e[1] for e in examples]) if labelled else None
+        return images, as_labels(labels, len(images), "streamed examples")
+
+
+def _known_labels(source: Any, rows: np.ndarray) -> Any:
+    """The labels of these rows, where the source knows them without reading."""
+    labels = getattr(source, "labels", None)
+    return labels if labels is None else as_labels(np.asarray(labels)[rows], len(rows), "streamed examples")
+
+
+class Column:
+    """The images (field 0) or labels (field 1) of a stream, read from it where it is indexed or made an array."""
+
+    def __init__(self, stream: Stream, field: int, shape: tuple[int, ...], dtype: np.dtype):
+        self.stream, self.field, self.shape, self.dtype = stream, field, (len(stream), *shape), dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        places = np.arange(len(self))[which]
+        if not np.ndim(places):
+            return self[[which]][0]
+        found = self.stream.at(places)[self.field]
+        assert found is not None
+        return found
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """What grain reads: element i is one process's share of the batch of step `first` + i.
+
+    examples: of a whole batch; shard: (this process, how many share each batch), the k-th of them takes the k-th stretch.
+    An element that may not be read says why, rather than raise in a process whose traceback would be all that is seen.
+    """
+
+    stream: Stream
+    order: HostOrder
+    examples: int
+    first: int
+    last: int
+    shard: tuple[int, int] = (0, 1)
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        share = self.examples // self.shard[1]
+        position = (self.first + index) * self.examples + self.shard[0] * share + np.arange(share)
+        try:
+            images, labels, damaged = self.stream.attempt(self.order(position))
+        except UserError as error:
+            return {"refused": str(error)}
+        element: dict[str, Any] = {"images": images} if labels is None else {"images": images, "labels": labels}
+        return element | {"damaged": json.dumps(damaged)} if damaged else element
+
+
+def batches(
+    stream: Stream, key: jax.Array, examples: int, first: int, last: int, *, ahead: int = 16, shard: tuple[int, int] = (0, 1)
+) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of the steps `first` to `last` - 1: {"images": [b, ...], "labels": [b] where there are any}.
+
+    key: of the order; examples: of each batch; ahead: batches that are decoded before they are asked for; shard: (this
+    process, how many share each batch): b is examples / processes. Close the iterator to end its threads or processes.
+    Raises UserError without grain, for a batch that does not divide, and as `Stream` says of damaged examples.
+    """
+    process, processes = shard
+    if examples % processes:
+        raise UserError(f"a batch of {examples} does not divide among {processes} processes: change the batch size")
+    if last * examples > MAX_POSITION:
+        raise UserError(f"{last} steps of {examples} examples are more than {MAX_POSITION}: take fewer")
+    try:
+        import grain
+    except ImportError:
+        raise UserError('streaming reads with grain: pip install "gan-jax[stream]"') from None
+    order = HostOrder.between(key, first * examples, last * examples, len(stream))
+    source = grain.MapDataset.source(Batches(stream, order, examples, first, last, (process, processes)))
+    if stream.workers:
+        from absl import flags
+
+        flags.FLAGS.mark_as_parsed()  # grain's processes ask for flags that nobody has parsed here
+        each = grain.MultiprocessingOptions(stream.workers, per_worker_buffer_size=-(-ahead // stream.workers))
+        inline = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+        return _told(iter(source.to_iter_dataset(inline).mp_prefetch(each, end_with_parent)), stream)
+    ahead = max(ahead, stream.threads)
+    return _told(iter(source.to_iter_dataset(grain.ReadOptions(stream.threads, ahead))), stream)
+
+
+def end_with_parent(*_) -> None:
+    """In a process that reads: Ctrl-C is its parent's to answer; and where that is killed, this ends too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _told(iterator: Any, stream: Stream) -> Iterator[dict[str, np.ndarray]]:
+    """The elements, their damages noted; whatever goes wrong in threads or processes becomes one line."""
+    try:
+        while True:
+            try:
+                element = next(iterator)
+            except StopIteration:
+                return
+            except Exception as error:
+                raise UserError(f"reading the training data failed: {reason(error)}") from error
+            if "refused" in element:
+                raise UserError(element["refused"])
+            stream.damaged_examples |= json.loads(element.pop("damaged", "{}"))
+            yield element
+    finally:
+        iterator.close()
+
+
+class Windows:
+    """A stream's batches on the devices, for one run: a context that ends the reading, and says what was skipped.
+
+    note: gets {"name": ..., "why": ...} of each damaged example but those in `noted`.
+    """
+
+    def __init__(
+        self, stream: Stream, key: jax.Array, examples: int, placement: Placement, last: int,
+        note: Callable[[dict], None] | None = None, noted: Iterable[str] = (),
+    ):  # fmt: skip
+        self.stream, self.key, self.examples, self.placement, self.last = stream, key, examples, placement, last
+        self.note, self.noted = note or (lambda row: None), set(noted)
+        self.reading: Any = None
+
+    def __enter__(self) -> Windows:
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.reading is not None:
+            self.reading.close()
+        if damaged := self.stream.damaged_examples:
+            names = ", ".join(list(damaged)[:10]) + (", ..." if len(damaged) > 10 else "")
+            line = f"skipped {len(damaged)} damaged example{'s'[: len(damaged) > 1]}, others took their place: {names}"
+            print(line, file=sys.stderr)
+
+    def upto(self, step: int, until: int) -> Iterator[Window]:
+        """The batches of the steps `step` to `until` - 1, in windows of one length. Each call goes on where the last ended."""
+        share = (jax.process_index(), jax.process_count())
+        images = self.stream.images
+        most = max(1, WINDOW_BYTES * share[1] // (self.examples * images.nbytes // len(images)))
+        length = max(k for k in range(1, until - step + 1) if (until - step) % k == 0 and k <= most)
+        if self.reading is None:
+            self.reading = batches(self.stream, self.key, self.examples, step, self.last, ahead=min(most, AHEAD), shard=share)
+        for first in range(step, until, length):
+            yield self._window(first, length)
+
+    def _window(self, first: int, length: int) -> Window:
+        whole: dict[str, np.ndarray] = {}
+        for i in range(length):
+            for name, values in next(self.reading).items():
+                whole.setdefault(name, np.empty((length, *values.shape), values.dtype))[i] = values
+        for name in self.stream.damaged_examples.keys() - self.noted:
+            self.note({"name": name, "why": self.stream.damaged_examples[name]})
+            self.noted.add(name)
+        images, labels = (self.placement.share(whole.get(name)) for name in ("images", "labels"))
+        return Window(images, labels, self.placement.replicate(jnp.int32(first)))
+
+
+def check_streamed(recipe: Any, data: Any) -> None:
+    """Refuse a recipe that chooses its examples while it trains. Raises UserError."""
+    if isinstance(data.train, Stream) and getattr(recipe, "sampling", None) is not None:
+        raise UserError(f"the recipe draws reals by their class, which needs {data.name} on the device: load it without stream")
