@@ -70,7 +70,7 @@ def fit(
     check_intervals(steps, log_every, checkpoint_every, sample_every, keep)
     if steps * game.examples(recipe) > MAX_POSITION:
         raise UserError(f"{steps} steps of {game.examples(recipe)} examples are more than {MAX_POSITION}: take fewer")
-    placement = place(devices, parallel, getattr(recipe, "batch_size", None))
+    placement = place(devices, parallel, getattr(recipe, "batch_size", None), getattr(recipe, "accumulate", 1))
     if game.check:
         game.check(recipe, data)
     check_streamed(recipe, data)

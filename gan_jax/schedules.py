@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from gan_jax.recipe import Schedule, schedule
 
+FLOAT = float  # float64 where JAX has it, else float32: programs round the last bit of float32 each in their own way
 
 def _progress(step, steps):
-    return jnp.clip(step / jnp.maximum(steps, 1), 0.0, 1.0).astype(jnp.float32)
+    return jnp.clip(jnp.asarray(step, FLOAT) / jnp.maximum(steps, 1), 0.0, 1.0)
 
 
 def _linear(step, *, start, stop, steps):
@@ -29,7 +30,7 @@ def _switch(step, *, before, after, at):
 def _half_life(step, *, images, batch_size, ramp):
     images = images(step) if isinstance(images, Schedule) else images
     if ramp is not None:
-        images = jnp.minimum(images, jnp.asarray(step, jnp.float32) * batch_size * ramp)
+        images = jnp.minimum(images, jnp.asarray(step, FLOAT) * batch_size * ramp)
     return 0.5 ** (batch_size / jnp.maximum(images, 1e-8))
 
 
@@ -62,8 +63,8 @@ def half_life(images: float | Schedule, batch_size: int, ramp: float | None = No
 
 def _geometric(step, *, start, factor, every, floor):
     # Half a step more: a division that rounds down must not be late.
-    power = jnp.floor((step + 0.5) / jnp.maximum(every, 1)).astype(jnp.float32)
-    return jnp.maximum(start * jnp.asarray(factor, jnp.float32) ** power, floor)
+    power = jnp.floor((jnp.asarray(step, FLOAT) + 0.5) / jnp.maximum(every, 1))
+    return jnp.maximum(start * jnp.asarray(factor, FLOAT) ** power, floor)
 
 
 def geometric(start: float, factor: float, every: float, floor: float = 0.0) -> Schedule:

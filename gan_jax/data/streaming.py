@@ -113,8 +113,8 @@ class Stream:
             return images[:0], None if labels is None else labels[:0]
         with ThreadPoolExecutor(self.threads) as pool:
             parts = list(pool.map(self.read, np.array_split(places, -(-len(places) // AT_ONCE))))
-        images, labels = ([part[field] for part in parts] for field in (0, 1))
-        return np.concatenate(images), None if labels[0] is None else np.concatenate(labels)
+        labels = [labels for _, labels in parts if labels is not None]
+        return np.concatenate([images for images, _ in parts]), np.concatenate(labels) if labels else None
 
     def attempt(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, dict[str, str]]:
         """`read`, with the examples that were skipped: {name: why}. Raises UserError for the first that may not be."""
