@@ -39,8 +39,8 @@ class DataOptions:
     overwrite: bool = False
     """Delete the run in the folder and start again."""
 
-    def load(self) -> Any:
-        """The Splits asked for."""
+    def load(self, **settings: Any) -> Any:
+        """The Splits asked for; settings: further ones of `gan.load`."""
         from gan_jax.data import load
 
         return load(
@@ -50,6 +50,7 @@ class DataOptions:
             size=self.size,
             channels=self.channels,
             data_dir=self.data_dir,
+            **settings,
         )
 
 
@@ -61,6 +62,20 @@ class RunOptions(DataOptions):
     """Train on this many devices; on a machine without accelerators the CPU is split into as many."""
     parallel: Literal["sharding", "pmap"] = "sharding"
     """How several devices share a batch: by placement, or through pmap with a named axis."""
+    stream: bool = False
+    """Leave the training images on disk and read them while training; for what does not fit on a device."""
+    workers: int = 0
+    """Processes that read and decode a streamed training set; 0 for threads of this one."""
+    damaged: Literal["refuse", "skip"] = "refuse"
+    """What becomes of unreadable images of a streamed training set: the run ends, or others take their place."""
+
+    def load(self, **settings: Any) -> Any:
+        """The Splits asked for. Raises UserError for settings of a stream where there is none."""
+        if self.stream:
+            settings |= {"stream": {"workers": self.workers, "damaged": self.damaged}}
+        elif self.workers or self.damaged != "refuse":
+            raise UserError("--workers and --damaged are of a streamed training set: add --stream")
+        return super().load(**settings)
 
 
 @dataclass
