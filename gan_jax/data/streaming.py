@@ -249,7 +249,7 @@ def batches(
         flags.FLAGS.mark_as_parsed()  # grain's processes ask for flags that nobody has parsed here
         each = grain.MultiprocessingOptions(stream.workers, per_worker_buffer_size=-(-ahead // stream.workers))
         inline = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-        piped = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)  # shared memory is left over where reading is cut off
+        piped = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)  # shared memory would be left over
         read = grain.experimental.WithOptionsIterDataset(source.to_iter_dataset(inline), piped)
         return _told(iter(read.mp_prefetch(each, end_with_parent)), stream)
     ahead = max(ahead, stream.threads)
