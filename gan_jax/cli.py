@@ -82,7 +82,7 @@ class SweepOptions(DataOptions):
 
     def prepare(self) -> None:
         """Call before JAX is first used."""
-        prepare_devices(self.devices or cores(), collectives=False)  # members never speak to each other
+        prepare_devices(self.devices or cores(), collectives=(self.devices_per_member or 1) > 1)
 
     def run(self, settings: dict[str, Any], data: Any, **arguments: Any) -> Any:
         """`gan.sweep` of these settings with what the command line says."""

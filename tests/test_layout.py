@@ -22,7 +22,8 @@ from gan_jax.layout import Layout, fitted, possible_shares, shares, speaks, star
 from gan_jax.parallel import place
 from gan_jax.population import Lowered, Population, member_state
 
-FLAT = everything(flat=True)  # with batch norm, dropout and two penalties
+DIRAC = gan.recipes.dirac(batch_size=8, dtype="float64")  # compiles fast
+FULL = everything(flat=True)  # with batch norm, dropout and two penalties
 ROWS = feed(shape=(4,))
 RATE = "discriminator.optimizer.learning_rate"
 
@@ -44,20 +45,20 @@ def swarm(recipe, data, number, per_member, count=4):
 # ---- the law -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["_in_turn", "_side_by_side"])
+@pytest.mark.parametrize("way", ["_in_turn", pytest.param("_side_by_side", marks=pytest.mark.slow)])
 def test_a_member_whose_batch_two_devices_share_is_its_own_run(x64, monkeypatch, way):
     """Three members on 2 x 2: the last is repeated to fill the groups."""
     monkeypatch.setattr(parallel, "_in_turn", getattr(parallel, way))
-    state, good, metrics = swarm(FLAT, ROWS, RATE, 2, 3)
+    state, good, metrics = swarm(FULL, ROWS, RATE, 2, 3)
     assert good.shape == (4, 10) and good.all()
-    for i, member in enumerate(members(FLAT, RATE, 3)):
+    for i, member in enumerate(members(FULL, RATE, 3)):
         own, own_metrics = alone(member, ROWS)
         assert_close(host(member_state(state, i)), host(own), 1e-9)
         assert_close({name: x[i] for name, x in metrics.items()}, own_metrics, 1e-9)
 
 
 def test_four_by_one_two_by_two_and_one_by_four_agree(x64):
-    one, two, four = (host(swarm(FLAT, ROWS, RATE, n)) for n in (1, 2, 4))
+    one, two, four = (host(swarm(DIRAC, feed(shape=(1,)), RATE, n)) for n in (1, 2, 4))
     assert_close(two, one, 1e-9)
     assert_close(four, one, 1e-9)
 
@@ -72,7 +73,7 @@ def test_the_layouts_of_an_image_gan_agree(x64, per_member):
 
 def test_a_group_of_devices_holds_its_members_alike():
     placement = mesh(2)
-    population = Population(gan.GAN, placement, members(FLAT, "ema_decay", 4), placement.replicate(ROWS))
+    population = Population(gan.GAN, placement, members(FULL, "ema_decay", 4), placement.replicate(ROWS))
     held = [shard.data.tolist() for shard in gan.leaves(population.knobs)["ema_decay"].addressable_shards]
     assert held[0] == held[1] != held[2] == held[3] and [len(rows) for rows in held] == [2] * 4
 
@@ -82,15 +83,12 @@ def test_a_group_of_devices_holds_its_members_alike():
 
 def said(per_member):
     placement = mesh(per_member)
-    plain = gan.recipes.mlp((4,), width=4, depth=1, batch_size=8)
-    population = Population(gan.GAN, placement, members(plain, RATE, 4), placement.replicate(ROWS))
+    population = Population(gan.GAN, placement, members(DIRAC, RATE, 4), placement.replicate(feed(shape=(1,))))
     return collectives(population.chunk(2).compile())
 
 
-def test_groups_of_devices_say_nothing_to_each_other():
-    assert said(1) == []
+def test_groups_of_devices_say_nothing_to_each_other(x64):
     assert {c.groups for c in said(2)} == {((0, 1), (2, 3))}
-    assert {c.groups for c in said(4)} == {((0, 1, 2, 3),)}
 
 
 @pytest.mark.parametrize(
@@ -263,9 +261,8 @@ def test_a_sweep_goes_on_in_another_layout(data, tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     quick(data, ONE, steps=20, devices=4, resume=True, **shared)
     assert "2 groups x 2 devices, at most 2 members each" in capsys.readouterr().err
-    quick(data, ONE, steps=30, devices=4, devices_per_member=4, resume=True, **shared)
-    further = quick(data, ONE, steps=40, devices=1, resume=True, **shared)
-    close(further, quick(data, ONE, steps=40, game=SHARED, seeds=3, devices=1))
+    further = quick(data, ONE, steps=30, devices=1, resume=True, **shared)
+    close(further, quick(data, ONE, steps=30, game=SHARED, seeds=3, devices=1))
     close(gan.open_sweep(tmp_path / "sweep", data=data, settings=ONE, game=SHARED), further)
 
 
@@ -282,14 +279,18 @@ def test_devices_that_cannot_share_a_batch_are_refused(data, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gan", "vae", "vae_gan", "balanced"])
-def test_sweeps_of_every_game_share_their_batches(x64, kind):
-    """With controllers that evaluations move, and reals drawn class by class."""
+def test_sweeps_of_every_game_share_their_batches(x64, kind, capsys):
+    """With a controller that evaluations move, and reals drawn class by class."""
     digits = gan.load("digits", subset=60, size=8)
     fields = {"width": 2, "latent_dim": 3, "batch_size": 8, "dtype": "float64", "classes": digits.classes}
     make = {"vae": gan.recipes.vae, "vae_gan": gan.recipes.vae_gan}.get(kind, gan.recipes.dcgan)
     recipe = make(digits.image_shape, **fields)
+    if kind == "gan":
+        driven = {"ema_decay": gan.controllers.drive("D/validation_logit", 0.0, horizon=640, high=1.0)}
+        recipe = recipe.replace(controllers=driven)
     if kind == "balanced":
         recipe = recipe.replace(sampling=gan.bind(gan.sampling.class_balanced, strength=1.0, classes=digits.classes))
     arguments = {"steps": 6, "seeds": 2, "log_every": 3, "progress": False, "devices": 4}
     shared, one = (gan.sweep([recipe], digits, devices_per_member=n, **arguments) for n in (None, 1))
+    assert "2 groups x 2 devices, 1 member each, batch 8 = 2 x 4" in capsys.readouterr().err
     pd.testing.assert_frame_equal(shared.table, one.table, rtol=1e-6, atol=1e-8)
