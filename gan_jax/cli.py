@@ -92,10 +92,12 @@ class SweepOptions(DataOptions):
     """Train at most this many members in one program; as many as fit the memory when left out."""
     devices: int | None = None
     """Spread the members over this many devices; over all when left out, and then a CPU counts as one for each core."""
+    devices_per_member: int | None = None
+    """Share each member's batch among so many of them; chosen by the members' number and the memory when left out."""
 
     def prepare(self) -> None:
         """Call before JAX is first used."""
-        prepare_devices(self.devices or cores(), collectives=False)  # members never speak to each other
+        prepare_devices(self.devices or cores(), collectives=(self.devices_per_member or 1) > 1)
 
     def run(self, settings: dict[str, Any], data: Any, **arguments: Any) -> Any:
         """`gan.sweep` of these settings with what the command line says."""
@@ -104,7 +106,7 @@ class SweepOptions(DataOptions):
         return gan.sweep(
             settings, data, seeds=range(self.seed, self.seed + self.seeds), sizes=self.sizes or None, order=self.order,
             members_per_program=self.members_per_program, out=self.out, resume=self.resume, overwrite=self.overwrite,
-            devices=self.devices, **arguments,
+            devices=self.devices, devices_per_member=self.devices_per_member, **arguments,
         )  # fmt: skip
 
 

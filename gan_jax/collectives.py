@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -32,6 +33,9 @@ _ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 _CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_EXPLICIT = re.compile(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{} ]*\})\}")
+_IOTA = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
+_AXES = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{((?:'[^']*'(?:, ?)?)+)\}")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 
@@ -40,12 +44,15 @@ class Collective(NamedTuple):
 
     times: loops of a known length count their turns; those of a length that the data decide, once, and `counted` is False.
     Both branches of a condition (a lazy penalty's) count.
+    groups: of devices that speak with each other, by their places in the program's list; none where the text names none,
+    which are all devices.
     """
 
     kind: str
     arrays: tuple[tuple[str, tuple[int, ...]], ...]
     times: int = 1
     counted: bool = True
+    groups: tuple[tuple[int, ...], ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -79,7 +86,7 @@ def collectives(program: jax.stages.Compiled | str) -> list[Collective]:
             found[here], calls[here] = [], []
         elif here and line.startswith(" "):
             if operation := _OPERATION.search(line):
-                found[here].append(Collective(operation[2], _arrays(operation[1])))
+                found[here].append(Collective(operation[2], _arrays(operation[1]), groups=_groups(line)))
             calls[here] += _calls(line)
     times = _times(calls, entry)
     return [c._replace(times=n, counted=known) for name, (n, known) in times.items() for c in found[name]]
@@ -130,6 +137,30 @@ def _size(dtype: str, shape: tuple[int, ...]) -> int:
     for n in shape:
         count *= n
     return count * (int(bits[0]) if bits else 8) // 8
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(n) for n in re.findall(r"\d+", text)]
+
+
+def _groups(line: str) -> tuple[tuple[int, ...], ...]:
+    """The devices of an instruction, in any of the spellings: {{0,1},{2,3}}, [2,2]<=[4], [2,2]<=[2,2]T(1,0), mesh['a'=2,'b'=2]
+    {'b'}."""
+    if listed := _EXPLICIT.search(line):
+        return tuple(tuple(_numbers(group)) for group in re.findall(r"\{([\d, ]*)\}", listed[1]))
+    if iota := _IOTA.search(line):
+        shape, order = _numbers(iota[2]), _numbers(iota[3] or "")
+        places = np.arange(np.prod(shape)).reshape(shape).transpose(order or None).reshape(_numbers(iota[1]))
+    elif axes := _AXES.search(line):
+        mesh = dict(re.findall(r"'([^']*)'=(\d+)", axes[1]))
+        named = [name for name in mesh if f"'{name}'" in axes[2]]
+        others = [name for name in mesh if name not in named]
+        shape, order = [int(n) for n in mesh.values()], [list(mesh).index(name) for name in others + named]
+        size = int(np.prod([int(mesh[name]) for name in named]))
+        places = np.arange(np.prod(shape)).reshape(shape).transpose(order).reshape(-1, size)
+    else:
+        return ()
+    return tuple(tuple(row) for row in places.tolist())
 
 
 def _calls(line: str) -> list[tuple[str, int | None]]:

@@ -6,7 +6,8 @@ same run up to the order of float additions.
 
 A population is the same chunk over members stacked on a first axis, in one program: spread over the devices without a word
 between them, and on each device side by side (vmap), or on a CPU one after the other (its caches hold one member, not
-twenty, so that costs less time and the memory of one member's activations).
+twenty, so that costs less time and the memory of one member's activations). Where several devices share each member's batch
+(`Placement.per_member`) the members are spread over groups of so many, and inside its group each runs as under `pmap`.
 """
 
 from __future__ import annotations
@@ -26,19 +27,41 @@ from gan_jax.draws import Draws, order
 from gan_jax.errors import UserError
 from gan_jax.game import Batch, Feed, Game, Window, to_unit
 
-AXIS = "devices"
+AXIS = "devices"  # over which a batch is split
+MEMBERS = "members"
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a batch lies: style 'single', 'sharding' or 'pmap', over these devices."""
+    """Where a batch lies: style 'single', 'sharding' or 'pmap', over these devices.
+
+    per_member: of a population, the devices that share each member's batch; neighbours are a group.
+    """
 
     style: str
     devices: tuple
+    per_member: int = 1
 
     @property
     def mesh(self) -> Mesh:
-        return Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
+        if self.per_member == 1:
+            return Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
+        return Mesh(np.reshape(self.devices, (self.groups, -1)), (MEMBERS, AXIS), axis_types=(AxisType.Auto,) * 2)
+
+    @property
+    def groups(self) -> int:
+        """Groups of devices among which a population's members are spread."""
+        return len(self.devices) // self.per_member
+
+    @property
+    def spread(self) -> P:
+        """How arrays with members on their first axis lie on the mesh."""
+        return P(AXIS if self.per_member == 1 else MEMBERS)
+
+    @property
+    def member(self) -> Placement:
+        """Where one member's batch lies, as its own program sees it."""
+        return Placement("single" if self.per_member == 1 else "pmap", self.devices[: self.per_member])
 
     def replicate(self, tree: Any) -> Any:
         """The pytree on every device of the mesh (as it is for the other styles)."""
@@ -189,7 +212,7 @@ def over_members(function: Callable, owned: tuple, placement: Placement) -> Call
     """`function` of one member, for all of them.
 
     owned: for each argument a pytree of bools, true for leaves with members on their first axis. The results have members
-    on the first axis. Their number is a multiple of the placement's devices, which share them out.
+    on the first axis. Their number is a multiple of the placement's groups, which share them out.
     """
     devices = placement.devices
     apply = _in_turn if devices[0].platform == "cpu" else _side_by_side
@@ -200,8 +223,8 @@ def over_members(function: Callable, owned: tuple, placement: Placement) -> Call
         run = lambda *leaves: apply(lambda *member: function(*tree.unflatten(member)), flags, leaves)
         if len(devices) == 1:
             return run(*leaves)
-        specs = tuple(P(AXIS) if flag else P() for flag in flags)
-        return jax.shard_map(run, mesh=placement.mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)(*leaves)
+        specs = tuple(placement.spread if flag else P() for flag in flags)
+        return jax.shard_map(run, mesh=placement.mesh, in_specs=specs, out_specs=placement.spread, check_vma=False)(*leaves)
 
     return whole
 
@@ -224,10 +247,9 @@ def population_chunk(game: Game, length: int, placement: Placement, knobs: Any, 
     Returns (state, good [members, length], {name: [members, length]}). A member that is not finite freezes alone.
     """
     step = state.step
-    single = Placement("single", placement.devices[:1])
 
     def one(knobs, state, feed, alive):
-        state, good, metrics = chunk(game, length, single, knobs, state.replace(step=step), feed, alive)
+        state, good, metrics = chunk(game, length, placement.member, knobs, state.replace(step=step), feed, alive)
         return state.replace(step=None), good, metrics
 
     state = state.replace(step=None)

@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from gan_jax.game import Feed, Game
-from gan_jax.parallel import AXIS, Placement, over_members, own, population_chunk, shared
+from gan_jax.parallel import Placement, over_members, own, population_chunk, shared
 
 SHARE = 0.8  # of the free memory that a program may plan with
 
@@ -44,13 +44,12 @@ class Population:
 
     feed: the shared examples, and the key of their order: a scalar, or one for each member. `size` becomes the members' n,
     one for each where they differ or where it has an axis (so that parts with equal and with different n share a program).
-    Where the members do not divide among the devices the last is repeated; `count` are real.
+    Where the members do not divide among the groups of devices the last is repeated; `count` are real.
     """
 
     def __init__(self, game: Game, placement: Placement, members: Sequence[Member], feed: Feed):
         self.game, self.placement, self.count = game, placement, len(members)
-        devices = len(placement.devices)
-        members = [*members, *[members[-1]] * (-len(members) % devices)]
+        members = [*members, *[members[-1]] * (-len(members) % placement.groups)]
         self.knobs = self.put(jax.tree.map(lambda *x: np.stack(x), *(member.recipe for member in members)))
         self.keys = self.put(jnp.stack([jax.random.key(member.seed) for member in members]))
         sizes = np.array([member.n for member in members], np.int32)
@@ -60,9 +59,9 @@ class Population:
         self.alive = self.put(jnp.ones(len(members), bool))
 
     def sharding(self, members: bool = True) -> NamedSharding | None:
-        """Each device its share of the members, or all of it; None on one device."""
+        """Each group of devices its share of the members, or all of it; None on one device."""
         one = len(self.placement.devices) == 1
-        return None if one else NamedSharding(self.placement.mesh, P(AXIS) if members else P())
+        return None if one else NamedSharding(self.placement.mesh, self.placement.spread if members else P())
 
     def put(self, tree: Any) -> Any:
         return jax.device_put(tree, self.sharding())
@@ -83,7 +82,7 @@ class Population:
         return real(state.replace(step=None)).replace(step=state.step), real(alive)
 
     def restored(self, state: Any, alive: Any) -> tuple[Any, Any]:
-        """The inverse of `saved`: the last member repeated to fill the devices, each on its own."""
+        """The inverse of `saved`: the last member repeated to fill the groups of devices."""
         rows = jnp.minimum(jnp.arange(len(self.alive)), self.count - 1)
         fill = lambda tree: self.put(jax.tree.map(lambda x: x[rows], tree))
         return fill(state.replace(step=None)).replace(step=jax.device_put(state.step, self.sharding(False))), fill(alive)

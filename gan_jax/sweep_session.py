@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -17,6 +17,7 @@ from gan_jax.draws import named
 from gan_jax.errors import UserError
 from gan_jax.folder import RunFolder, SweepFolder, environment, write_atomic, writing
 from gan_jax.game import game_of
+from gan_jax.layout import Layout, batch_size_of, fitted, possible_shares, start
 from gan_jax.loop import Stop, feed_of, judged_of, say_environment
 from gan_jax.parallel import Placement
 from gan_jax.population import Lowered, Population, by_structure, bytes_free, member_state
@@ -49,18 +50,21 @@ class _Part:
 class Session:
     """One call of `sweep`."""
 
-    def __init__(self, result: Sweep, placement: Placement, folder: SweepFolder | None, order: str, intervals, most):
+    def __init__(
+        self, result: Sweep, placement: Placement, folder: SweepFolder | None, order: str, intervals, most, per_member=None
+    ):
         self.result, self.placement, self.folder, self.order, self.most = result, placement, folder, order, most
+        self.per_member, self.possible = per_member, {}
         self.steps, self.log_every, self.checkpoint_every = intervals
         self.groups = by_structure(result.members)
         self.plan_path = folder.path / "plan.json" if folder else None
-        planned = self.plan_path is not None and self.plan_path.exists()
-        self.plan: dict[str, int] = json.loads(self.plan_path.read_text()) if self.plan_path and planned else {}
+        planned = json.loads(self.plan_path.read_text()) if self.plan_path and self.plan_path.exists() else {}
+        self.plan = {number: x if isinstance(x, list) else [x, 1] for number, x in planned.items()}  # older: the size alone
         data, fewest = result.data, min(m.n for m in result.members)  # every member has the first of the smallest size
         self.examples = feed_of(data, named(jax.random.key(0), "order"), placement)
         self.judged = placement.replicate(judged_of(data, fewest))
 
-    def population(self, indices: list[int]) -> Population:
+    def population(self, indices: list[int], layout: Layout) -> Population:
         members = [self.result.members[i] for i in indices]
         feed = self.examples
         if len({m.n for m in self.result.members}) > 1:  # in every part, so that parts share a program
@@ -68,64 +72,86 @@ class Session:
         if self.order == "own":
             feed = feed.replace(key=jnp.stack([named(jax.random.key(m.seed), "order") for m in members]))
         game = game_of(members[0].recipe, self.result.game)
-        return Population(game, self.placement, members, feed)
+        return Population(game, replace(self.placement, per_member=layout.per_member), members, feed)
 
     # ---- planning ----
 
     def length(self) -> int:
         return min(self.log_every, self.steps)
 
-    def cut(self, number: int, size: int) -> list[list[int]]:
-        """Group `number` in equal parts of at most `size` members."""
-        indices = self.groups[number]
-        parts = -(-len(indices) // size)
-        return [list(part) for part in np.array_split(indices, parts)]
+    def layout(self, number: int) -> Layout:
+        """A group's, as it was planned before or as it is tried first."""
+        first, devices = self.result.members[self.groups[number][0]], len(self.placement.devices)
+        if number not in self.possible:
+            game = game_of(first.recipe, self.result.game)
+            self.possible[number] = possible_shares(game, first.recipe, self.result.data, devices, self.per_member)
+        size, before = self.plan.get(str(number), (self.most, 1))
+        layout = start(len(self.groups[number]), devices, self.possible[number], size)
+        return replace(layout, per_member=max(layout.per_member, before)) if before in layout.possible else layout
 
-    def prepare(self, number: int, compiler: ThreadPoolExecutor) -> tuple[Population, Future] | None:
-        """The first part of a group, its programs being compiled behind; None where all of the group is trained."""
+    def cut(self, number: int, layout: Layout) -> list[list[int]]:
+        """Group `number` in equal parts."""
+        indices = self.groups[number]
+        return [list(part) for part in np.array_split(indices, -(-len(indices) // layout.size))]
+
+    def lowered(self, number: int, layout: Layout) -> Lowered:
+        """The programs of a group's first part, traced."""
+        return self.population(self.cut(number, layout)[0], layout).lowered(self.length(), self.judged)
+
+    def prepare(self, number: int, compiler: ThreadPoolExecutor) -> tuple[Layout, Future] | None:
+        """A group's layout, its programs being compiled behind; None where all of the group is trained."""
         if number >= len(self.groups) or self.trained(number):
             return None
-        size = self.plan.get(str(number), self.most or len(self.groups[number]))
-        population = self.population(self.cut(number, size)[0])
-        return population, compiler.submit(population.lowered(self.length(), self.judged).compile)
+        layout = self.layout(number)
+        return layout, compiler.submit(self.lowered(number, layout).compile)
 
     def part_folder(self, number: int, k: int) -> RunFolder | None:
         return RunFolder(self.folder.path / "groups" / f"{number:02d}-{k:02d}") if self.folder else None
 
     def planned(self, number: int) -> list[_Part]:
         """The parts of a group that was planned before, without their programs."""
-        cut = self.cut(number, self.plan[str(number)]) if str(number) in self.plan else []
-        return [_Part(part, self.population(part), None, self.part_folder(number, k)) for k, part in enumerate(cut)]
+        if str(number) not in self.plan:
+            return []
+        layout = self.layout(number)
+        return [self.part(number, k, part, layout, None) for k, part in enumerate(self.cut(number, layout))]
 
     def trained(self, number: int) -> bool:
         parts = self.planned(number)
         return bool(parts) and all(part.reached() >= self.steps for part in parts)
 
-    def parts(self, number: int, population: Population, compiling: Future) -> list[_Part]:
+    def parts(self, number: int, layout: Layout, compiling: Future) -> list[_Part]:
         """A group in as few parts as fit the memory that the compiler measured; what was planned before stays."""
-        programs, wanted = compiling.result(), len(self.groups[number])
-        free, size = bytes_free(self.placement), population.count
-        while str(number) not in self.plan and (need := programs.bytes_needed()) > free:
-            if size == 1:
-                raise UserError(
-                    f"one member of {self.result.members[self.groups[number][0]].setting!r} needs {need / 2**30:.2f} GiB, and "
-                    f"{free / 2**30:.2f} GiB are free: use a smaller batch, network or data set"
-                )
-            size = max(1, min(size - 1, int(size * free / need)))
-            population = self.population(self.cut(number, size)[0])
-            programs, size = population.lowered(self.length(), self.judged).compile(), population.count
-        cut = self.cut(number, size)
-        if len(cut) > 1:
-            print(f"{wanted} members of one structure in {len(cut)} programs of at most {size}", file=sys.stderr)
+        made, free = {layout: compiling.result()}, bytes_free(self.placement)
+
+        def measure(layout: Layout) -> int:
+            if layout not in made:
+                made.clear()
+                made[layout] = self.lowered(number, layout).compile()
+            return made[layout].bytes_needed()
+
+        first = self.result.members[self.groups[number][0]]
+        if str(number) not in self.plan:
+            try:
+                layout = fitted(layout, measure, free)
+            except UserError as error:
+                raise UserError(f"one member of {first.setting!r} {error}") from None
+        cut = self.cut(number, layout)
+        said = [f"{layout.members} members of one structure in {len(cut)} programs of at most {layout.size}"] * (len(cut) > 1)
+        if layout.devices > 1:
+            batch_size = batch_size_of(game_of(first.recipe, self.result.game), first.recipe)
+            said.append(layout.words(batch_size, measure(layout), free))
+        if said:
+            print("; ".join(said), file=sys.stderr)
         if self.plan_path and str(number) not in self.plan:
-            self.plan[str(number)] = size
+            self.plan[str(number)] = [layout.size, layout.per_member]
             with writing(self.plan_path):
                 write_atomic(self.plan_path, json.dumps(self.plan))
-        return [self.part(number, k, indices, programs, len(cut[0])) for k, indices in enumerate(cut)]
+        return [self.part(number, k, indices, layout, made[layout]) for k, indices in enumerate(cut)]
 
-    def part(self, number: int, k: int, indices: list[int], programs: Lowered, size: int) -> _Part:
-        same = len(indices) == size
-        return _Part(indices, self.population(indices), programs if same else None, self.part_folder(number, k))
+    def part(self, number: int, k: int, indices: list[int], layout: Layout, programs: Lowered | None) -> _Part:
+        """programs: of as many members as the layout has."""
+        same = len(indices) == layout.size
+        return _Part(indices, self.population(indices, layout), programs if same else None, self.part_folder(number, k))
 
     # ---- running ----
 

@@ -23,7 +23,8 @@ from gan_jax.data.splits import as_integer
 from gan_jax.draws import MAX_POSITION
 from gan_jax.errors import UserError
 from gan_jax.folder import SweepFolder, environment, git_commit
-from gan_jax.game import Batch, Game, game_of
+from gan_jax.game import Game, game_of
+from gan_jax.layout import abstract_batch, possible_shares
 from gan_jax.loop import check_intervals, judged_of
 from gan_jax.parallel import place
 from gan_jax.population import Member, by_structure
@@ -61,6 +62,7 @@ def sweep(
     checkpoint_every: int | None = None,
     members_per_program: int | None = None,
     devices: int | None = None,
+    devices_per_member: int | None = None,
     game: Game | None = None,
     progress: bool = True,
     command: str | None = None,
@@ -73,7 +75,8 @@ def sweep(
     rank_by: the metric of the final ranking, on V; smaller is better unless told otherwise.
     log_every: steps between evaluations; checkpoint_every: a multiple of it, five times it when None.
     members_per_program: at most so many; None for as many as fit the free memory.
-    devices: the members are spread over so many, over all there are when None.
+    devices: the members are spread over so many, over all there are when None. devices_per_member: so many share each member's
+    batch; None for one, or more where a member does not fit on one or devices would idle (see `layout`).
     game: that of each recipe unless another is given for all: a GAN and a VAE may stand in one sweep.
     resume: finish what is missing, bit for bit as if never stopped. Ctrl-C and SIGTERM save and return, `stopped` being set.
     Raises UserError for anything that cannot be meant, before a step is run.
@@ -85,6 +88,7 @@ def sweep(
     _check(game, members, data, steps, order, baseline, members_per_program)
     _check_metric(game, members, data, rank_by)
     baseline, placement = baseline or next(iter(named_settings)), place(devices or len(jax.local_devices()))
+    _check_shares(game, members, data, len(placement.devices), devices_per_member)
     folder = None
     if out is not None:
         folder = SweepFolder(out)
@@ -102,7 +106,7 @@ def sweep(
     where = folder.path if folder else None
     result = Sweep(members, data, game, baseline, rank_by, higher_is_better, where)
     intervals = (steps, log_every, checkpoint_every)
-    Session(result, placement, folder, order, intervals, members_per_program).run(progress)
+    Session(result, placement, folder, order, intervals, members_per_program, devices_per_member).run(progress)
     return result
 
 
@@ -295,6 +299,13 @@ def _check(
             raise UserError(f"setting {member.setting!r}: {error}") from None
 
 
+def _check_shares(chosen: Game | None, members: list[Member], data: Any, devices: int, per_member: int | None) -> None:
+    """Refuse a number of devices that cannot share every member's batch."""
+    for indices in by_structure(members) if per_member is not None else ():
+        recipe = members[indices[0]].recipe
+        possible_shares(game_of(recipe, chosen), recipe, data, devices, per_member)
+
+
 def _check_metric(chosen: Game | None, members: list[Member], data: Any, metric: str) -> None:
     """Refuse to rank by what no setting measures. The default may be measured by none: then nothing is ranked."""
     known: dict[str, None] = {}
@@ -310,12 +321,8 @@ def _check_metric(chosen: Game | None, members: list[Member], data: Any, metric:
 
 def _metrics(game: Game, recipe: Any, data: Any, n: int) -> list[str]:
     """Names of what a step and an evaluation of it measure; nothing is run."""
-    size, dtype = game.examples(recipe), game.dtype(recipe)
-    images = jax.ShapeDtypeStruct((size, *data.image_shape), dtype)
-    index = jax.ShapeDtypeStruct((size,), jnp.int32)
-    labels = None if data.train.labels is None else index
     state = jax.eval_shape(game.init, recipe, jax.random.key(0))
-    found = jax.eval_shape(lambda s, x, i, y: game.step(recipe, s, Batch(x, i, y))[1], state, images, index, labels)
+    found = jax.eval_shape(lambda *x: game.step(recipe, *x)[1], state, abstract_batch(game, recipe, data))
     judged = judged_of(data.subset(n), n) if game.evaluate else None
     if judged is not None:
         found |= jax.eval_shape(lambda s: game.evaluate(recipe, s, *judged), state)  # pyright: ignore[reportOptionalCall]
