@@ -65,10 +65,14 @@ class Meanwhile(threading.Thread):
 
     def run(self):
         deadline = time.monotonic() + 300
-        while not list(self.group.glob("checkpoints/*/files.json")) and time.monotonic() < deadline:
+        while not self.saved() and time.monotonic() < deadline:
             time.sleep(0.002)
         self.act(json.loads(self.about.read_text())["pid"])
         self.timings = (self.group / "timings.jsonl").read_bytes().split(b"\n")[0]
+
+    def saved(self):
+        """Whole checkpoints; one that is being written has another name."""
+        return [path for path in self.group.glob("checkpoints/*/files.json") if path.parent.name.isdecimal()]
 
     def kept(self):
         """Whether what the group logged first was not logged again: it went on from its checkpoint."""

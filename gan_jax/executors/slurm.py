@@ -40,10 +40,7 @@ class Slurm:
     @contextmanager
     def tasks(self, folder: Path, environment: dict[str, str | None]) -> Iterator[Submit]:
         """See `Executor.tasks`."""
-        try:
-            import submitit
-        except ImportError:
-            raise UserError('the executor is submitit\'s: pip install "gan-jax[slurm]"') from None
+        submitit = _submitit()
         if self.address not in (None, "local"):
             raise UserError(f"address={self.address!r}: SLURM has none, leave it out; 'local' runs the tasks on this machine")
         known = {"slurm_partition": self.partition, "mem_gb": self.memory_gb, **self.settings}
@@ -64,6 +61,21 @@ class Slurm:
         except submitit.core.utils.FailedSubmissionError as error:
             raise UserError(f"SLURM refuses the sweep: {brief(str(error))}") from None
         return [_Job(submitit, job, self.address == "local") for job in jobs]
+
+
+def _submitit() -> Any:
+    """The module, without the logging that it sets up when imported: it would close this process's other handlers."""
+    name = "SUBMITIT_LOG_LEVEL"
+    before, os.environ[name] = os.environ.get(name), "NOCONFIG"
+    try:
+        import submitit
+    except ImportError:
+        raise UserError('the executor is submitit\'s: pip install "gan-jax[slurm]"') from None
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+    return submitit
 
 
 class GroupTask:
