@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from test_sweeps import QUICK, damage, equal, refused
+from games import QUICK
+from test_sweeps import damage, equal, refused
 
 import gan_jax as gan
 from gan_jax import sweeps
@@ -19,7 +20,7 @@ from gan_jax.cli import SweepOptions
 from gan_jax.data.toys import ring
 from gan_jax.executors import inputs, task
 
-TRUSTED = ("test_loop", "test_sweeps")
+TRUSTED = ("games",)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def walks(count=4):
     return settings | {"walk 0": {"rate": np.float32(0.2), "spare": spare(1)}}
 
 
-def quick(data, out=None, settings=None, steps=60, **arguments):
+def quick(data, out=None, settings=None, steps=30, **arguments):
     """A checkpoint at every log, so that a group takes a while."""
     arguments = {"seeds": 2, "log_every": 5, "checkpoint_every": 5, "rank_by": "error", "game": QUICK} | arguments
     return gan.sweep(settings or walks(), data, steps=steps, out=out, trusted=TRUSTED, **arguments)
@@ -88,7 +89,10 @@ def kill(pid):
 
 @pytest.fixture(scope="module")
 def cluster(data):
-    """Two nodes of one core each, on this machine; and its processes gone afterwards."""
+    """Two nodes of one core each, on this machine; and its processes gone afterwards.
+
+    One test of the fast suite uses it: a second one might start a second cluster, in another of pytest's workers.
+    """
     import psutil
     import ray
     from ray.cluster_utils import Cluster
@@ -136,39 +140,41 @@ def test_a_sweep_of_four_groups_with_a_worker_killed_has_the_table_of_the_local_
     assert any(line.startswith("group 3 of 4 (walk 3; 2 members): ") and "retry 1 of 3" in line for line in lines)
     for number, names in enumerate(("walk 1, walk 0; 4", "walk 2; 2", "walk 3; 2", "walk 4; 2")):
         line = [line for line in lines if line.startswith(f"group {number + 1} of 4 ({names} members): ")][-1]
-        assert ": done, " in line and "step 60/60, best error " in line
+        assert ": done, " in line and "step 30/30, best error " in line
     attempts = [json.loads((out / f"tasks/{k:02d}.json").read_text())["attempt"] for k in range(4)]
     assert attempts[2] == 1, "the killed one was tried again"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), [("local", "ray"), ("ray", "local")])
 def test_one_executor_finishes_what_another_began(data, tmp_path, cluster, undisturbed, no_pictures, first, then):
     out, (folder, local) = tmp_path / "sweep", undisturbed
-    quick(data, out, steps=30, executor=first, progress=False)
-    further = quick(data, out, resume=True, executor=then, progress=False)
+    quick(data, out, steps=15, checkpoint_every=15, executor=first, progress=False)
+    further = quick(data, out, checkpoint_every=15, resume=True, executor=then, progress=False)
     equal(further, local)
     same_folders(out, folder)
     equal(gan.open_sweep(out, data=data, game=QUICK, trusted=TRUSTED), local)
 
 
+@pytest.mark.slow
 def test_a_mistake_in_a_task_is_one_line_is_not_tried_again_and_leaves_the_others_alone(
     data, tmp_path, cluster, undisturbed, no_pictures, capsys
 ):
     out = tmp_path / "sweep"
-    quick(data, out, steps=30, progress=False)
-    for step in (25, 30):
-        damage(out / f"groups/01-00/checkpoints/{step}")
-    said = refused(quick, data, out, resume=True, executor="ray")
+    quick(data, out, steps=15, checkpoint_every=15, progress=False)
+    damage(out / "groups/01-00/checkpoints/15")
+    said = refused(quick, data, out, checkpoint_every=15, resume=True, executor="ray")
     assert said.startswith("group 2 failed: no usable checkpoint in ") and "tasks/01.log" in said
     assert "retry" not in capsys.readouterr().err
     others = {name: log for name, log in logs(undisturbed[0]).items() if name != "01-00"}
     assert others.items() <= logs(out).items()
     table, whole = pd.read_csv(out / "table.csv"), undisturbed[1].table
     assert (
-        len(table.query("step == 60")) == len(whole.query("step == 60")) - 2 and not (out / "ranking.csv").read_bytes() == b""
+        len(table.query("step == 30")) == len(whole.query("step == 30")) - 2 and not (out / "ranking.csv").read_bytes() == b""
     )
 
 
+@pytest.mark.slow
 def test_more_than_any_node_has_is_refused_before_it_waits_for_ever(data, tmp_path, cluster):
     said = refused(quick, data, tmp_path / "sweep", executor=gan.executors.Ray(cpus=64), progress=False)
     assert "a group asks for 64 CPU" in said and "no node of the Ray cluster has (1 CPU, 0 GPU; 1 CPU, 0 GPU)" in said
@@ -251,7 +257,7 @@ def test_a_task_that_is_lost_too_often_fails_with_one_line(data, tmp_path, no_pi
     killer.start()
     said = refused(quick, data, out, walks(2), executor=here(retries=0), progress=False)
     assert said.startswith("group 1 failed: ") and "tasks/00.log" in said
-    assert set(pd.read_csv(out / "table.csv").query("step == 60")["setting"]) == {"walk 2"}
+    assert set(pd.read_csv(out / "table.csv").query("step == 30")["setting"]) == {"walk 2"}
 
 
 # ---- what is sent ------------------------------------------------------------------------------------------------------
@@ -294,7 +300,7 @@ def test_what_a_task_could_not_make_again_is_refused_before_anything_is_written(
         gan.sweep, settings or walks(), data, steps=5, seeds=1, out=out, executor="ray", **arguments
     )
     game = {"game": QUICK, "rank_by": "error"}
-    assert "the game: the recipe names 'test_" in ask(**game) and "trust 'test_" in ask(**game)
+    assert "the game: the recipe names 'games:" in ask(**game) and "trust 'games'" in ask(**game)
     own = replace(QUICK, examples=local_rate)
     assert "trust 'test_executors'" in ask(game=own, rank_by="error", trusted=TRUSTED)
     monkeypatch.setattr(local_rate, "__module__", "__main__")
