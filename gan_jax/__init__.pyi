@@ -2,6 +2,7 @@ from . import (
     augment,
     controllers,
     data,
+    executors,
     imputation,
     latents,
     likelihoods,
@@ -41,7 +42,7 @@ from .train import Player, State, init, sample, train_step
 __all__ = [
     "Batch", "Bound", "Draws", "Feed", "GAN", "Game", "Judgement", "Mode", "Net", "Player", "Range", "Recipe", "Report", "Run",
     "Side", "Split", "Splits", "State", "Sweep", "Terms", "Turn", "UserError", "alternating", "augment", "bind", "compare",
-    "controllers", "data", "draw", "fit", "from_arrays", "grid", "imputation", "init", "latents", "lazy", "leaves",
+    "controllers", "data", "draw", "executors", "fit", "from_arrays", "grid", "imputation", "init", "latents", "lazy", "leaves",
     "likelihoods", "load", "losses", "measure", "open_run", "open_sweep", "optimizers", "order", "overfitting",
     "overfitting_report", "penalties", "pictures", "play", "ranking", "recipes", "remembers", "resume", "sample", "sampling",
     "schedule", "schedules", "settings", "simultaneous", "sweep", "sweep_report", "train_step", "vae", "vae_gan", "with_leaves",

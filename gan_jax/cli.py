@@ -94,10 +94,38 @@ class SweepOptions(DataOptions):
     """Spread the members over this many devices; over all when left out, and then a CPU counts as one for each core."""
     devices_per_member: int | None = None
     """Share each member's batch among so many of them; chosen by the members' number and the memory when left out."""
+    executor: Literal["local", "ray", "slurm"] = "local"
+    """Train here, or each group of one structure as a task of a Ray cluster or of a SLURM array; all machines see --out."""
+    address: str | None = None
+    """Of the Ray cluster, host:port; a cluster of this machine when left out. 'local' runs SLURM's tasks on this machine."""
+    task_cpus: int = 1
+    """CPU cores of each task."""
+    task_gpus: int = 0
+    """GPUs of each task; without, tasks run on the CPU."""
+    task_minutes: int = 24 * 60
+    """Time limit of each SLURM task."""
+    partition: str | None = None
+    """SLURM partition; the cluster's default when left out."""
+    retries: int = 3
+    """How often a task that was killed, or whose machine was lost, is submitted again."""
 
     def prepare(self) -> None:
         """Call before JAX is first used."""
-        prepare_devices(self.devices or cores(), collectives=(self.devices_per_member or 1) > 1)
+        if self.executor != "local":  # this process only watches
+            os.environ["JAX_PLATFORMS"] = "cpu"
+        count = cores() if self.executor == "local" else self.task_cpus
+        prepare_devices(self.devices or count, collectives=(self.devices_per_member or 1) > 1)
+
+    def engine(self) -> Any:
+        """The executor asked for, with its settings."""
+        from gan_jax import executors
+
+        common: dict[str, Any] = {"cpus": self.task_cpus, "gpus": self.task_gpus, "retries": self.retries}
+        if self.executor == "ray":
+            return executors.Ray(self.address, **common)
+        if self.executor == "slurm":
+            return executors.Slurm(self.address, self.partition, self.task_minutes, **common)
+        return executors.choose("local", self.address, self.out) or "local"
 
     def run(self, settings: dict[str, Any], data: Any, **arguments: Any) -> Any:
         """`gan.sweep` of these settings with what the command line says."""
@@ -106,7 +134,7 @@ class SweepOptions(DataOptions):
         return gan.sweep(
             settings, data, seeds=range(self.seed, self.seed + self.seeds), sizes=self.sizes or None, order=self.order,
             members_per_program=self.members_per_program, out=self.out, resume=self.resume, overwrite=self.overwrite,
-            devices=self.devices, devices_per_member=self.devices_per_member, **arguments,
+            devices=self.devices, devices_per_member=self.devices_per_member, executor=self.engine(), **arguments,
         )  # fmt: skip
 
 

@@ -204,11 +204,14 @@ class StudyFolder(RunFolder):
 
 
 class SweepFolder(RunFolder):
-    """A sweep's files: sweep.json, plan.json, table.csv, ranking.csv, pictures, and groups/<n>/ with a run's files each."""
+    """A sweep's files: sweep.json, plan.json, table.csv, ranking.csv, pictures, and groups/<n>/ with a run's files each.
+
+    Groups that were trained as tasks of their own have their plans in plans/, and where they ran in tasks/.
+    """
 
     kind, record, inside = "sweep", "sweep.json", "groups"
     files = (
-        *("sweep.json", "plan.json", "table.csv", "ranking.csv", "ranking.txt", "groups", "pictures"),
+        *("sweep.json", "plan.json", "table.csv", "ranking.csv", "ranking.txt", "groups", "pictures", "plans", "tasks"),
         *("report.html", "report.json", "report.csv"),
     )
     identity = ("settings", "names", "seeds", "sizes", "order", "data", "intervals")

@@ -69,6 +69,11 @@ class Batch(struct.PyTreeNode):
         return everyone(values, self.axis_name)
 
 
+def single(knobs: Any) -> str:
+    """The dtype of most games' batches."""
+    return "float32"
+
+
 @dataclass(frozen=True)
 class Game:
     """
@@ -89,7 +94,7 @@ class Game:
     init: Callable
     step: Callable
     examples: Callable[[Any], int]
-    dtype: Callable[[Any], str] = lambda knobs: "float32"
+    dtype: Callable[[Any], str] = single
     check: Callable[[Any, Any], None] | None = None
     evaluate: Callable | None = None
     observe: Callable | None = None

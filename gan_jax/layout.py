@@ -87,13 +87,14 @@ def shares(devices: int, batch_size: int, accumulate: int = 1) -> tuple[int, ...
     return tuple(n for n in range(1, devices + 1) if n == 1 or not (devices % n or batch_size % (n * accumulate)))
 
 
-def start(members: int, devices: int, possible: tuple[int, ...], most: int | None = None) -> Layout:
-    """The layout to try first: a device for each member, or several where devices would idle otherwise.
+def start(members: int, devices: int, possible: tuple[int, ...], most: int | None = None, idle: bool = False) -> Layout:
+    """The layout to try first: a device for each member, or several where devices would be idle otherwise.
 
     possible: numbers of devices that may share a batch, ascending; most: members in one program, as many as there are if None.
+    idle: devices may be: those of a CPU share its cores, so that one of them works with all.
     """
     size = min(most or members, members)
-    whole = [n for n in possible if n <= max(1, devices // size)]
+    whole = [n for n in possible if n <= max(1, 1 if idle else devices // size)]
     return Layout(members, devices, possible, (whole or possible)[-1 if whole else 0], size).holding(size)
 
 

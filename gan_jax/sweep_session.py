@@ -20,7 +20,7 @@ from gan_jax.game import game_of
 from gan_jax.layout import Layout, batch_size_of, fitted, possible_shares, start
 from gan_jax.loop import Stop, feed_of, judged_of, say_environment
 from gan_jax.parallel import Placement
-from gan_jax.population import Lowered, Population, by_structure, bytes_free, member_state
+from gan_jax.population import Lowered, Member, Population, by_structure, bytes_free, member_state
 from gan_jax.progress import SweepProgress
 from gan_jax.ranking import shorten
 
@@ -58,8 +58,8 @@ class Session:
         self.steps, self.log_every, self.checkpoint_every = intervals
         self.groups = by_structure(result.members)
         self.plan_path = folder.path / "plan.json" if folder else None
-        planned = json.loads(self.plan_path.read_text()) if self.plan_path and self.plan_path.exists() else {}
-        self.plan = {number: x if isinstance(x, list) else [x, 1] for number, x in planned.items()}  # older: the size alone
+        self.plan: dict[str, list[int]] = {}  # members in one program, devices that share the batch of each
+        self.read_plan()
         data, fewest = result.data, min(m.n for m in result.members)  # every member has the first of the smallest size
         self.examples = feed_of(data, named(jax.random.key(0), "order"), placement)
         self.judged = placement.replicate(judged_of(data, fewest))
@@ -76,6 +76,16 @@ class Session:
 
     # ---- planning ----
 
+    def read_plan(self) -> None:
+        """How each group was cut: by a session of all groups, or by those of one group each."""
+        where = self.folder.path if self.folder else None
+        for path in [where / "plan.json", *sorted(where.glob("plans/*.json"))] if where else []:
+            if path.exists():
+                planned = json.loads(path.read_text())
+                self.plan |= {
+                    number: x if isinstance(x, list) else [x, 1] for number, x in planned.items()
+                }  # older: the size alone
+
     def length(self) -> int:
         return min(self.log_every, self.steps)
 
@@ -86,7 +96,8 @@ class Session:
             game = game_of(first.recipe, self.result.game)
             self.possible[number] = possible_shares(game, first.recipe, self.result.data, devices, self.per_member)
         size, before = self.plan.get(str(number), (self.most, 1))
-        layout = start(len(self.groups[number]), devices, self.possible[number], size)
+        idle = self.placement.devices[0].platform == "cpu"
+        layout = start(len(self.groups[number]), devices, self.possible[number], size, idle)
         return replace(layout, per_member=max(layout.per_member, before)) if before in layout.possible else layout
 
     def cut(self, number: int, layout: Layout) -> list[list[int]]:
@@ -165,13 +176,33 @@ class Session:
                 for number in range(len(self.groups)):
                     parts = self.parts(number, *ahead) if ahead else self.planned(number)
                     ahead = self.prepare(number + 1, compiler)  # compiled while this group trains
-                    for part in parts:
-                        _Training(self, part, bar, f"group {number + 1} of {len(self.groups)}").run(stop)
-                        if stop.signal and len(result.states) < len(result.members):
-                            result.stopped = stop.signal
-                            return
+                    self.train(number, parts, bar, stop)
+                    if result.stopped:
+                        return
         finally:  # also where a later group does not fit
             self.finish()
+
+    def train(self, number: int, parts: list[_Part], bar: SweepProgress, stop: Stop) -> None:
+        """The parts of a group, one after the other; the sweep is `stopped` where a signal came before its last step."""
+        for part in parts:
+            _Training(self, part, bar, f"group {number + 1} of {len(self.groups)}").run(stop)
+            if stop.signal and len(self.result.states) < len(self.result.members):
+                self.result.stopped = stop.signal
+                return
+
+    def run_group(self, number: int) -> str | None:
+        """Train one group, others being trained elsewhere, and write nothing but that group's files.
+
+        Returns the signal that stopped it, or None where all of it is trained.
+        """
+        assert self.folder is not None
+        self.plan_path = self.folder.path / "plans" / f"{number:02d}.json"
+        with writing(self.folder.path):
+            self.plan_path.parent.mkdir(exist_ok=True)
+        with Stop() as stop, ThreadPoolExecutor(1) as compiler:
+            if ahead := self.prepare(number, compiler):
+                self.train(number, self.parts(number, *ahead), SweepProgress(0, None, enabled=False), stop)
+        return None if self.trained(number) else self.result.stopped
 
     def read(self) -> None:
         """What was logged, and the states of what is trained, without training anything."""
@@ -199,6 +230,11 @@ class Session:
                 write_atomic(path / "ranking.csv", result.ranking().to_csv(index=False))
                 write_atomic(path / "ranking.txt", result.report() + "\n")
             result.draw(path / "pictures")
+
+
+def called(member: Member) -> str:
+    """A member's name in one line."""
+    return f"{shorten(member.setting, 60)}, n {member.n}, seed {member.seed}"
 
 
 class _Training:
@@ -232,7 +268,8 @@ class _Training:
             for row in kept:
                 self.keep_row(row)
             if found:
-                say_environment(found[1])
+                if found[2] < self.session.steps:  # otherwise it is only looked at
+                    say_environment(found[1])
                 self.bar.skip(len(self.members) * found[2])
                 self.diverged = kept[-1]["diverged"] if kept else self.diverged
                 return population.restored(*found[0])
@@ -291,7 +328,7 @@ class _Training:
 
     def keep_row(self, full: dict[str, Any]) -> None:
         """A logged line as a row of each member, and the best so far."""
-        names = [f"{shorten(m.setting, 60)}, n {m.n}, seed {m.seed}" for m in self.members]
+        names = [called(member) for member in self.members]
         for j, i in enumerate(self.part.indices):
             at = full["diverged"][j]
             row = {"step": full["step"], "diverged": at is not None, "diverged_step": at}

@@ -18,10 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_jax import pictures, ranking
+from gan_jax import executors, pictures, ranking
 from gan_jax.data.splits import as_integer
 from gan_jax.draws import MAX_POSITION
 from gan_jax.errors import UserError
+from gan_jax.executors.driver import run_groups
+from gan_jax.executors.inputs import check_tasks
 from gan_jax.folder import SweepFolder, environment, git_commit
 from gan_jax.game import Game, game_of
 from gan_jax.layout import abstract_batch, possible_shares
@@ -64,6 +66,9 @@ def sweep(
     devices: int | None = None,
     devices_per_member: int | None = None,
     game: Game | None = None,
+    executor: str | executors.Executor = "local",
+    address: str | None = None,
+    trusted: Sequence[str] = (),
     progress: bool = True,
     command: str | None = None,
 ) -> Sweep:
@@ -78,6 +83,10 @@ def sweep(
     devices: the members are spread over so many, over all there are when None. devices_per_member: so many share each member's
     batch; None for one, or more where a member does not fit on one or devices would idle (see `layout`).
     game: that of each recipe unless another is given for all: a GAN and a VAE may stand in one sweep.
+    executor: 'local', one group after the other in this process; 'ray' or 'slurm', each group as a task with devices of its
+        own (or `executors.Ray(...)`, `executors.Slurm(...)` with their settings), in the same folder `out`, to the same table.
+    address: of the Ray cluster; or 'local' for SLURM's tasks as processes of this machine. trusted: modules of yours that the
+        recipes or the game name, for tasks to look up.
     resume: finish what is missing, bit for bit as if never stopped. Ctrl-C and SIGTERM save and return, `stopped` being set.
     Raises UserError for anything that cannot be meant, before a step is run.
     """
@@ -87,8 +96,12 @@ def sweep(
     members = _members(named_settings, data, seeds, sizes)
     _check(game, members, data, steps, order, baseline, members_per_program)
     _check_metric(game, members, data, rank_by)
-    baseline, placement = baseline or next(iter(named_settings)), place(devices or len(jax.local_devices()))
-    _check_shares(game, members, data, len(placement.devices), devices_per_member)
+    engine = executors.choose(executor, address, out)
+    if engine:
+        check_tasks(named_settings, game, data, trusted)
+    baseline, placement = baseline or next(iter(named_settings)), place(1 if engine else devices or len(jax.local_devices()))
+    if devices or not engine:
+        _check_shares(game, members, data, devices or len(placement.devices), devices_per_member)
     folder = None
     if out is not None:
         folder = SweepFolder(out)
@@ -106,7 +119,13 @@ def sweep(
     where = folder.path if folder else None
     result = Sweep(members, data, game, baseline, rank_by, higher_is_better, where)
     intervals = (steps, log_every, checkpoint_every)
-    Session(result, placement, folder, order, intervals, members_per_program, devices_per_member).run(progress)
+    per_member = None if engine else devices_per_member  # the tasks have the devices
+    session = Session(result, placement, folder, order, intervals, members_per_program, per_member)
+    if engine:
+        shares = {"devices": devices, "devices_per_member": devices_per_member}
+        run_groups(session, engine, **shares, trusted=trusted, progress=progress)
+    else:
+        session.run(progress)
     return result
 
 
@@ -125,13 +144,18 @@ def open_sweep(
     """
     files = SweepFolder(folder)
     record = files.read()
-    settings = {k: from_json(v, trusted) for k, v in record["settings"].items()} if settings is None else dict(settings)
-    data = load_again(record) if data is None else data
-    members = _members(settings, data, record["seeds"], record["sizes"])
-    result = Sweep(members, data, game, record["baseline"], record["rank_by"], record["higher_is_better"], files.path)
+    result = recorded(files, record, data, settings, game, trusted)
     intervals = (record["steps"], record["intervals"][0], record["steps"])
     Session(result, place(1), files, record["order"], intervals, None).read()
     return result
+
+
+def recorded(files: SweepFolder, record: dict[str, Any], data: Any, settings: Any, game: Game | None, trusted=()) -> Sweep:
+    """The sweep that a folder's record describes, with nothing trained."""
+    settings = {k: from_json(v, trusted) for k, v in record["settings"].items()} if settings is None else dict(settings)
+    data = load_again(record) if data is None else data
+    members = _members(settings, data, record["seeds"], record["sizes"])
+    return Sweep(members, data, game, record["baseline"], record["rank_by"], record["higher_is_better"], files.path)
 
 
 @dataclass

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import struct
 
 import gan_jax as gan
 from gan_jax.game import Feed
@@ -56,3 +57,34 @@ def assert_close(a, b, tolerance, scale=1.0):
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         error = np.abs(x - y).max(initial=0) / max(np.abs(y).max(initial=0), scale)
         assert error <= tolerance, f"{jax.tree_util.keystr(path)} differs by {error:.2e}"
+
+
+# A game that compiles in no time, for what does not depend on the game: a mean that walks to that of the data.
+
+
+@struct.dataclass
+class Mean:
+    step: jax.Array
+    key: jax.Array
+    mean: jax.Array
+
+
+def mean_step(knobs, state, batch, axis_name=None):
+    error = state.mean - batch.images.mean(0)
+    new = state.replace(step=state.step + 1, mean=state.mean - knobs["rate"] * error)
+    return new, {"loss": jnp.square(error).sum()}
+
+
+def ten(knobs):
+    return 10
+
+
+def mean_start(knobs, key):
+    return Mean(jnp.int32(0), key, jax.random.normal(key, (2,)))
+
+
+def mean_error(knobs, state, train, validation):
+    return {"error": jnp.square(state.mean - validation[0].mean(0)).sum()}
+
+
+QUICK = gan.Game(mean_start, mean_step, ten, evaluate=mean_error)

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import pandas as pd
 import pytest
-from games import assert_close, everything, feed
+from games import QUICK, assert_close, everything, feed
+from games import mean_error as error
+from games import mean_start as begin
 from test_population import NETWORKS, alone, members, train
-from test_sweeps import QUICK, error, quick, rate, refused
-from test_sweeps import start as begin
+from test_sweeps import quick, rate, refused
 
 import gan_jax as gan
 from gan_jax import parallel, sweep_session, sweeps
@@ -223,19 +224,18 @@ def close(a, b):
     pd.testing.assert_frame_equal(a.table, b.table, rtol=1e-5)
 
 
-def test_a_sweep_shares_batches_where_devices_would_idle_and_says_so(data, capsys):
+def test_a_sweep_shares_batches_where_it_is_told_to_and_says_so(data, capsys):
     """Two members on four devices; evaluated there, too."""
-    found = quick(data, ONE, game=SHARED, devices=4)
+    found = quick(data, ONE, game=SHARED, devices=4, devices_per_member=2)
     assert re.search(
         r"^2 members on 4 devices: 2 groups x 2 devices, 1 member each, batch 12 = 2 x 6; \d+\.\d\d of \d+\.\d\d GiB a device$",
         capsys.readouterr().err.strip(),
     )
     close(found, quick(data, ONE, game=SHARED, devices=1))
     assert not capsys.readouterr().err
-    quick(data, ONE, game=SHARED, devices=4, devices_per_member=1)
-    assert capsys.readouterr().err.startswith("2 members on 4 devices: at most 1 member each; ")
-    quick(data, ONE, devices=4)
-    assert "at most 1 member each" in capsys.readouterr().err, "its step takes no mean over devices"
+    quick(data, ONE, game=SHARED, devices=4)
+    said = capsys.readouterr().err
+    assert said.startswith("2 members on 4 devices: at most 1 member each; "), "a CPU's devices may idle: they share its cores"
 
 
 def test_a_member_that_does_not_fit_on_a_device_is_shared(data, capsys, monkeypatch):
@@ -291,6 +291,6 @@ def test_sweeps_of_every_game_share_their_batches(x64, kind, capsys):
     if kind == "balanced":
         recipe = recipe.replace(sampling=gan.bind(gan.sampling.class_balanced, strength=1.0, classes=digits.classes))
     arguments = {"steps": 6, "seeds": 2, "log_every": 3, "progress": False, "devices": 4}
-    shared, one = (gan.sweep([recipe], digits, devices_per_member=n, **arguments) for n in (None, 1))
+    shared, one = (gan.sweep([recipe], digits, devices_per_member=n, **arguments) for n in (2, 1))
     assert "2 groups x 2 devices, 1 member each, batch 8 = 2 x 4" in capsys.readouterr().err
     pd.testing.assert_frame_equal(shared.table, one.table, rtol=1e-6, atol=1e-8)

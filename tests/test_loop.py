@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
+from games import Mean, mean_step, ten
 
 import gan_jax as gan
 from gan_jax.folder import RunFolder
@@ -46,25 +46,8 @@ def same(a, b):
 # ---- any game ---------------------------------------------------------------------------------------------------------
 
 
-@struct.dataclass
-class Mean:
-    step: jax.Array
-    key: jax.Array
-    mean: jax.Array
-
-
 def mean_init(knobs, key):
     return Mean(jnp.int32(0), key, jnp.zeros(2))
-
-
-def mean_step(knobs, state, batch, axis_name=None):
-    error = state.mean - batch.images.mean(0)
-    new = state.replace(step=state.step + 1, mean=state.mean - knobs["rate"] * error)
-    return new, {"loss": jnp.square(error).sum()}
-
-
-def ten(knobs):
-    return 10
 
 
 MEAN = gan.Game(mean_init, mean_step, ten)

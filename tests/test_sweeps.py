@@ -10,13 +10,12 @@ import sys
 import time
 from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from games import assert_close
-from test_loop import ROOT, Mean, mean_step, same, ten
+from games import QUICK, assert_close, mean_start, mean_step, ten
+from test_loop import ROOT, same
 
 import gan_jax as gan
 from gan_jax import sweep_session, sweeps
@@ -24,18 +23,6 @@ from gan_jax.data.toys import ring
 from gan_jax.population import Lowered
 from gan_jax.progress import SweepProgress
 
-# A game that compiles in no time, for what does not depend on the game: a mean that walks to that of the data.
-
-
-def start(knobs, key):
-    return Mean(jnp.int32(0), key, jax.random.normal(key, (2,)))
-
-
-def error(knobs, state, train, validation):
-    return {"error": jnp.square(state.mean - validation[0].mean(0)).sum()}
-
-
-QUICK = gan.Game(start, mean_step, ten, evaluate=error)
 RATES = {"slow": 0.01, "fast": 0.1, "faster": 0.3}
 
 
@@ -236,7 +223,7 @@ def test_a_group_that_does_not_fit_the_memory_is_cut_by_what_the_compiler_measur
 def test_the_evaluation_must_fit_the_memory_too(data, monkeypatch):
     free = 2**19
     monkeypatch.setattr(sweep_session, "bytes_free", lambda placement: free)
-    heavy = gan.Game(start, mean_step, ten, evaluate=outer)
+    heavy = gan.Game(mean_start, mean_step, ten, evaluate=outer)
     assert "needs" in refused(quick, gan.from_arrays(ring().sample(4000, 0)), game=heavy)
 
 

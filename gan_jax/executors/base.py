@@ -1,0 +1,89 @@
+"""What an executor is: something that runs tasks elsewhere and says how each ended. Nothing here imports JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from gan_jax.errors import UserError
+
+Spec = dict[str, Any]  # of one task, as JSON
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended: 'done', 'stopped' by a signal (and saved), 'refused' (a UserError) or 'lost' (anything else)."""
+
+    kind: str
+    why: str = ""
+
+
+class Handle(Protocol):
+    """A submitted task."""
+
+    def poll(self) -> Outcome | None:
+        """How it ended; None while it waits or runs."""
+        ...
+
+    def cancel(self, force: bool) -> None:
+        """Ask it to save and stop; with `force`, end it."""
+        ...
+
+
+Submit = Callable[[list[Spec]], list[Handle]]
+
+
+class Executor(Protocol):
+    """retries: how often a lost task is submitted again; gpus: those of each task."""
+
+    @property
+    def retries(self) -> int: ...
+
+    @property
+    def gpus(self) -> float: ...
+
+    def tasks(self, folder: Path, environment: dict[str, str | None]) -> AbstractContextManager[Submit]:
+        """Connects, and gives what submits tasks (`task.train_group` of a spec) while the context lasts.
+
+        folder: the sweep's; environment: variables of every task, None for one to be left unset.
+        Raises UserError where the engine is not installed or cannot be reached.
+        """
+        ...
+
+
+def choose(executor: str | Executor, address: str | None, out: str | Path | None) -> Executor | None:
+    """The executor of that name, or the one given; None for 'local'. Raises UserError for what cannot be meant."""
+    from gan_jax.executors.ray import Ray
+    from gan_jax.executors.slurm import Slurm
+
+    known = {"ray": Ray, "slurm": Slurm}
+    if isinstance(executor, str) and executor not in ("local", *known):
+        raise UserError(f"unknown executor {executor!r}: use local, {' or '.join(known)}")
+    if address is not None and (executor == "local" or not isinstance(executor, str)):
+        where = "local" if executor == "local" else "given with its own address"
+        raise UserError(f"address={address!r} speaks of a cluster, but the executor is {where}: leave the address out")
+    if executor == "local":
+        return None
+    if out is None:
+        raise UserError("tasks meet in the sweep folder: name one that all machines see, with out")
+    chosen: Executor = known[executor](address=address) if isinstance(executor, str) else executor
+    if chosen.retries < 0 or chosen.gpus < 0:
+        raise UserError(f"an executor with {chosen.retries} retries and {chosen.gpus:g} GPUs: neither can be below 0")
+    return chosen
+
+
+def outcome(returned: dict[str, str | None]) -> Outcome:
+    """Of what `task.train_group` returned."""
+    for kind in ("refused", "stopped"):
+        if returned.get(kind):
+            return Outcome(kind, str(returned[kind]))
+    return Outcome("done")
+
+
+def brief(text: str) -> str:
+    """One line of at most 200 characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= 200 else text[:197] + "..."

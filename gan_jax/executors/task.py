@@ -1,0 +1,106 @@
+"""What runs in a task's process: one structure-group of a sweep, trained in the sweep's folder.
+
+JAX is imported only after the task's environment is set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 60.0  # seconds for a process that is being killed to let go of its group
+
+
+def train_group(spec: dict[str, Any]) -> dict[str, str | None]:
+    """Train the group that `spec` names, from its last checkpoint if it has one.
+
+    Returns {"stopped": the signal that stopped it or None, "refused": the UserError's line or None}.
+    """
+    for name, value in spec["environment"].items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    sys.path += [path for path in spec["path"] if path not in sys.path]
+    where = Path(spec["folder"]) / "tasks"
+    stem = f"{spec['group']:02d}"
+    with contextlib.suppress(OSError):
+        os.chdir(spec["directory"])  # for data named by a relative path
+    with open(where / f"{stem}.log", "a") as log, contextlib.redirect_stderr(log), _terminable():
+        from gan_jax.errors import UserError
+
+        try:
+            with alone(where / f"{stem}.lock"):
+                return {"stopped": _train(spec, where / f"{stem}.json"), "refused": None}
+        except UserError as error:
+            return {"stopped": None, "refused": str(error)}
+        except KeyboardInterrupt:  # outside of training, which saves
+            return {"stopped": "SIGTERM", "refused": None}
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM interrupts what is not training yet: engines give it handlers that ignore it, or end the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """While it lasts no other process holds this lock, which goes with the process. Raises UserError where one does."""
+    from gan_jax.errors import UserError
+
+    with open(path, "a") as file:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UserError(f"another process trains this group ({path} is locked): wait for it, or end it") from None
+                time.sleep(0.5)
+            except OSError:  # a file system without locks
+                break
+        yield
+
+
+def _train(spec: dict[str, Any], where: Path) -> str | None:
+    """The signal that stopped the group's training, or None."""
+    import jax
+
+    from gan_jax.executors.inputs import read_arrays
+    from gan_jax.folder import SweepFolder, write_atomic, writing
+    from gan_jax.parallel import place
+    from gan_jax.record import from_json
+    from gan_jax.sweep_session import Session
+    from gan_jax.sweeps import recorded
+
+    with writing(where):
+        about = {"node": socket.gethostname(), "pid": os.getpid(), "attempt": spec["attempt"]}
+        write_atomic(where, json.dumps(about))
+    files = SweepFolder(spec["folder"])
+    record, trusted = files.read(), spec["trusted"]
+    game = None if spec["game"] is None else from_json(spec["game"], trusted)
+    data = None if record["source"] else read_arrays(where.parent / "data.npz", record["data"], spec["class_names"])
+    result = recorded(files, record, data, None, game, trusted)
+    devices, per_member = spec["devices"]
+    placement = place(devices or len(jax.local_devices()))
+    session = Session(result, placement, files, record["order"], spec["intervals"], spec["most"], per_member)
+    return session.run_group(spec["group"])
