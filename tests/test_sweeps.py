@@ -358,7 +358,7 @@ def test_hostile_names_stay_names(data, tmp_path, capsys):
     assert list(dict.fromkeys(read["setting"])) == HOSTILE
     assert [path.name for folder in (tmp_path, out / "groups") for path in folder.iterdir()] == ["inside", "00-00"]
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2 and all(len(line) < 300 for line in lines), "a line for each evaluation"
+    assert len(lines) == 3 and all(len(line) < 300 for line in lines), "the layout, and a line for each evaluation"
     assert "no member" in refused(done.run, "c\nd")
 
 
