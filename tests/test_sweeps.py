@@ -345,7 +345,7 @@ def test_hostile_names_stay_names(data, tmp_path, capsys):
     assert list(dict.fromkeys(read["setting"])) == HOSTILE
     assert [path.name for folder in (tmp_path, out / "groups") for path in folder.iterdir()] == ["inside", "00-00"]
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2 and all(len(line) < 300 for line in lines), "a line for each evaluation"
+    assert len(lines) == 3 and all(len(line) < 300 for line in lines), "the layout, and a line for each evaluation"
     assert "no member" in refused(done.run, "c\nd")
 
 
@@ -450,7 +450,8 @@ def test_progress_knows_which_end_is_best_and_can_be_silent(capsys):
 def test_progress_of_a_sweep_names_its_groups(data, capsys):
     quick_args = {"steps": 10, "seeds": 2, "log_every": 5, "rank_by": "error", "game": QUICK}
     gan.sweep({"slow": rate(0.01), "fast": rate(0.5)}, data, **quick_args)
-    lines = capsys.readouterr().err.splitlines()
+    layout, *lines = capsys.readouterr().err.splitlines()
+    assert layout.startswith("4 members on 4 devices: 1 member each; ")
     assert [line.split(":")[0] for line in lines] == ["group 1 of 1, step 5/10", "group 1 of 1, step 10/10"]
     assert all("4 members" in line and "(fast, n " in line and "0 diverged" in line for line in lines)
 
