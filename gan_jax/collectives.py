@@ -6,10 +6,9 @@
 What is seen (jax 0.12 on CPUs, two players without batch norm): under `pmap` one operation for each player's move, whatever its
 depth, whose bytes are those of its parameters, once; the scalars that are logged travel with them. By placement (`sharding`)
 the compiler puts them in: also one for each player, but a gradient that is the sum of several passes (D's, over reals and over
-fakes) is reduced pass by pass before it is added, so that D's bytes are those of its parameters times its passes; one more,
-of a single truth value, is asked at each round of the data's order. With `judge_together` D's are its parameters' once, but
-reals and fakes are sent about, to lie in one row. Batch norm in training adds its own in each layer and direction: statistics
-cannot wait. Other compilers may add before they reduce.
+fakes) is reduced pass by pass before it is added, so that D's bytes are those of its parameters times its passes. With
+`judge_together` D's are its parameters' once, but reals and fakes are sent about, to lie in one row. Batch norm in training
+adds its own in each layer and direction: statistics cannot wait. Other compilers may add before they reduce.
 """
 
 from __future__ import annotations

@@ -89,15 +89,17 @@ def take(
     feed: or the one step of a window, which has been gathered in that order.
     choose: (draws, rows) -> rows, where others are to be drawn than those of the data's order.
     """
-    index = jnp.arange(examples)
+    index, split = jnp.arange(examples), lambda x: x
     if placement.style == "pmap":
         share = examples // len(placement.devices)
         index = jax.lax.axis_index(AXIS) * share + jnp.arange(share)
     if placement.style == "sharding":  # without it the latents, and so the whole generator, would be replicated
-        index = jax.lax.with_sharding_constraint(index, NamedSharding(placement.mesh, P(AXIS)))
+        everywhere, shares = (NamedSharding(placement.mesh, spec) for spec in (P(), P(AXIS)))
+        split = lambda x: jax.lax.with_sharding_constraint(jax.lax.with_sharding_constraint(x, everywhere), shares)
     if isinstance(feed, Window):
-        return Batch(to_unit(feed.images, dtype), index, feed.labels)
+        return Batch(to_unit(feed.images, dtype), split(index), feed.labels)
     rows = jax.vmap(order, (None, 0, None))(feed.key, step * examples + index, feed.size)
+    index, rows = split(index), split(rows)  # afterwards: or the devices ask each other whether every walk has ended
     if choose is not None:
         rows = choose(Draws(jax.random.fold_in(feed.key, step), index).named("sampling"), rows)
     labels, weights, mask = jax.tree.map(lambda x: x[rows], (feed.labels, feed.weights, feed.mask))

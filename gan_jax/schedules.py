@@ -11,6 +11,7 @@ from gan_jax.recipe import Schedule, schedule
 
 FLOAT = float  # float64 where JAX has it, else float32: programs round the last bit of float32 each in their own way
 
+
 def _progress(step, steps):
     return jnp.clip(jnp.asarray(step, FLOAT) / jnp.maximum(steps, 1), 0.0, 1.0)
 
