@@ -8,7 +8,9 @@ depth, whose bytes are those of its parameters, once; the scalars that are logge
 the compiler puts them in: also one for each player, but a gradient that is the sum of several passes (D's, over reals and over
 fakes) is reduced pass by pass before it is added, so that D's bytes are those of its parameters times its passes. With
 `judge_together` D's are its parameters' once, but reals and fakes are sent about, to lie in one row. Batch norm in training
-adds its own in each layer and direction: statistics cannot wait. Other compilers may add before they reduce.
+adds its own in each layer and direction: statistics cannot wait. Accelerators' compilers add before they reduce: that of TPUs
+(v5e, 8 chips, libtpu 0.0.50, compiled without one) reduces by placement D's 871,936 bytes of the article's DCGAN once and G's
+5,788,684 once, each player's in one operation, whatever its depth.
 """
 
 from __future__ import annotations
@@ -107,7 +109,8 @@ def compiled_steps(
         return program.func.lower(*program.args, knobs, *shapes).compile()
     if placement.style == "sharding":
         everywhere = NamedSharding(placement.mesh, P())
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
+        lie = placement.layout(shapes[0]), jax.tree.map(lambda _: everywhere, shapes[1])
+        shapes = jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, lie)
     return program.lower(knobs, *shapes).compile()
 
 

@@ -60,7 +60,7 @@ def on_eight_devices(test):
 def train(knobs, data, placement, steps=20):
     """(state, metrics) after these steps."""
     game = game_of(knobs, None)
-    start = placement.replicate(_init(game)(knobs, jax.random.key(0)))
+    start = placement.lay(_init(game)(knobs, jax.random.key(0)))
     return compiled_chunk(game, steps, placement)(knobs, start, placement.replicate(data))
 
 
