@@ -1,7 +1,11 @@
 """State split over the devices is the replicated run's, holds its share of the bytes, and survives a checkpoint; what a run
 says of its devices; and the predictions of larger machines in closed form."""
 
+import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +20,11 @@ import gan_jax as gan
 from gan_jax import zero
 from gan_jax.collectives import collectives, compiled_steps, totals
 from gan_jax.parallel import AXIS, place
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+import benchmark_scaling  # noqa: E402  its folder is on the path only now
 
 ROWS = (4,)
 
@@ -126,3 +135,65 @@ def test_what_cannot_be_split_is_refused():
     ):
         place(2, "pmap", shard="optimizer")
     assert place(1, shard="optimizer") == place(1)
+
+
+# ---- scripts/benchmark.py --scaling ------------------------------------------------------------------------------------
+
+TINY = {"side": 8, "width": 2, "parallel": "sharding", "shard": None, "steps": 0}
+
+
+def test_a_row_counts_what_the_compiled_step_says():
+    """Batch norm's, and each gradient once; of D's two passes by placement twice."""
+    row = benchmark_scaling.measured(TINY, 4, 8)
+    assert row["kinds"] == {"all-reduce": {"operations": row["operations"], "bytes": row["bytes"]}}
+    assert row["sent"] == row["bytes"] * 2 * 3 / 4 and "steps_per_s" not in row
+    state = jax.eval_shape(gan.init, gan.recipes.dcgan((8, 8, 3), width=2, batch_size=8), jax.random.key(0))
+    g, d = (4 * sum(x.size for x in jax.tree.leaves(player.params)) for player in (state.generator, state.discriminator))
+    assert g + 2 * d < row["bytes"] < g + 2 * d + 2000
+
+
+def test_flops_are_a_share_of_the_examples_and_what_every_device_does():
+    rows = [{"devices": n, "batch_size": 64, "flops": 100 + 7 * 64 / n} for n in (1, 8)]
+    assert [benchmark_scaling.flops_of_device(*rows, examples) for examples in (0, 1, 64, 512)] == [100, 107, 548, 3684]
+
+
+def test_an_exchange_is_rings_within_nodes_and_between_them():
+    machine = benchmark_scaling.Machine(peak=1e3, link=100.0, node=4, network=10.0, source="")
+    seconds = lambda kind, devices, latency=0.0: benchmark_scaling.exchange_seconds([kind, 800, 3], devices, machine, latency)
+    assert seconds("all-reduce", 4) == 2 * 3 / 4 * 800 / 100
+    assert seconds("all-reduce", 8) == 2 * 3 / 4 * 800 / 100 + 2 * 1 / 2 * (800 / 4) / 10
+    assert seconds("all-reduce", 32) == 2 * 3 / 4 * 800 / 100 + 2 * 7 / 8 * (800 / 4) / 10
+    assert seconds("all-gather", 4) == seconds("reduce-scatter", 4) == 3 / 4 * 800 / 100
+    assert seconds("all-reduce", 8, latency=1.0) - seconds("all-reduce", 8) == 2 * 3 * 3
+
+
+def test_predicted_steps_are_computing_and_exchanging():
+    rows = [{"devices": n, "batch_size": 64, "flops": 1e6 + 1e6 * 64 / n, "collectives": []} for n in (1, 8)]
+    rows[-1]["collectives"] = [["all-reduce", 8_000_000, 1]]
+    options = benchmark_scaling.Options(peak=1e9, utilisation=0.5, link=1e9, network=1e8, node=8, latency=0.0)
+    found = {(row["scaling"], row["devices"]): row for row in benchmark_scaling.predicted(rows, options)}
+    assert found["weak", 8]["compute_s"] == found["weak", 512]["compute_s"] == pytest.approx(65e6 / 0.5e9)
+    assert found["strong", 8]["compute_s"] == pytest.approx((1e6 + 512e6) / 0.5e9)
+    assert found["weak", 8]["exchange_s"] == pytest.approx(2 * 7 / 8 * 8e6 / 1e9)
+    assert found["strong", 64]["exchange_s"] == pytest.approx(2 * 7 / 8 * 8e6 / 1e9 + 2 * 7 / 8 * 1e6 / 1e8)
+    assert found["weak", 64]["batch_size"] == 4096 == found["strong", 64]["batch_size"]
+    for row in found.values():
+        assert row["step_s"] == row["compute_s"] + row["exchange_s"] == pytest.approx(row["batch_size"] / row["images_per_s"])
+
+
+def test_mistakes_in_what_to_scale_are_one_line(mistake):
+    assert "counts is 2 4: give 1 and then larger ones" in mistake(benchmark_scaling, "--counts", 2, 4)
+    assert "a batch of 6 does not divide" in mistake(benchmark_scaling, "--batch-size", 6)
+    assert "utilisation is 0.0: it must be above 0" in mistake(benchmark_scaling, "--utilisation", 0)
+
+
+@pytest.mark.slow
+def test_the_table_is_printed_and_written(tmp_path):
+    command = [sys.executable, SCRIPTS / "benchmark_scaling.py", "--counts", "1", "2", "--side", "8", "--width", "2"]
+    done = subprocess.run([*command, "--steps", "1", "--json", tmp_path / "rows.json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "not speed" in done.stdout and "Predicted on paper: h100" in done.stdout and "(assumed)" in done.stdout
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [(row["scaling"], row["devices"]) for row in rows[:3]] == [("strong", 1), ("strong", 2), ("weak", 1)]
+    assert len(rows) == 9 and rows[1]["flops"] < 0.6 * rows[0]["flops"] and all(row["steps_per_s"] > 0 for row in rows[:3])
+    assert rows[0]["operations"] == rows[0]["sent"] == 0 and len(set(rows[0]["operations_by_depth"].values())) == 1
