@@ -8,8 +8,9 @@ depth, whose bytes are those of its parameters, once; the scalars that are logge
 the compiler puts them in: also one for each player, but a gradient that is the sum of several passes (D's, over reals and over
 fakes) is reduced pass by pass before it is added, so that D's bytes are those of its parameters times its passes. With
 `judge_together` D's are its parameters' once, but reals and fakes are sent about, to lie in one row. Batch norm in training
-adds its own in each layer and direction: statistics cannot wait. The compiler of TPUs adds before it reduces (v5e, 8 chips, libtpu 0.0.50, compiled without one): by
-placement D's 871,936 bytes of the article's DCGAN are reduced once and G's 5,788,684 once, each player's in one operation.
+adds its own in each layer and direction: statistics cannot wait. The compiler of TPUs adds before it reduces (v5e, 8 chips,
+libtpu 0.0.50, compiled without one): by placement D's 871,936 bytes of the article's DCGAN are reduced once and G's 5,788,684
+once, each player's in one operation.
 """
 
 from __future__ import annotations

@@ -128,6 +128,7 @@ def measured(options: dict[str, Any], devices: int, batch_size: int) -> dict[str
     placement = place(devices, options["parallel"], batch_size, shard=options["shard"] if devices > 1 else None)
     program = compiled_steps(recipe, feed, placement)
     found, sizes = collectives(program), program.memory_analysis()
+    assert sizes is not None
     row: dict[str, Any] = {
         "devices": devices, "batch_size": batch_size, "flops": program.cost_analysis()["flops"],  # pyright: ignore
         "operations": sum(c.times for c in found), "bytes": sum(c.times * c.bytes for c in found),
