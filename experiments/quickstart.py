@@ -147,7 +147,7 @@ def main(options: Options) -> int:
 
     data = options.load()
     recipe = recipe_of(options, data)
-    devices = {"devices": options.devices, "parallel": options.parallel}
+    devices = {"devices": options.devices, "parallel": options.parallel, "shard": options.shard}
     if options.resume and RunFolder(options.out).exists:
         record = RunFolder(options.out).read()
         aside = differences(to_json(recipe), record["recipe"]) + differences(data.describe(), record["data"])

@@ -62,6 +62,8 @@ class RunOptions(DataOptions):
     """Train on this many devices; on a machine without accelerators the CPU is split into as many."""
     parallel: Literal["sharding", "pmap"] = "sharding"
     """How several devices share a batch: by placement, or through pmap with a named axis."""
+    shard: Literal["optimizer", "parameters"] | None = None
+    """Split the state over the devices too, where it does not fit on each: that of the optimizer, or the parameters as well."""
     stream: bool = False
     """Leave the training images on disk and read them while training; for what does not fit on a device."""
     workers: int = 0

@@ -6,10 +6,11 @@
 What is seen (jax 0.12 on CPUs, two players without batch norm): under `pmap` one operation for each player's move, whatever its
 depth, whose bytes are those of its parameters, once; the scalars that are logged travel with them. By placement (`sharding`)
 the compiler puts them in: also one for each player, but a gradient that is the sum of several passes (D's, over reals and over
-fakes) is reduced pass by pass before it is added, so that D's bytes are those of its parameters times its passes; one more,
-of a single truth value, is asked at each round of the data's order. With `judge_together` D's are its parameters' once, but
-reals and fakes are sent about, to lie in one row. Batch norm in training adds its own in each layer and direction: statistics
-cannot wait. Other compilers may add before they reduce.
+fakes) is reduced pass by pass before it is added, so that D's bytes are those of its parameters times its passes. With
+`judge_together` D's are its parameters' once, but reals and fakes are sent about, to lie in one row. Batch norm in training
+adds its own in each layer and direction: statistics cannot wait. The compiler of TPUs adds before it reduces (v5e, 8 chips,
+libtpu 0.0.50, compiled without one): by placement D's 871,936 bytes of the article's DCGAN are reduced once and G's 5,788,684
+once, each player's in one operation.
 """
 
 from __future__ import annotations
@@ -115,7 +116,8 @@ def compiled_steps(
         return program.func.lower(*program.args, knobs, *shapes).compile()
     if placement.style == "sharding":
         everywhere = NamedSharding(placement.mesh, P())
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
+        lie = placement.layout(shapes[0]), jax.tree.map(lambda _: everywhere, shapes[1])
+        shapes = jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, lie)
     return program.lower(knobs, *shapes).compile()
 
 

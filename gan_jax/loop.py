@@ -51,6 +51,7 @@ def fit(
     keep: int = 2,
     devices: int = 1,
     parallel: str = "sharding",
+    shard: str | None = None,
     warm_start: Run | str | Path | None = None,
     game: Game | None = None,
     progress: bool = True,
@@ -61,6 +62,8 @@ def fit(
     log_every, checkpoint_every, sample_every: in steps; the latter two are multiples of the first. keep: checkpoints kept.
     resume: continue the run in `out` bit for bit (from step 0 where it has no checkpoint yet). Ctrl-C and SIGTERM save and
     return with `run.stopped` set; so does a loss that is not finite, with the last good state.
+    devices, parallel, shard: how many devices share a batch, by 'sharding' or 'pmap', and how much of the state ('optimizer',
+    'parameters' or None): see `parallel.place`.
     warm_start: begin with the networks of another GAN's run (or of its folder) in place of fresh ones; optimizers start anew.
     game: that of the recipe (a GAN, a VAE, ...) unless another is given.
     Raises UserError for anything that cannot be meant, before a step is run.
@@ -70,7 +73,7 @@ def fit(
     check_intervals(steps, log_every, checkpoint_every, sample_every, keep)
     if steps * game.examples(recipe) > MAX_POSITION:
         raise UserError(f"{steps} steps of {game.examples(recipe)} examples are more than {MAX_POSITION}: take fewer")
-    placement = place(devices, parallel, getattr(recipe, "batch_size", None), getattr(recipe, "accumulate", 1))
+    placement = place(devices, parallel, getattr(recipe, "batch_size", None), getattr(recipe, "accumulate", 1), shard)
     if game.check:
         game.check(recipe, data)
     check_streamed(recipe, data)
@@ -164,9 +167,12 @@ class _Session:
 
     def begin(self) -> Any:
         """The state to start from: the newest intact checkpoint's, or a fresh one."""
-        fresh = jax.jit(self.game.init)
+        target, lie = jax.eval_shape(self.game.init, self.recipe, self.key), None
+        if self.placement.shard:  # whole, it may fit on no device
+            lie = self.placement.layout(target)
+            target = jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), target, lie)
+        fresh = jax.jit(self.game.init, out_shardings=lie)
         if self.checkpoints and self.folder:
-            target = jax.eval_shape(self.game.init, self.recipe, self.key)
             found = self.checkpoints.restore_latest(target)
             if found:
                 state, meta, step = found
@@ -218,7 +224,9 @@ class _Session:
         judged = judged_of(data, len(data.train))
         state = self.begin()
         step = start = int(state.step)
-        state = self.placement.replicate(state)
+        state = self.placement.lay(state)
+        if progress and len(self.placement.devices) > 1 and hasattr(self.recipe, "batch_size"):
+            print(self.placement.shares(self.recipe.batch_size, getattr(self.recipe, "accumulate", 1)), file=sys.stderr)
         with Stop() as stop, Progress(step, steps, self.game.examples(self.recipe), enabled=progress) as bar:
             if step == 0:
                 self.picture(state, 0)
@@ -339,7 +347,7 @@ def resume(
     """Continue the run in a folder with its own recipe, data, seed and intervals, to its own number of steps or to `steps`.
 
     data, recipe: where the run was given its own in memory. trusted: modules of yours that the recipe names.
-    settings: devices, parallel, progress of `fit`. Raises UserError where there is no run or it cannot be read.
+    settings: devices, parallel, shard, progress of `fit`. Raises UserError where there is no run or it cannot be read.
     """
     record = RunFolder(folder).read()
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe

@@ -2,7 +2,7 @@
 
 One device; `sharding`: the batch is split over a mesh by placement, the state is replicated, and the step is unchanged
 (the default for several devices); `pmap`: the same step with a named axis, each device on its share. All three give the
-same run up to the order of float additions.
+same run up to the order of float additions. With `sharding` the state may be split over the devices too (see `zero`).
 
 A population is the same chunk over members stacked on a first axis, in one program: spread over the devices without a word
 between them, and on each device side by side (vmap), or on a CPU one after the other (its caches hold one member, not
@@ -23,6 +23,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from gan_jax import zero
 from gan_jax.draws import Draws, order
 from gan_jax.errors import UserError
 from gan_jax.game import Batch, Feed, Game, Window, to_unit
@@ -36,11 +37,13 @@ class Placement:
     """Where a batch lies: style 'single', 'sharding' or 'pmap', over these devices.
 
     per_member: of a population, the devices that share each member's batch; neighbours are a group.
+    shard: how much of the state each device holds its share of alone: None, 'optimizer' or 'parameters'. See `zero`.
     """
 
     style: str
     devices: tuple
     per_member: int = 1
+    shard: str | None = None
 
     @property
     def mesh(self) -> Mesh:
@@ -67,6 +70,30 @@ class Placement:
         """The pytree on every device of the mesh (as it is for the other styles)."""
         return jax.device_put(tree, NamedSharding(self.mesh, P())) if self.style == "sharding" else tree
 
+    def layout(self, state: Any) -> Any:
+        """Where each leaf of a state (arrays or shapes) lies between steps; None where its arrays lie says it."""
+        return zero.layout(state, self.mesh, self.shard) if self.style == "sharding" else None
+
+    def lay(self, state: Any) -> Any:
+        """The state as `layout` says."""
+        return jax.device_put(state, self.layout(state)) if self.style == "sharding" else state
+
+    def keep(self, state: Any) -> Any:
+        """The same, of a state in a compiled program."""
+        return jax.lax.with_sharding_constraint(state, self.layout(state)) if self.shard else state
+
+    def stepping(self, step: Callable) -> Callable:
+        """A game's step, which is to see whole parameters."""
+        if not self.shard:
+            return step
+
+        def gathered(knobs, state, *args):
+            state = jax.lax.with_sharding_constraint(state, zero.layout(state, self.mesh, "optimizer"))
+            with zero.gathering(self.mesh):
+                return step(knobs, state, *args)
+
+        return gathered
+
     def shares(self, batch_size: int, accumulate: int = 1) -> str:
         """How a player's batch is shared out, in words: "64 examples = 8 devices x 4 parts x 2"."""
         n = len(self.devices)
@@ -86,14 +113,25 @@ class Placement:
         return jnp.asarray(x)
 
 
-def place(devices: int = 1, style: str = "sharding", batch_size: int | None = None, accumulate: int = 1) -> Placement:
+def place(
+    devices: int = 1,
+    style: str = "sharding",
+    batch_size: int | None = None,
+    accumulate: int = 1,
+    shard: str | None = None,
+) -> Placement:
     """The placement on the first `devices` devices.
 
     batch_size: of one player's turn, over all devices; accumulate: parts in which each device sees its share.
+    shard: None, 'optimizer' or 'parameters', see `zero`; on one device there is nothing to split.
     Raises UserError for an unknown style, more devices than there are, or a batch that does not divide among them.
     """
     if style not in ("sharding", "pmap"):
         raise UserError(f"unknown way to use several devices {style!r}: use 'sharding' or 'pmap'")
+    if shard not in (None, *zero.SHARDED):
+        raise UserError(f"unknown part of the state to shard {shard!r}: use {' or '.join(map(repr, zero.SHARDED))}, or None")
+    if shard and style != "sharding":
+        raise UserError(f"shard={shard!r} splits the state by placement: use parallel='sharding', not {style!r}")
     here = jax.devices()
     if not 1 <= devices <= len(here):
         raise UserError(f"{devices} devices asked for: this machine has {len(here)} ({here[0].platform})")
@@ -101,7 +139,7 @@ def place(devices: int = 1, style: str = "sharding", batch_size: int | None = No
         parts = f" in {accumulate} parts each" if accumulate > 1 else ""
         among = f"{devices} device{'s'[: devices > 1]}{parts}"
         raise UserError(f"a batch of {batch_size} does not divide among {among}: give a multiple of {devices * accumulate}")
-    return Placement(style if devices > 1 else "single", tuple(here[:devices]))
+    return Placement(style, tuple(here[:devices]), shard) if devices > 1 else Placement("single", (here[0],))
 
 
 def take(
@@ -112,15 +150,17 @@ def take(
     feed: or the one step of a window, which has been gathered in that order.
     choose: (draws, rows) -> rows, where others are to be drawn than those of the data's order.
     """
-    index = jnp.arange(examples)
+    index, split = jnp.arange(examples), lambda x: x
     if placement.style == "pmap":
         share = examples // len(placement.devices)
         index = jax.lax.axis_index(AXIS) * share + jnp.arange(share)
     if placement.style == "sharding":  # without it the latents, and so the whole generator, would be replicated
-        index = jax.lax.with_sharding_constraint(index, NamedSharding(placement.mesh, P(AXIS)))
+        everywhere, shares = (NamedSharding(placement.mesh, spec) for spec in (P(), P(AXIS)))
+        split = lambda x: jax.lax.with_sharding_constraint(jax.lax.with_sharding_constraint(x, everywhere), shares)
     if isinstance(feed, Window):
-        return Batch(to_unit(feed.images, dtype), index, feed.labels)
+        return Batch(to_unit(feed.images, dtype), split(index), feed.labels)
     rows = jax.vmap(order, (None, 0, None))(feed.key, step * examples + index, feed.size)
+    index, rows = split(index), split(rows)  # afterwards: or the devices ask each other whether every walk has ended
     if choose is not None:
         rows = choose(Draws(jax.random.fold_in(feed.key, step), index).named("sampling"), rows)
     labels, weights, mask = jax.tree.map(lambda x: x[rows], (feed.labels, feed.weights, feed.mask))
@@ -152,14 +192,15 @@ def chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any,
         state = state.replace(step=step)
         now = feed if window is None else Window(window[0], window[1], step)
         batch = take(now, step, examples, dtype, placement, sampler and partial(sampler, state))
-        new, metrics = game.step(knobs, state, batch, axis_name)
+        new, metrics = placement.stepping(game.step)(knobs, state, batch, axis_name)
         metrics = jax.tree.map(lambda x: jnp.where(alive, x, jnp.nan), metrics)
         alive &= all_finite(metrics)
-        return (jax.tree.map(lambda a, b: jnp.where(alive, a, b), new, state), alive), (alive, metrics)
+        new = jax.tree.map(lambda a, b: jnp.where(alive, a, b), placement.keep(new), state)
+        return (placement.keep(new), alive), (alive, metrics)
 
     steps = start + jnp.arange(length, dtype=start.dtype)
-    (state, _), (good, metrics) = jax.lax.scan(one, (state, jnp.asarray(alive, bool)), (steps, window))
-    return state.replace(step=start + length), good, metrics
+    (state, _), (good, metrics) = jax.lax.scan(one, (placement.keep(state), jnp.asarray(alive, bool)), (steps, window))
+    return placement.keep(state.replace(step=start + length)), good, metrics
 
 
 def single_chunk(

@@ -20,6 +20,7 @@ from gan_jax.game import Batch, device_mean
 from gan_jax.networks.net import Judgement, Mode
 from gan_jax.penalties import Turn
 from gan_jax.recipe import Recipe, Side
+from gan_jax.zero import split, whole
 
 
 class Player(struct.PyTreeNode):
@@ -76,8 +77,9 @@ def move(recipe: Recipe, state: State, name: str, seen: Look) -> tuple[State, di
 
 def moved(side: Side, player: Player, gradient: Any, stats: Any) -> Player:
     """The player after its optimizer's step down this gradient."""
-    updates, opt_state = side.optimizer().update(gradient, player.opt_state, player.params)
-    return Player(jax.tree.map(lambda p, u: p + u.astype(p.dtype), player.params, updates), stats, opt_state)
+    params = split(player.params)
+    updates, opt_state = side.optimizer().update(split(whole(gradient)), player.opt_state, params)
+    return Player(whole(jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, split(updates))), stats, opt_state)
 
 
 def moving_average(decay: Any, step: Int[Array, ""], old: Any, latest: Any, ramp: bool) -> Any:

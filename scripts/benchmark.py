@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py                          # step, loop, memory, compile: over ten minutes on two CPU cores
     python scripts/benchmark.py --rows step,loop --json benchmark.json
+    python scripts/benchmark.py --scaling                # more devices, measured and predicted: see benchmark_scaling.py
     uv run --extra bench scripts/benchmark.py --rows a,b # against PyTorch, by letter or by name
 
 Rows: step (one compiled step, and steps inside one scan), loop (a real run with folder, logs and checkpoints against the bare
@@ -253,6 +254,7 @@ def chosen(rows: str) -> list[str]:
 def main(
     rows: str = ",".join(OWN),
     repeats: int = 5,
+    scaling: bool = False,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
 ) -> None:
     """Measure, and print a table.
@@ -261,8 +263,13 @@ def main(
         rows: which rows, separated by commas: step, loop, memory, compile; against PyTorch dcgan (or a), population (b),
             toy (c), layers (d), members (e).
         repeats: measurements of each (memory and compile: at most 3 processes).
+        scaling: in place of rows: 1, 2, 4 and 8 devices, and larger machines predicted (`benchmark_scaling.py` takes more).
         json_file: also write the figures there: a list of {"row", "ours_s", "peer_s", "ratio", ...}, the machine in each.
     """
+    if scaling:
+        import benchmark_scaling
+
+        return benchmark_scaling.main(benchmark_scaling.Options(json_file=json_file))
     if any(name not in OWN for name in rows_named(rows)):
         prepare_devices(cores(), collectives=False)  # a population is spread over them
     names = chosen(rows)

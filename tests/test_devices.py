@@ -60,7 +60,7 @@ def on_eight_devices(test):
 def train(knobs, data, placement, steps=20):
     """(state, metrics) after these steps."""
     game = game_of(knobs, None)
-    start = placement.replicate(_init(game)(knobs, jax.random.key(0)))
+    start = placement.lay(_init(game)(knobs, jax.random.key(0)))
     return compiled_chunk(game, steps, placement)(knobs, start, placement.replicate(data))
 
 
@@ -193,14 +193,19 @@ def test_reals_and_fakes_judged_together_are_grouped_as_on_one_device(group):
 # ---- each does its share -----------------------------------------------------------------------------------------------
 
 
+STEPS = {  # the work on parameters (Adam, average, norm: 35 FLOPs each) is every device's: 1.6 % of 64 such small images
+    "article": lambda: (gan.recipes.dcgan((32, 32, 3)), feed(100, (32, 32, 3))),
+    "plain": lambda: (gan.recipes.dcgan(IMAGES, width=16, batch_size=128), feed(100)),
+    "all_at_once": lambda: (all_at_once(gan.recipes.dcgan(IMAGES, width=16, batch_size=128)), feed(100)),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["plain", "all_at_once"])
+@pytest.mark.parametrize("what", STEPS)
 @on_eight_devices
 def test_a_device_computes_its_share_of_the_step(what):
-    """At most 1.1 / N of one device's FLOPs. Each device updates all parameters: 1.5 % of the step at 64 such small images."""
-    plain = gan.recipes.dcgan(IMAGES, width=16, batch_size=128)
-    recipe = plain if what == "plain" else all_at_once(plain)
-    flops = {n: compiled_steps(recipe, feed(100), place(n, "sharding")).cost_analysis()["flops"] for n in (1, 2, 4, 8)}
+    """At most 1.1 / N of one device's FLOPs."""
+    flops = {n: compiled_steps(*STEPS[what](), place(n, "sharding")).cost_analysis()["flops"] for n in (1, 2, 4, 8)}
     shares = {n: flops[n] / flops[1] * n for n in flops}
     assert all(0.5 < share <= 1.1 for share in shares.values()), shares
 
@@ -231,7 +236,7 @@ def test_a_gradient_is_reduced_once_whatever_the_depth():
     for depth in (1, 4):
         g, d = players(perceptrons(depth))
         assert said(perceptrons(depth), "pmap") == (2, g + d), depth
-        assert said(perceptrons(depth), "sharding") == (3, g + 2 * d), depth  # one of them tells that the order is complete
+        assert said(perceptrons(depth), "sharding") == (2, g + 2 * d), depth
     g, d = players(perceptrons())
     assert said(perceptrons(accumulate=2), "pmap")[1] == g + d
     assert said(perceptrons(judge_together=True), "pmap") == (2, g + d)
