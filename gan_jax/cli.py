@@ -13,6 +13,7 @@ from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+from gan_jax import hosts
 from gan_jax.errors import UserError
 
 
@@ -61,6 +62,19 @@ class RunOptions(DataOptions):
     """Train on this many devices; on a machine without accelerators the CPU is split into as many."""
     parallel: Literal["sharding", "pmap"] = "sharding"
     """How several devices share a batch: by placement, or through pmap with a named axis."""
+    coordinator: str | None = None
+    """Of several hosts: host:port of process 0; found out under SLURM, GKE and TPU pods."""
+    processes: int | None = None
+    """Of several hosts: how many processes train this run; --devices counts those of all."""
+    process: int | None = None
+    """Of several hosts: which process this is, from 0."""
+    lost_after: float = hosts.LOST_AFTER
+    """Of several hosts: end the run when one has been silent for so many seconds."""
+
+    def prepare(self) -> None:
+        """Call before JAX is first used: joins the other hosts, and splits a CPU into as many devices as this one needs."""
+        hosts.connect(self.coordinator, self.processes, self.process, lost_after=self.lost_after)
+        prepare_devices(self.devices // hosts.count())
 
 
 @dataclass
@@ -199,6 +213,7 @@ def run(main: Callable[..., Any]) -> None:
     try:
         code = main(_parse(options)) if (options := _options_class(main)) else _parse(main)()
     except UserError as error:
+        hosts.refuse(f"error: {error}")
         print(f"error: {error}", file=sys.stderr)
         code = 2
     raise SystemExit(code)

@@ -40,9 +40,28 @@ class Placement:
     def mesh(self) -> Mesh:
         return Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
 
+    @property
+    def local_devices(self) -> tuple:
+        """Those of this process."""
+        return tuple(device for device in self.devices if device.process_index == jax.process_index())
+
+    @property
+    def spans_hosts(self) -> bool:
+        """Whether arrays are placed over the devices of several processes: pmap takes and gives each process its own."""
+        return self.style == "sharding" and len(self.local_devices) < len(self.devices)
+
     def replicate(self, tree: Any) -> Any:
-        """The pytree on every device of the mesh (as it is for the other styles)."""
+        """The pytree, the same in every process, on every device of the mesh (as it is for the other styles)."""
+        if self.spans_hosts:
+            return jax.tree.map(self._everywhere, tree)
         return jax.device_put(tree, NamedSharding(self.mesh, P())) if self.style == "sharding" else tree
+
+    def _everywhere(self, x: Any) -> jax.Array:
+        if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            data = self._everywhere(jax.random.key_data(x))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+        value = np.asarray(x)
+        return jax.make_array_from_callback(value.shape, NamedSharding(self.mesh, P()), lambda index: value[index])
 
     def shares(self, batch_size: int, accumulate: int = 1) -> str:
         """How a player's batch is shared out, in words: "64 examples = 8 devices x 4 parts x 2"."""
@@ -58,27 +77,39 @@ class Placement:
         if self.style == "sharding":
             return jax.make_array_from_process_local_data(NamedSharding(self.mesh, P(None, AXIS)), x)
         if self.style == "pmap":
-            here = sum(device.process_index == jax.process_index() for device in self.devices)
-            return x.reshape(len(x), here, -1, *x.shape[2:])
+            return x.reshape(len(x), len(self.local_devices), -1, *x.shape[2:])
         return jnp.asarray(x)
 
 
 def place(devices: int = 1, style: str = "sharding", batch_size: int | None = None, accumulate: int = 1) -> Placement:
-    """The placement on the first `devices` devices.
+    """The placement on the first `devices` devices; of several processes on as many of each.
 
     batch_size: of one player's turn, over all devices; accumulate: parts in which each device sees its share.
-    Raises UserError for an unknown style, more devices than there are, or a batch that does not divide among them.
+    Raises UserError for an unknown style, more devices than there are, or a batch that does not divide among them (or they
+    among the processes).
     """
     if style not in ("sharding", "pmap"):
         raise UserError(f"unknown way to use several devices {style!r}: use 'sharding' or 'pmap'")
     here = jax.devices()
     if not 1 <= devices <= len(here):
-        raise UserError(f"{devices} devices asked for: this machine has {len(here)} ({here[0].platform})")
+        there = "this machine has" if jax.process_count() == 1 else "all hosts have"
+        raise UserError(f"{devices} devices asked for: {there} {len(here)} ({here[0].platform})")
     if batch_size is not None and batch_size % (devices * accumulate):
         parts = f" in {accumulate} parts each" if accumulate > 1 else ""
         among = f"{devices} device{'s'[: devices > 1]}{parts}"
         raise UserError(f"a batch of {batch_size} does not divide among {among}: give a multiple of {devices * accumulate}")
-    return Placement(style if devices > 1 else "single", tuple(here[:devices]))
+    return Placement(style if devices > 1 else "single", _first(here, devices))
+
+
+def _first(here: list, devices: int) -> tuple:
+    """The first devices, as many of each process, which is how a batch is shared out among processes."""
+    processes = jax.process_count()
+    if devices % processes:
+        raise UserError(f"{devices} devices do not divide among {processes} processes: give a multiple of {processes}")
+    each = [[d for d in here if d.process_index == p][: devices // processes] for p in range(processes)]
+    if fewest := next((own for own in each if len(own) < devices // processes), None):
+        raise UserError(f"{devices} devices asked for: process {fewest[0].process_index} has only {len(fewest)}")
+    return tuple(device for own in each for device in own)
 
 
 def take(
@@ -163,7 +194,7 @@ def compiled_chunk(game: Game, length: int, placement: Placement, streamed: bool
             out_axes=None,
             devices=placement.devices,
         )
-        return partial(many, np.arange(len(placement.devices)))  # pmap wants one argument that is split
+        return partial(many, np.arange(len(placement.local_devices)))  # pmap wants one argument that is split
     return jax.jit(function, donate_argnums=1)
 
 
