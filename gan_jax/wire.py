@@ -40,6 +40,7 @@ class Wire:
         self.busy = False  # in a run, which nobody may leave early
         self._closing = self._ending = False
         self._locks = {peer: threading.Lock() for peer in sockets}
+        self._left: dict[int, float] = {}  # who has come to the end of the program, and when
         self._inbox: dict[str, queue.Queue] = defaultdict(queue.Queue)
         self._once = threading.Lock()
         self._readers = [threading.Thread(target=self._read, args=(peer,), daemon=True) for peer in sockets]
@@ -95,16 +96,15 @@ class Wire:
             self._closing |= kind == "close"
             self._inbox[kind].put((peer, value, payload))
         if kind == "leaving":
-            threading.Timer(GRACE, self._left, [peer]).start()  # perhaps this process is at the end of the run too
-
-    def _left(self, peer: int) -> None:
-        if self.busy:
-            self.end(f"error: {self.name(peer)} left before the run was over: {AGAIN}", 1)
+            self._left[peer] = time.monotonic()
 
     def _beat(self) -> None:
         while not self._closing:
-            time.sleep(self.lost_after / 5)
+            time.sleep(min(self.lost_after / 5, GRACE))
             self.send("beat")
+            for peer, since in list(self._left.items()):
+                if self.busy and time.monotonic() - since > GRACE:  # else this process may be at the end of the run too
+                    self.end(f"error: {self.name(peer)} left before the run was over: {AGAIN}", 1)
 
     # ---- ending ----
 
@@ -260,8 +260,8 @@ def relay(host: str, port: int) -> int:
                 near.close()
                 continue
             far.settimeout(None)
-            threading.Thread(target=_pump, args=(near, far, True), daemon=True).start()
-            threading.Thread(target=_pump, args=(far, near, False), daemon=True).start()
+            for pair in ((near, far, True), (far, near, False)):
+                threading.Thread(target=_pump, args=pair, daemon=True).start()
 
     threading.Thread(target=serve, daemon=True).start()
     return server.getsockname()[1]

@@ -1,8 +1,8 @@
 """One process of a job that a test began: `python host_driver.py JSON`. It trains a tiny game, as `jobs` say one after the other.
 
-{"coordinator": ..., "processes": n, "process": i, "lost_after": seconds, "jobs": [{...}, ...]}; a job's settings are `fit`'s, and
-style: 'sharding' or 'pmap'; each: devices of each process; streamed: whether its data are; save: where process 0 leaves the state;
-die: {"process": i, "at": step, "how": "kill" | "raise" | "refuse" | "stop"}.
+{"coordinator": ..., "processes": n, "process": i, "lost_after": seconds, "each": devices of a process, "jobs": [{...}, ...]};
+a job has the settings of `fit`, and streamed: whether its data are; save: where process 0 leaves the state (.npz);
+die: {"process": i, "at": step, "how": ...}, what befalls process i in the chunk after that step, as `dying` says.
 """
 
 import json
@@ -36,10 +36,12 @@ def recipe():
 
 
 def dying(at, how):
+    """Once."""
     advance = loop._Session.advance
 
     def until_then(self, state, feed, step, until):
         if until > at:
+            loop._Session.advance = advance
             match how:
                 case "kill":
                     os.kill(os.getpid(), signal.SIGKILL)
