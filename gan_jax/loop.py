@@ -84,7 +84,8 @@ def fit(
     }  # fmt: skip
     if out is None and (resume or overwrite):
         raise UserError("resume and overwrite speak of a run folder: name it with out")
-    hosts.check_same({name: record[name] for name in (*RunFolder.identity, "schedule", "steps")} | {"devices": len(placement.devices)})
+    same = {name: record[name] for name in (*RunFolder.identity, "schedule", "steps")}
+    hosts.check_same(same | {"devices": devices, "parallel": parallel})
     folder = None if out is None else RunFolder(out)
 
     def start() -> None:

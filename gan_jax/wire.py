@@ -44,7 +44,7 @@ class Wire:
         self._inbox: dict[str, queue.Queue] = defaultdict(queue.Queue)
         self._once = threading.Lock()
         self._readers = [threading.Thread(target=self._read, args=(peer,), daemon=True) for peer in sockets]
-        for peer, connection in sockets.items():
+        for connection in sockets.values():
             connection.settimeout(lost_after)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for thread in (*self._readers, threading.Thread(target=self._beat, daemon=True)):
@@ -191,8 +191,8 @@ def _gather(host: str, port: int, processes: int, me: int, timeout: float) -> di
             except TimeoutError:
                 missing = [str(p) for p in range(1, processes) if p not in found]
                 raise UserError(
-                    f"only {len(found) + 1} of {processes} processes came within {timeout:g} s (missing: {', '.join(missing)}): "
-                    "start each with the same coordinator and number of processes"
+                    f"only {len(found) + 1} of {processes} processes came within {timeout:g} s (missing: "
+                    f"{', '.join(missing)}): start each with the same coordinator and number of processes"
                 ) from None
             if said := _hello(connection):
                 if said[1] != processes or not 0 < said[0] < processes or said[0] in found:
@@ -240,7 +240,7 @@ def _come(host: str, port: int, processes: int, me: int, timeout: float) -> dict
         except OSError as error:
             why = error.strerror or str(error) or "no answer"
             time.sleep(0.2)
-    raise UserError(f"the coordinator {host}:{port} did not take process {me} within {timeout:g} s ({why}): is process 0 there?")
+    raise UserError(f"the coordinator {host}:{port} did not take process {me} within {timeout:g} s ({why}): is 0 there?")
 
 
 # ---- JAX's own service, through a door that does not slam ----------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""One process of a job that a test began: `python host_driver.py JSON`. It trains a tiny game, as `jobs` say one after the other.
+"""One process of a job that a test began: `python host_driver.py JSON`. It trains a tiny game, in one job after the other.
 
 {"coordinator": ..., "processes": n, "process": i, "lost_after": seconds, "each": devices of a process, "jobs": [{...}, ...]};
 a job has the settings of `fit`, and streamed: whether its data are; save: where process 0 leaves the state (.npz);

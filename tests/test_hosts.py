@@ -87,21 +87,19 @@ def assert_resumed(folder, steps=40, **settings):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """(folder, what each said) of two processes: both styles, a run that one is told to stop, and one in which one is killed."""
+    """(folder, what each said) of two processes: a whole run, one that is told to stop, one in which one is killed."""
     folder = tmp_path_factory.mktemp("two")
     said = launch(
         2,
-        {"steps": 20, "devices": 2, "save": folder / "sharding.npz"},
-        {"steps": 20, "devices": 2, "parallel": "pmap", "save": folder / "pmap.npz"},
+        {"steps": 20, "devices": 2, "save": folder / "whole.npz"},
         {"steps": 60, "devices": 2, "out": folder / "stopped", "die": {"process": 1, "at": 10, "how": "terminate"}},
         {"steps": 60, "devices": 2, "out": folder / "killed", "die": {"process": 1, "at": 20, "how": "kill"}},
     )
     return folder, said
 
 
-@pytest.mark.parametrize("style", ["sharding", "pmap"])
-def test_two_processes_are_one(two, x64, style):
-    assert_state(two[0] / f"{style}.npz", alone(20))
+def test_two_processes_are_one(two, x64):
+    assert_state(two[0] / "whole.npz", alone(20))
 
 
 def test_a_signal_to_one_process_stops_all_at_one_step_with_a_checkpoint(two, x64):
