@@ -72,20 +72,20 @@ def connect(
     atexit.register(_leave)  # before JAX's own, which waits only so long
 
 
-def _who(coordinator, processes, process, timeout) -> tuple[str, int, int, Any]:
+def _who(coordinator: str | None, processes: int | None, process: int | None, timeout: float) -> tuple[str, int, int, Any]:
     """What was given, or what the cluster says: coordinator, processes, process, local devices (None for all)."""
-    given = {"coordinator": coordinator, "processes": processes, "process": process}
-    missing = [name for name, value in given.items() if value is None]
-    if processes is None and len(missing) == 3:
+    if coordinator is None and processes is None and process is None:
         if os.environ.get("SLURM_STEP_NUM_TASKS") == "1":  # srun began one, whatever the job has room for
             return "", 1, 0, None
         from jax._src.clusters import ClusterEnv
 
         found = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, int(timeout))
-        return ("", 1, 0, None) if found[1] is None else found
+        return ("", 1, 0, None) if found[1] is None else found  # pyright: ignore[reportReturnType]
     if processes == 1 and process in (None, 0):
         return "", 1, 0, None
-    if missing:
+    if coordinator is None or processes is None or process is None:
+        given = {"coordinator": coordinator, "processes": processes, "process": process}
+        missing = [name for name, value in given.items() if value is None]
         raise UserError(f"several hosts: {', '.join(missing)} not given: give coordinator, processes and process, or none")
     if processes < 1 or not 0 <= process < processes:
         raise UserError(f"process {process} of {processes} processes: number them from 0 to {max(processes, 1) - 1}")
@@ -155,7 +155,7 @@ def told_state(make: Callable[[], tuple[Any, Any]], target: Any) -> tuple[Any, A
         data = jax.eval_shape(jax.random.key_data, like) if is_key(like) else like
         size = data.size * data.dtype.itemsize
         found = np.frombuffer(payload, np.uint8, size, at).view(data.dtype).reshape(data.shape)
-        leaves.append(jax.random.wrap_key_data(found, impl=impls.pop(0)) if is_key(like) else jnp.array(found))
+        leaves.append(jax.random.wrap_key_data(jnp.array(found), impl=impls.pop(0)) if is_key(like) else jnp.array(found))
         at += size
     return jax.tree.unflatten(jax.tree.structure(target), leaves), value
 

@@ -143,7 +143,7 @@ def feed_of(data: Any, key: jax.Array, placement: Placement) -> Feed:
         )
     labels = None if train.labels is None else np.asarray(train.labels, np.int32)
     onto = placement.replicate if placement.spans_hosts else lambda tree: placement.replicate(jax.tree.map(jnp.asarray, tree))
-    return onto(Feed(train.images, labels, jnp.int32(len(train)), key))
+    return onto(Feed(train.images, labels, jnp.int32(len(train)), key))  # pyright: ignore[reportArgumentType] # NumPy: not yet there
 
 
 def judged_of(data: Any, most: int) -> tuple | None:

@@ -27,7 +27,8 @@ def data(streamed=False):
     if not streamed:
         return found
     train = found.train
-    source = [(train.images[i], int(train.labels[i])) for i in range(len(train))]
+    assert train.labels is not None
+    source = list(zip(train.images, map(int, train.labels), strict=True))
     return replace(found, train=Stream(source))
 
 
