@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gan_jax.cli import RunOptions, prepare_devices, run
+from gan_jax import hosts
+from gan_jax.cli import RunOptions, run
 from gan_jax.errors import UserError
 
 
@@ -139,7 +140,7 @@ def optimizer_of(options: Options):
 
 
 def main(options: Options) -> int:
-    prepare_devices(options.devices)
+    options.prepare()
     import gan_jax as gan
     from gan_jax.folder import RunFolder
     from gan_jax.overfitting.sets import enough
@@ -148,10 +149,10 @@ def main(options: Options) -> int:
     data = options.load()
     recipe = recipe_of(options, data)
     devices = {"devices": options.devices, "parallel": options.parallel, "shard": options.shard}
-    if options.resume and RunFolder(options.out).exists:
-        record = RunFolder(options.out).read()
+    if options.resume and hosts.told(lambda: RunFolder(options.out).exists):
+        record = hosts.told(RunFolder(options.out).read)
         aside = differences(to_json(recipe), record["recipe"]) + differences(data.describe(), record["data"])
-        if aside:
+        if aside and hosts.first():
             print(f"resuming {options.out} as it was begun; set aside: {'; '.join(aside)}", file=sys.stderr)
         result = gan.resume(options.out, steps=options.steps, **devices)
     else:
@@ -160,6 +161,8 @@ def main(options: Options) -> int:
             log_every=options.log_every, checkpoint_every=options.checkpoint_every, sample_every=options.sample_every,
             warm_start=options.warm_start, **devices,
         )  # fmt: skip
+    if not hosts.first():
+        return result.exit_code
     print(f"samples: {options.out}/samples    curves: {options.out}/curves.png")
     if result.stopped:
         print(f"stopped at step {result.step} of {options.steps}: {result.stopped}; --resume continues from there")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+from gan_jax import hosts
 from gan_jax.errors import UserError
 
 
@@ -70,6 +71,19 @@ class RunOptions(DataOptions):
     """Processes that read and decode a streamed training set; 0 for threads of this one."""
     damaged: Literal["refuse", "skip"] = "refuse"
     """What becomes of unreadable images of a streamed training set: the run ends, or others take their place."""
+    coordinator: str | None = None
+    """Of several hosts: host:port of process 0; found out under SLURM, GKE and TPU pods."""
+    processes: int | None = None
+    """Of several hosts: how many processes train this run; --devices counts those of all."""
+    process: int | None = None
+    """Of several hosts: which process this is, from 0."""
+    lost_after: float = hosts.LOST_AFTER
+    """Of several hosts: end the run when one has been silent for so many seconds."""
+
+    def prepare(self) -> None:
+        """Call before JAX is first used: joins the other hosts, and splits a CPU into as many devices as this one needs."""
+        hosts.connect(self.coordinator, self.processes, self.process, lost_after=self.lost_after)
+        prepare_devices(self.devices // hosts.count())
 
     def load(self, **settings: Any) -> Any:
         """The Splits asked for. Raises UserError for settings of a stream where there is none."""
@@ -246,6 +260,7 @@ def run(main: Callable[..., Any]) -> None:
     try:
         code = main(_parse(options)) if (options := _options_class(main)) else _parse(main)()
     except UserError as error:
+        hosts.refuse(f"error: {error}")
         print(f"error: {error}", file=sys.stderr)
         code = 2
     raise SystemExit(code)

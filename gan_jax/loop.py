@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_jax import pictures
+from gan_jax import hosts, pictures
 from gan_jax.data.streaming import Stream, Windows, check_streamed
 from gan_jax.draws import MAX_POSITION, named
 from gan_jax.errors import UserError
@@ -63,7 +63,8 @@ def fit(
     resume: continue the run in `out` bit for bit (from step 0 where it has no checkpoint yet). Ctrl-C and SIGTERM save and
     return with `run.stopped` set; so does a loss that is not finite, with the last good state.
     devices, parallel, shard: how many devices share a batch, by 'sharding' or 'pmap', and how much of the state ('optimizer',
-    'parameters' or None): see `parallel.place`.
+    'parameters' or None): see `parallel.place`. devices counts those of all hosts: of
+    several processes (`hosts`) all call `fit` with the same arguments, and process 0 alone writes.
     warm_start: begin with the networks of another GAN's run (or of its folder) in place of fresh ones; optimizers start anew.
     game: that of the recipe (a GAN, a VAE, ...) unless another is given.
     Raises UserError for anything that cannot be meant, before a step is run.
@@ -84,14 +85,20 @@ def fit(
         "steps": steps, "environment": environment(), "git_commit": git_commit(), "command": command or " ".join(sys.argv),
         "warm_start": IN_MEMORY if isinstance(warm_start, Run) else warm_start and str(warm_start),
     }  # fmt: skip
-    if warm_start is not None and not resume:
-        warm_start = _origin(recipe, data, game, warm_start)  # before anything is written
-    folder = None
-    if out is not None:
-        folder = RunFolder(out)
-        folder.start(record, resume, overwrite)
-    elif resume or overwrite:
+    if out is None and (resume or overwrite):
         raise UserError("resume and overwrite speak of a run folder: name it with out")
+    same = {name: record[name] for name in (*RunFolder.identity, "schedule", "steps")}
+    hosts.check_same(same | {"devices": devices, "parallel": parallel})
+    folder = None if out is None else RunFolder(out)
+
+    def start() -> None:
+        nonlocal warm_start
+        if warm_start is not None and not resume:
+            warm_start = _origin(recipe, data, game, warm_start)  # before anything is written
+        if folder:
+            folder.start(record, resume, overwrite)
+
+    hosts.told(start)
     session = _Session(recipe, data, seed, game, placement, folder, (log_every, checkpoint_every, sample_every), keep)
     session.warm_start = warm_start
     return session.run(steps, progress)
@@ -131,14 +138,15 @@ def feed_of(data: Any, key: jax.Array, placement: Placement) -> Feed:
     """The training set on every device, in the order of `key`. Raises UserError where it does not fit."""
     if isinstance(data.train, Stream):
         raise UserError(f"{data.name} is streamed, which only a run of its own can be: load it without stream")
-    train, room = data.train, (placement.devices[0].memory_stats() or {}).get("bytes_limit", float("inf"))
+    train, room = data.train, (placement.local_devices[0].memory_stats() or {}).get("bytes_limit", float("inf"))
     if train.images.nbytes > 0.8 * room:
         raise UserError(
             f"{train.images.nbytes / 2**30:.1f} GiB of training images do not fit on a device of {room / 2**30:.1f} GiB: "
             "take a subset or a smaller size, or stream them from disk: load(..., stream=True)"
         )
-    labels = None if train.labels is None else jnp.asarray(train.labels, jnp.int32)
-    return placement.replicate(Feed(jnp.asarray(train.images), labels, jnp.int32(len(train)), key))
+    labels = None if train.labels is None else np.asarray(train.labels, np.int32)
+    onto = placement.replicate if placement.spans_hosts else lambda tree: placement.replicate(jax.tree.map(jnp.asarray, tree))
+    return onto(Feed(train.images, labels, jnp.int32(len(train)), key))  # pyright: ignore[reportArgumentType] # NumPy: not yet there
 
 
 def judged_of(data: Any, most: int) -> tuple | None:
@@ -152,36 +160,40 @@ class _Session:
     """One call of `fit`."""
 
     def __init__(self, recipe, data, seed, game, placement: Placement, folder, intervals, keep):
-        self.recipe, self.data, self.game, self.placement, self.folder = recipe, data, game, placement, folder
+        self.recipe, self.data, self.game, self.placement = recipe, data, game, placement
         self.log_every, self.checkpoint_every, self.sample_every = intervals
         self.key = jax.random.key(seed)
         self.run_result = Run(recipe, None, data, seed, game, folder=folder.path if folder else None)
         self.warm_start: Run | str | Path | None = None
+        self.files = folder if hosts.first() else None  # to write to
         self.checkpoints = None
-        if folder:
+        if self.files:
             from gan_jax.checkpoints import Checkpoints
 
-            self.checkpoints = Checkpoints(folder.checkpoints, keep=keep)
+            self.checkpoints = Checkpoints(self.files.checkpoints, keep=keep)
 
     # ---- starting ----
 
     def begin(self) -> Any:
-        """The state to start from: the newest intact checkpoint's, or a fresh one."""
+        """The state to start from, the same on all hosts: the newest intact checkpoint's, or a fresh one."""
         target, lie = jax.eval_shape(self.game.init, self.recipe, self.key), None
-        if self.placement.shard:  # whole, it may fit on no device
+        if self.placement.shard and not self.placement.spans_hosts:  # whole, it may fit on no device
             lie = self.placement.layout(target)
             target = jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), target, lie)
-        fresh = jax.jit(self.game.init, out_shardings=lie)
-        if self.checkpoints and self.folder:
+        state, self.run_result.history = hosts.told_state(partial(self.begun, target, lie), target)
+        return state
+
+    def begun(self, target: Any, lie: Any) -> tuple[Any, list]:
+        """The state to start from, lying so, and what was logged before it."""
+        if self.checkpoints and self.files:
             found = self.checkpoints.restore_latest(target)
             if found:
                 state, meta, step = found
                 say_environment(meta)
-                self.run_result.history = self.folder.truncate(step)
-                return state
-            self.folder.truncate(-1)
-        state = fresh(self.recipe, self.key)
-        return state if self.warm_start is None else warm_started(state, self.origin())
+                return state, self.files.truncate(step)
+            self.files.truncate(-1)
+        state = jax.jit(self.game.init, out_shardings=lie)(self.recipe, self.key)
+        return state if self.warm_start is None else warm_started(state, self.origin()), []
 
     def origin(self) -> Any:
         """The state of the run that this one begins from."""
@@ -199,9 +211,9 @@ class _Session:
         if not isinstance(train, Stream):
             yield feed_of(self.data, key, self.placement)
             return
-        known = {row["name"]: row["why"] for row in self.folder.rows("damaged.jsonl")} if self.folder else {}
+        known = {row["name"]: row["why"] for row in self.files.rows("damaged.jsonl")} if self.files else {}
         train.damaged_examples |= known
-        note = partial(self.folder.append, "damaged.jsonl") if self.folder else None
+        note = partial(self.files.append, "damaged.jsonl") if self.files else partial(hosts.note, "damaged")
         with Windows(train, key, self.game.examples(self.recipe), self.placement, steps, note, known) as windows:
             yield windows
 
@@ -215,13 +227,22 @@ class _Session:
             pieces.append(metrics)
         return state, jax.tree.map(lambda *values: jnp.concatenate(values), *pieces)
 
+    def hear_damaged(self) -> None:
+        """Those that other hosts have found."""
+        for row in hosts.noted("damaged"):
+            if row["name"] not in self.data.train.damaged_examples:
+                self.data.train.damaged_examples[row["name"]] = row["why"]
+                if self.files:
+                    self.files.append("damaged.jsonl", row)
+
     def run(self, steps: int, progress: bool) -> Run:
-        with self.feeding(steps) as feed:
-            return self.train(feed, steps, progress)
+        with hosts.together(), self.feeding(steps) as feed:
+            return self.train(feed, steps, progress and hosts.first())
 
     def train(self, feed: Feed | Windows, steps: int, progress: bool) -> Run:
         result, data = self.run_result, self.data
         judged = judged_of(data, len(data.train))
+        judged = self.placement.replicate(judged) if self.placement.spans_hosts else judged
         state = self.begin()
         step = start = int(state.step)
         state = self.placement.lay(state)
@@ -230,8 +251,8 @@ class _Session:
         with Stop() as stop, Progress(step, steps, self.game.examples(self.recipe), enabled=progress) as bar:
             if step == 0:
                 self.picture(state, 0)
-            pending, evaluate = None, _evaluator(self.game)
-            while step < steps and not stop.signal and not result.stopped:
+            pending, evaluate, asked = None, _evaluator(self.game), None
+            while step < steps and not result.stopped and not (asked := hosts.agree(stop.signal)):
                 until = min(steps, (step // self.log_every + 1) * self.log_every)
                 state, metrics = self.advance(state, feed, step, until)
                 row = {}
@@ -247,12 +268,13 @@ class _Session:
                     self.keep(state, step, steps)
             if pending:
                 self.log(bar, *pending)
-            if stop.signal and step < steps:
-                result.stopped = result.stopped or stop.signal
+            if asked:
+                result.stopped = result.stopped or asked
             if result.stopped:
                 self.save(state)
-        result.state = state
-        self.finish(step > start)
+        result.state = hosts.local(state)
+        hosts.meet_again()
+        hosts.told(partial(self.finish, step > start))
         return result
 
     def log(self, bar: Progress, start: int, until: int, metrics: dict, row: dict) -> None:
@@ -270,9 +292,10 @@ class _Session:
         full = {"step": until} | {k: float(v.mean()) for k, v in metrics.items()} | {k: float(v) for k, v in row.items()}
         result.history.append(full)
         timing = bar.update(until, full)
-        if self.folder:
-            self.folder.append("metrics.jsonl", full)
-            self.folder.append("timings.jsonl", {"step": until} | timing)
+        self.hear_damaged()
+        if self.files:
+            self.files.append("metrics.jsonl", full)
+            self.files.append("timings.jsonl", {"step": until} | timing)
 
     def keep(self, state: Any, step: int, steps: int) -> None:
         """The checkpoint and the picture that are due."""
@@ -284,16 +307,18 @@ class _Session:
             self.picture(state, step)
 
     def save(self, state: Any) -> None:
+        state = hosts.local(state)
         if self.checkpoints and (step := int(state.step)) not in self.checkpoints.steps():
             self.checkpoints.save(step, state, {"environment": environment()})
 
     def picture(self, state: Any, step: int) -> None:
         """The samples of the same latents as ever, from the moving average and from the raw generator."""
-        if not self.folder or not self.game.sample:
+        state = hosts.local(state)
+        if not self.files or not self.game.sample:
             return
         run = Run(self.recipe, state, self.data, game=self.game)
         for name, ema in (("ema", True), ("raw", False)):
-            made, path = run.samples(FILM, ema=ema), self.folder.path / "samples" / f"{step:08d}_{name}.png"
+            made, path = run.samples(FILM, ema=ema), self.files.path / "samples" / f"{step:08d}_{name}.png"
             with writing(path.parent):
                 if made.ndim == 4:
                     pictures.save_png(path, pictures.sample_grid(made))
@@ -303,11 +328,12 @@ class _Session:
     def finish(self, moved: bool) -> None:
         if self.checkpoints:
             self.checkpoints.close()
-        if self.folder:
-            self.folder.write_status(self.run_result.step, self.run_result.stopped)
-        if self.folder and self.run_result.history and (moved or not (self.folder.path / "curves.png").exists()):
-            with writing(self.folder.path):
-                pictures.training_curves(self.folder.path / "curves.png", self.run_result.history)
+        self.hear_damaged()
+        if self.files:
+            self.files.write_status(self.run_result.step, self.run_result.stopped)
+        if self.files and self.run_result.history and (moved or not (self.files.path / "curves.png").exists()):
+            with writing(self.files.path):
+                pictures.training_curves(self.files.path / "curves.png", self.run_result.history)
 
 
 class Stop:
@@ -349,7 +375,7 @@ def resume(
     data, recipe: where the run was given its own in memory. trusted: modules of yours that the recipe names.
     settings: devices, parallel, shard, progress of `fit`. Raises UserError where there is no run or it cannot be read.
     """
-    record = RunFolder(folder).read()
+    record = hosts.told(RunFolder(folder).read)
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe
     data = load_again(record) if data is None else data
     log_every, checkpoint_every, sample_every, keep = record["schedule"]

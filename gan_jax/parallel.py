@@ -66,9 +66,25 @@ class Placement:
         """Where one member's batch lies, as its own program sees it."""
         return Placement("single" if self.per_member == 1 else "pmap", self.devices[: self.per_member])
 
+    @property
+    def local_devices(self) -> tuple:
+        """Those of this process."""
+        return tuple(device for device in self.devices if device.process_index == jax.process_index())
+
+    @property
+    def spans_hosts(self) -> bool:
+        """Whether arrays are placed over the devices of several processes: pmap takes and gives each process its own."""
+        return self.style == "sharding" and len(self.local_devices) < len(self.devices)
+
     def replicate(self, tree: Any) -> Any:
-        """The pytree on every device of the mesh (as it is for the other styles)."""
-        return jax.device_put(tree, NamedSharding(self.mesh, P())) if self.style == "sharding" else tree
+        """The pytree, the same in every process, on every device of the mesh (as it is for the other styles)."""
+        return self._put(tree, NamedSharding(self.mesh, P())) if self.style == "sharding" else tree
+
+    def _put(self, tree: Any, where: Any) -> Any:
+        """where: a sharding, or one for each leaf."""
+        if not self.spans_hosts:
+            return jax.device_put(tree, where)
+        return jax.tree.map(_globally, tree, jax.tree.map(lambda _: where, tree) if isinstance(where, NamedSharding) else where)
 
     def layout(self, state: Any) -> Any:
         """Where each leaf of a state (arrays or shapes) lies between steps; None where its arrays lie says it."""
@@ -76,7 +92,7 @@ class Placement:
 
     def lay(self, state: Any) -> Any:
         """The state as `layout` says."""
-        return jax.device_put(state, self.layout(state)) if self.style == "sharding" else state
+        return self._put(state, self.layout(state)) if self.style == "sharding" else state
 
     def keep(self, state: Any) -> Any:
         """The same, of a state in a compiled program."""
@@ -108,9 +124,16 @@ class Placement:
         if self.style == "sharding":
             return jax.make_array_from_process_local_data(NamedSharding(self.mesh, P(None, AXIS)), x)
         if self.style == "pmap":
-            here = sum(device.process_index == jax.process_index() for device in self.devices)
-            return x.reshape(len(x), here, -1, *x.shape[2:])
+            return x.reshape(len(x), len(self.local_devices), -1, *x.shape[2:])
         return jnp.asarray(x)
+
+
+def _globally(x: Any, where: NamedSharding) -> jax.Array:
+    """An array that every process has whole, as one array of all their devices."""
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_globally(jax.random.key_data(x), where), impl=jax.random.key_impl(x))
+    value = np.asarray(x)
+    return jax.make_array_from_callback(value.shape, where, lambda index: value[index])
 
 
 def place(
@@ -120,11 +143,12 @@ def place(
     accumulate: int = 1,
     shard: str | None = None,
 ) -> Placement:
-    """The placement on the first `devices` devices.
+    """The placement on the first `devices` devices; of several processes on as many of each.
 
     batch_size: of one player's turn, over all devices; accumulate: parts in which each device sees its share.
     shard: None, 'optimizer' or 'parameters', see `zero`; on one device there is nothing to split.
-    Raises UserError for an unknown style, more devices than there are, or a batch that does not divide among them.
+    Raises UserError for an unknown style, more devices than there are, or a batch that does not divide among them (or they
+    among the processes).
     """
     if style not in ("sharding", "pmap"):
         raise UserError(f"unknown way to use several devices {style!r}: use 'sharding' or 'pmap'")
@@ -134,12 +158,24 @@ def place(
         raise UserError(f"shard={shard!r} splits the state by placement: use parallel='sharding', not {style!r}")
     here = jax.devices()
     if not 1 <= devices <= len(here):
-        raise UserError(f"{devices} devices asked for: this machine has {len(here)} ({here[0].platform})")
+        there = "this machine has" if jax.process_count() == 1 else "all hosts have"
+        raise UserError(f"{devices} devices asked for: {there} {len(here)} ({here[0].platform})")
     if batch_size is not None and batch_size % (devices * accumulate):
         parts = f" in {accumulate} parts each" if accumulate > 1 else ""
         among = f"{devices} device{'s'[: devices > 1]}{parts}"
         raise UserError(f"a batch of {batch_size} does not divide among {among}: give a multiple of {devices * accumulate}")
-    return Placement(style, tuple(here[:devices]), shard) if devices > 1 else Placement("single", (here[0],))
+    return Placement(style if devices > 1 else "single", _first(here, devices), shard=shard if devices > 1 else None)
+
+
+def _first(here: list, devices: int) -> tuple:
+    """The first devices, as many of each process, which is how a batch is shared out among processes."""
+    processes = jax.process_count()
+    if devices % processes:
+        raise UserError(f"{devices} devices do not divide among {processes} processes: give a multiple of {processes}")
+    each = [[d for d in here if d.process_index == p][: devices // processes] for p in range(processes)]
+    if fewest := next((own for own in each if len(own) < devices // processes), None):
+        raise UserError(f"{devices} devices asked for: process {fewest[0].process_index} has only {len(fewest)}")
+    return tuple(device for own in each for device in own)
 
 
 def take(
@@ -227,7 +263,7 @@ def compiled_chunk(game: Game, length: int, placement: Placement, streamed: bool
             out_axes=None,
             devices=placement.devices,
         )
-        return partial(many, np.arange(len(placement.devices)))  # pmap wants one argument that is split
+        return partial(many, np.arange(len(placement.local_devices)))  # pmap wants one argument that is split
     return jax.jit(function, donate_argnums=1)
 
 

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gan_jax import hosts
 from gan_jax.data.arrays import as_images, as_labels, reason
 from gan_jax.data.splits import as_integer
 from gan_jax.draws import MAX_POSITION, HostOrder
@@ -301,7 +302,7 @@ class Windows:
     def __exit__(self, *_) -> None:
         if self.reading is not None:
             self.reading.close()
-        if damaged := self.stream.damaged_examples:
+        if (damaged := self.stream.damaged_examples) and hosts.first():
             names = ", ".join(list(damaged)[:10]) + (", ..." if len(damaged) > 10 else "")
             line = f"skipped {len(damaged)} damaged example{'s'[: len(damaged) > 1]}, others took their place: {names}"
             print(line, file=sys.stderr)

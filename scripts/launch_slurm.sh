@@ -1,0 +1,34 @@
+#!/bin/bash
+# One run on several nodes of a SLURM cluster, one process for each accelerator:
+#
+#     sbatch --nodes 2 --ntasks-per-node 4 --gpus-per-node 4 scripts/launch_slurm.sh \
+#         python experiments/quickstart.py --data cifar10 --steps 20000 --devices 8 --batch-size 256 --out runs/cifar10
+#
+# The processes find each other through SLURM (gan_jax.hosts). --devices counts those of all nodes. Before the time is over, or
+# when the job is preempted, SLURM sends SIGTERM: the run saves and stops, and the job goes back into the queue, to go on from
+# there. After a lost node it goes on from the last checkpoint, at most RESTARTS times.
+#SBATCH --job-name=gan_jax
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --time=04:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=TERM@180
+#SBATCH --output=%x-%j.log
+
+RESTARTS=${RESTARTS:-10}
+if [ $# -eq 0 ]; then
+    echo "usage: sbatch [options] $0 python experiments/quickstart.py --devices N --out runs/NAME ..." >&2
+    exit 2
+fi
+
+trap '' TERM # this shell waits for the processes to save
+srun --kill-on-bad-exit=0 "$@" --resume
+code=$?
+
+# 143: stopped by SIGTERM with a checkpoint; 1: a process was lost. Others (0: done, 2: a mistake in the command) are final.
+if { [ $code -eq 143 ] || [ $code -eq 1 ] || [ $code -eq 137 ]; } && [ "${SLURM_RESTART_COUNT:-0}" -lt "$RESTARTS" ]; then
+    echo "exit code $code: back into the queue (restart ${SLURM_RESTART_COUNT:-0} of at most $RESTARTS)"
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit $code

@@ -1,0 +1,88 @@
+"""One process of a job that a test began: `python host_driver.py JSON`. It trains a tiny game, in one job after the other.
+
+{"coordinator": ..., "processes": n, "process": i, "lost_after": seconds, "each": devices of a process, "jobs": [{...}, ...]};
+a job has the settings of `fit`, and streamed: whether its data are; save: where process 0 leaves the state (.npz);
+die: {"process": i, "at": step, "how": ...}, what befalls process i in the chunk after that step, as `dying` says.
+"""
+
+import json
+import os
+import signal
+import sys
+from dataclasses import replace
+
+import numpy as np
+from games import everything
+
+import gan_jax as gan
+from gan_jax import cli, hosts, loop
+from gan_jax.data.streaming import Stream
+from gan_jax.errors import UserError
+
+
+def data(streamed=False):
+    rng = np.random.default_rng(0)
+    rows, labels = rng.normal(size=(60, 4)).astype(np.float32), rng.integers(0, 3, 60)
+    found = gan.from_arrays(rows, labels, name="rows")
+    if not streamed:
+        return found
+    train = found.train
+    assert train.labels is not None
+    source = list(zip(train.images, map(int, train.labels), strict=True))
+    return replace(found, train=Stream(source))
+
+
+def recipe():
+    return everything(flat=True)
+
+
+def dying(at, how):
+    """Once."""
+    advance = loop._Session.advance
+
+    def until_then(self, state, feed, step, until):
+        if until > at:
+            loop._Session.advance = advance
+            match how:
+                case "kill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "freeze":
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                case "terminate":
+                    os.kill(os.getpid(), signal.SIGTERM)
+                case "raise":
+                    raise ArithmeticError("of its own")
+                case "refuse":
+                    raise UserError("this host has no data")
+                case "leave":
+                    raise SystemExit(0)
+        return advance(self, state, feed, step, until)
+
+    loop._Session.advance = until_then
+
+
+def train(streamed=False, save=None, die=None, **settings):
+    if die and die["process"] == told["process"]:
+        dying(die["at"], die["how"])
+    run = gan.fit(recipe(), data(streamed), **settings)
+    if save and hosts.first():
+        np.savez(save, *state_arrays(run.state))
+    print(f"process {told['process']}: step {run.step}, {len(run.history)} rows, stopped {run.stopped}", flush=True)
+    return run.exit_code
+
+
+def state_arrays(state):
+    import jax
+
+    return [np.asarray(x) for x in jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))]
+
+
+def main() -> int:
+    hosts.connect(told["coordinator"], told["processes"], told["process"], lost_after=told.get("lost_after", 30.0))
+    cli.prepare_devices(told.get("each", 1))
+    return max([train(**job) for job in told["jobs"]])
+
+
+if __name__ == "__main__":
+    told = json.loads(sys.argv.pop())
+    cli.run(main)
