@@ -75,7 +75,8 @@ class Dashboard:
         if self.live:
             from rich.text import Text
 
-            self.live.update(Text("\n".join(line.text(self.session.steps) for line in self.lines.values())), refresh=True)
+            text = "\n".join(line.text(self.session.steps) for line in self.lines.values())
+            self.live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
             return
         for number, line in self.lines.items():
             told = (line.state, line.retry, line.node)

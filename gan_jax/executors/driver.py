@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 
 from gan_jax.errors import UserError
-from gan_jax.executors.base import Executor, Handle, Spec, Submit
-from gan_jax.executors.dashboard import Dashboard
+from gan_jax.executors.base import Executor, Handle, Outcome, Spec, Submit
+from gan_jax.executors.dashboard import Dashboard, Line
 from gan_jax.executors.inputs import environment, own_path, save_arrays
 from gan_jax.folder import writing
 from gan_jax.loop import Stop
@@ -80,28 +80,39 @@ def _supervise(specs: dict[int, Spec], retries: int, submit: Submit, board: Dash
     handles: dict[int, Handle] = dict(zip(specs, submit(list(specs.values())), strict=True))
     failures: dict[int, str] = {}
     asked: float | None = None
-    while True:
-        for number, handle in list(handles.items()):
-            ended, line = handle.poll(), board.lines[number]
-            if ended is None:
-                continue
-            del handles[number]
-            if ended.kind == "done":
-                line.state, line.why = "done", ""
-            elif stop.signal:
-                line.state = "stopped"
-            elif ended.kind == "refused" or specs[number]["attempt"] == retries:
-                line.state = "failed"
-                line.why = failures[number] = ended.why
-            else:
-                specs[number]["attempt"] = line.attempt = specs[number]["attempt"] + 1
-                line.state, line.retry, line.why = "waiting", f"retry {line.attempt} of {retries}", ended.why
-                handles[number] = submit([specs[number]])[0]
-        if stop.signal and (asked is None or time.monotonic() - asked > GRACE):
-            for handle in handles.values():
-                handle.cancel(force=asked is not None)
-            asked = time.monotonic()
-        board.show()
-        if not handles:
-            return failures
-        time.sleep(POLL)
+    try:
+        while True:
+            for number, ended in [(number, handle.poll()) for number, handle in handles.items()]:
+                if ended is None:
+                    continue
+                del handles[number]
+                if again := _settle(specs[number], ended, retries, board.lines[number], failures, bool(stop.signal)):
+                    handles[number] = submit([again])[0]
+            if stop.signal and (asked is None or time.monotonic() - asked > GRACE):
+                for handle in handles.values():
+                    handle.cancel(force=asked is not None)
+                asked = time.monotonic()
+            board.show()
+            if not handles:
+                return failures
+            time.sleep(POLL)
+    except BaseException:  # a second Ctrl-C, a full disk: nobody would watch them any more
+        for handle in handles.values():
+            handle.cancel(force=False)
+        raise
+
+
+def _settle(spec: Spec, ended: Outcome, retries: int, line: Line, failures: dict[int, str], stopping: bool) -> Spec | None:
+    """Note how a task ended. Returns the spec to submit where it is to be tried again."""
+    if ended.kind == "done":
+        line.state, line.why = "done", ""
+    elif stopping:
+        line.state = "stopped"
+    elif ended.kind == "refused" or spec["attempt"] == retries:
+        line.state = "failed"
+        line.why = failures[spec["group"]] = ended.why
+    else:
+        spec["attempt"] = line.attempt = spec["attempt"] + 1
+        line.state, line.retry, line.why = "waiting", f"retry {line.attempt} of {retries}", ended.why
+        return spec
+    return None
