@@ -205,7 +205,7 @@ def test_two_processes_resume_what_four_began_and_read_their_shares(tmp_path, x6
 def test_a_process_that_fails_ends_the_other_with_one_line(tmp_path, how, codes, said):
     """A frozen one is known by its silence."""
     job = {"steps": 60, "devices": 2, "out": tmp_path / "run", "die": {"process": 1, "at": 20, "how": how}}
-    ended = launch(2, job, lost_after=3.0)
+    ended = launch(2, job, lost_after=10.0)
     assert [code for code, _, _ in ended] == codes, ended
     assert len(lines(ended[0][2])) == 1 and lines(ended[0][2])[0].startswith(said), ended[0][2]
     assert ("Traceback" in ended[1][2]) == (how == "raise")
