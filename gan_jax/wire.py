@@ -23,6 +23,7 @@ from gan_jax.errors import UserError
 
 PIECE = 2**20  # bytes that are sent in one go
 GRACE = 5.0  # seconds that a process which ends the job gives the others to hear of it
+LOST = 75  # exit code where a process was lost: sysexits.h's for what may be tried again
 AGAIN = "the job ends; --resume continues from its last checkpoint, on any number of hosts"
 
 
@@ -114,7 +115,7 @@ class Wire:
     def _gone(self, peer: int) -> None:
         if not self._closing:
             self._closing = self.me != 0  # there is nobody to ask how to end
-            self.end(f"error: {self.name(peer)} was lost: {AGAIN}", 1)
+            self.end(f"error: {self.name(peer)} was lost: {AGAIN}", LOST)
 
     def end(self, line: str, code: int) -> None:
         """End every process of the job with this exit code, and this one line on the stderr of process 0 (of each where it is

@@ -26,8 +26,9 @@ trap '' TERM # this shell waits for the processes to save
 srun --kill-on-bad-exit=0 "$@" --resume
 code=$?
 
-# 143: stopped by SIGTERM with a checkpoint; 1: a process was lost. Others (0: done, 2: a mistake in the command) are final.
-if { [ $code -eq 143 ] || [ $code -eq 1 ] || [ $code -eq 137 ]; } && [ "${SLURM_RESTART_COUNT:-0}" -lt "$RESTARTS" ]; then
+# 143: stopped by SIGTERM with a checkpoint; 75: a process was lost, 137: killed. Others (0: done, 1: a loss that is not finite or
+# a failure, 2: a mistake in the command) are final.
+if { [ $code -eq 143 ] || [ $code -eq 75 ] || [ $code -eq 137 ]; } && [ "${SLURM_RESTART_COUNT:-0}" -lt "$RESTARTS" ]; then
     echo "exit code $code: back into the queue (restart ${SLURM_RESTART_COUNT:-0} of at most $RESTARTS)"
     scontrol requeue "$SLURM_JOB_ID"
 fi

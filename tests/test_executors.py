@@ -317,13 +317,13 @@ def test_executors_that_cannot_be_meant_are_one_line(data, tmp_path, monkeypatch
     assert "leave the address out" in refused(quick, data, out, address="10.0.0.1:6379")
     assert "leave the address out" in refused(quick, data, out, address="local", executor=here())
     assert "-1 retries" in refused(quick, data, out, executor=here(retries=-1))
-    assert not out.exists()
     assert "SLURM has none" in refused(quick, data, out, executor="slurm", address="10.0.0.1")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "SLURM cannot take the sweep" in refused(quick, data, out, executor="slurm", resume=True)
+    assert "SLURM cannot take the sweep" in refused(quick, data, out, executor="slurm")
     for name, extra in {"submitit": "slurm", "ray": "ray"}.items():
         monkeypatch.setitem(sys.modules, name, None)
-        assert f'pip install "gan-jax[{extra}]"' in refused(quick, data, out, executor=extra, resume=True)
+        assert f'pip install "gan-jax[{extra}]"' in refused(quick, data, out, executor=extra)
+    assert not out.exists()
 
 
 def test_no_cluster_at_an_address_is_one_line(data, tmp_path):
@@ -333,6 +333,7 @@ def test_no_cluster_at_an_address_is_one_line(data, tmp_path):
         patch.setattr(ray, "is_initialized", lambda: False)
         said = refused(quick, data, tmp_path / "sweep", executor="ray", address="127.0.0.1:1", progress=False)
     assert said.startswith("no Ray cluster at 127.0.0.1:1 (") and "start one, or give its address" in said
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_the_command_line_s_options_are_the_executor_s(tmp_path):

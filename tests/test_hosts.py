@@ -112,7 +112,7 @@ def test_a_signal_to_one_process_stops_all_at_one_step_with_a_checkpoint(two, x6
 
 def test_a_killed_process_ends_the_other_with_one_line(two):
     (code, _, stderr), (killed, _, _) = two[1]
-    assert killed == -signal.SIGKILL and code == 1
+    assert killed == -signal.SIGKILL and code == 75
     assert lines(stderr)[-1] == f"error: process 1 of 2 {LOST}"
     assert len(lines(stderr)) == 1, stderr
 
@@ -183,7 +183,7 @@ def test_processes_that_do_not_agree_how_many_they_are_do_not_begin():
 def test_two_processes_resume_what_four_began_and_read_their_shares(tmp_path, x64, style):
     job = {"out": tmp_path / "run", "streamed": True, "parallel": style}
     said = launch(4, job | {"steps": 60, "devices": 4, "die": {"process": 0, "at": 20, "how": "kill"}})
-    assert [code for code, _, _ in said] == [-signal.SIGKILL, 1, 1, 1]
+    assert [code for code, _, _ in said] == [-signal.SIGKILL, 75, 75, 75]
     assert all(lines(stderr) == [f"error: process 0 of 4 {LOST}"] for _, _, stderr in said[1:]), said
     assert max(map(int, os.listdir(tmp_path / "run/checkpoints"))) >= 10
     said = launch(2, job | {"steps": 40, "devices": 4, "resume": True, "save": tmp_path / "resumed.npz"}, each=2)
@@ -199,7 +199,7 @@ def test_two_processes_resume_what_four_began_and_read_their_shares(tmp_path, x6
         ("raise", [1, 1], "error: process 1 of 2 failed (ArithmeticError: of its own)"),
         ("refuse", [2, 2], "error: this host has no data"),
         ("leave", [1, 1], "error: process 1 of 2 left before the run was over"),
-        ("freeze", [1, -signal.SIGKILL], f"error: process 1 of 2 {LOST}"),
+        ("freeze", [75, -signal.SIGKILL], f"error: process 1 of 2 {LOST}"),
     ],
 )
 def test_a_process_that_fails_ends_the_other_with_one_line(tmp_path, how, codes, said):

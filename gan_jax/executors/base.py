@@ -45,11 +45,15 @@ class Executor(Protocol):
     @property
     def gpus(self) -> float: ...
 
+    def check(self) -> None:
+        """Raises UserError where the engine is not installed or not there, before anything is written."""
+        ...
+
     def tasks(self, folder: Path, environment: dict[str, str | None]) -> AbstractContextManager[Submit]:
         """Connects, and gives what submits tasks (`task.train_group` of a spec) while the context lasts.
 
         folder: the sweep's; environment: variables of every task, None for one to be left unset.
-        Raises UserError where the engine is not installed or cannot be reached.
+        Raises UserError where the engine cannot be reached or refuses.
         """
         ...
 
@@ -72,6 +76,7 @@ def choose(executor: str | Executor, address: str | None, out: str | Path | None
     chosen: Executor = known[executor](address=address) if isinstance(executor, str) else executor
     if chosen.retries < 0 or chosen.gpus < 0:
         raise UserError(f"an executor with {chosen.retries} retries and {chosen.gpus:g} GPUs: neither can be below 0")
+    chosen.check()
     return chosen
 
 

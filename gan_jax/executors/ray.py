@@ -35,13 +35,28 @@ class Ray:
     resources: Mapping[str, float] = field(default_factory=dict)
     retries: int = 3
 
+    def check(self) -> None:
+        """See `Executor.check`."""
+        if _ray().is_initialized():  # by the program: it keeps its own cluster
+            return
+        host, _, port = self._where().removeprefix("ray://").rpartition(":")
+        try:
+            if port.isdecimal():
+                socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
+        except OSError as error:
+            raise self._absent(error) from None
+
+    def _where(self) -> str:
+        return self.address or os.environ.get("RAY_ADDRESS") or "local"
+
+    def _absent(self, error: Exception) -> UserError:
+        reason = brief(str(error)) or type(error).__name__
+        return UserError(f"no Ray cluster at {self._where()} ({reason}): start one, or give its address")
+
     @contextmanager
     def tasks(self, folder: Path, environment: dict[str, str | None]) -> Iterator[Submit]:
         """See `Executor.tasks`."""
-        try:
-            import ray
-        except ImportError:
-            raise UserError('the executor is Ray\'s: pip install "gan-jax[ray]"') from None
+        ray = _ray()
         ours = not ray.is_initialized()
         if ours:
             self._connect(ray)
@@ -57,12 +72,9 @@ class Ray:
                 ray.shutdown()
 
     def _connect(self, ray: Any) -> None:
-        address = self.address or os.environ.get("RAY_ADDRESS") or "local"
-        host, _, port = address.removeprefix("ray://").rpartition(":")
+        address = self._where()
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
-            if port.isdecimal():
-                socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
             if address == "local":
                 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
                 with warnings.catch_warnings():
@@ -71,8 +83,7 @@ class Ray:
             else:
                 ray.init(address=address, **quiet)
         except (OSError, RuntimeError, ValueError) as error:
-            reason = brief(str(error)) or type(error).__name__
-            raise UserError(f"no Ray cluster at {address} ({reason}): start one, or give its address") from None
+            raise self._absent(error) from None
 
     def _check_room(self, ray: Any) -> None:
         """Refuse what no node of the cluster has: the tasks would wait for ever."""
@@ -83,6 +94,14 @@ class Ray:
         wanted = ", ".join(f"{count:g} {name}" for name, count in asked.items() if count)
         has = "; ".join(", ".join(f"{node.get(name, 0):g} {name}" for name in asked) for node in nodes[:4])
         raise UserError(f"a group asks for {wanted}, which no node of the Ray cluster has ({has}): ask for less")
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise UserError('the executor is Ray\'s: pip install "gan-jax[ray]"') from None
+    return ray
 
 
 class _RayTask(Handle):

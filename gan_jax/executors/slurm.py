@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -37,12 +38,20 @@ class Slurm:
     settings: Mapping[str, Any] = field(default_factory=dict)
     retries: int = 3
 
+    def check(self) -> None:
+        """See `Executor.check`."""
+        _submitit()
+        if self.address not in (None, "local"):
+            raise UserError(f"address={self.address!r}: SLURM has none, leave it out; 'local' runs the tasks on this machine")
+        if self.address is None and shutil.which("sbatch") is None:
+            raise UserError(
+                "SLURM cannot take the sweep: there is no sbatch here; start it on the cluster, or give address 'local'"
+            )
+
     @contextmanager
     def tasks(self, folder: Path, environment: dict[str, str | None]) -> Iterator[Submit]:
         """See `Executor.tasks`."""
         submitit = _submitit()
-        if self.address not in (None, "local"):
-            raise UserError(f"address={self.address!r}: SLURM has none, leave it out; 'local' runs the tasks on this machine")
         known = {"slurm_partition": self.partition, "mem_gb": self.memory_gb, **self.settings}
         try:
             executor = submitit.AutoExecutor(folder / "tasks" / "submitit", cluster=self.address or "slurm")
