@@ -50,9 +50,10 @@ def test_a_scan_is_a_loop_in_float32():
     assert_close(scanned, loop(recipe, start, data, 10), 1e-5)
 
 
-@pytest.mark.parametrize(
-    "flat, fields", [(False, {}), (True, {"d_steps": 2, "judge_together": True})], ids=["plain", "two_d_steps_together"]
-)
+TOGETHER = pytest.param(True, {"d_steps": 2, "judge_together": True}, id="two_d_steps_together", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("flat, fields", [pytest.param(False, {}, id="plain"), TOGETHER])
 @pytest.mark.parametrize("style", ["sharding", "pmap"])
 def test_four_devices_are_one(x64, style, flat, fields):
     recipe, data = everything(flat=flat, **fields), feed(shape=ROWS if flat else (8, 8, 1))

@@ -1,6 +1,8 @@
 """A population is its members: each row is the run of its own, however many there are and wherever they lie; who diverges
 does so alone."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,8 +73,11 @@ def assert_rows_are_runs(members, data, **settings):
         assert_close(jax.tree.map(lambda x: x[i], metrics), own_metrics, 1e-9)  # noqa: B023  called in this turn
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("network", NETWORKS)
+SLOW = {("dcgan", "side_by_side"), ("maxout", "in_turn"), ("maxout", "side_by_side")}
+PAIRS = [pytest.param(*p, marks=pytest.mark.slow if p in SLOW else ()) for p in itertools.product(NETWORKS, WAYS)]
+
+
+@pytest.mark.parametrize("network, way", PAIRS)
 def test_a_row_is_its_own_run(x64, monkeypatch, network, way):
     monkeypatch.setattr(parallel, "_in_turn", WAYS[way])
     recipe, data, number = NETWORKS[network]

@@ -112,6 +112,7 @@ def fit(out, steps, **settings):
     return gan.fit(perceptrons("float32"), rows(), steps=steps, out=out, **{"progress": False} | intervals | settings)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_split_state_goes_on_split_or_whole(tmp_path, capsys):
     """Saved by four devices that share it; restored to four, and to two that hold it whole and say what they do."""
     split = {"devices": 4, "shard": "parameters"}
