@@ -185,7 +185,7 @@ def test_two_processes_resume_what_four_began_and_read_their_shares(tmp_path, x6
     said = launch(4, job | {"steps": 60, "devices": 4, "die": {"process": 0, "at": 20, "how": "kill"}})
     assert [code for code, _, _ in said] == [-signal.SIGKILL, 75, 75, 75]
     assert all(lines(stderr) == [f"error: process 0 of 4 {LOST}"] for _, _, stderr in said[1:]), said
-    assert max(map(int, os.listdir(tmp_path / "run/checkpoints"))) >= 10
+    assert (tmp_path / "run/checkpoints/10").exists() or (tmp_path / "run/checkpoints/20").exists()
     said = launch(2, job | {"steps": 40, "devices": 4, "resume": True, "save": tmp_path / "resumed.npz"}, each=2)
     assert [code for code, _, _ in said] == [0, 0], said
     assert_state(tmp_path / "resumed.npz", alone(40))
