@@ -41,11 +41,11 @@ from .sweeps import Sweep, open_sweep, sweep
 from .train import Player, State, init, sample, train_step
 
 __all__ = [
-    "Batch", "Bound", "Draws", "Feed", "GAN", "Game", "Judgement", "Mode", "Net", "Player", "Range", "Recipe", "Report", "Run",
-    "Side", "Split", "Splits", "State", "Sweep", "Terms", "Turn", "UserError", "alternating", "augment", "bind", "compare",
-    "controllers", "data", "draw", "executors", "fit", "from_arrays", "grid", "hosts", "imputation", "init", "latents", "lazy",
-    "leaves", "likelihoods", "load", "losses", "measure", "open_run", "open_sweep", "optimizers", "order",
-    "overfitting", "overfitting_report", "penalties", "pictures", "play", "ranking", "recipes", "remembers", "resume", "sample", "sampling",
-    "schedule", "schedules", "settings", "simultaneous", "sweep", "sweep_report", "train_step", "vae", "vae_gan", "with_leaves",
-    "zoo",
+    "Batch", "Bound", "Draws", "Feed", "GAN", "Game", "Judgement", "Mode", "Net", "Player", "Range", "Recipe", "Report",
+    "Run", "Side", "Split", "Splits", "State", "Sweep", "Terms", "Turn", "UserError", "alternating", "augment", "bind",
+    "compare", "controllers", "data", "draw", "executors", "fit", "from_arrays", "grid", "hosts", "imputation", "init",
+    "latents", "lazy", "leaves", "likelihoods", "load", "losses", "measure", "open_run", "open_sweep", "optimizers", "order",
+    "overfitting", "overfitting_report", "penalties", "pictures", "play", "ranking", "recipes", "remembers", "resume",
+    "sample", "sampling", "schedule", "schedules", "settings", "simultaneous", "sweep", "sweep_report", "train_step", "vae",
+    "vae_gan", "with_leaves", "zoo",
 ]  # fmt: skip
