@@ -82,10 +82,10 @@ class Options(RunOptions):
     """End in the overfitting report (on V; scripts/report.py --final opens S)."""
     log_every: int = 100
     """Steps between logs."""
-    checkpoint_every: int = 100
-    """Steps between checkpoints, a multiple of --log-every."""
-    sample_every: int = 500
-    """Steps between pictures of samples, a multiple of --log-every."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints, a multiple of --log-every; the first from 100 on when left out."""
+    sample_every: int | None = None
+    """Steps between pictures of samples, a multiple of --log-every; the first from 500 on when left out."""
 
 
 def recipe_of(options: Options, data):

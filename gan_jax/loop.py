@@ -46,8 +46,8 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
     log_every: int = 50,
-    checkpoint_every: int = 100,
-    sample_every: int = 500,
+    checkpoint_every: int | None = None,
+    sample_every: int | None = None,
     keep: int = 2,
     devices: int = 1,
     parallel: str = "sharding",
@@ -59,7 +59,8 @@ def fit(
 ) -> Run:
     """Train `recipe` on `data` (a Splits, whose train may be a Stream) for `steps` steps, in memory or in the run folder `out`.
 
-    log_every, checkpoint_every, sample_every: in steps; the latter two are multiples of the first. keep: checkpoints kept.
+    log_every, checkpoint_every, sample_every: in steps; the latter two are multiples of the first, from 100 and 500 on when left
+    out. keep: checkpoints kept.
     resume: continue the run in `out` bit for bit (from step 0 where it has no checkpoint yet). Ctrl-C and SIGTERM save and
     return with `run.stopped` set; so does a loss that is not finite, with the last good state.
     devices, parallel, shard: how many devices share a batch, by 'sharding' or 'pmap', and how much of the state ('optimizer',
@@ -71,6 +72,7 @@ def fit(
     """
     game = game_of(recipe, game)
     check_numbers(recipe)
+    checkpoint_every, sample_every = multiple(checkpoint_every, log_every, 100), multiple(sample_every, log_every, 500)
     check_intervals(steps, log_every, checkpoint_every, sample_every, keep)
     if steps * game.examples(recipe) > MAX_POSITION:
         raise UserError(f"{steps} steps of {game.examples(recipe)} examples are more than {MAX_POSITION}: take fewer")
@@ -111,6 +113,11 @@ def _origin(recipe: Any, data: Any, game: Game, warm_start: Run | str | Path) ->
         raise UserError(f"a warm start is of a GAN by a GAN, not of {type(recipe).__name__} by {type(run.recipe).__name__}")
     jax.eval_shape(lambda key: warm_started(game.init(recipe, key), run.state), jax.random.key(0))
     return run
+
+
+def multiple(given: int | None, log_every: int, least: int) -> int:
+    """The interval given; where there is none, the first multiple of `log_every` that is at least so long."""
+    return -(-least // max(1, log_every)) * log_every if given is None else given
 
 
 def check_intervals(steps: int, log_every: int, checkpoint_every: int, sample_every: int, keep: int) -> None:

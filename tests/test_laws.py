@@ -32,8 +32,10 @@ ROWS = (4,)  # what `everything(flat=True)` trains on
 
 @pytest.mark.parametrize(
     "flat, fields",
-    [(False, {"d_steps": 2, "judge_together": True}), (True, {"play": gan.bind(gan.simultaneous)})],
-    ids=["two_d_steps_together", "simultaneous"],
+    [
+        pytest.param(False, {"d_steps": 2, "judge_together": True}, id="two_d_steps_together", marks=pytest.mark.slow),
+        pytest.param(True, {"play": gan.bind(gan.simultaneous)}, id="simultaneous"),
+    ],
 )
 def test_a_scan_is_a_loop(x64, flat, fields):
     recipe, data = everything(flat=flat, **fields), feed(shape=ROWS if flat else (8, 8, 1))

@@ -18,6 +18,7 @@ from games import Mean, mean_step, ten
 
 import gan_jax as gan
 from gan_jax.folder import RunFolder
+from gan_jax.loop import multiple
 
 ROOT = Path(__file__).parent.parent
 INTERVALS = {"log_every": 10, "checkpoint_every": 20, "sample_every": 100}
@@ -265,6 +266,11 @@ def test_a_foreign_checkpoint_is_refused(digits, tmp_path):
     subprocess.run(["rm", "-r", tmp_path / "other/checkpoints"], check=True)
     subprocess.run(["cp", "-r", tmp_path / "run/checkpoints", tmp_path / "other/checkpoints"], check=True)
     assert "checkpoint" in refused(other, digits, out=tmp_path / "other", resume=True)
+
+
+def test_intervals_left_out_are_multiples_of_log_every():
+    assert [multiple(None, every, 100) for every in (1, 7, 50, 100, 1500)] == [100, 105, 100, 100, 1500]
+    assert multiple(20, 7, 100) == 20, "given ones are taken as they are, to be checked"
 
 
 def test_bad_numbers_are_refused_before_a_step_is_run(digits):

@@ -27,6 +27,7 @@ def test_a_pixel_is_answered_from_its_neighbourhood_values_and_mask_alike():
     assert 3 <= 8 - rows.min() <= 9 and 3 <= rows.max() - 8 <= 9
 
 
+@pytest.mark.slow
 def test_a_gain_of_unets_answers_every_cell_and_trains():
     knobs = gain.recipe(16 * 16 * 2, image_shape=SHAPE, width=4, depth=1, hide=0.1)
     state = gain.init(knobs, jax.random.key(0))
