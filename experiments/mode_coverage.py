@@ -79,6 +79,8 @@ class Options:
     """The plain GAN, packets of 2 to 4 examples for D, or relativistic pairing with R1 and R2 (R3GAN's objective)."""
     optimizer: Literal["published", "annealed"] = "published"
     """PacGAN's Adam 1e-4 with b1 .8; or, for short runs, 1e-3 to 1e-5 along half a cosine with betas (0, .99)."""
+    d_rate: float = 1.0
+    """D's learning rate over G's with --optimizer annealed (two time scales, Heusel et al., 2017)."""
     gamma: float = 0.01
     """Of R1 and R2 at the start; a tenth of it at the end, along half a cosine."""
     published: bool = False
@@ -101,6 +103,10 @@ class Options:
     def check(self) -> None:
         if self.published and (self.steps is not None or self.seeds is not None):
             raise UserError("--published says how many steps and seeds: leave --steps and --seeds out")
+        if not 0 < self.d_rate < float("inf"):
+            raise UserError(f"--d-rate is {self.d_rate:g}: it must be above 0")
+        if self.d_rate != 1 and self.optimizer != "annealed":
+            raise UserError("--d-rate is of the annealed optimizer: add --optimizer annealed")
         if not self.toys:
             raise UserError("--toys is empty: name ring, grid or both")
         if not self.recipes:
@@ -150,9 +156,8 @@ def recipe_of(name: str, options: Options, image_shape: tuple[int, ...]) -> Any:
     recipe = gan.recipes.pacgan_toy(image_shape, play=gan.bind(getattr(gan, options.play)))
     g, d = recipe.generator, recipe.discriminator
     if options.optimizer == "annealed":
-        rate: Any = gan.schedules.cosine(1e-3, 1e-5, steps)
-        adam = gan.optimizers.adam(rate, 0.0, 0.99)
-        g, d = g.replace(optimizer=adam), d.replace(optimizer=adam)
+        adam = lambda times: gan.optimizers.adam(gan.schedules.cosine(1e-3 * times, 1e-5, steps), 0.0, 0.99)
+        g, d = g.replace(optimizer=adam(1)), d.replace(optimizer=adam(options.d_rate))
     if name.startswith("pacgan"):
         size = int(name.removeprefix("pacgan"))
         d, recipe = d.replace(net=Packed(d.net, size)), recipe.replace(batch_size=size * recipe.batch_size)

@@ -73,8 +73,11 @@ class Options(SweepOptions):
     """DCGAN: channels of the widest image layers; deeper layers have multiples. R3GAN: of the lowest stages, in groups of 8."""
     batch_size: int = 64
     """Stacks per discriminator turn."""
+    optimizer: Literal["recipe", "annealed"] = "recipe"
+    """The network's own; or 5e-4 to 2e-5 along half a cosine with betas (0, .99), and gamma falling to a tenth, as R3GAN has
+    them in kind."""
     gamma: float = 1.0
-    """Of R1 and R2: gamma / 2 |grad D|^2 each."""
+    """Of R1 and R2: gamma / 2 |grad D|^2 each; at the start, where it falls."""
     samples: int = 26_000
     """Samples in which modes are counted; published 26,000."""
     raw: bool = False
@@ -100,8 +103,15 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
     else:
         base = gan.recipes.dcgan(image_shape, **common)
 
+    gamma: Any = options.gamma
+    if options.optimizer == "annealed":
+        falling = lambda start, stop: gan.schedules.cosine(start, stop, options.steps)
+        gamma, adam = falling(gamma, gamma / 10), gan.optimizers.adam(falling(5e-4, 2e-5), 0.0, 0.99)
+        g, d = base.generator.replace(optimizer=adam), base.discriminator.replace(optimizer=adam)
+        base = base.replace(generator=g, discriminator=d)
+
     def recipe(loss: str, penalties: tuple[str, ...]) -> Any:
-        bound = {name: gan.bind(getattr(gan.penalties, name), gamma=options.gamma) for name in penalties}
+        bound = {name: gan.bind(getattr(gan.penalties, name), gamma=gamma) for name in penalties}
         return base.replace(loss=gan.recipes.loss(loss), discriminator=base.discriminator.replace(penalties=bound))
 
     return {name: recipe(*OBJECTIVES[name]) for name in dict.fromkeys(options.only)}

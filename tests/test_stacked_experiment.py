@@ -11,18 +11,23 @@ from test_experiments import script
 
 import gan_jax as gan
 from experiments import stacked_mnist
+from gan_jax.recipe import effective
 
 SHAPE = (8, 8, 3)
 
 
-@pytest.mark.parametrize("network", ["dcgan", "r3gan"])
-def test_objectives_differ_in_the_loss_and_in_the_penalties_alone(network):
-    options = stacked_mnist.Options(network=network, width=8, batch_size=4, gamma=0.5)
+@pytest.mark.parametrize(("network", "optimizer"), [("dcgan", "recipe"), ("dcgan", "annealed"), ("r3gan", "recipe")])
+def test_objectives_differ_in_the_loss_and_in_the_penalties_alone(network, optimizer):
+    options = stacked_mnist.Options(network=network, optimizer=optimizer, width=8, batch_size=4, gamma=0.5, steps=10)
     settings = stacked_mnist.settings_of(options, SHAPE)
     assert [(r.loss.name, *r.discriminator.penalties) for r in settings.values()] == [
         ("non_saturating",), ("non_saturating", "r1"), ("rpgan", "r1", "r2"),
     ]  # fmt: skip
-    assert all(float(p.numbers["gamma"]) == 0.5 for r in settings.values() for p in r.discriminator.penalties.values())
+    gammas = lambda step: [
+        float(p.numbers["gamma"]) for r in settings.values() for p in effective(r, step).discriminator.penalties.values()
+    ]
+    end = 0.05 if optimizer == "annealed" else 0.5
+    assert gammas(jnp.int32(0)) == pytest.approx([0.5] * 3) and gammas(jnp.int32(10)) == pytest.approx([end] * 3)
     plain = settings["non_saturating"]
     bare = lambda r: r.replace(loss=plain.loss, discriminator=r.discriminator.replace(penalties={}))
     same = {name: bare(recipe) for name, recipe in settings.items()}

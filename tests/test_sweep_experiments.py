@@ -136,7 +136,7 @@ def test_mode_coverage_counts_the_modes_of_every_seed(tmp_path):
 
 @pytest.mark.parametrize("name", mode_coverage.RECIPES)
 def test_every_recipe_of_mode_coverage_is_a_step_from_the_same_networks(name):
-    options = mode_coverage.Options(optimizer="annealed", gamma=0.2, steps=10)
+    options = mode_coverage.Options(optimizer="annealed", d_rate=4, gamma=0.2, steps=10)
     recipe, plain = (mode_coverage.recipe_of(x, options, (2,)) for x in (name, "gan"))
     state = jax.eval_shape(lambda key: gan.init(recipe, key), jax.random.key(0))
     batch = gan.Batch(jnp.zeros((recipe.batch_size, 2)), jnp.arange(recipe.batch_size))
@@ -147,7 +147,8 @@ def test_every_recipe_of_mode_coverage_is_a_step_from_the_same_networks(name):
     assert parameters == 405_201 + 2000 * (size - 1), "2 more inputs an example, into 1,000 pieces"
     assert {"discriminator/loss", "generator/loss"} <= metrics.keys()
     leaves = gan.leaves(recipe)
-    assert float(leaves["generator.optimizer.learning_rate.start"]) == pytest.approx(1e-3)
+    for player, start in {"generator": 1e-3, "discriminator": 4e-3}.items():
+        assert float(leaves[f"{player}.optimizer.learning_rate.start"]) == pytest.approx(start)
     gammas = [float(v) for k, v in leaves.items() if k.endswith(("gamma.start", "gamma.stop"))]
     assert gammas == pytest.approx([0.2, 0.02] * 2 * (name == "rpgan_r1_r2"))
 
@@ -166,6 +167,8 @@ def test_modes_are_averaged_over_the_seeds_that_have_not_diverged():
     [
         ({"published": True, "steps": 10}, "leave --steps and --seeds out"),
         ({"toys": ()}, "--toys is empty"),
+        ({"d_rate": 2.0}, "add --optimizer annealed"),
+        ({"d_rate": 0.0, "optimizer": "annealed"}, "--d-rate is 0"),
         ({"recipes": ()}, "--recipes is empty"),
         ({"seeds": 0}, "--seeds is 0"),
     ],
