@@ -95,13 +95,13 @@ def biggan_diffaugment(image_shape: tuple[int, ...], *, consistency: float | Non
     return made.replace(discriminator=made.discriminator.replace(penalties=cr))
 
 
-def lecam(image_shape: tuple[int, ...], *, weight: float = 0.3, **fields: Any) -> Recipe:
+def lecam(image_shape: tuple[int, ...], *, weight: float = 0.3, decay: float = 0.99, **fields: Any) -> Recipe:
     """`biggan` with LeCam regularisation (Tseng et al., 2021; their code's BigGAN on CIFAR-10): weight .3, from step 1,000.
 
-    The averages' decay is the paper's .99; their code has .9.
+    decay: of the averages, .99 in the paper (the default), .9 in their code.
     """
     made = biggan(image_shape, **fields)
-    regulariser = {"lecam": bind(penalties.lecam, weight=weight, decay=0.99, start=1000.0)}
+    regulariser = {"lecam": bind(penalties.lecam, weight=weight, decay=decay, start=1000.0)}
     return made.replace(discriminator=made.discriminator.replace(penalties=regulariser))
 
 
