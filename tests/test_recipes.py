@@ -135,9 +135,10 @@ BIGGAN = {
     ),
 }  # fmt: skip
 
-# data-efficient-gans, DiffAugment-biggan-cifar: --DiffAugment translation,cutout; its CR rows have weight 10.
+# data-efficient-gans, DiffAugment-biggan-cifar10.sh: --DiffAugment translation,cutout; DiffAugment-cr-biggan-cifar10.sh:
+# --DiffAugment cutout --CR 10, whose CR_augment is flip,translation.
 DIFFAUGMENT = BIGGAN | under("augment.diffaugment", "by_policy", policy="translation,cutout", p=1)
-CR = penalty("cr", weight=10, flip=True)
+CR = {"augment.diffaugment.policy": "cutout"} | penalty("cr", weight=10, flip=True)
 
 # lecam-gan, lc-biggan-cifar10.sh: --LC 0.3; its averages begin at step 1,000, their decay is .99 in the paper, .9 in the code.
 LECAM = BIGGAN | penalty("lecam", weight=0.3, decay=0.99, start=1000)
