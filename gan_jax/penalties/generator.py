@@ -24,7 +24,8 @@ def path_length(turn: Turn, *, weight, decay=0.01, layers: int = 0, style: int =
 
     a <- a + decay * (mean length - a), this batch included (and, as in their code, not held constant).
 
-    weight: 2, decay .01 and `lazy(..., 4)` in StyleGAN2. Raises UserError where one of layers and style is given alone.
+    weight: 2, decay .01 (the default) and `lazy(..., 4)` in StyleGAN2; its CIFAR-10 runs have none. layers, style: 0, so z.
+    Raises UserError where one of layers and style is given alone.
     """
     if (layers > 0) != (style > 0):
         raise UserError(f"path_length wants both layers and style, or neither; got layers={layers}, style={style}")
