@@ -85,8 +85,8 @@ def unrolled(
     at once and in no set order). Here it is the D after its turns, so that 0 steps are `alternating`.
 
     rate: of those steps, above 0, without a default (1e-4 in the paper's toys, with Adam's steps in their notebook).
-    steps: 5 by default, their notebook's; the paper has 5 and 10. Each is a discriminator turn and its derivative: with 5 a step
-    takes 6.6 times as long as an alternating one.
+    steps: 5 by default, their notebook's; the paper has 5 and 10. Each is a discriminator turn and its derivative: with 5 of
+    them a step takes 6.6 times as long as an alternating one.
     """
     moved, batch, d_metrics = _discriminator_turns(recipe, state, batch, draws, axis_name)
     draws = draws.replace(index=batch.index)
@@ -129,9 +129,7 @@ def _discriminator_turns(recipe: Recipe, state: State, batch: Batch, draws: Draw
 
 def _one_turn(recipe: Recipe, name: str) -> None:
     if recipe.d_steps != 1:
-        raise UserError(
-            f"{name} play has one discriminator turn, not d_steps = {recipe.d_steps}: play alternating or unrolled"
-        )
+        raise UserError(f"{name} play has one discriminator turn, not d_steps = {recipe.d_steps}: play alternating or unrolled")
 
 
 def _both(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> dict[str, Look]:

@@ -36,7 +36,9 @@ def _half_life(step, *, images, batch_size, ramp):
 
 
 def linear(start: float, stop: float, steps: float) -> Schedule:
-    """From `start` at step 0 to `stop` at `steps` in a straight line, `stop` ever after."""
+    """From `start` at step 0 to `stop` at `steps` in a straight line, `stop` ever after: SNGAN's rate falls so to 0 (mimicry's
+    settings; Miyato et al., 2018).
+    """
     return schedule(_linear, start=start, stop=stop, steps=steps)
 
 
@@ -46,7 +48,9 @@ def cosine(start: float, stop: float, steps: float) -> Schedule:
 
 
 def switch(before: float, after: float, at: float) -> Schedule:
-    """`before` until step `at`, `after` from then on: `switch(0.0, 0.9999, 1000)` is the average of BigGAN's CIFAR-10."""
+    """`before` until step `at`, `after` from then on: `switch(0.0, 0.9999, 1000)` is the average of BigGAN's CIFAR-10
+    (Brock et al., 2019, the authors' script).
+    """
     return schedule(_switch, before=before, after=after, at=at)
 
 
