@@ -159,6 +159,13 @@ def test_consensus_without_weight_is_simultaneous(x64):
     assert_same(points(game(play.consensus, "non_saturating", weight=0.0)), together)
 
 
+def test_each_player_has_a_rate_of_its_own(x64):
+    """Two time scales (Heusel et al., 2017): D moves four times as fast."""
+    recipe = game(play.simultaneous)
+    recipe = recipe.replace(generator=recipe.generator.replace(optimizer=optimizers.sgd(H / 4)))
+    assert_same(points(recipe), powers(EYE - np.diag([H / 4, H]) @ field(GAMMA)))
+
+
 # ---- beyond linear games -------------------------------------------------------------------------------------------------
 
 
