@@ -60,8 +60,11 @@ def row(item: Any, cost: str, before: Any) -> str:
 
     short = lambda path: path.removeprefix("discriminator.").removeprefix("penalties.")
     shown = lambda value: f"{float(value):g}" if np.ndim(value) == 0 else f"[{np.size(value)}]"
-    numbers = {short(path): shown(value) for path, value in item.leaves(before).items()}
-    listed = ", ".join(f"`{path}` {value}" for path, value in numbers.items() if not path.startswith("generator.optimizer"))
+    numbers = {path: shown(value) for path, value in item.leaves(before).items()}
+    twice = lambda path, value: (  # both players have one optimizer: D's numbers are shown
+        path.startswith("generator.optimizer") and numbers.get(path.replace("generator", "discriminator", 1)) == value
+    )
+    listed = ", ".join(f"`{short(path)}` {value}" for path, value in numbers.items() if not twice(path, value))
     return f"| {item.name} | {item.paper} | {listed} | {cost} | `{item.test}` |"
 
 
