@@ -60,7 +60,7 @@ def half_life(images: float | Schedule, batch_size: int, ramp: float | None = No
     images: the half-life h, at least 0 (0 is no average), or a Schedule of it. batch_size: the recipe's.
     ramp: h is at most this share of the images seen before the step; None is no such limit.
 
-    StyleGAN2-ADA's code (Karras et al., 2020): h 500,000 with ramp .05 for CIFAR-10, 20,000 without one for 256 pixels.
+    StyleGAN2-ADA's code (Karras et al., 2020b): h 500,000 with ramp .05 for CIFAR-10, 20,000 without one for 256 pixels.
     R3GAN's (Huang et al., 2024): h = cosine(0, 5e6, 2e7 / batch_size) without one for CIFAR-10.
     """
     return schedule(_half_life, images=images, batch_size=float(batch_size), ramp=ramp)
