@@ -32,7 +32,10 @@ def fixed_steps(value, error, share, *, low, high, lowers: bool = True, log: boo
 
 
 def proportional(value, error, share, *, low, high, gain=1.0, lowers: bool = True, log: bool = False) -> Array:
-    """value + gain * error * share of the range: slower as it comes near the target. gain: above 0."""
+    """value + gain * error * share of the range: slower as it comes near the target. gain: above 0.
+
+    No paper: the plainest rule of control beside ADA's.
+    """
     return _moved(value, gain * error * share, low, high, lowers, log)
 
 
@@ -84,7 +87,8 @@ def drive(
 
 
 def ada(target: float = 0.6, *, horizon: float = 500_000, high: float = 1.0, statistic: str = R_T, **fields: Any) -> Bound:
-    """ADA's controller: r_t = E[sign D(real)] is brought to .6, p crosses [0, 1] in 500,000 images at most.
+    """ADA's controller: r_t = E[sign D(real)] is brought to .6, p crosses [0, 1] in 500,000 images at most (Karras et al.,
+    2020b, and their code).
 
     The sign means something where the loss has a boundary; elsewhere (Wasserstein, relativistic) it is taken from halfway
     between reals and fakes, and `statistic=R_V, target=.5` (their r_v, on held-out images) is the sounder choice.

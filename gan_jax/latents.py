@@ -15,7 +15,7 @@ from gan_jax.sampling import relabelled
 
 
 def normal(draws: Draws, labels, dtype, *, dimension: int) -> Float[Array, "b d"]:
-    """z ~ N(0, 1), as in the article."""
+    """z ~ N(0, 1). No paper: the article's choice, and that of most GANs since."""
     return draws.normal((dimension,), dtype)
 
 
@@ -40,7 +40,8 @@ def rare_noise(draws: Draws, labels, dtype, *, dimension: int, counts, strength)
 
     r_k = log(n_max / n_k) / log(n_max / n_min), 0 for the most frequent class and 1 for the rarest; 0 where all are equal.
     counts: images of each class, [K]; strength: >= 0, by how much wider the rarest class's latents are; 0 is `normal` bit for
-    bit. Samples of a trained generator have it as well. Not from a paper. Raises UserError for a recipe without classes.
+    bit. Samples of a trained generator have it as well. No paper: the article proposes it.
+    Raises UserError for a recipe without classes.
     """
     if labels is None:
         raise UserError("rare_noise needs the labels of the examples to generate: give the recipe classes")
@@ -120,12 +121,15 @@ def paths(
 
 
 def batch_labels(draws: Draws, batch, classes: int) -> Int[Array, "b"] | None:
-    """The generated examples take the labels of the real ones: the classes are as frequent as in the data."""
+    """The generated examples take the labels of the real ones: the classes are as frequent as in the data.
+
+    No paper: it is the usual choice where a batch has labels at hand.
+    """
     return batch.labels if classes else None
 
 
 def uniform_labels(draws: Draws, batch, classes: int) -> Int[Array, "b"] | None:
-    """Every class equally often."""
+    """Every class equally often: y ~ U{0, ..., K - 1}, as BigGAN's code draws them (Brock et al., 2019)."""
     return draws.integers(classes).astype(jnp.int32) if classes else None
 
 
@@ -134,7 +138,7 @@ def balanced_labels(draws: Draws, batch, classes: int, *, counts, strength, samp
 
     They are the labels of the reals but for those that must change: strength 0 is `batch_labels` bit for bit, 1 makes every
     class equally often. sampled: the strength with which the reals were drawn (`sampling.class_balanced`); 0 for the data's
-    order. Raises UserError where the reals have no labels.
+    order. No paper: the resampling of `sampling.class_balanced`, for fakes. Raises UserError where the reals have no labels.
     """
     if not classes:
         return None

@@ -20,27 +20,22 @@ PLAYERS = ("discriminator", "generator")
 
 
 def alternating(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
-    """`d_steps` discriminator turns, each with reals of its own, then one generator turn (the article's text)."""
-    turns = _rounds(batch, recipe.d_steps)
+    """`d_steps` discriminator turns, each with reals of its own, then one generator turn (Goodfellow et al., 2014, algorithm 1,
+    and the article's text).
 
-    def discriminate(state, turn):
-        batch, i = turn
-        return discriminator_turn(recipe, state, batch, _turn_draws(draws, "discriminator", i, batch), axis_name)
-
-    last = jax.tree.map(lambda x: x[-1], turns)
-    if recipe.d_steps == 1:
-        state, d_metrics = discriminate(state, (last, 0))
-    else:
-        state, d_metrics = jax.lax.scan(discriminate, state, (turns, jnp.arange(recipe.d_steps)))
-        d_metrics = jax.tree.map(lambda x: x.mean(0), d_metrics)
+    D <- D - rate * grad_D L_D(G, D), then G <- G - rate * grad_G L_G(G, D) against the new D. `d_steps`, the paper's k: 1 by
+    default, as in its experiments; 5 in WGAN (Arjovsky et al., 2017).
+    """
+    state, last, d_metrics = _discriminator_turns(recipe, state, batch, draws, axis_name)
     state, g_metrics = generator_turn(recipe, state, last, _turn_draws(draws, "generator", 0, last), axis_name)
     return state, d_metrics | g_metrics
 
 
 def simultaneous(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
-    """Both gradients at the same point, then both updates (the article's code).
+    """Both gradients at the same point, then both updates: w <- w - rate * F(w), with F = (grad_G L_G, grad_D L_D).
 
-    Raises UserError for more than one discriminator turn: there is no such thing at one point.
+    Simultaneous gradient descent of Mescheder et al. (2017), and the article's code. It has no numbers. Raises UserError for
+    more than one discriminator turn: there is no such thing at one point.
     """
     return _move_both(recipe, state, _both(recipe, state, batch, draws, axis_name))
 
@@ -49,8 +44,8 @@ def extragradient(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis
     """Both players look from one step ahead and move from where they are (Korpelevich, 1976; Gidel et al., 2019, alg. 2 and 4).
 
     w' = w - rate * F(w); w <- w - rate * F(w'). Both looks are at one batch with one set of draws (Gidel et al. draw anew).
-    An optimizer with a memory (Adam) remembers both looks, as their ExtraAdam. Costs two simultaneous steps.
-    Raises UserError for more than one discriminator turn.
+    An optimizer with a memory (Adam) remembers both looks, as their ExtraAdam. It has no numbers but the optimizers', and costs
+    two simultaneous steps. Raises UserError for more than one discriminator turn: both look from one point.
     """
     ahead, _ = simultaneous(recipe, state, batch, draws, axis_name)
     seen = _both(recipe, ahead, batch, draws, axis_name)
@@ -61,8 +56,9 @@ def extragradient(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis
 def consensus(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, *, weight) -> tuple[State, dict]:
     """Simultaneous play on F + weight * grad |F|^2 / 2, F being both players' gradients (Mescheder et al., 2017, equation 12).
 
-    weight: gamma of the paper, 10 for its images and .1 for its toys' default [their code]; at least 0. Costs about two
-    simultaneous steps and keeps the memory of a second derivative. Raises UserError for more than one discriminator turn.
+    weight: gamma of the paper, 10 for its images and .1 for its toys' default [their code]; at least 0, without a default.
+    Costs about two simultaneous steps and keeps the memory of a second derivative. Raises UserError for more than one
+    discriminator turn: |F|^2 is of one point.
     """
     here = {name: getattr(state, name).params for name in PLAYERS}
 
@@ -81,14 +77,19 @@ def consensus(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_nam
 def unrolled(
     recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, *, rate, steps: int = 5
 ) -> tuple[State, dict]:
-    """D moves once; G moves against the D that `steps` steps of gradient descent would make of it (Metz et al., 2017).
+    """D's turns as in `alternating`; then G moves against the D that `steps` steps of gradient descent would make of the D that
+    it meets (Metz et al., 2017).
 
     D_{k+1} = D_k - rate * grad L_D(G, D_k), equation 7, all k on G's batch; G's gradient goes through them (equation 10).
-    rate: of those steps, above 0 (1e-4 in the paper's toys, 5 or 10 steps). Costs about 3 discriminator turns a step.
-    Raises UserError for more than one discriminator turn: unrolling takes their place.
+    In the paper D_0 is the D before its turn: both players move from one point (equations 10 and 11, which their notebook runs
+    at once and in no set order). Here it is the D after its turns, so that 0 steps are `alternating`.
+
+    rate: of those steps, above 0, without a default (1e-4 in the paper's toys, with Adam's steps in their notebook).
+    steps: 5 by default, their notebook's; the paper has 5 and 10. Each is a discriminator turn and its derivative: with 5 of
+    them a step takes 6.6 times as long as an alternating one.
     """
-    _one_turn(recipe, "unrolled")
-    moved, d_metrics = discriminator_turn(recipe, state, batch, draws.named("discriminator"), axis_name)
+    moved, batch, d_metrics = _discriminator_turns(recipe, state, batch, draws, axis_name)
+    draws = draws.replace(index=batch.index)
     d, ahead = moved.discriminator, draws.named("unrolled")
     step = lambda p, g: p - jnp.asarray(rate, p.dtype) * g
 
@@ -110,9 +111,25 @@ def unrolled(
 # ---- what they share --------------------------------------------------------------------------------------------------
 
 
+def _discriminator_turns(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, Batch, dict]:
+    """D's turns, each with its own share of the batch; (state, the last turn's batch, mean metrics)."""
+    turns = _rounds(batch, recipe.d_steps)
+
+    def discriminate(state, turn):
+        batch, i = turn
+        return discriminator_turn(recipe, state, batch, _turn_draws(draws, "discriminator", i, batch), axis_name)
+
+    last = jax.tree.map(lambda x: x[-1], turns)
+    if recipe.d_steps == 1:
+        state, metrics = discriminate(state, (last, 0))
+        return state, last, metrics
+    state, metrics = jax.lax.scan(discriminate, state, (turns, jnp.arange(recipe.d_steps)))
+    return state, last, jax.tree.map(lambda x: x.mean(0), metrics)
+
+
 def _one_turn(recipe: Recipe, name: str) -> None:
     if recipe.d_steps != 1:
-        raise UserError(f"{name} play has one discriminator turn, not d_steps = {recipe.d_steps}: play alternating")
+        raise UserError(f"{name} play has one discriminator turn, not d_steps = {recipe.d_steps}: play alternating or unrolled")
 
 
 def _both(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> dict[str, Look]:

@@ -3,8 +3,8 @@
     for item in zoo.ITEMS: item.add(zoo.base())
 
 Numbers and their defaults are not written here a second time: `Item.leaves` reads them off the recipe. `scripts/zoo.py` prints
-the table and measures costs; `tests/test_zoo.py` fails when a public loss, penalty, augmentation, way to play or optimizer
-is missing, and trains them together.
+the table and measures costs; `tests/test_zoo.py` fails when something public is missing, and trains them together. Complete
+recipes, and what cannot be added to any recipe, are in `catalogue.py`.
 """
 
 from __future__ import annotations
@@ -119,6 +119,11 @@ LOSSES = [
     _loss("auxiliary_classifier", "Odena et al., 2017",
           "test_conditioning.py::test_the_auxiliary_classifier_adds_weighted_cross_entropies_to_any_loss"),
     _loss("top_k", "Sinha et al., 2020", "test_batch_losses.py::test_top_k_is_the_mean_over_the_fakes_of_highest_logits"),
+    Item("loss", "label smoothing", "Salimans et al., 2016",
+         "test_losses.py::test_smoothing_is_cross_entropy_with_a_lower_target_on_reals_alone",
+         fields(loss=bind(losses.non_saturating, smoothing=0.1))),
+    Item("loss", "blend", "-", "test_losses.py::test_a_blend_is_the_weighted_sum_and_its_weights_are_leaves",
+         fields(loss=losses.blend(losses.non_saturating, losses.hinge, non_saturating=0.5, hinge=0.5))),
 ]  # fmt: skip
 
 PENALTIES = [
@@ -150,7 +155,7 @@ PENALTIES = [
          _then(on("discriminator", penalties=penalties.icr()[0]), on("generator", penalties=penalties.icr()[1]))),
         ("orthogonal", "Brock et al., 2019",
          "generator_penalties.py::test_orthogonality_is_the_sum_of_squared_products_of_different_columns",
-         penalty("orthogonal", weight=1e-4)),
+         penalty("orthogonal", "generator", weight=1e-4)),
         ("l2", "Krogh & Hertz, 1992", "generator_penalties.py::test_l2_is_half_the_squared_norm_of_the_kernels",
          penalty("l2", weight=1e-4)),
         ("path_length", "Karras et al., 2020a",
@@ -183,6 +188,8 @@ LAYERS = [
          module(norm="batch")),
         ("layer norm in D", "Ba et al., 2016", "test_networks.py::test_layer_and_instance_norm_are_their_formulae",
          module(norm="layer")),
+        ("instance norm in D", "Ulyanov et al., 2016", "test_networks.py::test_layer_and_instance_norm_are_their_formulae",
+         module(norm="instance")),
         ("spectral norm in D", "Miyato et al., 2018", "test_spectral.py::test_k_calls_are_k_power_iterations_by_hand",
          net("discriminator", SpectralNorm)),
         ("packing", "Lin et al., 2018", "test_packing.py::test_a_packet_is_consecutive_examples_side_by_side",
@@ -239,6 +246,9 @@ CONTROLLERS = [
          fields(augment={"ada": bind(augment.ada, p=0.0)}, controllers={"augment.ada.p": controllers.ada()})),
         ("APA", "Jiang et al., 2021", "test_controllers.py::test_a_number_moves_by_its_share_of_the_range",
          fields(augment={"apa": bind(augment.adaptive_pseudo, p=0.0)}, controllers={"augment.apa.p": controllers.ada()})),
+        ("proportional", "-", "test_controllers.py::test_a_number_moves_by_its_share_of_the_range",
+         fields(augment={"ada": bind(augment.ada, p=0.0)},
+                controllers={"augment.ada.p": controllers.ada(rule=controllers.proportional)})),
         ("adaptive dropout", "after Karras et al., 2020b",
          "test_controllers.py::test_statistics_of_the_step_are_averaged_over_every_steps",
          _then(on("discriminator", numbers={"dropout": 0.0}),
@@ -289,6 +299,8 @@ OPTIMIZERS = [
          _both(optimizers.optimistic_gradient())),
         ("lookahead", "Zhang et al., 2019", "more_optimizers.py::test_lookahead_goes_back_after_its_fast_steps",
          _both(optimizers.lookahead(optimizers.adam()))),
+        ("TTUR", "Heusel et al., 2017; Zhang et al., 2019", "play.py::test_each_player_has_a_rate_of_its_own",
+         _then(on("generator", optimizer=optimizers.adam(1e-4)), on("discriminator", optimizer=optimizers.adam(4e-4)))),
         ("clip_gradient", "Pascanu et al., 2013",
          "optimizers.py::test_a_clipped_gradient_has_the_norm_allowed_and_its_own_direction",
          _both(optimizers.chain(_clipped, optimizers.adam()))),
@@ -300,6 +312,8 @@ OPTIMIZERS = [
 ]  # fmt: skip
 
 SCHEDULES = [
+    Item("schedule", "moving average", "Yazici et al., 2019; Brock et al., 2019",
+         "test_train.py::test_the_moving_average_ramps_up_to_its_decay", fields(ema_decay=0.9999)),
     Item("schedule", "cosine", "Huang et al., 2024", "test_recipe.py::test_schedules_are_their_formulae",
          _both(optimizers.adam(schedules.cosine(2e-4, 5e-5, 10_000)))),  # pyright: ignore[reportArgumentType]
     Item("schedule", "linear", "-", "test_recipe.py::test_schedules_are_their_formulae",
@@ -321,6 +335,11 @@ LATENTS = [
     Item("latent", "truncated", "Brock et al., 2019",
          "test_latents.py::test_truncated_latents_are_normal_ones_within_the_threshold",
          fields(latent=bind(latents.truncated, dimension=100, threshold=1.0))),
+    Item("latent", "batch_labels", "-", "test_draws.py::test_labels_of_fakes_follow_the_batch_or_are_uniform",
+         fields(fake_labels=bind(latents.batch_labels))),
+    Item("latent", "uniform_labels", "Brock et al., 2019",
+         "test_draws.py::test_labels_of_fakes_follow_the_batch_or_are_uniform",
+         fields(fake_labels=bind(latents.uniform_labels))),
 ]  # fmt: skip
 
 _COUNTS = np.array([5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50])  # CIFAR-10-LT, ratio 100

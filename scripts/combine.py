@@ -37,7 +37,8 @@ from gan_jax.population import Member, Population
 SHAPE, CLASSES, BATCH, STEPS = (8, 8, 3), 3, 4, 3
 SLOTS = {"loss": 5, "penalty": 4, "augmentation": 2}  # of a program of the covering design
 SLOW = ("extragradient", "consensus", "unrolled")  # to compile, with ADA's warp: each meets it once
-WITHIN = ("colour", "diffaugment", "lazy", "icr", "d_steps")  # made of others, or of another factor
+# Made of others, or of another factor.
+WITHIN = ("colour", "diffaugment", "lazy", "icr", "d_steps", "blend", "label smoothing", "TTUR")
 
 
 class Generator(nn.Module):

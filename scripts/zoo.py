@@ -28,9 +28,12 @@ HEAD = """# Every remedy
 One row for each item of `gan_jax/zoo.py`. Numbers are leaves of the recipe with their defaults: each can be swept in one
 program, scheduled, or driven by a controller. Cost: time of a training step with the item over that of the plain
 step ({machine}); that of the losses, which change next to nothing, shows the error.
-This page is written by `python scripts/zoo.py --measure`.
+Complete recipes are other networks: they have their numbers of parameters instead; and what is no part of any recipe's step
+has neither. This page is written by `python scripts/zoo.py --measure`.
 """
 COLUMNS = "| Item | Paper | Numbers | Cost | Test |\n|---|---|---|---|---|\n"
+RECIPES = "| Recipe | Networks | Paper | Numbers from | Examples | Parameters | Test |\n|---|---|---|---|---|---|---|\n"
+NAMED = "| Item | Paper | Where | Published value | Test |\n|---|---|---|---|---|\n"
 
 
 @dataclass
@@ -57,18 +60,36 @@ def row(item: Any, cost: str, before: Any) -> str:
 
     short = lambda path: path.removeprefix("discriminator.").removeprefix("penalties.")
     shown = lambda value: f"{float(value):g}" if np.ndim(value) == 0 else f"[{np.size(value)}]"
-    numbers = {short(path): shown(value) for path, value in item.leaves(before).items()}
-    listed = ", ".join(f"`{path}` {value}" for path, value in numbers.items() if not path.startswith("generator.optimizer"))
+    numbers = {path: shown(value) for path, value in item.leaves(before).items()}
+    twice = lambda path, value: (  # both players have one optimizer: D's numbers are shown
+        path.startswith("generator.optimizer") and numbers.get(path.replace("generator", "discriminator", 1)) == value
+    )
+    listed = ", ".join(f"`{short(path)}` {value}" for path, value in numbers.items() if not twice(path, value))
     return f"| {item.name} | {item.paper} | {listed} | {cost} | `{item.test}` |"
 
 
+def recipe_row(whole: Any) -> str:
+    """One line of the table of complete recipes."""
+    size = ", ".join(f"{player} {number:,}" for player, number in whole.parameters().items())
+    shape = " x ".join(map(str, whole.shape)) if whole.shape else "points"
+    return f"| {whole.name} | {whole.networks} | {whole.paper} | {whole.source} | {shape} | {size} | `{whole.test}` |"
+
+
+def named_row(named: Any) -> str:
+    return f"| {named.name} | {named.paper} | `{named.where}` | {named.value} | `{named.test}` |"
+
+
 def page(costs: dict[tuple[str, str], str], machine: str) -> str:
-    from gan_jax import zoo
+    from gan_jax import catalogue, zoo
 
     before, parts = zoo.base(), [HEAD.format(machine=machine)]
     for kind in dict.fromkeys(item.kind for item in zoo.ITEMS):
         lines = [row(i, costs.get((kind, i.name), "-"), before) for i in zoo.ITEMS if i.kind == kind]
         parts.append(f"\n## {kind.capitalize()}\n\n{COLUMNS}" + "\n".join(lines) + "\n")
+    parts.append(f"\n## Recipes\n\n{RECIPES}" + "\n".join(map(recipe_row, catalogue.RECIPES)) + "\n")
+    for kind in dict.fromkeys(named.kind for named in catalogue.NAMED):
+        lines = [named_row(named) for named in catalogue.NAMED if named.kind == kind]
+        parts.append(f"\n## {kind.capitalize()}\n\n{NAMED}" + "\n".join(lines) + "\n")
     return "".join(parts)
 
 
@@ -138,7 +159,11 @@ def main(options: Options) -> None:
         import jax
 
         device = f"{os.cpu_count()} CPU cores" if jax.default_backend() == "cpu" else jax.devices()[0].device_kind
-        machine = f"{device}, Python {platform.python_version()}, jax {jax.__version__}"
+        here = f"{device}, Python {platform.python_version()}, jax {jax.__version__}"
+        if not (options.missing or options.only):
+            machine = here
+        elif here not in machine:
+            machine = f"{machine}; rows measured later: {here}"
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for known in measure(options, costs) if options.measure else [costs]:
         write_atomic(options.out, page(known, machine))

@@ -6,13 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from gan_jax import augment, losses, optimizers, penalties, play, zoo
+from gan_jax import (
+    augment,
+    catalogue,
+    controllers,
+    latents,
+    losses,
+    optimizers,
+    penalties,
+    play,
+    recipes,
+    sampling,
+    schedules,
+    zoo,
+)
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import combine  # noqa: E402
-from zoo import row, standing  # noqa: E402  (scripts/zoo.py, not the package's)
+from zoo import named_row, recipe_row, row, standing  # noqa: E402  (scripts/zoo.py, not the package's)
 
 
 def public(module, *aside):
@@ -21,28 +34,69 @@ def public(module, *aside):
     return {n for n in functions if not n.startswith("_") and getattr(module, n).__module__.startswith("gan_jax")} - set(aside)
 
 
+# What makes, checks or measures items, and is none. `drive`: every controller is made by it, ADA's and the proportional one.
 NOT_ITEMS = {
-    "loss": ("boundary", "kernel_values", "witness", "representation", "places", "real_weights", "blend", "class_weighted"),
+    "loss": ("boundary", "kernel_values", "witness", "representation", "places", "real_weights"),
     "penalty": ("evaluate", "initial_memory", "input_gradient", "remembers", "square_norm"),
     "augmentation": ("mixed", "mixes_fakes", "mixing"),
     "play": ("deal", "device_mean", "discriminator_turn", "generator_turn", "look", "move"),
     "optimizer": ("bind", "chain", "dotted"),
-}
+    "schedule": ("schedule",),
+    "latent": ("effective", "named", "relabelled", "rarity_scale"),
+    "controller": (
+        "bind", "check_paths", "check_statistics", "drive", "fixed_steps", "initial_memory", "leaves", "observe", "steer",
+    ),
+    "sampling": ("acceptance", "class_shares", "class_table", "relabelled"),
+}  # fmt: skip
+ROOMS = {
+    "loss": losses, "penalty": penalties, "augmentation": augment, "play": play, "optimizer": optimizers,
+    "schedule": schedules, "latent": latents, "controller": controllers, "sampling": sampling,
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "kind, module",
-    [("loss", losses), ("penalty", penalties), ("augmentation", augment), ("play", play), ("optimizer", optimizers)],
-)
-def test_every_public_function_is_an_item(kind, module):
-    missing = public(module, *NOT_ITEMS[kind]) - {item.name for item in zoo.ITEMS if item.kind == kind}
-    assert not missing
+@pytest.mark.parametrize("kind", ROOMS)
+def test_every_public_function_is_an_item_or_named(kind):
+    items = {item.name.lower().removesuffix(" reals") for item in zoo.ITEMS if item.kind in (kind, "rare classes")}
+    named = {named.where.partition(":")[2].partition(".")[0] for named in catalogue.NAMED}
+    assert not public(ROOMS[kind], *NOT_ITEMS[kind]) - items - named
+
+
+def test_what_is_said_to_be_no_item_is_there():
+    for kind, aside in NOT_ITEMS.items():
+        assert set(aside) <= public(ROOMS[kind])
+
+
+def test_every_recipe_and_every_family_of_networks_has_a_row():
+    rows = {whole.name: whole for whole in catalogue.RECIPES}
+    assert set(rows) == public(recipes, "assembled", "for_data", "loss")
+    files = {path.stem: path.read_text() for path in (ROOT / "gan_jax" / "networks").glob("*.py")}
+    pairs = {name for name, text in files.items() if "class Generator(" in text and "class Discriminator(" in text}
+    assert pairs == {whole.networks for whole in catalogue.RECIPES}
+
+
+@pytest.mark.parametrize("whole", catalogue.RECIPES, ids=lambda whole: whole.name)
+def test_every_recipe_has_a_paper_a_row_and_a_test_that_is_there(whole):
+    assert whole.paper and is_a_test(whole.test)
+    assert recipe_row(whole) in (ROOT / "docs" / "zoo.md").read_text(), "python scripts/zoo.py writes it anew"
+
+
+@pytest.mark.parametrize("named", catalogue.NAMED, ids=lambda named: named.name)
+def test_what_is_named_is_where_it_is_said_to_be(named):
+    assert named.paper and is_a_test(named.test)
+    assert named_row(named) in (ROOT / "docs" / "zoo.md").read_text(), "python scripts/zoo.py writes it anew"
+    found, (_, _, name) = named.found(), named.where.rpartition(":")[2].partition(".")
+    call = found.__call__ if inspect.isclass(found) else found
+    assert not name or name in {*inspect.signature(found).parameters, *inspect.signature(call).parameters}
+
+
+def is_a_test(path):
+    file, _, name = path.partition("::")
+    return f"def {name}(" in (ROOT / "tests" / file).read_text()
 
 
 @pytest.mark.parametrize("item", zoo.ITEMS, ids=lambda item: f"{item.kind}-{item.name}")
 def test_every_item_has_a_paper_a_row_and_a_test_that_is_there(item):
-    file, _, name = item.test.partition("::")
-    assert item.paper and f"def {name}(" in (ROOT / "tests" / file).read_text()
+    assert item.paper and is_a_test(item.test)
     costs, machine = standing(ROOT / "docs" / "zoo.md")
     cost = costs[item.kind, item.name]
     assert row(item, cost, zoo.base()) in (ROOT / "docs" / "zoo.md").read_text(), "python scripts/zoo.py writes it anew"

@@ -1,4 +1,4 @@
-"""ADA's colour operations (Karras et al., 2020, "Limited Data", appendix B): one 4 x 4 matrix on (r, g, b, 1) per example.
+"""ADA's colour operations (Karras et al., 2020b, "Limited Data", appendix B): one 4 x 4 matrix on (r, g, b, 1) per example.
 
 Each operation is drawn as one parameter per example (`draw_colour`), all are multiplied to one matrix (`colour_matrix`) and
 applied at once (`recoloured`). An operation used alone is a function of its own, with p the probability that an example is
@@ -26,27 +26,42 @@ TURN = np.array(((0, -1, 1, 0), (1, 0, -1, 0), (-1, 1, 0, 0), (0, 0, 0, 0))) / n
 
 
 def brightness(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
-    """With probability p, adds std * N(0, 1), default std .2."""
+    """With probability p, x + std * N(0, 1), one number for an image (Karras et al., 2020b, appendix B).
+
+    p: in [0, 1], without a default. std: .2 of images in [-1, 1], the published code's `brightness_std`.
+    """
     return _recoloured(images, draw_colour(draws, p, images.dtype, brightness_std=std), "brightness")
 
 
 def contrast(images: Images, labels, draws: Draws, *, p, std=0.5) -> Images:
-    """With probability p, multiplies by 2^(std * N(0, 1)), default std .5. Mid-grey, 0, stays."""
+    """With probability p, x * 2^(std * N(0, 1)): mid-grey, 0, stays (Karras et al., 2020b, appendix B).
+
+    p: in [0, 1], without a default. std: .5, the published code's `contrast_std`.
+    """
     return _recoloured(images, draw_colour(draws, p, images.dtype, contrast_std=std), "contrast")
 
 
 def luma_flip(images: Images, labels, draws: Draws, *, p) -> Images:
-    """With probability p, a coin decides whether luma changes its sign while hue and saturation stay."""
+    """With probability p, x - 2 (x . v) v or x, by a coin, v being the luma axis (Karras et al., 2020b, appendix B).
+
+    Luma changes its sign while hue and saturation stay. p: in [0, 1], without a default.
+    """
     return _recoloured(images, draw_colour(draws, p, images.dtype), "luma_flip")
 
 
 def hue(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
-    """With probability p, rotates colours about the luma axis by U(-pi, pi) * most, default 1."""
+    """With probability p, rotates colours about the luma axis by U(-pi, pi) * most (Karras et al., 2020b, appendix B).
+
+    p: in [0, 1], without a default. most: 1, all hues, the published code's `hue_max`.
+    """
     return _recoloured(images, draw_colour(draws, p, images.dtype, hue_max=most), "hue")
 
 
 def saturation(images: Images, labels, draws: Draws, *, p, std=1.0) -> Images:
-    """With probability p, multiplies the distance from the luma axis by 2^(std * N(0, 1)), default std 1."""
+    """With probability p, multiplies the distance from the luma axis by 2^(std * N(0, 1)) (Karras et al., 2020b, appendix B).
+
+    p: in [0, 1], without a default. std: 1, the published code's `saturation_std`.
+    """
     return _recoloured(images, draw_colour(draws, p, images.dtype, saturation_std=std), "saturation")
 
 

@@ -1,4 +1,4 @@
-"""ADA's image-space filtering, noise and cutout (Karras et al., 2020, "Limited Data", appendix B).
+"""ADA's image-space filtering, noise and cutout (Karras et al., 2020b, "Limited Data", appendix B).
 
 Each is drawn as parameters per example (`draw_...`), which another function applies; p is the probability that an example is
 changed, in [0, 1].
@@ -24,9 +24,10 @@ POWER = np.array((10, 1, 1, 1)) / 13  # expected of each band, lowest first: nat
 
 
 def image_filter(images: Images, labels, draws: Draws, *, p, std=1.0) -> Images:
-    """Amplifies each of four frequency bands, with probability p each, by 2^(std * N(0, 1)), default std 1.
+    """Amplifies each of four frequency bands, with probability p each, by 2^(std * N(0, 1)) (Karras et al., 2020b, appendix B).
 
-    After each band, all gains are divided so that the expected power stays.
+    With each band's gain g all four are divided by sqrt(1 - power + power * g^2), so that the expected power stays; the bands'
+    powers are (10, 1, 1, 1) / 13, lowest first. p: in [0, 1], without a default. std: 1, the published code's `imgfilter_std`.
     """
     return amplified(images, draw_gains(draws, p, images.dtype, std))
 
@@ -86,7 +87,9 @@ def _filters() -> np.ndarray:
 
 
 def noise(images: Images, labels, draws: Draws, *, p, std=0.1) -> Images:
-    """With probability p, adds N(0, sigma^2) to each value, where sigma = |N(0, std^2)| is the image's own; default std .1."""
+    """With probability p, x + sigma * N(0, 1) for each value, sigma = std * |N(0, 1)| for an image (Karras et al., 2020b,
+    appendix B). p: in [0, 1], without a default. std: .1, the published code's `noise_std`.
+    """
     level = draw_levels(draws, p, images.dtype, std)
     return images + spread(level, images.dtype) * draws.named("noise").normal(images.shape[1:], images.dtype)
 
@@ -96,7 +99,9 @@ def draw_levels(draws: Draws, p, dtype, std) -> Float[Array, "b"]:
 
 
 def cutout(images: Images, labels, draws: Draws, *, p, size=0.5) -> Images:
-    """With probability p, sets a rectangle of `size` (default .5) of each side to zero; its centre is uniform in the image."""
+    """With probability p, 0 in a rectangle of `size` of each side, its centre uniform in the image (Karras et al., 2020b,
+    appendix B). p: in [0, 1], without a default. size: .5, the published code's `cutout_size`.
+    """
     dtype = wide(images.dtype)
     sizes = sometimes(draw_lots(draws, 1)[0], p, jnp.broadcast_to(jnp.asarray(size, dtype), images.shape[:1]), 0)
     return pierced(images, draws.named("centre").uniform((2,), dtype), sizes)

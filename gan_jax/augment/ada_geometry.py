@@ -1,4 +1,4 @@
-"""ADA's geometric operations: pixel blitting and warps (Karras et al., 2020, "Limited Data", appendix B).
+"""ADA's geometric operations: pixel blitting and warps (Karras et al., 2020b, "Limited Data", appendix B).
 
 Each operation is drawn as one parameter per example (`draw_blit`, `draw_geometry`), turned into a matrix, and all of them
 are done by one resampling (`inverse_matrix`, then `warp`). An operation used alone is a function of its own, with p the
@@ -35,13 +35,18 @@ RIM = len(SYM6) // 4  # pixels beyond each edge that the low-pass filter reads
 
 
 def xflip(images: Images, labels, draws: Draws, *, p) -> Images:
-    """With probability p, a coin decides whether the image is mirrored: half of the chosen ones stay as they are."""
+    """With probability p, out[y, x] = in[y, w - 1 - x] or in[y, x], by a coin (Karras et al., 2020b, appendix B).
+
+    So half of the chosen ones stay as they are, as published. p: in [0, 1], without a default.
+    """
     flip = draw_blit(draws, p, images.dtype)["xflip"][:, None, None, None] > 0
     return jnp.where(flip, images[:, :, ::-1], images)
 
 
 def rotate90(images: Images, labels, draws: Draws, *, p) -> Images:
-    """With probability p, a turn of 0, 90, 180 or 270 degrees: a quarter of the chosen ones stay as they are.
+    """With probability p, a turn of 0, 90, 180 or 270 degrees, equally likely (Karras et al., 2020b, appendix B).
+
+    So a quarter of the chosen ones stay as they are, as published. p: in [0, 1], without a default.
 
     Raises UserError where the image is not square.
     """
@@ -53,7 +58,9 @@ def rotate90(images: Images, labels, draws: Draws, *, p) -> Images:
 
 
 def integer_translation(images: Images, labels, draws: Draws, *, p, most=0.125) -> Images:
-    """With probability p, moves the image by whole pixels, uniformly up to `most` (default 1/8) of each side."""
+    """With probability p, moves the image by round(U(-most, most) * side) pixels along each side (Karras et al., 2020b,
+    appendix B). p: in [0, 1], without a default. most: 1/8, the published code's `xint_max`.
+    """
     shares = draw_blit(draws, p, images.dtype, most)["xint"]
     right, down = (jnp.round(shares[:, i] * n).astype(jnp.int32) for i, n in enumerate(_sides(images)))
     height, width = images.shape[1:3]
@@ -62,22 +69,35 @@ def integer_translation(images: Images, labels, draws: Draws, *, p, most=0.125) 
 
 
 def scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
-    """With probability p, scales by 2^(std * N(0, 1)), default std .2."""
+    """With probability p, scales both sides by 2^(std * N(0, 1)) (Karras et al., 2020b, appendix B).
+
+    p: in [0, 1], without a default. std: .2, the published code's `scale_std`.
+    """
     return _warped(images, draw_geometry(draws, p, images.dtype, scale_std=std), "scale")
 
 
 def rotate(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
-    """With probability p, rotates by U(-pi, pi) * most, default 1, or by the sum of two such angles (see `draw_geometry`)."""
+    """With probability p, rotates by U(-pi, pi) * most, or by the sum of two such angles (Karras et al., 2020b, appendix B).
+
+    Two, as the pipeline rotates before and after its anisotropic scaling (see `draw_geometry`).
+    p: in [0, 1], without a default. most: 1, all angles, the published code's `rotate_max`.
+    """
     return _warped(images, draw_geometry(draws, p, images.dtype, rotate_max=most), "rotate_before", "rotate_after")
 
 
 def anisotropic_scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
-    """With probability p, scales the width by s = 2^(std * N(0, 1)) and the height by 1/s, default std .2."""
+    """With probability p, scales the width by s = 2^(std * N(0, 1)) and the height by 1/s (Karras et al., 2020b, appendix B).
+
+    p: in [0, 1], without a default. std: .2, the published code's `aniso_std`.
+    """
     return _warped(images, draw_geometry(draws, p, images.dtype, aniso_std=std), "aniso")
 
 
 def fractional_translation(images: Images, labels, draws: Draws, *, p, std=0.125) -> Images:
-    """With probability p, moves the image by std * N(0, 1) of each side, default std 1/8."""
+    """With probability p, moves the image by std * N(0, 1) of each side, between pixels too (Karras et al., 2020b, appendix B).
+
+    p: in [0, 1], without a default. std: 1/8, the published code's `xfrac_std`.
+    """
     return _warped(images, draw_geometry(draws, p, images.dtype, xfrac_std=std), "xfrac")
 
 

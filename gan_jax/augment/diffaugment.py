@@ -21,22 +21,33 @@ Images = Float[Array, "b h w c"]
 
 
 def brightness(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
-    """images + strength * U(-1/2, 1/2), one number per example."""
+    """x + strength * U(-1/2, 1/2), one number per example (Zhao et al., 2020, their code's `rand_brightness`).
+
+    strength: >= 0, 1 as published; p: 1 as published.
+    """
     return brightened(images, strength * draw_colour(draws, 1, p, images.dtype)[0] / 2)
 
 
 def saturation(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
-    """Each pixel's distance from its mean over channels, times 1 + strength * U(-1, 1). One channel has none."""
+    """m + (x - m) * (1 + strength * U(-1, 1)), m being the pixel's mean over channels (Zhao et al., 2020, `rand_saturation`).
+
+    One channel has no distance from m. strength: in [0, 1], 1 as published; p: 1 as published.
+    """
     return saturated(images, 1 + strength * draw_colour(draws, 1, p, images.dtype)[0])
 
 
 def contrast(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
-    """Each value's distance from its image's mean, times 1 + strength * U(-1/2, 1/2)."""
+    """m + (x - m) * (1 + strength * U(-1/2, 1/2)), m being the image's mean (Zhao et al., 2020, `rand_contrast`).
+
+    strength: in [0, 1], 1 as published; p: 1 as published.
+    """
     return contrasted(images, 1 + strength * draw_colour(draws, 1, p, images.dtype)[0] / 2)
 
 
 def colour(images: Images, labels, draws: Draws, *, brightness=1.0, saturation=1.0, contrast=1.0, p=1.0) -> Images:
-    """`brightness`, `saturation` and `contrast` in this order, each with its strength and with probability p."""
+    """`brightness`, `saturation` and `contrast` in this order, each with its strength and with probability p: the policy's word
+    'color' (Zhao et al., 2020). All three strengths, and p, are 1 as published.
+    """
     u = draw_colour(draws, 3, p, images.dtype)
     images = saturated(brightened(images, brightness * u[0] / 2), 1 + saturation * u[1])
     return contrasted(images, 1 + contrast * u[2] / 2)
@@ -68,14 +79,17 @@ def draw_colour(draws: Draws, count: int, p, dtype) -> Float[Array, "count b"]:
 
 
 def translation(images: Images, labels, draws: Draws, *, ratio=0.125, p=1.0) -> Images:
-    """Moves the image by whole pixels, uniformly up to `ratio` (in [0, 1]) of each side, rounded; zeros come in."""
+    """Moves the image by whole pixels, uniform in -n ... n, n = round(ratio * side); zeros come in (Zhao et al., 2020,
+    `rand_translation`). ratio: in [0, 1], .125 as published; p: 1 as published.
+    """
     return translated(images, draw_shifts(draws, images.shape[1:3], ratio, p))
 
 
 def cutout(images: Images, labels, draws: Draws, *, ratio=0.5, p=1.0) -> Images:
-    """Sets a rectangle of `ratio` (in [0, 1]) of each side, rounded, to zero (Zhao et al., 2020; DeVries & Taylor, 2017).
+    """0 in a rectangle of round(ratio * side) along each side (Zhao et al., 2020, `rand_cutout`; DeVries & Taylor, 2017).
 
-    Its centre is uniform over the image, so that part of it may lie outside.
+    Its centre is uniform over the image, so that part of it may lie outside. ratio: in [0, 1], .5 as published; p: 1 as
+    published.
     """
     first, size = draw_holes(draws, images.shape[1:3], ratio, p)
     return pierced(images, first, size)
@@ -136,8 +150,8 @@ def by_policy(images: Images, labels, draws: Draws, *, p=1.0, policy: str = "col
 def diffaugment(policy: str = "color,translation,cutout", p=1.0) -> dict[str, Bound]:
     """DiffAugment as published, for `Recipe.augment`: the words of `policy` in their order (Zhao et al., 2020).
 
-    policy: of 'color', 'translation' and 'cutout', with commas. The paper's: 'translation,cutout' for BigGAN on CIFAR,
-    'color,cutout' for StyleGAN2 on all of CIFAR, all three with less data. p (default 1) is the leaf
+    policy: of 'color', 'translation' and 'cutout', with commas; all three by default. The paper's: 'translation,cutout' for
+    BigGAN on CIFAR, 'color,cutout' for StyleGAN2 on all of CIFAR, all three with less data. p (default 1) is the leaf
     `augment.diffaugment.p`. One function holds the whole policy, as the entries of a recipe's dictionary are applied in the
     order of their names. Raises UserError for an unknown word.
     """

@@ -34,8 +34,8 @@ def mixed(augments: Mapping[str, Bound], reals: Array, fakes: Array, draws: Draw
 def adaptive_pseudo(reals, fakes, draws: Draws, *, p) -> Float[Array, "b *shape"]:
     """APA: with probability p each real example is replaced by a generated one (Jiang et al., 2021, equation 3).
 
-    p: in [0, 1]; 0 leaves the reals as they are. The paper drives it towards r_t = .6 (see `controllers.ada`). The fakes are
-    this turn's own; their code keeps those of the last generator turn.
+    p: in [0, 1], without a default; 0 leaves the reals as they are. The paper drives it towards r_t = .6 (see
+    `controllers.ada`). The fakes are this turn's own; their code keeps those of the last generator turn.
     """
     pose = draws.uniform((1,) * (reals.ndim - 1)) < p
     return jnp.where(pose, fakes, reals)

@@ -49,10 +49,11 @@ def multi_class(real: Judgement, fake: Judgement, batch: Any) -> Terms:
 
 
 def multi_hinge(real: Judgement, fake: Judgement, batch: Any) -> Terms:
-    """As multi_class, with Crammer and Singer's hinge: relu(1 + max_{k != y} l_k - l_y) over K + 1 classes.
+    """As multi_class, with the hinge of Crammer & Singer (2001): relu(1 + max_{k != y} l_k - l_y) over K + 1 classes.
 
-    Kavalerov et al. (2021); the fakes' logit is 0, which loses nothing, as only differences count. G's target is the class
-    that the fake was made as. Raises UserError without class logits or labels.
+    Kavalerov et al. (2021): D minimises it with y the class of a real, and with y the class of fakes on fakes; G with y the
+    class that the fake was made as. The fakes' logit is 0, which loses nothing, as only differences count. It has no numbers:
+    the margin of 1 is theirs. Raises UserError without class logits or labels.
     """
     return _with_fake_class("multi_hinge", _multi_hinge, real, fake, batch)
 

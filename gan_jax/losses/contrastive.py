@@ -15,8 +15,9 @@ def dual_contrastive(real: Judgement, fake: Judgement, batch: Any, *, saturating
 
     The sums are over the whole batch of n, over all devices: where all logits are equal each term is log(1 + n). Terms.real
     has the first, for each real, Terms.fake the second. A constant added to all logits changes nothing.
-    saturating: a zero-sum game. False gives G the loss of D with reals and fakes exchanged, which has a gradient where D is
-    sure. The authors' repository holds no code; in independent ones D's loss is this one, and G's that of saturating=False.
+    saturating: a zero-sum game, the paper's and the default. False gives G the loss of D with reals and fakes exchanged, which
+    has a gradient where D is sure. The authors' repository holds no code; in independent ones D's loss is this one, and G's
+    that of saturating=False.
     """
     d_r, d_f, weights = real.logits, fake.logits, real_weights(batch, real.logits)
     reals, fakes, shares = (batch.everyone(x) for x in (d_r, d_f, weights))

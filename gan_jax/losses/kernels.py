@@ -58,15 +58,17 @@ def mmd(
 ) -> Terms:
     """D: -MMD^2; G: MMD^2, unbiased, over all devices (Li et al., 2017; Binkowski et al., 2018).
 
-    Of reals x and fakes y it is the mean over i of h(x_i) + h(y_i), with
+    MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j) of reals x and fakes y (Gretton
+    et al., 2012). It is the mean over i of h(x_i) + h(y_i), with
 
         h(x_i) = mean_{j != i} k(x_i, x_j) - mean_j k(x_i, y_j),  h(y_i) = mean_{j != i} k(y_i, y_j) - mean_j k(y_i, x_j).
 
     Terms.real is -h(x_i), Terms.fake -h(y_i), G's their sum. Weights of reals count once for each real of a pair.
-    kernel: 'rational_quadratic' or 'rbf', summed over the published scales (`SCALES`; Li et al. have sigmas 1, 2, 4, 8, 16).
-    dot: weight of the linear kernel, >= 0, default 0; 1 in the authors' CIFAR-10 script, whose estimate then keeps the linear
-    kernel's pairs of an example with itself. on: what is compared, 'logits' (one dimension, with any network) or 'features',
-    whose last layer `representation=16` of dcgan and mlp makes, as in the paper. Logits have no sign of their own here.
+    kernel: 'rational_quadratic' (the default) or 'rbf', summed over the published scales (`SCALES`; Li et al. have sigmas 1, 2,
+    4, 8, 16). dot: weight of the linear kernel, >= 0, default 0; 1 in the authors' CIFAR-10 script, whose estimate then keeps
+    the linear kernel's pairs of an example with itself. on: what is compared, 'logits' (one dimension, with any network; the
+    default) or 'features', whose last layer `representation=16` of dcgan and mlp makes, as in the paper. Logits have no sign of
+    their own here.
     Published with 5 D steps, Adam 1e-4 and a penalty of the `witness`. Cost: n^2 kernel values of the whole batch.
     Raises UserError for a batch of one, an unknown kernel, or features that are not there.
     """

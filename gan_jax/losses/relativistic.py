@@ -15,8 +15,9 @@ from gan_jax.networks.net import Judgement
 def rpgan(real: Judgement, fake: Judgement, batch: Any) -> Terms:
     """D: softplus(-(d_r - d_f)); G: softplus(-(d_f - d_r)), each real paired with the fake at its place in the batch.
 
-    Relativistic pairing (Jolicoeur-Martineau, 2019; the loss of R3GAN, Huang et al., 2024, equation 2, with R1 and R2). A
-    pair's term is all in Terms.real, Terms.fake is 0: a weight of the real is that of the pair, in both players' losses.
+    Relativistic pairing (Jolicoeur-Martineau, 2019; the loss of R3GAN, Huang et al., 2024, equation 2, with R1 and R2). It has
+    no numbers. A pair's term is all in Terms.real, Terms.fake is 0: a weight of the real is that of the pair, in both players'
+    losses.
     """
     ahead = real.logits - fake.logits
     terms = jax.nn.softplus(-ahead)
@@ -26,22 +27,27 @@ def rpgan(real: Judgement, fake: Judgement, batch: Any) -> Terms:
 def relativistic_average(real: Judgement, fake: Judgement, batch: Any) -> Terms:
     """RaSGAN: D: [softplus(-(d_r - mean d_f)) + softplus(d_f - mean d_r)] / 2; G: the same with the two sides exchanged.
 
-    Jolicoeur-Martineau (2019), equations 12 and 13, halved as in her code. The means are over the whole batch, over all
-    devices; half of the term is in Terms.real and half in Terms.fake.
+    Jolicoeur-Martineau (2019), equations 12 and 13, halved as in her code; it has no numbers. The means are over the whole
+    batch, over all devices; half of the term is in Terms.real and half in Terms.fake.
     """
     return _average(real, fake, batch, _logistic)
 
 
 def relativistic_average_least_squares(real: Judgement, fake: Judgement, batch: Any) -> Terms:
-    """RaLSGAN: D: [(d_r - mean d_f - 1)^2 + (d_f - mean d_r + 1)^2] / 2; G: the sides exchanged (Jolicoeur-Martineau, 2019)."""
+    """RaLSGAN: D: [(d_r - mean d_f - 1)^2 + (d_f - mean d_r + 1)^2] / 2; G: the same with the two sides exchanged,
+    [(d_f - mean d_r - 1)^2 + (d_r - mean d_f + 1)^2] / 2.
+
+    Jolicoeur-Martineau (2019), halved as in her code; it has no numbers. Means and halves as `relativistic_average`'s.
+    """
     return _average(real, fake, batch, _square)
 
 
 def relativistic_average_hinge(real: Judgement, fake: Judgement, batch: Any) -> Terms:
-    """RaHingeGAN: D: [relu(1 - (d_r - mean d_f)) + relu(1 + (d_f - mean d_r))] / 2; G: the sides exchanged.
+    """RaHingeGAN: D: [relu(1 - (d_r - mean d_f)) + relu(1 + (d_f - mean d_r))] / 2; G: the same with the two sides exchanged,
+    [relu(1 - (d_f - mean d_r)) + relu(1 + (d_r - mean d_f))] / 2.
 
-    Jolicoeur-Martineau (2019). LeCam's code (Tseng et al., 2021) deviates: its G compares d_f with the d_r of the same place
-    instead of with their mean.
+    Jolicoeur-Martineau (2019), halved as in her code; it has no numbers. LeCam's code (Tseng et al., 2021, losses.py) deviates:
+    the reals' term of its G has their mean, relu(1 + (mean d_r - mean d_f)), in place of each d_r.
     """
     return _average(real, fake, batch, _hinge)
 

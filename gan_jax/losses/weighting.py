@@ -73,7 +73,9 @@ def class_weighted(
     which labels are drawn (`sampling.class_balanced`, `latents.balanced_labels`), so that weights have mean 1 where they apply.
     Fakes follow the reals' labels by default: give both the reals' strength then.
 
-    The article's second proposal. Effective numbers are those of Cui et al. (2019), who weigh a classifier's loss.
+    The article's second proposal. Effective numbers are those of Cui et al. (2019), who weigh a classifier's loss. Defaults:
+    beta .99 (Rangwani et al., 2021; Cui et al. try .9 to .9999), all three strengths 1, the plain weight, and balances 0, the
+    data's order.
     Needs recipes with classes. Raises UserError for counts below 1, a beta outside [0, 1], or where there are no labels.
     """
     if np.ndim(beta) == 0 and not hasattr(beta, "function") and not 0 <= float(beta) <= 1:

@@ -24,9 +24,9 @@ def class_balance(
     gradient is zero where all classes are predicted equally often; with others G is pushed to make more of the rare ones than
     of the frequent ones, so that it wants generated labels that are balanced (`latents.balanced_labels`) or none at all.
 
-    weight: > 0; theirs depends on the data and was not to be found in their code. beta: .99 in their code.
+    weight: > 0; theirs depends on the data and was not to be found in their code. beta: .99 (the default) in their code.
     counts: [K] or one number for all classes. Theirs are not the data's but those of what G has made lately, halved at each
-    update; the data's, which lie still, are given here.
+    update; the data's, which lie still, are given here. The default, 1, weighs all classes alike.
     classifier: images -> class logits [b, K], a function of module level. None: D's class logits, which theirs are not: their
     classifier is trained before, on the same long-tailed data.
     Raises UserError where there are no class logits.

@@ -24,7 +24,7 @@ def cr(turn: Turn, *, weight, flip: bool = False) -> Float[Array, "b"]:
     """weight * (D(x) - D(T(x)))^2 on reals (Zhang et al., 2020, equation 2, of the logits alone). For D.
 
     T: a shift by up to an eighth of each side, uniform over whole pixels, filled by reflection; with `flip` also left-right in
-    half of the cases, as in the paper: not for digits, letters or whatever has a handedness.
+    half of the cases, as in the paper. It is False by default: not for digits, letters or whatever has a handedness.
 
     weight: 10 in the paper. Raises UserError for data that are not images.
     """
@@ -34,8 +34,10 @@ def cr(turn: Turn, *, weight, flip: bool = False) -> Float[Array, "b"]:
 def bcr(turn: Turn, *, weight, fakes=1.0, flip: bool = False) -> Float[Array, "b"]:
     """weight * ((D(x) - D(T(x)))^2 + fakes * (D(G(z)) - D(T(G(z))))^2): balanced (Zhao et al., 2021, algorithm 1). For D.
 
-    T as for `cr`, which alone lets the shifts of the reals leak into the samples. fakes: the fakes' weight as a share of the
-    reals'; both are 10 in the paper, so weight 10 and fakes 1. Raises UserError for data that are not images.
+    T and flip as for `cr`, which alone lets the shifts of the reals leak into the samples. fakes: the fakes' weight as a share
+    of the reals'; both are 10 in the paper, so weight 10 and fakes 1, the default.
+
+    Raises UserError for data that are not images.
     """
     real = _inconsistency(turn, turn.reals, turn.real_labels, "reals", flip)
     fake = _inconsistency(turn, turn.fakes, turn.fake_labels, "fakes", flip)
@@ -45,7 +47,8 @@ def bcr(turn: Turn, *, weight, fakes=1.0, flip: bool = False) -> Float[Array, "b
 def zcr_discriminator(turn: Turn, *, weight, sigma=0.05) -> Float[Array, "b"]:
     """weight * (D(G(z)) - D(G(z + sigma * N(0, 1))))^2: D overlooks a small step of z (Zhao et al., 2021, algorithm 2).
 
-    weight: 20 and sigma .05 in StudioGAN's CIFAR-10 configuration; .2 and .1 in StyleGAN2-ADA's experiments, logistic loss.
+    weight: 20 and sigma .05 (the default) in StudioGAN's CIFAR-10 configuration; .2 and .1 in StyleGAN2-ADA's experiments,
+    logistic loss.
     """
     images, moved = _neighbours(turn, sigma)
     return _weighted(weight, jnp.square(_logits(turn, images, turn.fake_labels) - _logits(turn, moved, turn.fake_labels)))
@@ -56,7 +59,7 @@ def zcr_generator(turn: Turn, *, weight, sigma=0.05) -> Float[Array, "b"]:
 
     Not positive, and bounded below for images alone: an unbounded generator (points) can grow it without end. For G.
 
-    weight: .5 and sigma .05 in StudioGAN's CIFAR-10 configuration; .02 and .1 in StyleGAN2-ADA's experiments.
+    weight: .5 and sigma .05 (the default) in StudioGAN's CIFAR-10 configuration; .02 and .1 in StyleGAN2-ADA's experiments.
     """
     images, moved = _neighbours(turn, sigma)
     return -_weighted(weight, square_norm(images - moved) / images[0].size)
@@ -65,7 +68,7 @@ def zcr_generator(turn: Turn, *, weight, sigma=0.05) -> Float[Array, "b"]:
 def icr(flip: bool = False) -> tuple[dict[str, Bound], dict[str, Bound]]:
     """Improved consistency regularisation (Zhao et al., 2021): the penalties of (the discriminator, the generator).
 
-    bCR and zCR together with StudioGAN's numbers for CIFAR-10: 10 and 10, 20 for D and .5 for G, sigma .05.
+    bCR and zCR together with StudioGAN's numbers for CIFAR-10: 10 and 10, 20 for D and .5 for G, sigma .05. flip: as `cr`'s.
     """
     discriminator = {"bcr": bind(bcr, weight=10.0, flip=flip), "zcr": bind(zcr_discriminator, weight=20.0, sigma=0.05)}
     return discriminator, {"zcr": bind(zcr_generator, weight=0.5, sigma=0.05)}

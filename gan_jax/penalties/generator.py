@@ -16,7 +16,7 @@ from gan_jax.penalties.turn import Turn, remembers
 @remembers(mean=0.0)
 def path_length(turn: Turn, *, weight, decay=0.01, layers: int = 0, style: int = 0) -> tuple[Float[Array, "b"], dict]:
     """weight * (|J^T y| - a)^2, J the derivative of the image by what makes it, y ~ N(0, 1) / sqrt(height * width), and a a
-    moving average of the mean length (Karras et al., 2020, equation 4). For G.
+    moving average of the mean length (Karras et al., 2020a, equation 4). For G.
 
     What makes it is z, for any generator; with `layers` and `style` it is w, [layers, style] for each example, of a generator
     that takes a number `shift` (StyleGAN2's; its module's `style_shape` has the two). Then |.|^2 is averaged over layers, as in
@@ -24,7 +24,8 @@ def path_length(turn: Turn, *, weight, decay=0.01, layers: int = 0, style: int =
 
     a <- a + decay * (mean length - a), this batch included (and, as in their code, not held constant).
 
-    weight: 2, decay .01 and `lazy(..., 4)` in StyleGAN2. Raises UserError where one of layers and style is given alone.
+    weight: 2, decay .01 (the default) and `lazy(..., 4)` in StyleGAN2; its CIFAR-10 runs have none. layers, style: 0, so z.
+    Raises UserError where one of layers and style is given alone.
     """
     if (layers > 0) != (style > 0):
         raise UserError(f"path_length wants both layers and style, or neither; got layers={layers}, style={style}")

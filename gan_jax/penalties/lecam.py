@@ -18,8 +18,8 @@ def lecam(turn: Turn, *, weight, decay=0.99, start=1000) -> tuple[Float[Array, "
     mean, and the penalty counts from `start` on.
 
     weight: its scale is that of the squared logits, so it differs by five orders of magnitude between losses: .3 with the hinge
-    loss (BigGAN, CIFAR-10), 1e-6 and 3e-7 with the logistic one (StyleGAN2, CIFAR-10 and FFHQ). decay: .99 in the paper, .9 in
-    its BigGAN code. start: 1,000 in the BigGAN code.
+    loss (BigGAN, CIFAR-10), 1e-6 and 3e-7 with the logistic one (StyleGAN2, CIFAR-10 and FFHQ). decay: .99 in the paper (the
+    default), .9 in its BigGAN code. start: 1,000 in the BigGAN code (the default).
     """
     d_r, d_f = turn.real.logits, turn.fake.logits
     keep = jnp.where(turn.step > start, jnp.asarray(decay, d_r.dtype), 0)

@@ -10,9 +10,11 @@ from gan_jax.penalties.turn import Turn
 
 
 def l2(turn: Turn, *, weight) -> Float[Array, "b"]:
-    """weight / 2 * sum |W|^2 over the kernels. For either player; biases, scales and embeddings are left alone.
+    """weight / 2 * sum |W|^2 over the kernels W (Krogh & Hertz, 1992). For either player.
 
-    Under Adam this is not weight decay: the gradient is rescaled with the loss's (Loshchilov & Hutter, 2019).
+    Biases, scales and embeddings are left alone. Its gradient is weight * W, which under SGD of rate a is weight decay by
+    a * weight; under Adam it is not, as the gradient is rescaled with the loss's (Loshchilov & Hutter, 2019; `optimizers.adamw`
+    decays). weight: >= 0, without a published value for GANs; compare_gan takes the mean over D's kernels, not their sum.
     """
     return _shared(turn, weight, sum(jnp.square(w).sum() for w in _kernels(turn)) / 2)
 
@@ -23,7 +25,8 @@ def orthogonal(turn: Turn, *, weight) -> Float[Array, "b"]:
     A column of W is what one output feature weighs its inputs by, W [inputs, features]; the norms of columns are free. A kernel
     of one feature has nothing to be orthogonal to.
 
-    weight: 1e-4 in the paper, for G. Their code adds half of this formula's gradient, and spares embeddings, as here.
+    weight: 1e-4 in the paper, for G alone; 0 in their CIFAR-10 script. Their code adds half of this formula's gradient, and
+    spares embeddings, as here.
     """
     return _shared(turn, weight, sum(_overlap(w) for w in _kernels(turn) if w.shape[-1] > 1))
 
