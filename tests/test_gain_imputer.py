@@ -190,9 +190,17 @@ def test_several_imputations_differ_where_cells_are_missing_alone(quick):
         ({}, pd.DataFrame({"a": [1.0, np.nan], "b": [-np.inf, 1.0]}), "column 'b' is infinity in row 0"),
         ({"categorical": ["town"]}, np.ones((3, 2)), "'town', which is no column"),
         ({"categorical": [5]}, np.ones((3, 2)), "names 5, which is no column"),
-        ({"steps": 0}, np.ones((3, 2)), "steps is 0"),
-        ({"networks": 0}, np.ones((3, 2)), "networks is 0"),
+        ({"steps": 0}, np.ones((3, 2)), "GAINImputer: steps=0"),
+        ({"steps": "5"}, np.ones((3, 2)), "steps='5'"),
+        ({"steps": None}, np.ones((3, 2)), "steps=None"),
+        ({"networks": 0}, np.ones((3, 2)), "networks=0"),
+        ({"networks": 2.0}, np.ones((3, 2)), "networks=2.0"),
+        ({"width": 0}, np.ones((3, 2)), "width=0"),
         ({"hide": 1.5}, np.ones((3, 2)), "hide is 1.5"),
+        ({"alpha": -1.0}, np.ones((3, 2)), "alpha is -1"),
+        ({"alpha": np.nan}, np.ones((3, 2)), "alpha is nan"),
+        ({"ema_decay": 1.0}, np.ones((3, 2)), "ema_decay is 1"),
+        ({"learning_rate": -1.0}, np.ones((3, 2)), "learning_rate is -1"),
         ({}, pd.DataFrame({"a": [str(i) for i in range(1001)]}), "too many for a category"),
     ],
 )
@@ -200,6 +208,13 @@ def test_mistakes_get_one_line(quick, arguments, table, message):
     with pytest.raises(UserError, match=message) as error:
         GAINImputer(**arguments).fit(table)
     assert "\n" not in str(error.value) and isinstance(error.value, ValueError)
+
+
+def test_a_number_of_tables_that_is_none_gets_one_line(quick):
+    fitted = GAINImputer(random_state=0).fit(np.ones((3, 2)))
+    for m in (0, 2.5, None):
+        with pytest.raises(UserError, match=f"multiple_impute: m={m}"):
+            fitted.multiple_impute(np.ones((3, 2)), m)
 
 
 # ---- columns -----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from gan_jax.data.splits import as_integer
 from gan_jax.errors import UserError
 from gan_jax.imputation import columns, gain
 from gan_jax.imputation.training import rows_padded, train
@@ -82,9 +83,8 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any = None) -> GAINImputer:
         """Learn to fill the table X [n, d]; y is not used."""
-        for name in ("steps", "networks"):
-            if getattr(self, name) < 1:
-                raise UserError(f"GAINImputer: {name} is {getattr(self, name)}: it must be at least 1")
+        for name, least in {"steps": 1, "networks": 1, "rounding": 0}.items():
+            as_integer(getattr(self, name), f"GAINImputer: {name}", least)
         X = self._validated(X, reset=True)
         table, missing = _columns_of(X)
         names = [f"column {name!r}" for name in getattr(self, "feature_names_in_", range(len(table)))]
@@ -112,7 +112,7 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return chosen
 
     def _train(self, cells: np.ndarray, known: np.ndarray) -> None:
-        width = self.width or max(2 * cells.shape[1], 32)
+        width = max(2 * cells.shape[1], 32) if self.width is None else self.width
         self.knobs_ = gain.recipe(
             self.columns_.groups, width=width, depth=self.depth, alpha=self.alpha, hint_rate=self.hint_rate,
             hint_fill=self.hint_fill, noise=self.noise, hide=self.hide, ema_decay=self.ema_decay,
@@ -152,8 +152,7 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         draws only with several `networks`.
         """
         check_is_fitted(self)
-        if m < 1:
-            raise UserError(f"multiple_impute: m is {m}: ask for at least one table")
+        m = as_integer(m, "multiple_impute: m", least=1)
         X = self._validated(X, reset=False)
         return [self._completed(X, partial(self._draw, j=j)) for j in range(m)]
 
