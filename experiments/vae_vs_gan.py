@@ -82,9 +82,12 @@ class Options(ComparisonOptions):
 
 
 def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any]:
-    """{method: recipe}, the GAN first. Raises UserError for what is no image."""
+    """{method: recipe}, the GAN first. Raises UserError for what is no image, and for sizes below 1."""
     from gan_jax import recipes
 
+    for name in ("width", "latent_dim", "batch_size"):
+        if (value := getattr(options, name)) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}: give at least 1")
     if len(image_shape) != 3:
         raise UserError(f"sharpness is of images, not of rows {image_shape}: use --data digits or other images")
     sizes: dict[str, Any] = {"batch_size": options.batch_size, "latent_dim": options.latent_dim}
@@ -102,7 +105,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
 
 def of_as_many(wanted: int, width: int, make: Callable[..., Any], **arguments: Any) -> Any:
     """The recipe of the width, at most `width`, whose number of parameters is nearest to what is wanted."""
-    made = [make(width=w, **arguments) for w in range(max(2, width // 2), width + 1)]
+    made = [make(width=w, **arguments) for w in range(max(1, width // 2), width + 1)]
     return min(made, key=lambda recipe: abs(parameters(recipe) - wanted))
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from experiments import vae_vs_gan as experiment
-from gan_jax.errors import UserError
 
 
 def test_methods_have_as_many_parameters_as_a_width_allows():
@@ -12,8 +11,8 @@ def test_methods_have_as_many_parameters_as_a_width_allows():
     numbers = {name: experiment.parameters(recipe) for name, recipe in settings.items()}
     assert len(numbers) == 5 and all(abs(n - numbers["gan"]) < 0.05 * numbers["gan"] for n in numbers.values())
     assert {recipe.batch_size for recipe in settings.values()} == {64}
-    with pytest.raises(UserError, match="rows"):
-        experiment.settings_of(experiment.Options(), (2,))
+    narrow = experiment.settings_of(experiment.Options(width=1), (8, 8, 1))
+    assert len(narrow) == 5 and all(experiment.parameters(recipe) > 0 for recipe in narrow.values())
 
 
 def test_sharpness_is_the_mean_size_of_the_laplacian():
@@ -26,6 +25,25 @@ def test_sharpness_is_the_mean_size_of_the_laplacian():
 
 def test_sizes_are_shares_or_numbers():
     assert experiment.counts((0.2, 1.0, 50, 0.2), 1000) == (1000, 200, 50)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--width", 0], "--width 0: give at least 1"),
+        (["--latent-dim", 0], "--latent-dim 0: give at least 1"),
+        (["--batch-size", 0], "--batch-size 0: give at least 1"),
+        (["--seeds", 0], "seed"),
+        (["--steps", 0], "steps"),
+        (["--beta", -1], "beta is -1"),
+        (["--only", "vae", "flow"], "no setting 'flow'"),
+        (["--sizes", 20], "too few"),
+        (["--data", "ring"], "rows"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_no_folder(mistake, words, message, tmp_path):
+    assert message in mistake(experiment, "--out", tmp_path / "x", *words)
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.slow

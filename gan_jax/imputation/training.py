@@ -34,8 +34,8 @@ def train(
     The knobs are of one structure and the tables of one width; their numbers of rows may differ. A single one of knobs or
     tables serves all. Returns the states on the host, stacked on the first axis (as `stacked` does with knobs), and
     {metric: [members]} of the last step: NaN for a member that was not finite at some step, and stays as it was before.
-    game: that of the knobs unless another is given. Raises UserError for tables that do not fit together, fewer than one seed or
-    step, and a number of the knobs that cannot be meant (`recipe.check_numbers`).
+    game: that of the knobs unless another is given. Raises UserError for tables that do not fit together, less than one seed
+    or step, and a number of the knobs that cannot be meant (`recipe.check_numbers`).
     """
     members, steps = len(seeds), as_integer(steps, "steps", least=1)
     if not members:
