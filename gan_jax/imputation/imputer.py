@@ -39,7 +39,7 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     rounding:      columns of fewer different observed values than this, all whole, get whole imputed values; 0 rounds nothing.
     random_state:  an integer makes everything reproducible.
 
-    fit, transform and fit_transform take arrays, or pandas tables with columns of several kinds (which come back as tables);
+    fit, transform and fit_transform take arrays, or pandas tables with columns of several dtypes (which come back as tables);
     otherwise `set_output` says what comes back. `multiple_impute` draws several completed tables.
     Raises UserError, a ValueError, for infinities and for numbers out of range.
     """
@@ -180,9 +180,9 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _completed(self, X: Any, answer: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Any:
         """X with what `answer` says of (cells, known) in its missing cells."""
         table, missing = _columns_of(X)
+        cells, known = self.columns_.encode(table, missing)  # refuses infinities, also where nothing is missing
         if not missing.any():
             return _filled(X, missing, [])
-        cells, known = self.columns_.encode(table, missing)
         said = answer(cells, known) if self.params_ is not None else cells
         return _filled(X, missing, self.columns_.decode(said))
 
@@ -238,17 +238,18 @@ def _columns_of(X: Any) -> tuple[list, np.ndarray]:
 
 
 def _filled(X: Any, missing: np.ndarray, values: list[np.ndarray]) -> Any:
-    """A copy of X, `values` (one array for each column) in its missing cells: of a pandas table with columns of several kinds
+    """A copy of X, `values` (one array for each column) in its missing cells: of a pandas table with columns of several dtypes
 
-    again one, of one with plain numbers alone an array, as scikit-learn's own imputers give.
+    again one (an array of one dtype could not hold every cell as it was), of one with plain numbers of one dtype an array, as
+    scikit-learn's own imputers give.
     """
     if not _is_pandas(X):
         out = np.array(X)
         for j, column in enumerate(values):
             out[missing[:, j], j] = column[missing[:, j]]
         return out
-    plain = all(isinstance(dtype, np.dtype) and dtype.kind in "fiu" for dtype in X.dtypes)
-    if plain:
+    kinds = set(X.dtypes)
+    if len(kinds) == 1 and all(isinstance(dtype, np.dtype) and dtype.kind in "fiu" for dtype in kinds):
         return _filled(X.to_numpy(), missing, values)
     out = X.copy()
     for j, column in enumerate(values):
