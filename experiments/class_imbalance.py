@@ -111,13 +111,15 @@ class Options(ComparisonOptions):
 
 
 def remedies(options: Options, data: Any) -> dict[str, Any]:
-    """{setting: recipe} of what is trained, none first. Raises UserError for what is no labelled image."""
+    """{setting: recipe} of what is trained, none first. Raises UserError for what is no labelled image, and a bad pool."""
     import gan_jax as gan
     from gan_jax import latents, losses, sampling, zoo
     from gan_jax.networks.label_noise import with_label_noise
 
     if len(data.image_shape) != 3:
         raise UserError(f"these remedies are of images, not of rows {data.image_shape}: use --data digits or other images")
+    if options.pool < 1:
+        raise UserError(f"--pool {options.pool}: give at least 1, which takes every sample")
     counts = gan.data.class_counts(data.train.labels, data.classes)
     sizes: dict[str, Any] = {"width": options.width, "batch_size": options.batch_size, "classes": data.classes}
     plain = gan.recipes.dcgan(data.image_shape, **sizes)
@@ -325,6 +327,7 @@ def conclusion(options: Options, swept: Sweep, table: Any, counts: np.ndarray) -
 def main(options: Options) -> int:
     options.prepare()
     from gan_jax.data import class_counts
+    from gan_jax.folder import write_atomic, writing
     from gan_jax.pictures import figures
 
     if BASELINE not in (options.only or (BASELINE,)):
@@ -344,8 +347,9 @@ def main(options: Options) -> int:
     table, classes = measure(options, swept, data.validation, judged)
     seeds = sorted({member.seed for member in swept.members})
     print(f"\n{report(table, classes, counts)}\n\non V, {without_text(data, data.validation, seeds)}\n")
-    table.to_csv(options.out / "rare_classes.csv", index=False)
-    classes.to_csv(options.out / "by_class.csv", index=False)
+    with writing(options.out):
+        write_atomic(options.out / "rare_classes.csv", table.to_csv(index=False))
+        write_atomic(options.out / "by_class.csv", classes.to_csv(index=False))
     print(conclusion(options, swept, table, counts))
     if len(classes):
         print(f"\npicture: {figures.save(options.out / 'pictures' / 'rare_classes.png', figure_of(classes, counts))}")

@@ -128,6 +128,19 @@ def test_data_without_labels_or_with_wrong_ones_are_refused(digits):
     assert class_counts(imbalanced(digits, 100).train.labels, 10)[-1] == 1, "one image is enough"
 
 
+@pytest.mark.parametrize("labels", [[0.0, 1.0], [0.0, np.nan], ["0", "1"], [[0, 1], [1, 0]], [True, False], 1])
+def test_labels_that_are_no_integers_one_for_each_image_are_refused_in_one_line(labels):
+    with pytest.raises(gan.UserError, match="expected integers, one for each image") as caught:
+        class_counts(labels, 2)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.uint64])
+def test_classes_are_counted_whatever_the_kind_of_integer(kind):
+    assert class_counts(np.array([2, 0, 2], kind), 4).tolist() == [1, 0, 2, 0]
+    assert class_counts([], 3).tolist() == [0, 0, 0]
+
+
 def test_thirds_are_the_rarest_and_the_most_frequent():
     frequent, middle, rare = thirds([5, 9, 1, 7, 3, 8, 2])
     assert (frequent.tolist(), sorted(middle), rare.tolist()) == ([1, 5], [0, 3, 4], [6, 2])

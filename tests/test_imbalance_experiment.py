@@ -13,6 +13,7 @@ import gan_jax as gan
 from experiments import class_imbalance
 from gan_jax.data.imbalance import class_counts, imbalanced
 from gan_jax.data.splits import Split
+from gan_jax.folder import SweepFolder
 from gan_jax.measure import frechet, per_class
 from gan_jax.population import Member, by_structure
 
@@ -248,7 +249,16 @@ def test_a_perfect_generator_is_measured_as_one_and_s_is_opened_once(digits, mon
         (["--only", "drs"], "--only leaves out 'none'"),
         (["--only", "none", "nothing"], "no setting 'nothing'"),
         (["--sizes", 100], "one training set here"),
+        (["--pool", 0], "--pool 0: give at least 1"),
     ],
 )
-def test_a_mistake_is_one_line(mistake, words, message, tmp_path):
+def test_a_mistake_is_one_line_and_leaves_no_folder(mistake, words, message, tmp_path):
     assert message in mistake(class_imbalance, "--out", tmp_path / "x", *words)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_study_that_starts_again_forgets_the_tables_of_the_last(tmp_path):
+    for name in ("sweep.json", "rare_classes.csv", "by_class.csv", "openings.jsonl"):
+        (tmp_path / name).write_text("{}")
+    SweepFolder(tmp_path).clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["openings.jsonl"], "that S was opened is not forgotten"
