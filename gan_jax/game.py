@@ -134,6 +134,16 @@ def check_fit(what: str, knobs: Any, made: tuple[int, ...], data: Any) -> None:
     check_counts(knobs, data)
 
 
+def refuse_penalties(what: str, knobs: Any, *names: str) -> None:
+    """For the `init` of a game that looks at no penalties of these sides (of those that there are).
+
+    A penalty that is never taken would look like one without effect. Raises UserError naming it.
+    """
+    for name in names:
+        if found := list(getattr(getattr(knobs, name), "penalties", {})):
+            raise UserError(f"the {name} of a {what} takes no penalties: leave out {', '.join(found)}")
+
+
 def check_counts(knobs: Any, data: Any) -> None:
     """Refuse counts of images by class that are not of the data's classes: JAX would take the last for those beyond them.
 

@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Key
 from gan_jax.data.splits import as_integer
 from gan_jax.draws import Draws, named
 from gan_jax.errors import UserError
-from gan_jax.game import Batch, Game
+from gan_jax.game import Batch, Game, refuse_penalties
 from gan_jax.imputation.cells import cells_of, check_cells, errors_of, groups_of, of_columns
 from gan_jax.networks.initializers import he
 from gan_jax.networks.net import EVALUATION, Mode, Net, cast
@@ -223,7 +223,8 @@ def generator_terms(knobs: Gain, params: Any, d_params: Any, seen: View) -> dict
 
 
 def init(knobs: Gain, key: Key[Array, ""]) -> State:
-    """A fresh state in `knobs.dtype`."""
+    """A fresh state in `knobs.dtype`. Raises UserError for penalties: neither side takes any."""
+    refuse_penalties("GAIN", knobs, "generator", "discriminator")
     live = effective(knobs, jnp.int32(0))
     rows = jnp.zeros((2, 2 * live.features), live.dtype)
 

@@ -32,7 +32,7 @@ from gan_jax import likelihoods
 from gan_jax.data.splits import as_integer
 from gan_jax.draws import Draws, named
 from gan_jax.errors import UserError
-from gan_jax.game import Batch, Game, device_mean
+from gan_jax.game import Batch, Game, device_mean, refuse_penalties
 from gan_jax.imputation.cells import cells_of, check_cells, errors_of, groups_of, of_columns
 from gan_jax.imputation.gain import Cells
 from gan_jax.networks.decoder import FASTER
@@ -193,7 +193,11 @@ def weigh(knobs: MIWAE, params: Any, posterior: Posterior, noise: Float[Array, "
 
 
 def init(knobs: MIWAE, key: Key[Array, ""]) -> VAEState:
-    """A fresh state in `knobs.dtype`. ema: {"params": {"encoder", "decoder"}, "stats": {}}."""
+    """A fresh state in `knobs.dtype`. ema: {"params": {"encoder", "decoder"}, "stats": {}}.
+
+    Raises UserError for penalties: neither side takes any.
+    """
+    refuse_penalties("VAE", knobs, "encoder", "decoder")
     live = effective(knobs, jnp.int32(0))
 
     def player(name: str, cells: int) -> Player:
