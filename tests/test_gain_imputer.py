@@ -122,6 +122,10 @@ def test_set_output_and_feature_names(quick):
     framed = fitted.set_output(transform="pandas").transform(table)
     assert list(framed.columns) == ["size", "ratio"] and (framed.index == table.index).all()
     assert list(fitted.get_feature_names_out()) == ["size", "ratio"]
+    lone = GAINImputer(random_state=0).fit(table[["size"]])
+    assert all(isinstance(done, np.ndarray) for done in lone.multiple_impute(table[["size"]], 2))
+    for done in lone.set_output(transform="pandas").multiple_impute(table[["size"]], 2):
+        assert isinstance(done, pd.DataFrame) and list(done.columns) == ["size"] and (done.index == table.index).all()
 
 
 def test_a_row_is_filled_the_same_alone_and_equal_states_give_equal_answers(quick):

@@ -133,6 +133,19 @@ def test_transport_moves_missing_cells_to_where_the_others_are():
     np.testing.assert_allclose(done, [[0, 0], [1, 1]], atol=0.2)
 
 
+def test_transport_fills_a_column_without_a_value_with_zeros_and_lets_it_change_nothing():
+    rng = np.random.default_rng(0)
+    rows = np.where(rng.random((40, 2)) < 0.2, np.nan, rng.random((40, 2)))
+    beside = np.insert(rows, 1, np.nan, axis=1)
+    fit = lambda x: transport.TransportImputer(steps=5, batch_size=8, random_state=0).fit(x)
+    done = fit(beside).transform(beside)
+    np.testing.assert_array_equal(done[:, 1], 0)
+    np.testing.assert_array_equal(done[:, [0, 2]], fit(rows).transform(rows))
+    later = np.where([False, True, False], 7.0, beside)
+    np.testing.assert_array_equal(fit(beside).transform(later)[:, 1], 7)
+    np.testing.assert_array_equal(fit(np.full((4, 2), np.nan)).transform(np.full((3, 2), np.nan)), 0)
+
+
 def test_interpolation_is_the_straight_line_in_the_order_of_the_rows():
     column = np.array([np.nan, 1.0, np.nan, np.nan, 4.0, np.nan])
     table = np.stack([column, np.full(6, np.nan)], 1)

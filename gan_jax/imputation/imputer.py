@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
+from sklearn.utils._set_output import _wrap_data_with_container  # what `transform` of every transformer is wrapped by
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gan_jax.data.splits import as_integer
@@ -40,7 +41,7 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     random_state:  an integer makes everything reproducible.
 
     fit, transform and fit_transform take arrays, or pandas tables with columns of several dtypes (which come back as tables);
-    otherwise `set_output` says what comes back. `multiple_impute` draws several completed tables.
+    otherwise `set_output` says what comes back. `multiple_impute` draws several completed tables, each of the same kind.
     Raises UserError, a ValueError, for infinities and for numbers out of range.
     """
 
@@ -154,7 +155,8 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         m = as_integer(m, "multiple_impute: m", least=1)
         X = self._validated(X, reset=False)
-        return [self._completed(X, partial(self._draw, j=j)) for j in range(m)]
+        tables = (self._completed(X, partial(self._draw, j=j)) for j in range(m))
+        return [_wrap_data_with_container("transform", table, X, self) for table in tables]
 
     def _draw(self, cells: np.ndarray, known: np.ndarray, j: int) -> np.ndarray:
         rng = np.random.default_rng([self.random_, j])
