@@ -192,6 +192,17 @@ def three(**fields):
     return recipes.vae_gan((2,), width=8, depth=1, latent_dim=2, batch_size=16, **fields)
 
 
+@pytest.mark.parametrize(
+    ("shape", "settings"), [((8, 8, 1), {"discriminator_norm": "batch", "width": 4}), ((2,), {"depth": 1, "width": 4})]
+)
+def test_the_encoder_of_a_vae_gan_is_its_discriminator_with_other_outputs(shape, settings):
+    recipe = recipes.vae_gan(shape, latent_dim=3, classes=5, **settings)
+    mirrored = recipe.discriminator.net.module.clone(conditioning="embedding", representation=6, parent=None)
+    assert recipe.encoder.net.module == mirrored
+    state = jax.eval_shape(lambda key: vae_gan.init(recipe, key), jax.random.key(0))
+    assert jax.tree.structure(state.encoder.stats) == jax.tree.structure(state.discriminator.stats)
+
+
 def test_without_reconstruction_the_generator_of_a_vae_gan_has_the_gan_s_two_losses():
     """And neither beta nor the encoder's loss moves it or the discriminator."""
     critic = {"loss": "wasserstein"}  # whose loss is its mean logit

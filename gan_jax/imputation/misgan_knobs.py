@@ -103,7 +103,7 @@ def recipe(
     alpha:    weight of D_x in the mask generator's loss, >= 0: .1; 0 learns the masks from the masks alone
     beta:     weight of D_i in the data generator's loss, >= 0: .1
     gamma:    weight of the imputer's error on observed cells, >= 0: 0
-    tau:      what D_x sees in missing cells, in [0, 1]: 0
+    tau:      what D_x sees in missing cells, in [0, 1]: 0, a choice of the code; their game allows any constant, such as .5
     gp:       weight of the gradient penalties, >= 0: 10
     noise:    U(0, noise) stands in missing cells for the imputer, >= 0: 1
     temperature, stretch: the mask generator's logit l becomes s = sigmoid(l / temperature), stretched to

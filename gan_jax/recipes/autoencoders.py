@@ -68,7 +68,8 @@ def vae_gan(
     gamma: float = 1.0,
     **settings: Any,
 ) -> VAEGAN:
-    """The networks and training of `for_data` with an encoder like the discriminator: the VAE-GAN (Larsen et al., 2016).
+    """The networks and training of `for_data` with an encoder like the discriminator, its norm and depth included, and the
+    generator's optimizer: the VAE-GAN (Larsen et al., 2016).
 
     beta, gamma: see `vae_gan`. Theirs are 1 and 1e-6, on other features; .1 and 1 are this project's, from 16 pairs on digits
     (width 16, 2,500 steps, one seed): with beta 1 the KL collapses (under .5 nats), with .1 it is 3, with .001 45, and samples
@@ -77,10 +78,8 @@ def vae_gan(
     """
     _check_sizes("vae_gan", latent_dim=latent_dim, **{name: settings.get(name, 1) for name in ("width", "batch_size")})
     gan = for_data(image_shape, latent_dim=latent_dim, **{"play": bind(play.simultaneous)} | settings)
-    like = dcgan_networks.Discriminator if len(image_shape) == 3 else mlp_networks.Discriminator
-    outputs = {"classes": gan.classes, "conditioning": "embedding", "representation": 2 * latent_dim}
-    width = gan.discriminator.net.module.width
-    encoder = Side(net=Net(like(width, norm=None, **outputs)), optimizer=gan.generator.optimizer)
+    like = gan.discriminator.net.module.clone(conditioning="embedding", representation=2 * latent_dim, parent=None)
+    encoder = Side(net=Net(like), optimizer=gan.generator.optimizer)
     fields = {field.name: getattr(gan, field.name) for field in dataclasses.fields(gan)}
     return VAEGAN(**fields, encoder=encoder, beta=beta, gamma=gamma)
 
