@@ -196,6 +196,24 @@ def test_what_helped_is_named_and_the_best_is_chosen():
     np.testing.assert_allclose(axes[3].lines[1].get_ydata(), 0.7)
 
 
+def test_numbers_by_thirds_are_means_over_the_classes_of_each_and_over_seeds():
+    """Seven classes make thirds of two, three and two; a class without a number does not count."""
+    counts = np.array([9, 1, 5, 30, 2, 8, 7])
+    rows = [
+        {"setting": s, "seed": seed, "label": c, "coverage": value * (10 * c + seed), "fd": 2.0 * c, "near_copies": np.nan}
+        for s, value in {"none": 1.0, "drs": -1.0}.items() for seed in (0, 1) for c in range(7)
+    ]  # fmt: skip
+    classes = pd.DataFrame(rows).assign(near_copies=lambda t: np.where(t["label"] == 4, 0.25, np.nan))
+    lines = class_imbalance.thirds_text(classes, counts).splitlines()
+    assert "frequent 3, 0, middle 5, 6, 2, rare 4, 1" in lines[0]
+    assert lines[2].split() == ["coverage", "FD", "near-copies"] and lines[3].split() == ["frequent", "middle", "rare"] * 3
+    means = lambda line: [np.nan if x == "-" else float(x) for x in line.split()[1:]]
+    none, drs = means(lines[4]), means(lines[5])
+    assert none[:6] == pytest.approx([15.5, 130 / 3 + 0.5, 25.5, 3, 26 / 3, 5], abs=1e-3)
+    assert np.isnan(none[6:8]).all() and none[8] == 0.25
+    assert drs[:3] == pytest.approx([-x for x in none[:3]])
+
+
 @pytest.mark.slow
 def test_a_table_that_shows_nothing_says_so():
     table, _ = made_up({"none": 0.5, "balanced_reals": 0.495})
