@@ -29,10 +29,10 @@ Cost (one CPU core, Python 3.12.1, jax 0.12.0.1): the first command 4 min 20 s, 
 Finding (five seeds, on V):
   digits, 429 images (106 to 10 a class; Python 3.11.7, jax 0.10.2): no remedy is shown to raise the rare third's coverage (.60
   +- .08 with none) or the classifier's balanced accuracy (.942 +- .010); auxiliary and class_balance lower the coverage (.33
-  and .14, p .006 and .001). Near-copies are 9 % of the samples of the most frequent class with none (of a 0 many are alike),
-  and of the rarest class 8 % with inverse_weights and 3 % with balanced_reals. The same command with Python 3.12.1 and jax
-  0.12.0.1 had 16 % with effective_weights and 8 % with balanced_reals there, and class_balance alone worse: which weights make
-  a GAN copy the rarest class, five seeds do not settle.
+  and .14, p .006 and .001). Near-copies are 9 % of the samples of the most frequent class with none, and
+  of the rarest class 8 % with inverse_weights and 3 % with balanced_reals. The same command with Python 3.12.1 and jax 0.12.0.1
+  had 16 % with effective_weights and 8 % with balanced_reals there, and class_balance alone worse: which remedy makes a GAN
+  copy the rarest class, five seeds do not settle.
   MNIST, 2,444 images (987 to 9 a class): coverage of the rare third, .017 +- .006 with none, is raised by balanced_reals
   (.038, p .036), at the price of copying (12.5 % of the rare third's samples are near-copies, 21 % of the rarest class's), and
   by effective_weights (.029, p .003), without; auxiliary and class_balance lower it (p .009, .013) and the accuracy (p .018,
