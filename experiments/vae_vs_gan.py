@@ -22,9 +22,9 @@ Finding (digits, 1,069 and 214 images, 2,500 steps, five seeds, on V): the VAE's
 than the GAN's (p .017), where 5 % of fresh images count; a mean of many images is near all of them. What gives the training
 set away with 214 images is the VAE's bound: it tells T from V with AUC .80 (Gaussian law: .995), 26 nats apart, D of the GAN
 with .683. With beta 4 it is .52. On V the report chooses the GAN, so S is opened for it alone: it underfits.
-Another run (Python 3.11.7, jax 0.10.2; README.md) agrees within these intervals, but that the VAE's near-copies are not shown to
-be more (p .059). Its log p on T less that on V: .6 nats with 1,069 images and 21.5 with 214 (beta 4: -.2 and 1.0; Gaussian law:
-3.6 and 56); fewer images cost log p on V 10 nats (-161.6, -171.7), with beta 4 none (-175.4, -175.2).
+Another run (Python 3.11.7, jax 0.10.2; README.md) agrees within these intervals, but that the VAE's near-copies are not shown
+to be more (p .059). Its log p on T less that on V: .6 nats with 1,069 images and 21.5 with 214 (beta 4: -.2 and 1.0; Gaussian
+law: 3.6 and 56); fewer images cost log p on V 10 nats (-161.6, -171.7), with beta 4 none (-175.4, -175.2).
 """
 
 from __future__ import annotations
