@@ -90,9 +90,14 @@ class Task(NamedTuple):
 
 
 def tasks_of(options: Options, data: Any) -> list[Task]:
-    """One for each seed. Raises UserError for what is no image, and for bad rates or blocks."""
+    """One for each seed. Raises UserError for what is no image, for bad rates or blocks, and for numbers below 1."""
     from gan_jax.data import missing
 
+    for name in ("seeds", "steps", "unet_steps", "misgan_steps", "width"):
+        if (value := getattr(options, name)) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}: give at least 1")
+    if options.rate <= 0:
+        raise UserError(f"--rate {options.rate:g}: nothing would be missing; give a share above 0")
     if len(data.image_shape) != 3:
         raise UserError(f"these are images' missing pixels, and {data.name} has rows {data.image_shape}: use missing_values.py")
     most = min(len(data.train), len(data.validation))

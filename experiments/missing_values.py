@@ -129,10 +129,15 @@ def cases_of(options: Options, values: np.ndarray) -> list[Case]:
 
     if unknown := [name for name in options.skip if name not in (CHOSEN, VAE, *IMPUTERS)]:
         raise UserError(f"--skip: no row {unknown[0]!r}; there are {', '.join((CHOSEN, VAE, *IMPUTERS))}")
-    if options.repetitions < 1 or options.folds < 2:
-        raise UserError(f"{options.repetitions} repetitions of {options.folds} folds: give at least 1 of at least 2")
-    if len(set(options.rates)) < len(options.rates) or not options.rates:
-        raise UserError("--rates: give each rate once, and at least one")
+    if options.repetitions < 1 or not 2 <= options.folds <= len(values):
+        raise UserError(
+            f"--repetitions {options.repetitions} --folds {options.folds}: give at least 1 of 2 to {len(values)}, a row each"
+        )
+    if len(set(options.rates)) < len(options.rates) or not options.rates or min(options.rates) <= 0:
+        raise UserError("--rates: give each rate once, and at least one, all above 0")
+    for name, least in {"steps": 1, "vae_steps": 1, "code_steps": 0}.items():
+        if (value := getattr(options, name)) < least:
+            raise UserError(f"--{name.replace('_', '-')} {value}: give at least {least}")
     cases = []
     for rate, repetition in product(options.rates, range(options.repetitions)):
         seed = options.seed + repetition
@@ -261,7 +266,10 @@ def rmse(table: np.ndarray, values: np.ndarray, where: np.ndarray) -> float:
 
 
 def usefulness(table: np.ndarray, classes: np.ndarray, case: Case) -> tuple[float, float]:
-    """(accuracy, area under the ROC curve) on held-out rows of a logistic regression, both from the imputed table."""
+    """(accuracy, area under the ROC curve) on held-out rows of a logistic regression, both from the imputed table.
+
+    The area is NaN where the held-out or the training rows lack a class.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
     from sklearn.pipeline import make_pipeline
@@ -269,8 +277,10 @@ def usefulness(table: np.ndarray, classes: np.ndarray, case: Case) -> tuple[floa
 
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(table[case.train], classes[case.train])
     said, truth = model.predict_proba(table[case.test]), classes[case.test]
-    auc = roc_auc_score(truth, said[:, 1] if said.shape[1] == 2 else said, multi_class="ovr")
-    return float((model.classes_[said.argmax(1)] == truth).mean()), float(auc)
+    accuracy = float((model.classes_[said.argmax(1)] == truth).mean())
+    if set(truth) != set(model.classes_):
+        return accuracy, float("nan")
+    return accuracy, float(roc_auc_score(truth, said[:, 1] if said.shape[1] == 2 else said, multi_class="ovr"))
 
 
 def measured(options: Options, values: np.ndarray, classes: np.ndarray, cases: list[Case], found: dict) -> pd.DataFrame:
@@ -285,7 +295,7 @@ def measured(options: Options, values: np.ndarray, classes: np.ndarray, cases: l
         held_out = np.concatenate([_hidden_errors(found[name][i], values, cases[i], cases[i].test) for i in indices])
         trained_on = np.concatenate([_hidden_errors(found[name][i], values, cases[i], cases[i].train) for i in indices])
         root = lambda e: float(np.sqrt(np.mean(e**2))) if len(e) else float("nan")
-        accuracy, auc = np.mean([usefulness(found[name][i], classes, cases[i]) for i in indices], 0)
+        accuracy, auc = pd.DataFrame([usefulness(found[name][i], classes, cases[i]) for i in indices]).mean()  # without NaN
         rows.append({
             "setting": name, "rate": rate, "seed": repetition, "n": len(cases[indices[0]].train), "step": 0, "diverged": False,
             "rmse": root(held_out), "train_rmse": root(trained_on), "gap": root(held_out) - root(trained_on),
@@ -324,7 +334,8 @@ def text(options: Options, table: Any) -> str:
             tested = verdict if np.isnan(p) else f"{verdict}, p = {p:.2g}"
             lines.append(f"{name:19}{error:>16}{gap:>24}{means['accuracy']:>10.4f}{means['auc']:>8.4f}   {tested}")
     if options.data == "breast" and options.mechanism == "mcar" and 0.2 in options.rates:
-        lines.append("\npublished (20 %): " + ", ".join(f"{name} {value:.4f}" for name, value in PUBLISHED.items()))
+        published = ", ".join(f"{name} {value:.4f}" for name, value in PUBLISHED.items())
+        lines.append(f"\npublished (20 %; the rivals' as remembered): {published}")
         mine = table[(table["rate"] == 0.2) & table["setting"].isin(["iterative", "bounded iterative"])]
         if len(mine):
             best = mine.groupby("setting")["rmse"].mean().min()

@@ -212,6 +212,6 @@ class SweepFolder(RunFolder):
     kind, record, inside = "sweep", "sweep.json", "groups"
     files = (
         *("sweep.json", "plan.json", "table.csv", "ranking.csv", "ranking.txt", "groups", "pictures", "plans", "tasks"),
-        *("report.html", "report.json", "report.csv"),
+        *("report.html", "report.json", "report.csv", "rare_classes.csv", "by_class.csv"),
     )
     identity = ("settings", "names", "seeds", "sizes", "order", "data", "intervals")

@@ -12,10 +12,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
 from gan_jax.errors import UserError
+from gan_jax.recipe import leaves
 
 
 def device_mean(x: Any, axis_name: str | None) -> Any:
@@ -118,8 +120,8 @@ def game_of(knobs: Any, game: Game | None) -> Game:
 
 
 def check_fit(what: str, knobs: Any, made: tuple[int, ...], data: Any) -> None:
-    """Refuse knobs (`what` in the message) that make examples of another shape, or know other classes, than the data have, or
-    whose batch is larger. Raises UserError naming both sides."""
+    """Refuse knobs (`what` in the message) that make examples of another shape, or know or count other classes, than the data
+    have, or whose batch is larger. Raises UserError naming both sides."""
     if made != tuple(data.image_shape):
         raise UserError(f"the {what} makes images of shape {made}, but {data.name} has {tuple(data.image_shape)}")
     if knobs.classes and knobs.classes != data.classes:
@@ -129,6 +131,33 @@ def check_fit(what: str, knobs: Any, made: tuple[int, ...], data: Any) -> None:
             f"{data.name} has {len(data.train.images)} training images, fewer than the batch of {knobs.batch_size}: "
             "use a smaller batch or more images"
         )
+    check_counts(knobs, data)
+
+
+def refuse_penalties(what: str, knobs: Any, *names: str) -> None:
+    """For the `init` of a game that looks at no penalties of these sides (of those that there are).
+
+    A penalty that is never taken would look like one without effect. Raises UserError naming it.
+    """
+    for name in names:
+        if found := list(getattr(getattr(knobs, name), "penalties", {})):
+            raise UserError(f"the {name} of a {what} takes no penalties: leave out {', '.join(found)}")
+
+
+def check_counts(knobs: Any, data: Any) -> None:
+    """Refuse counts of images by class that are not of the data's classes: JAX would take the last for those beyond them.
+
+    Every leaf named counts or label_counts, [K], is looked at. Raises UserError for another K, or a count below 1.
+    """
+    for path, counts in leaves(knobs).items():
+        if path.rsplit(".", 1)[-1] not in ("counts", "label_counts") or not np.ndim(counts):
+            continue
+        if np.shape(counts) != (data.classes,):
+            raise UserError(
+                f"{path} are of {np.shape(counts)[-1]} classes, but {data.name} has {data.classes}: see data.class_counts"
+            )
+        if np.min(counts) < 1:
+            raise UserError(f"{path}: class {np.argmin(counts)} has {np.min(counts):g} images; each class needs at least 1")
 
 
 def to_unit(images: Array, dtype="float32") -> Float[Array, "b *shape"]:

@@ -23,9 +23,11 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
+from gan_jax.data.imbalance import class_counts
+from gan_jax.data.splits import as_integer
 from gan_jax.draws import Draws, named
 from gan_jax.errors import UserError
-from gan_jax.game import Batch, Game, check_fit, device_mean, to_unit
+from gan_jax.game import Batch, Game, check_fit, device_mean, refuse_penalties, to_unit
 from gan_jax.measure.watch import watch
 from gan_jax.networks.net import EVALUATION, Mode, cast
 from gan_jax.recipe import Bound, Schedule, Side, effective, number, static
@@ -121,7 +123,11 @@ def per_example(values: Float[Array, "b ..."]) -> Float[Array, "b"]:
 
 
 def init(vae: VAE, key: Key[Array, ""]) -> VAEState:
-    """A fresh state: parameters and statistics in `vae.dtype`, the moving average a copy of both networks."""
+    """A fresh state: parameters and statistics in `vae.dtype`, the moving average a copy of both networks.
+
+    Raises UserError for penalties: neither side takes any.
+    """
+    refuse_penalties("VAE", vae, "encoder", "decoder")
     vae = effective(vae, jnp.int32(0))
     labels = jnp.zeros(2, jnp.int32) if vae.classes else None
     z = jnp.zeros((2, vae.latent_dim), jnp.float32)
@@ -228,13 +234,17 @@ def likelihood(run: Any, split: Any, draws: int = 100, seed: int = 0) -> np.ndar
     """[n] importance-weighted bounds of log p(x) of a split's images, by a trained run: nats, float64.
 
     Divide by -log 2 and the numbers in an image for bits per number. draws: k, 1 being a noisy ELBO; cost grows with it.
-    Raises UserError for a run that is not of a VAE, or fewer than one draw.
+    Raises UserError for a run that is not of a VAE, images of another shape or none, labels that the VAE does not know, or
+    fewer than one draw.
     """
     if not isinstance(run.recipe, VAE):
         raise UserError(f"a {type(run.recipe).__name__} has no likelihood: give the run of a VAE")
-    if draws < 1:
-        raise UserError(f"draws is {draws}: give at least 1")
-    found, key = [], jax.random.key(seed)
+    draws, key, found = as_integer(draws, "draws", least=1), jax.random.key(seed), []
+    made = jax.eval_shape(lambda state: sample(run.recipe, state, key, 1), run.state).shape[1:]
+    if not len(split.images) or split.images.shape[1:] != made:
+        raise UserError(f"the VAE is of images {made}, and the split has {split.images.shape}: give it some of these")
+    if run.recipe.classes:
+        class_counts(split.labels, run.recipe.classes)  # refuses what is no label of its
     for first in range(0, len(split.images), BATCH):
         full = np.resize(np.arange(first, min(first + BATCH, len(split.images))), BATCH)  # one shape, one program
         images = to_unit(jnp.asarray(split.images[full]), run.recipe.dtype)

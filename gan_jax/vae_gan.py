@@ -1,8 +1,8 @@
 """The VAE-GAN (Larsen et al., 2016) as a game of three players: a VAE whose error is measured in a discriminator's features.
 
     encoder        beta * KL(q(z|x) || N(0, I)) + r
-    generator      gamma * r + its loss on samples and on reconstructions, half each
-    discriminator  its loss on reals, and on samples and reconstructions, half each
+    generator      gamma * r + its loss on samples and on reconstructions, half each, and its penalties
+    discriminator  its loss on reals, and on samples and reconstructions, half each, and its penalties
 
 with r = |f(x) - f(x')|^2 / 2, x' the reconstruction of x from z ~ q(z|x) and f the discriminator's last hidden features: the
 negative log likelihood of a normal law of variance 1, but for a constant (equation 8). All three move from the same point
@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Key
 from gan_jax import augment, losses, train
 from gan_jax.draws import Draws, named
 from gan_jax.errors import UserError
-from gan_jax.game import Batch, Game, device_mean
+from gan_jax.game import Batch, Game, device_mean, refuse_penalties
 from gan_jax.gan import GAN
 from gan_jax.networks.net import EVALUATION, Mode, cast
 from gan_jax.recipe import Recipe, Schedule, effective, number
@@ -76,6 +76,7 @@ def init(recipe: VAEGAN, key: Key[Array, ""]) -> VAEGANState:
         raise UserError("a VAE-GAN plays simultaneously, in one turn, without accumulation or controllers: leave them out")
     if [name for name, change in recipe.augment.items() if augment.mixing(change)]:
         raise UserError("a VAE-GAN does not mix fakes into its reals (APA): leave that augmentation out")
+    refuse_penalties("VAE-GAN", recipe, "encoder")
     state, live = train.init(recipe, key), effective(recipe, jnp.int32(0))
     labels, side = jnp.zeros(2, jnp.int32) if recipe.classes else None, live.encoder
     z = live.latent(Draws(jax.random.key(0), jnp.arange(2)), labels, jnp.float32)
@@ -93,22 +94,23 @@ def step(recipe: VAEGAN, state: VAEGANState, batch: Batch, axis_name: str | None
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)
     batch, z = latents_of(live, batch, draws, axis_name)
     looks = {"encoder": _encoder_loss, "generator": _generator_loss, "discriminator": _discriminator_loss}
-    new, metrics = {}, {}
+    new, metrics, memory = {}, {}, state.memory
     for name, loss in looks.items():
         player = getattr(state, name)
         look = jax.value_and_grad(lambda params, loss=loss: loss(live, state, params, batch, z, draws), has_aux=True)
-        (_, (stats, memory, values)), gradient = look(player.params)
+        (_, (stats, remembered, values)), gradient = look(player.params)
         new[name] = moved(getattr(live, name), player, device_mean(gradient, axis_name), stats)
         metrics |= {f"{name}/{key}": device_mean(value.mean(), axis_name) for key, value in values.items()}
-        if memory is not None:
-            new["memory"] = memory
+        if name in remembered:
+            memory = memory | {name: remembered[name]}
     latest = {"params": new["generator"].params, "stats": new["generator"].stats}
     ramp = not isinstance(recipe.ema_decay, Schedule)
-    after = state.replace(step=state.step + 1, ema=moving_average(live.ema_decay, state.step, state.ema, latest, ramp), **new)
+    ema = moving_average(live.ema_decay, state.step, state.ema, latest, ramp)
+    after = state.replace(step=state.step + 1, ema=ema, memory=memory, **new)
     return jax.tree.map(lambda x, old: x if x.dtype == old.dtype else x.astype(old.dtype), after, state), metrics
 
 
-# ---- the losses: (stats, memory or None, what is logged) beside each -----------------------------------------------------
+# ---- the losses: (stats, what its penalties remember, what is logged) beside each ----------------------------------------
 
 
 def _encoder_loss(live, state, params, batch, z, draws):
@@ -116,7 +118,7 @@ def _encoder_loss(live, state, params, batch, z, draws):
     error = _error(live, state, batch, _reconstruction(live, state, state.generator.params, posterior, batch, draws)[0], draws)
     kl = posterior.kl().sum(-1)
     values = {"kl": jnp.asarray(live.beta, kl.dtype) * kl, "reconstruction": error}
-    return total(values), (stats, None, values)
+    return total(values), (stats, {}, values)
 
 
 def _generator_loss(live, state, params, batch, z, draws):
@@ -125,13 +127,15 @@ def _generator_loss(live, state, params, batch, z, draws):
     made, stats = _reconstruction(live, state, params, posterior, batch, draws)
     fakes, stats = generate(live, params, stats, z, batch.fake_labels, _mode(draws, "generate", batch))
     said = lambda images, labels, name: judge(live, d.params, d.stats, images, labels, draws.named(name), batch.axis_name)[0]
-    real = said(batch.images, batch.labels, "judge")
+    real, fake = said(batch.images, batch.labels, "judge"), said(fakes, batch.fake_labels, "judge fakes")
     values = {
-        "loss": 0.5 * live.loss(real, said(fakes, batch.fake_labels, "judge fakes"), batch).generator,
+        "loss": 0.5 * live.loss(real, fake, batch).generator,
         "loss_reconstructed": 0.5 * live.loss(real, said(made, batch.labels, "judge made"), batch).generator,
     }
     values["reconstruction"] = jnp.asarray(live.gamma, made.dtype) * _error(live, state, batch, made, draws)
-    return total(values), (stats, None, values)
+    turn = turn_of(live, state, "generator", params, batch, fakes, z, (real, fake), draws)
+    values, memory = with_penalties(live.generator, "generator", values, turn, state.memory)
+    return total(values), (stats, memory, values)
 
 
 def _discriminator_loss(live, state, params, batch, z, draws):

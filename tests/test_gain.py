@@ -202,8 +202,15 @@ def test_the_loop_a_sweep_and_a_population_of_tables_train_the_same_gain():
         ({"hint_fill": 2.0}, "hint_fill is 2"),
         ({"features": (1, 0)}, "features is"),
         ({"features": 0}, "features is"),
-        ({"depth": 0}, "depth is 0"),
-        ({"batch_size": 0}, "batch_size is 0"),
+        ({"alpha": -1.0}, "alpha is -1"),
+        ({"alpha": np.nan}, "alpha is nan"),
+        ({"noise": -1.0}, "noise is -1"),
+        ({"ema_decay": 1.0}, "ema_decay is 1"),
+        ({"optimizer": gan.optimizers.adam(-1.0)}, "learning_rate is -1"),
+        ({"depth": 0}, "depth=0"),
+        ({"width": 0}, "width=0"),
+        ({"width": 2.5}, "width=2.5"),
+        ({"batch_size": 0}, "batch_size=0"),
     ],
 )
 def test_a_number_out_of_its_range_gets_one_line(arguments, message):
@@ -237,3 +244,19 @@ def test_data_without_masks_or_of_another_width_are_refused():
         gain.check(gain.recipe(4), missing.incomplete(data, 0.2))
     with pytest.raises(UserError, match="tables for 3 members"):
         training.train([gain.recipe(5)], [(rows, rows > 0)] * 2, [0, 1, 2], steps=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 0}, "steps=0"),
+        ({"steps": 2.5}, "steps=2.5"),
+        ({"seeds": []}, "no seeds"),
+        ({"knobs": [gain.recipe(D), gain.recipe(D).replace(alpha=-1.0)]}, "alpha is -1"),
+    ],
+)
+def test_a_population_that_cannot_be_trained_gets_one_line(arguments, message):
+    rows = np.random.default_rng(0).random((40, D)).astype(np.float32)
+    with pytest.raises(UserError, match=message) as raised:
+        training.train(**{"knobs": [gain.recipe(D)], "tables": [(rows, rows > 0.5)], "seeds": [0, 1], "steps": 1} | arguments)
+    assert "\n" not in str(raised.value)

@@ -117,10 +117,15 @@ def test_arrays_keep_their_kind_and_objects_their_strings(quick):
 def test_set_output_and_feature_names(quick):
     table = mixed()[["size", "ratio"]]
     fitted = GAINImputer(random_state=0).fit(table)
-    assert isinstance(fitted.transform(table), np.ndarray)
+    assert isinstance(fitted.transform(table), pd.DataFrame)  # an array could not keep both dtypes
+    assert isinstance(GAINImputer(random_state=0).fit_transform(table[["size"]]), np.ndarray)
     framed = fitted.set_output(transform="pandas").transform(table)
     assert list(framed.columns) == ["size", "ratio"] and (framed.index == table.index).all()
     assert list(fitted.get_feature_names_out()) == ["size", "ratio"]
+    lone = GAINImputer(random_state=0).fit(table[["size"]])
+    assert all(isinstance(done, np.ndarray) for done in lone.multiple_impute(table[["size"]], 2))
+    for done in lone.set_output(transform="pandas").multiple_impute(table[["size"]], 2):
+        assert isinstance(done, pd.DataFrame) and list(done.columns) == ["size"] and (done.index == table.index).all()
 
 
 def test_a_row_is_filled_the_same_alone_and_equal_states_give_equal_answers(quick):
@@ -147,6 +152,17 @@ def test_a_column_without_a_value_is_kept_with_a_warning_and_filled_by_the_rule(
     with pytest.warns(UserWarning):
         only = GAINImputer(random_state=0).fit_transform(np.full((5, 2), np.nan))
     np.testing.assert_array_equal(only, np.zeros((5, 2)))
+
+
+def test_whole_numbers_beyond_the_floats_come_back_beside_floats(quick):
+    """2^60 + 1 is no float64, and .1 of float32 is not that of float64."""
+    table = pd.DataFrame({"id": 2**60 + 1 + np.arange(5), "x": [0.1, np.nan, 2.0, 3.0, np.nan]})
+    table["single"] = np.array([0.1, 0.2, np.nan, 0.4, 0.5], np.float32)
+    fitted = GAINImputer(random_state=0).fit(table)
+    for done in (fitted.transform(table), fitted.transform(table.dropna()), *fitted.multiple_impute(table, 2)):
+        assert not done.isna().any().any() and (done.dtypes == table.dtypes).all()
+        same_observed(table.loc[done.index], done)
+    assert fitted.transform(table)["id"].tolist() == [2**60 + 1 + i for i in range(5)]
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.int64, np.float32])
@@ -190,9 +206,17 @@ def test_several_imputations_differ_where_cells_are_missing_alone(quick):
         ({}, pd.DataFrame({"a": [1.0, np.nan], "b": [-np.inf, 1.0]}), "column 'b' is infinity in row 0"),
         ({"categorical": ["town"]}, np.ones((3, 2)), "'town', which is no column"),
         ({"categorical": [5]}, np.ones((3, 2)), "names 5, which is no column"),
-        ({"steps": 0}, np.ones((3, 2)), "steps is 0"),
-        ({"networks": 0}, np.ones((3, 2)), "networks is 0"),
+        ({"steps": 0}, np.ones((3, 2)), "GAINImputer: steps=0"),
+        ({"steps": "5"}, np.ones((3, 2)), "steps='5'"),
+        ({"steps": None}, np.ones((3, 2)), "steps=None"),
+        ({"networks": 0}, np.ones((3, 2)), "networks=0"),
+        ({"networks": 2.0}, np.ones((3, 2)), "networks=2.0"),
+        ({"width": 0}, np.ones((3, 2)), "width=0"),
         ({"hide": 1.5}, np.ones((3, 2)), "hide is 1.5"),
+        ({"alpha": -1.0}, np.ones((3, 2)), "alpha is -1"),
+        ({"alpha": np.nan}, np.ones((3, 2)), "alpha is nan"),
+        ({"ema_decay": 1.0}, np.ones((3, 2)), "ema_decay is 1"),
+        ({"learning_rate": -1.0}, np.ones((3, 2)), "learning_rate is -1"),
         ({}, pd.DataFrame({"a": [str(i) for i in range(1001)]}), "too many for a category"),
     ],
 )
@@ -200,6 +224,24 @@ def test_mistakes_get_one_line(quick, arguments, table, message):
     with pytest.raises(UserError, match=message) as error:
         GAINImputer(**arguments).fit(table)
     assert "\n" not in str(error.value) and isinstance(error.value, ValueError)
+
+
+@pytest.mark.parametrize("frame", [False, True])
+def test_infinities_are_refused_where_nothing_is_missing_and_where_nothing_was_seen(quick, frame):
+    kind = (lambda x: pd.DataFrame(x, columns=["a", "b"])) if frame else np.asarray
+    with pytest.warns(UserWarning, match="has no observed value"):
+        fitted = GAINImputer(random_state=0).fit(kind([[1.0, np.nan], [2.0, np.nan]]))
+    for row in ([np.inf, 3.0], [-np.inf, np.nan], [1.0, np.inf], [np.nan, -np.inf]):
+        for call in (fitted.transform, fitted.multiple_impute):
+            with pytest.raises(UserError, match="is infinity in row 0"):
+                call(kind([row]))
+
+
+def test_a_number_of_tables_that_is_none_gets_one_line(quick):
+    fitted = GAINImputer(random_state=0).fit(np.ones((3, 2)))
+    for m in (0, 2.5, None):
+        with pytest.raises(UserError, match=f"multiple_impute: m={m}"):
+            fitted.multiple_impute(np.ones((3, 2)), m)
 
 
 # ---- columns -----------------------------------------------------------------------------------------------------------

@@ -51,12 +51,26 @@ def test_what_is_measured(data):
     assert "complete data" in experiment.text(options(), table.reset_index())
 
 
-def test_bad_input_is_one_line(data):
-    for wrong, message in (({"judged": 5}, "--judged"), ({"rate": 1.0}, "rate"), ({"mechanism": "blocks", "block": 0}, "size")):
-        with pytest.raises(UserError, match=message):
-            experiment.tasks_of(options(**wrong), data)
-    with pytest.raises(UserError, match="rows"):
-        experiment.tasks_of(options(), load("ring"))
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--judged", 5], "--judged 5: there are"),
+        (["--rate", 1.0], "missing rate 1"),
+        (["--rate", 0], "--rate 0: nothing would be missing"),
+        (["--mechanism", "blocks", "--block", 0], "size=0"),
+        (["--seeds", 0], "--seeds 0: give at least 1"),
+        (["--steps", 0], "--steps 0: give at least 1"),
+        (["--unet-steps", 0], "--unet-steps 0: give at least 1"),
+        (["--misgan-steps", 0], "--misgan-steps 0: give at least 1"),
+        (["--width", 0], "--width 0: give at least 1"),
+        (["--only", "median"], "no method 'median'"),
+        (["--data", "ring"], "has rows"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_no_folder(mistake, monkeypatch, words, message, tmp_path):
+    monkeypatch.setattr(experiment, "prepare_devices", lambda *a, **k: None)
+    assert message in mistake(experiment, "--out", tmp_path / "x", *words)
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_stopped_study_keeps_what_was_done(tmp_path):

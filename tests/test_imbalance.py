@@ -9,9 +9,11 @@ import pytest
 from games import assert_close, feed
 
 import gan_jax as gan
-from gan_jax import latents, parallel, sampling
+from gan_jax import latents, losses, parallel, sampling
 from gan_jax.data.imbalance import class_counts, class_order, imbalanced, imbalanced_counts, thirds
 from gan_jax.data.splits import Split
+from gan_jax.game import check_counts
+from gan_jax.networks.label_noise import with_label_noise
 from gan_jax.population import Member, Population, member_state
 
 # ---- counts ------------------------------------------------------------------------------------------------------------
@@ -126,6 +128,19 @@ def test_data_without_labels_or_with_wrong_ones_are_refused(digits):
     assert class_counts(imbalanced(digits, 100).train.labels, 10)[-1] == 1, "one image is enough"
 
 
+@pytest.mark.parametrize("labels", [[0.0, 1.0], [0.0, np.nan], ["0", "1"], [[0, 1], [1, 0]], [True, False], 1])
+def test_labels_that_are_no_integers_one_for_each_image_are_refused_in_one_line(labels):
+    with pytest.raises(gan.UserError, match="expected integers, one for each image") as caught:
+        class_counts(labels, 2)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.uint64])
+def test_classes_are_counted_whatever_the_kind_of_integer(kind):
+    assert class_counts(np.array([2, 0, 2], kind), 4).tolist() == [1, 0, 2, 0]
+    assert class_counts([], 3).tolist() == [0, 0, 0]
+
+
 def test_thirds_are_the_rarest_and_the_most_frequent():
     frequent, middle, rare = thirds([5, 9, 1, 7, 3, 8, 2])
     assert (frequent.tolist(), sorted(middle), rare.tolist()) == ([1, 5], [0, 3, 4], [6, 2])
@@ -222,6 +237,34 @@ def test_sampling_by_classes_that_are_not_there_is_refused(digits):
     unlabelled = gan.from_arrays(digits.train.images)
     with pytest.raises(gan.UserError, match="draws reals by their class, but arrays has no labels"):
         gan.fit(recipe, unlabelled, steps=1, progress=False)
+
+
+COUNTED = {
+    "loss": lambda plain, counts: plain.replace(loss=plain.loss.replace(counts=np.array(counts))),
+    "fake_labels": lambda plain, counts: plain.replace(
+        fake_labels=gan.bind(latents.balanced_labels, counts=np.array(counts), strength=1.0)
+    ),
+    "latent": lambda plain, counts: plain.replace(
+        latent=gan.bind(latents.rare_noise, dimension=100, counts=np.array(counts), strength=1.0)
+    ),
+    "generator": lambda plain, counts: plain.replace(
+        generator=plain.generator.replace(numbers=plain.generator.numbers | {"label_counts": np.array(counts)})
+    ),
+}
+
+
+@pytest.mark.parametrize("where", COUNTED)
+def test_counts_of_classes_that_the_data_have_not_are_refused(digits, where):
+    """JAX would give classes beyond the counts those of the last one, without a word."""
+    plain = gan.recipes.dcgan(digits.image_shape, width=4, classes=10)
+    counted = plain.replace(generator=with_label_noise(plain.generator, [1] * 10)) if where == "generator" else plain
+    counted = counted.replace(loss=losses.class_weighted(counted.loss, [1] * 10)) if where == "loss" else counted
+    of = lambda counts: COUNTED[where](counted, counts)
+    check_counts(of([9.0] * 9 + [1.0]), digits)
+    with pytest.raises(gan.UserError, match=f"^{where}.*counts are of 3 classes, but digits has 10"):
+        gan.GAN.check(of([9.0, 3.0, 1.0]), digits)
+    with pytest.raises(gan.UserError, match=f"^{where}.*counts: class 7 has 0 images"):
+        gan.GAN.check(of([9.0] * 7 + [0.0, 5.0, 1.0]), digits)
 
 
 # ---- generated labels, latents -----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import gan_jax as gan
 from experiments import class_imbalance
 from gan_jax.data.imbalance import class_counts, imbalanced
 from gan_jax.data.splits import Split
+from gan_jax.folder import SweepFolder
 from gan_jax.measure import frechet, per_class
 from gan_jax.population import Member, by_structure
 
@@ -195,6 +196,24 @@ def test_what_helped_is_named_and_the_best_is_chosen():
     np.testing.assert_allclose(axes[3].lines[1].get_ydata(), 0.7)
 
 
+def test_numbers_by_thirds_are_means_over_the_classes_of_each_and_over_seeds():
+    """Seven classes make thirds of two, three and two; a class without a number does not count."""
+    counts = np.array([9, 1, 5, 30, 2, 8, 7])
+    rows = [
+        {"setting": s, "seed": seed, "label": c, "coverage": value * (10 * c + seed), "fd": 2.0 * c, "near_copies": np.nan}
+        for s, value in {"none": 1.0, "drs": -1.0}.items() for seed in (0, 1) for c in range(7)
+    ]  # fmt: skip
+    classes = pd.DataFrame(rows).assign(near_copies=lambda t: np.where(t["label"] == 4, 0.25, np.nan))
+    lines = class_imbalance.thirds_text(classes, counts).splitlines()
+    assert "frequent 3, 0, middle 5, 6, 2, rare 4, 1" in lines[0]
+    assert lines[2].split() == ["coverage", "FD", "near-copies"] and lines[3].split() == ["frequent", "middle", "rare"] * 3
+    means = lambda line: [np.nan if x == "-" else float(x) for x in line.split()[1:]]
+    none, drs = means(lines[4]), means(lines[5])
+    assert none[:6] == pytest.approx([15.5, 130 / 3 + 0.5, 25.5, 3, 26 / 3, 5], abs=1e-3)
+    assert np.isnan(none[6:8]).all() and none[8] == 0.25
+    assert drs[:3] == pytest.approx([-x for x in none[:3]])
+
+
 @pytest.mark.slow
 def test_a_table_that_shows_nothing_says_so():
     table, _ = made_up({"none": 0.5, "balanced_reals": 0.495})
@@ -248,7 +267,16 @@ def test_a_perfect_generator_is_measured_as_one_and_s_is_opened_once(digits, mon
         (["--only", "drs"], "--only leaves out 'none'"),
         (["--only", "none", "nothing"], "no setting 'nothing'"),
         (["--sizes", 100], "one training set here"),
+        (["--pool", 0], "--pool 0: give at least 1"),
     ],
 )
-def test_a_mistake_is_one_line(mistake, words, message, tmp_path):
+def test_a_mistake_is_one_line_and_leaves_no_folder(mistake, words, message, tmp_path):
     assert message in mistake(class_imbalance, "--out", tmp_path / "x", *words)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_study_that_starts_again_forgets_the_tables_of_the_last(tmp_path):
+    for name in ("sweep.json", "rare_classes.csv", "by_class.csv", "openings.jsonl"):
+        (tmp_path / name).write_text("{}")
+    SweepFolder(tmp_path).clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["openings.jsonl"], "that S was opened is not forgotten"

@@ -299,7 +299,9 @@ def test_columns_that_are_never_seen_together_are_learnt():
         ({"temperature": 0.0}, "temperature is 0"),
         ({"alpha": -1.0}, "alpha is -1"),
         ({"ema_decay": 1.0}, "ema_decay is 1"),
-        ({"d_steps": 0}, "d_steps is 0"),
+        ({"d_steps": 0}, "d_steps=0"),
+        ({"width": 0}, "width=0"),
+        ({"imputer_width": -1}, "imputer_width=-1"),
     ],
 )
 def test_a_number_out_of_its_range_gets_one_line(arguments, message):

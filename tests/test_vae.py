@@ -7,10 +7,13 @@ import pytest
 from scipy import stats
 
 import gan_jax as gan
-from gan_jax import likelihoods, recipes, vae, vae_gan
+from gan_jax import likelihoods, penalties, recipes, vae, vae_gan
+from gan_jax.data.splits import Split
 from gan_jax.draws import Draws
 from gan_jax.errors import UserError
 from gan_jax.game import Batch
+from gan_jax.imputation import gain, misgan
+from gan_jax.imputation import vae as miwae
 from gan_jax.population import by_structure
 from gan_jax.settings import grid
 from gan_jax.sweeps import Member
@@ -189,6 +192,17 @@ def three(**fields):
     return recipes.vae_gan((2,), width=8, depth=1, latent_dim=2, batch_size=16, **fields)
 
 
+@pytest.mark.parametrize(
+    ("shape", "settings"), [((8, 8, 1), {"discriminator_norm": "batch", "width": 4}), ((2,), {"depth": 1, "width": 4})]
+)
+def test_the_encoder_of_a_vae_gan_is_its_discriminator_with_other_outputs(shape, settings):
+    recipe = recipes.vae_gan(shape, latent_dim=3, classes=5, **settings)
+    mirrored = recipe.discriminator.net.module.clone(conditioning="embedding", representation=6, parent=None)
+    assert recipe.encoder.net.module == mirrored
+    state = jax.eval_shape(lambda key: vae_gan.init(recipe, key), jax.random.key(0))
+    assert jax.tree.structure(state.encoder.stats) == jax.tree.structure(state.discriminator.stats)
+
+
 def test_without_reconstruction_the_generator_of_a_vae_gan_has_the_gan_s_two_losses():
     """And neither beta nor the encoder's loss moves it or the discriminator."""
     critic = {"loss": "wasserstein"}  # whose loss is its mean logit
@@ -230,6 +244,44 @@ def test_the_encoder_of_a_vae_gan_learns_to_reconstruct():
     assert errors[-10:].mean() < 0.6 * errors[:3].mean()
 
 
+def test_penalties_of_the_generator_of_a_vae_gan_move_it_alone_and_remember():
+    """By SGD of rate 1 a step differs from one at weight 0 by minus the penalty's gradient."""
+    plain, path = three(), gan.bind(penalties.path_length, weight=0.0, decay=0.25)
+
+    def penalised(weight):
+        given = {"decay": gan.bind(penalties.l2, weight=weight), "path": path}
+        return plain.replace(generator=plain.generator.replace(optimizer=gan.optimizers.sgd(1.0), penalties=given))
+
+    state, step = vae_gan.init(penalised(0.3), jax.random.key(0)), jax.jit(vae_gan.step)
+    (after, said), (without, _) = (step(penalised(weight), state, batch_of()) for weight in (0.3, 0.0))
+    kernels = lambda params: [p["kernel"] for p in params.values()]
+    for before, a, b in zip(*(kernels(s.generator.params) for s in (state, after, without)), strict=True):
+        np.testing.assert_allclose(a - b, -0.3 * before, atol=2e-6)
+    for name in ("encoder", "discriminator"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(without, name))
+    assert said["generator/decay"] > 0 and after.memory["generator"]["path"]["mean"] > 0
+
+
+@pytest.mark.parametrize(
+    ("knobs", "sides"),
+    [
+        (small(), ("encoder", "decoder")),
+        (three(), ("encoder",)),
+        (gain.recipe(3), ("generator", "discriminator")),
+        (miwae.recipe(3), ("encoder", "decoder")),
+        (misgan.recipe((3,)), misgan.recipe((3,)).players()),
+    ],
+)
+def test_penalties_that_would_never_be_taken_are_refused(knobs, sides):
+    """A sweep over one would show that it has no effect."""
+    init = lambda knobs: jax.eval_shape(lambda key: knobs.game.init(knobs, key), jax.random.key(0))
+    init(knobs)
+    for side in sides:
+        penalised = getattr(knobs, side).replace(penalties={"r1": gan.bind(penalties.r1, gamma=1.0)})
+        with pytest.raises(UserError, match=f"the {side} of a .* takes no penalties: leave out r1"):
+            init(knobs.replace(**{side: penalised}))
+
+
 # ---- mistakes ------------------------------------------------------------------------------------------------------------
 
 
@@ -238,6 +290,14 @@ def test_the_encoder_of_a_vae_gan_learns_to_reconstruct():
     [
         (lambda: recipes.vae((8, 8, 1), likelihood="bernoulli"), "unknown likelihood 'bernoulli'"),
         (lambda: recipes.vae((8, 4, 1)), "square grey or RGB images"),
+        (lambda: recipes.vae((2, 2)), "square grey or RGB images"),
+        (lambda: recipes.vae((8, 8, 1), latent_dim=0), "vae: latent_dim=0"),
+        (lambda: recipes.vae((8, 8, 1), width=-1), "vae: width=-1"),
+        (lambda: recipes.vae((2,), width=0), "vae: width=0"),
+        (lambda: recipes.vae((2,), depth=-1), "vae: depth=-1"),
+        (lambda: recipes.vae((2,), batch_size=0), "vae: batch_size=0"),
+        (lambda: recipes.vae_gan((8, 8, 1), latent_dim=0), "vae_gan: latent_dim=0"),
+        (lambda: recipes.vae_gan((2,), width=0), "vae_gan: width=0"),
         (lambda: gan.fit(small(), gan.load("digits"), steps=1), "makes images of shape"),
         (lambda: vae_gan.init(three(d_steps=2), jax.random.key(0)), "plays simultaneously"),
         (lambda: vae.likelihood(gan.Run(recipes.mlp((2,)), None, None), None), "has no likelihood"),
@@ -247,4 +307,22 @@ def test_the_encoder_of_a_vae_gan_learns_to_reconstruct():
 def test_a_mistake_is_one_line(make, said):
     with pytest.raises(UserError, match=said) as raised:
         make()
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("split", "draws", "said"),
+    [
+        (Split(np.zeros((4, 2), np.float32)), 1, "no labels"),
+        (Split(np.zeros((4, 2), np.float32), np.array([0, 1, 2, 3])), 1, "labels lie in 0 to 3: expected 0 to 2"),
+        (Split(np.zeros((0, 2), np.float32), np.zeros(0, int)), 1, r"of images \(2,\), and the split has \(0, 2\)"),
+        (Split(np.zeros((4, 3), np.float32), np.zeros(4, int)), 1, r"of images \(2,\), and the split has \(4, 3\)"),
+        (Split(np.zeros((4, 2), np.float32), np.zeros(4, int)), 0, "draws=0"),
+    ],
+)
+def test_a_split_that_has_no_likelihood_is_refused_in_one_line(split, draws, said):
+    knobs = small(classes=3)
+    run = gan.Run(knobs, jax.eval_shape(lambda key: vae.init(knobs, key), jax.random.key(0)), None)
+    with pytest.raises(UserError, match=said) as raised:
+        vae.likelihood(run, split, draws)
     assert "\n" not in str(raised.value)

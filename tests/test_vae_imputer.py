@@ -298,10 +298,13 @@ def test_the_loop_a_sweep_and_a_population_of_tables_train_the_same_vae():
         ({"ema_decay": 2.0}, "ema_decay is 2"),
         ({"features": (1, 0)}, "features is"),
         ({"features": 0}, "features is"),
-        ({"latent_dim": 0}, "latent_dim is 0"),
-        ({"draws": 0}, "draws is 0"),
-        ({"depth": 0}, "depth is 0"),
-        ({"batch_size": 0}, "batch_size is 0"),
+        ({"ema_decay": 1.0}, "ema_decay is 1"),
+        ({"beta": np.nan}, "beta is nan"),
+        ({"latent_dim": 0}, "latent_dim=0"),
+        ({"draws": 0}, "draws=0"),
+        ({"draws": 1.5}, "draws=1.5"),
+        ({"depth": 0}, "depth=0"),
+        ({"batch_size": 0}, "batch_size=0"),
     ],
 )
 def test_a_number_out_of_its_range_gets_one_line(arguments, message):

@@ -46,13 +46,15 @@ def imbalanced_counts(available: Any, ratio: float, kind: str = "long_tailed") -
 
 
 def class_counts(labels: Any, classes: int) -> np.ndarray:
-    """Images [K] of each class. Raises UserError without labels, or for labels outside 0 ... classes - 1."""
+    """Images [K] of each class. Raises UserError without labels, and for any but integers [n] of 0 ... classes - 1."""
     if labels is None or not classes:
         raise UserError("there are no labels to count classes by: give data with labels")
     labels = np.asarray(labels)
+    if labels.ndim != 1 or (len(labels) and labels.dtype.kind not in "iu"):
+        raise UserError(f"labels are {labels.dtype} {list(labels.shape)}: expected integers, one for each image")
     if len(labels) and (labels.min() < 0 or labels.max() >= classes):
         raise UserError(f"labels lie in {labels.min()} to {labels.max()}: expected 0 to {classes - 1}")
-    return np.bincount(labels, minlength=classes)
+    return np.bincount(labels.astype(np.int64), minlength=classes)
 
 
 def class_order(classes: int, order: str | int | None = None) -> np.ndarray:

@@ -118,6 +118,8 @@ class Empty:
     cells: int = 0
 
     def encode(self, column: Any, missing: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
+        if not isinstance(self.value, str):
+            floats(column, missing, what)  # refuses infinities, as a column that was learnt does
         return np.zeros((len(missing), 0), np.float32), np.zeros((len(missing), 0), bool)
 
     def decode(self, cells: np.ndarray) -> np.ndarray:

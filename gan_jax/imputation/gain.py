@@ -24,15 +24,16 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float, Key
 
+from gan_jax.data.splits import as_integer
 from gan_jax.draws import Draws, named
 from gan_jax.errors import UserError
-from gan_jax.game import Batch, Game
+from gan_jax.game import Batch, Game, refuse_penalties
 from gan_jax.imputation.cells import cells_of, check_cells, errors_of, groups_of, of_columns
 from gan_jax.networks.initializers import he
 from gan_jax.networks.net import EVALUATION, Mode, Net, cast
 from gan_jax.networks.unet import UNet
 from gan_jax.optimizers import adam
-from gan_jax.recipe import Bound, Schedule, Side, effective, number, static
+from gan_jax.recipe import Bound, Schedule, Side, check_numbers, effective, number, static
 from gan_jax.turns import Look, Player, State, move, moving_average
 
 UNIT_NUMBERS = ("hint_rate", "hint_fill", "hide")  # shares: they lie in [0, 1]
@@ -130,9 +131,9 @@ def recipe(
     Raises UserError for a number out of its range or a structure that cannot be.
     """
     groups = groups_of("gain", features)
-    for name, value in {"width": width or 1, "depth": depth, "batch_size": batch_size}.items():
-        if value < 1:
-            raise UserError(f"gain: {name} is {value}: it must be at least 1")
+    structure = {"width": 1 if width is None else width, "depth": depth, "batch_size": batch_size}
+    for name, value in structure.items():
+        as_integer(value, f"gain: {name}", least=1)
     total = sum(groups)
     optimizer = optimizer or adam(1e-3, b1=0.9)
     if image_shape is None:
@@ -152,7 +153,8 @@ def recipe(
 
 
 def check_knobs(knobs: Gain) -> None:
-    """Raises UserError for a share outside [0, 1]."""
+    """Raises UserError for a number that is not finite or outside its range."""
+    check_numbers(knobs)
     for name in UNIT_NUMBERS:
         value = getattr(knobs, name)
         if not isinstance(value, Bound) and not np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)):
@@ -221,7 +223,8 @@ def generator_terms(knobs: Gain, params: Any, d_params: Any, seen: View) -> dict
 
 
 def init(knobs: Gain, key: Key[Array, ""]) -> State:
-    """A fresh state in `knobs.dtype`."""
+    """A fresh state in `knobs.dtype`. Raises UserError for penalties: neither side takes any."""
+    refuse_penalties("GAIN", knobs, "generator", "discriminator")
     live = effective(knobs, jnp.int32(0))
     rows = jnp.zeros((2, 2 * live.features), live.dtype)
 

@@ -11,8 +11,10 @@ import jax
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
+from sklearn.utils._set_output import _wrap_data_with_container  # what `transform` of every transformer is wrapped by
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from gan_jax.data.splits import as_integer
 from gan_jax.errors import UserError
 from gan_jax.imputation import columns, gain
 from gan_jax.imputation.training import rows_padded, train
@@ -38,8 +40,8 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     rounding:      columns of fewer different observed values than this, all whole, get whole imputed values; 0 rounds nothing.
     random_state:  an integer makes everything reproducible.
 
-    fit, transform and fit_transform take arrays, or pandas tables with columns of several kinds (which come back as tables);
-    otherwise `set_output` says what comes back. `multiple_impute` draws several completed tables.
+    fit, transform and fit_transform take arrays, or pandas tables with columns of several dtypes (which come back as tables);
+    otherwise `set_output` says what comes back. `multiple_impute` draws several completed tables, each of the same kind.
     Raises UserError, a ValueError, for infinities and for numbers out of range.
     """
 
@@ -82,9 +84,8 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any = None) -> GAINImputer:
         """Learn to fill the table X [n, d]; y is not used."""
-        for name in ("steps", "networks"):
-            if getattr(self, name) < 1:
-                raise UserError(f"GAINImputer: {name} is {getattr(self, name)}: it must be at least 1")
+        for name, least in {"steps": 1, "networks": 1, "rounding": 0}.items():
+            as_integer(getattr(self, name), f"GAINImputer: {name}", least)
         X = self._validated(X, reset=True)
         table, missing = _columns_of(X)
         names = [f"column {name!r}" for name in getattr(self, "feature_names_in_", range(len(table)))]
@@ -112,7 +113,7 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return chosen
 
     def _train(self, cells: np.ndarray, known: np.ndarray) -> None:
-        width = self.width or max(2 * cells.shape[1], 32)
+        width = max(2 * cells.shape[1], 32) if self.width is None else self.width
         self.knobs_ = gain.recipe(
             self.columns_.groups, width=width, depth=self.depth, alpha=self.alpha, hint_rate=self.hint_rate,
             hint_fill=self.hint_fill, noise=self.noise, hide=self.hide, ema_decay=self.ema_decay,
@@ -152,10 +153,10 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         draws only with several `networks`.
         """
         check_is_fitted(self)
-        if m < 1:
-            raise UserError(f"multiple_impute: m is {m}: ask for at least one table")
+        m = as_integer(m, "multiple_impute: m", least=1)
         X = self._validated(X, reset=False)
-        return [self._completed(X, partial(self._draw, j=j)) for j in range(m)]
+        tables = (self._completed(X, partial(self._draw, j=j)) for j in range(m))
+        return [_wrap_data_with_container("transform", table, X, self) for table in tables]
 
     def _draw(self, cells: np.ndarray, known: np.ndarray, j: int) -> np.ndarray:
         rng = np.random.default_rng([self.random_, j])
@@ -181,9 +182,9 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _completed(self, X: Any, answer: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Any:
         """X with what `answer` says of (cells, known) in its missing cells."""
         table, missing = _columns_of(X)
+        cells, known = self.columns_.encode(table, missing)  # refuses infinities, also where nothing is missing
         if not missing.any():
             return _filled(X, missing, [])
-        cells, known = self.columns_.encode(table, missing)
         said = answer(cells, known) if self.params_ is not None else cells
         return _filled(X, missing, self.columns_.decode(said))
 
@@ -239,17 +240,18 @@ def _columns_of(X: Any) -> tuple[list, np.ndarray]:
 
 
 def _filled(X: Any, missing: np.ndarray, values: list[np.ndarray]) -> Any:
-    """A copy of X, `values` (one array for each column) in its missing cells: of a pandas table with columns of several kinds
+    """A copy of X, `values` (one array for each column) in its missing cells: of a pandas table with columns of several dtypes
 
-    again one, of one with plain numbers alone an array, as scikit-learn's own imputers give.
+    again one (an array of one dtype could not hold every cell as it was), of one with plain numbers of one dtype an array, as
+    scikit-learn's own imputers give.
     """
     if not _is_pandas(X):
         out = np.array(X)
         for j, column in enumerate(values):
             out[missing[:, j], j] = column[missing[:, j]]
         return out
-    plain = all(isinstance(dtype, np.dtype) and dtype.kind in "fiu" for dtype in X.dtypes)
-    if plain:
+    kinds = set(X.dtypes)
+    if len(kinds) == 1 and all(isinstance(dtype, np.dtype) and dtype.kind in "fiu" for dtype in kinds):
         return _filled(X.to_numpy(), missing, values)
     out = X.copy()
     for j, column in enumerate(values):

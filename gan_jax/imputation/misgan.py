@@ -33,7 +33,7 @@ from jaxtyping import Array, Float, Int, Key
 from gan_jax import penalties
 from gan_jax.draws import Draws, named
 from gan_jax.errors import UserError
-from gan_jax.game import Batch, Game, device_mean
+from gan_jax.game import Batch, Game, device_mean, refuse_penalties
 from gan_jax.imputation.cells import cells_of, check_cells, errors_of
 from gan_jax.imputation.misgan_knobs import CRITICS, GENERATORS, MisGAN, check_knobs, recipe
 from gan_jax.networks.net import EVALUATION, Mode, cast
@@ -163,7 +163,10 @@ def generators_turn(live: MisGAN, state: MisGANState, batch: Batch, draws: Draws
 
 
 def init(knobs: MisGAN, key: Key[Array, ""]) -> MisGANState:
-    """A fresh state in `knobs.dtype`. Raises UserError for a critic or an imputer with running statistics."""
+    """A fresh state in `knobs.dtype`. Raises UserError for a critic or an imputer with running statistics, and for
+    penalties: no side takes any, `gp` weighs those of the critics.
+    """
+    refuse_penalties("MisGAN", knobs, *knobs.players())
     live = effective(knobs, jnp.int32(0))
     z, examples = jnp.zeros((2, live.latent_dim), live.dtype), jnp.zeros((2, *live.image_shape), live.dtype)
     inputs = dict.fromkeys(GENERATORS, z) | dict.fromkeys(CRITICS, examples)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from flax import struct
 
+from gan_jax.data.splits import as_integer
 from gan_jax.errors import UserError
 from gan_jax.game import Game
 from gan_jax.imputation.gain import Cells
@@ -102,7 +103,7 @@ def recipe(
     alpha:    weight of D_x in the mask generator's loss, >= 0: .1; 0 learns the masks from the masks alone
     beta:     weight of D_i in the data generator's loss, >= 0: .1
     gamma:    weight of the imputer's error on observed cells, >= 0: 0
-    tau:      what D_x sees in missing cells, in [0, 1]: 0
+    tau:      what D_x sees in missing cells, in [0, 1]: 0, a choice of the code; their game allows any constant, such as .5
     gp:       weight of the gradient penalties, >= 0: 10
     noise:    U(0, noise) stands in missing cells for the imputer, >= 0: 1
     temperature, stretch: the mask generator's logit l becomes s = sigmoid(l / temperature), stretched to
@@ -112,6 +113,9 @@ def recipe(
     Raises UserError for a number out of its range or a structure that cannot be.
     """
     image_shape = tuple(int(k) for k in image_shape)
+    for name, value in {"width": width, "imputer_width": imputer_width}.items():
+        as_integer(1 if value is None else value, f"misgan: {name}", least=1)
+    as_integer(depth, "misgan: depth", least=0)
     cells = _checked(image_shape, fields)
     made, judge = _networks(image_shape, width, depth, generator_norm)
     optimizer, imputer_optimizer = optimizer or adam(1e-4, 0.5, 0.9), imputer_optimizer or adam(2e-4, 0.5, 0.9)
@@ -134,8 +138,7 @@ def _checked(image_shape: tuple[int, ...], fields: dict) -> int:
     if not (rows or square) or min(image_shape) < 1:
         raise UserError(f"misgan: image_shape is {image_shape}: give (side, side, 1 or 3), or (features,) for rows")
     for name in ("latent_dim", "batch_size", "d_steps"):
-        if fields.get(name, 1) < 1:
-            raise UserError(f"misgan: {name} is {fields[name]}: it must be at least 1")
+        as_integer(fields.get(name, 1), f"misgan: {name}", least=1)
     return int(np.prod(image_shape))
 
 

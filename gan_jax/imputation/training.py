@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gan_jax.data.splits import as_integer
 from gan_jax.draws import named
 from gan_jax.errors import UserError
 from gan_jax.game import Feed, Game, game_of
 from gan_jax.parallel import Placement, chunk, over_members, own, place
+from gan_jax.recipe import check_numbers
 
 MOST, LEAST = 500, 50  # steps of one call of a program: on a CPU, XLA frees what a loop has used only when it ends
 
@@ -32,9 +34,14 @@ def train(
     The knobs are of one structure and the tables of one width; their numbers of rows may differ. A single one of knobs or
     tables serves all. Returns the states on the host, stacked on the first axis (as `stacked` does with knobs), and
     {metric: [members]} of the last step: NaN for a member that was not finite at some step, and stays as it was before.
-    game: that of the knobs unless another is given. Raises UserError for tables that do not fit together.
+    game: that of the knobs unless another is given. Raises UserError for tables that do not fit together, less than one seed
+    or step, and a number of the knobs that cannot be meant (`recipe.check_numbers`).
     """
-    members = len(seeds)
+    members, steps = len(seeds), as_integer(steps, "steps", least=1)
+    if not members:
+        raise UserError("no seeds: give one for each member, at least one")
+    for each in knobs:
+        check_numbers(each)
     placement, keys = place(min(devices, members)), jnp.stack([jax.random.key(seed) for seed in seeds])
     values, sizes, masks = _tables(tables, members)
     feed = Feed(values, None, sizes, jnp.stack([named(key, "order") for key in keys]), mask=masks)

@@ -62,7 +62,8 @@ class TransportImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     The regularisation is `blur` times the median squared distance of the mean-filled rows (their 5 %), on standardised columns.
     `fit` completes the training rows; `transform` completes other rows against them (the paper imputes one table as a whole).
-    Their RMSprop takes 2,000 steps at a rate of 1e-2, here Adam 1,000 at 3e-2; batches of 128 rows as theirs.
+    Their RMSprop takes 2,000 steps at a rate of 1e-2, here Adam 1,000 at 3e-2; batches of 128 rows as theirs. A column without
+    an observed value in `fit` tells nothing, and gets 0.
     """
 
     def __init__(self, *, steps=1000, batch_size=128, blur=0.05, learning_rate=3e-2, rounds=20, random_state=None):
@@ -75,7 +76,9 @@ class TransportImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any = None) -> TransportImputer:
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan")
-        count = np.maximum((~np.isnan(X)).sum(0), 1)
+        self.seen_ = ~np.isnan(X).all(0)
+        X = X[:, self.seen_]
+        count = (~np.isnan(X)).sum(0)
         self.mean_ = np.nansum(X, 0) / count
         spread = np.sqrt(np.nansum((X - self.mean_) ** 2, 0) / count)
         self.spread_ = np.where(spread > 0, spread, 1.0)
@@ -90,11 +93,11 @@ class TransportImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def transform(self, X: Any) -> np.ndarray:
         """X with its missing cells completed against the training rows."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False, copy=True)
-        gone = np.isnan(X)
-        if gone.any():
-            X[gone] = (self._completed(X, self.table_) * self.spread_ + self.mean_)[gone]
-        return X
+        X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
+        gone, done = np.isnan(X), np.zeros_like(X)
+        if gone[:, self.seen_].any():
+            done[:, self.seen_] = self._completed(X[:, self.seen_], self.table_) * self.spread_ + self.mean_
+        return np.where(gone, done, X)
 
     def _scaled(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(standardised table, missing cells 0; where they are)."""

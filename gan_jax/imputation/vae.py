@@ -29,15 +29,16 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Key
 
 from gan_jax import likelihoods
+from gan_jax.data.splits import as_integer
 from gan_jax.draws import Draws, named
 from gan_jax.errors import UserError
-from gan_jax.game import Batch, Game, device_mean
+from gan_jax.game import Batch, Game, device_mean, refuse_penalties
 from gan_jax.imputation.cells import cells_of, check_cells, errors_of, groups_of, of_columns
 from gan_jax.imputation.gain import Cells
 from gan_jax.networks.decoder import FASTER
 from gan_jax.networks.net import EVALUATION, Mode, Net, cast
 from gan_jax.optimizers import adam
-from gan_jax.recipe import Bound, Schedule, Side, effective, number, static
+from gan_jax.recipe import Bound, Schedule, Side, check_numbers, effective, number, static
 from gan_jax.turns import Player, moved, moving_average
 from gan_jax.vae import EVALUATION_KEY, Posterior, VAEState
 
@@ -132,8 +133,7 @@ def recipe(
     groups = groups_of("vae", features)
     structure = {"latent_dim": latent_dim, "width": width, "depth": depth, "draws": draws, "batch_size": batch_size}
     for name, value in structure.items():
-        if value < 1:
-            raise UserError(f"vae: {name} is {value}: it must be at least 1")
+        as_integer(value, f"vae: {name}", least=1)
     total, optimizer = sum(groups), optimizer or adam(1e-3, b1=0.9)
     decoder = decoder or Cells(total, width, depth, groups, "columns")
     knobs = MIWAE(
@@ -146,12 +146,10 @@ def recipe(
 
 
 def check_knobs(knobs: MIWAE) -> None:
-    """Raises UserError for a share outside [0, 1], a negative weight or floor, or an average that never moves."""
-    for name, most in {"hide": 1, "beta": np.inf, "floor": np.inf, "ema_decay": 1}.items():
-        value = getattr(knobs, name)
-        if not isinstance(value, Bound) and not np.all((np.asarray(value) >= 0) & (np.asarray(value) <= most)):
-            limits = "in [0, 1]" if most == 1 else "that is not negative"
-            raise UserError(f"vae: {name} is {float(value):g}: give a number {limits}")
+    """Raises UserError for a number that is not finite or outside its range."""
+    check_numbers(knobs)
+    if not isinstance(knobs.hide, Bound) and np.any(np.asarray(knobs.hide) > 1):
+        raise UserError(f"vae: hide is {float(np.max(knobs.hide)):g}: it is a share, give a number in [0, 1]")
 
 
 # ---- the networks ------------------------------------------------------------------------------------------------------
@@ -195,7 +193,11 @@ def weigh(knobs: MIWAE, params: Any, posterior: Posterior, noise: Float[Array, "
 
 
 def init(knobs: MIWAE, key: Key[Array, ""]) -> VAEState:
-    """A fresh state in `knobs.dtype`. ema: {"params": {"encoder", "decoder"}, "stats": {}}."""
+    """A fresh state in `knobs.dtype`. ema: {"params": {"encoder", "decoder"}, "stats": {}}.
+
+    Raises UserError for penalties: neither side takes any.
+    """
+    refuse_penalties("VAE", knobs, "encoder", "decoder")
     live = effective(knobs, jnp.int32(0))
 
     def player(name: str, cells: int) -> Player:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from gan_jax import likelihoods, optimizers, play
+from gan_jax.data.splits import as_integer
 from gan_jax.errors import UserError
 from gan_jax.networks import dcgan as dcgan_networks
 from gan_jax.networks import mlp as mlp_networks
@@ -35,21 +36,23 @@ def vae(
 
     width: 64, of rows 128. likelihood: 'discretized_logistic' (the default for images) or 'gaussian' (for rows), or a function.
     norm: of the decoder's hidden layers, as of `dcgan`'s generator. Adam 1e-3 with b1 .9 for both: Kingma & Ba's, usual for
-    VAEs. fields: any field of VAE. Raises UserError for a shape or a likelihood that is not there.
+    VAEs. fields: any field of VAE. Raises UserError for a shape or a likelihood that is not there, and for sizes below 1.
     """
+    rows = len(image_shape) == 1
+    width = (128 if rows else 64) if width is None else width
+    _check_sizes("vae", width=width, latent_dim=latent_dim, batch_size=fields.get("batch_size", 1))
+    as_integer(depth, "vae: depth", least=0)
     outputs = {"representation": 2 * latent_dim, "classes": classes, "conditioning": conditioning}
-    if len(image_shape) == 1:
-        width = width or 128
+    if rows:
         made = mlp_networks.Generator(image_shape[0], width, depth, classes=classes)
         encoder = mlp_networks.Discriminator(width, depth, **outputs)
     else:
-        if image_shape[0] != image_shape[1] or image_shape[2] not in (1, 3):
-            raise UserError(f"this VAE makes square grey or RGB images, not {image_shape}")
-        width = width or 64
+        if len(image_shape) != 3 or image_shape[0] != image_shape[1] or image_shape[2] not in (1, 3):
+            raise UserError(f"this VAE makes rows, (features,), and square grey or RGB images, not {image_shape}")
         dcgan_networks.stages(image_shape[0])
         made = dcgan_networks.Generator(image_shape[0], image_shape[2], width, norm, classes, squash=False)
         encoder = dcgan_networks.Discriminator(width, None, **outputs)
-    chosen = likelihood or ("gaussian" if len(image_shape) == 1 else "discretized_logistic")
+    chosen = likelihood or ("gaussian" if rows else "discretized_logistic")
     if isinstance(chosen, str) and chosen not in LIKELIHOODS:
         raise UserError(f"unknown likelihood {chosen!r}: use one of {', '.join(LIKELIHOODS)}")
     sides = [Side(net=Net(m), optimizer=optimizers.adam(1e-3, 0.9)) for m in (encoder, Decoder(made))]
@@ -65,17 +68,22 @@ def vae_gan(
     gamma: float = 1.0,
     **settings: Any,
 ) -> VAEGAN:
-    """The networks and training of `for_data` with an encoder like the discriminator: the VAE-GAN (Larsen et al., 2016).
+    """The networks and training of `for_data` with an encoder like the discriminator, its norm and depth included, and the
+    generator's optimizer: the VAE-GAN (Larsen et al., 2016).
 
     beta, gamma: see `vae_gan`. Theirs are 1 and 1e-6, on other features; .1 and 1 are this project's, from 16 pairs on digits
     (width 16, 2,500 steps, one seed): with beta 1 the KL collapses (under .5 nats), with .1 it is 3, with .001 45, and samples
     are as near to the data as the GAN's.
-    settings: any of `dcgan` or `mlp`. Raises UserError as it does.
+    settings: any of `dcgan` or `mlp`. Raises UserError as it does, and for sizes below 1.
     """
+    _check_sizes("vae_gan", latent_dim=latent_dim, **{name: settings.get(name, 1) for name in ("width", "batch_size")})
     gan = for_data(image_shape, latent_dim=latent_dim, **{"play": bind(play.simultaneous)} | settings)
-    like = dcgan_networks.Discriminator if len(image_shape) == 3 else mlp_networks.Discriminator
-    outputs = {"classes": gan.classes, "conditioning": "embedding", "representation": 2 * latent_dim}
-    width = gan.discriminator.net.module.width
-    encoder = Side(net=Net(like(width, norm=None, **outputs)), optimizer=gan.generator.optimizer)
+    like = gan.discriminator.net.module.clone(conditioning="embedding", representation=2 * latent_dim, parent=None)
+    encoder = Side(net=Net(like), optimizer=gan.generator.optimizer)
     fields = {field.name: getattr(gan, field.name) for field in dataclasses.fields(gan)}
     return VAEGAN(**fields, encoder=encoder, beta=beta, gamma=gamma)
+
+
+def _check_sizes(what: str, **sizes: Any) -> None:
+    for name, value in sizes.items():
+        as_integer(value, f"{what}: {name}", least=1)
