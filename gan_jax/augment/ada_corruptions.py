@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gan_jax.augment.parts import draw_lots, reflected, resampled, sometimes, spread, wide
+from gan_jax.augment.parts import draw_lots, of_images, reflected, resampled, sometimes, spread, wide
 from gan_jax.draws import Draws
 
 Images = Float[Array, "b h w c"]
@@ -23,6 +23,7 @@ POWER = np.array((10, 1, 1, 1)) / 13  # expected of each band, lowest first: nat
 # ---- filtering ---------------------------------------------------------------------------------------------------------
 
 
+@of_images
 def image_filter(images: Images, labels, draws: Draws, *, p, std=1.0) -> Images:
     """Amplifies each of four frequency bands, with probability p each, by 2^(std * N(0, 1)), default std 1.
 
@@ -85,6 +86,7 @@ def _filters() -> np.ndarray:
 # ---- noise and cutout --------------------------------------------------------------------------------------------------
 
 
+@of_images
 def noise(images: Images, labels, draws: Draws, *, p, std=0.1) -> Images:
     """With probability p, adds N(0, sigma^2) to each value, where sigma = |N(0, std^2)| is the image's own; default std .1."""
     level = draw_levels(draws, p, images.dtype, std)
@@ -95,6 +97,7 @@ def draw_levels(draws: Draws, p, dtype, std) -> Float[Array, "b"]:
     return sometimes(draw_lots(draws, 1)[0], p, std * jnp.abs(draws.named("normal").normal((), wide(dtype))), 0)
 
 
+@of_images
 def cutout(images: Images, labels, draws: Draws, *, p, size=0.5) -> Images:
     """With probability p, sets a rectangle of `size` (default .5) of each side to zero; its centre is uniform in the image."""
     dtype = wide(images.dtype)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gan_jax.augment.parts import copied, draw_lots, reflected, resampled, sometimes, wide
+from gan_jax.augment.parts import copied, draw_lots, of_images, reflected, resampled, sometimes, wide
 from gan_jax.draws import Draws
 from gan_jax.errors import UserError
 
@@ -34,12 +34,14 @@ RIM = len(SYM6) // 4  # pixels beyond each edge that the low-pass filter reads
 # ---- one operation alone -----------------------------------------------------------------------------------------------
 
 
+@of_images
 def xflip(images: Images, labels, draws: Draws, *, p) -> Images:
     """With probability p, a coin decides whether the image is mirrored: half of the chosen ones stay as they are."""
     flip = draw_blit(draws, p, images.dtype)["xflip"][:, None, None, None] > 0
     return jnp.where(flip, images[:, :, ::-1], images)
 
 
+@of_images
 def rotate90(images: Images, labels, draws: Draws, *, p) -> Images:
     """With probability p, a turn of 0, 90, 180 or 270 degrees: a quarter of the chosen ones stay as they are.
 
@@ -52,6 +54,7 @@ def rotate90(images: Images, labels, draws: Draws, *, p) -> Images:
     return jnp.where(turns % 2 == 1, jnp.rot90(half, 1, axes=(1, 2)), half)
 
 
+@of_images
 def integer_translation(images: Images, labels, draws: Draws, *, p, most=0.125) -> Images:
     """With probability p, moves the image by whole pixels, uniformly up to `most` (default 1/8) of each side."""
     shares = draw_blit(draws, p, images.dtype, most)["xint"]
@@ -61,21 +64,25 @@ def integer_translation(images: Images, labels, draws: Draws, *, p, most=0.125) 
     return copied(images, rows, reflected(jnp.arange(width) - right[:, None], width))
 
 
+@of_images
 def scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
     """With probability p, scales by 2^(std * N(0, 1)), default std .2."""
     return _warped(images, draw_geometry(draws, p, images.dtype, scale_std=std), "scale")
 
 
+@of_images
 def rotate(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
     """With probability p, rotates by U(-pi, pi) * most, default 1, or by the sum of two such angles (see `draw_geometry`)."""
     return _warped(images, draw_geometry(draws, p, images.dtype, rotate_max=most), "rotate_before", "rotate_after")
 
 
+@of_images
 def anisotropic_scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
     """With probability p, scales the width by s = 2^(std * N(0, 1)) and the height by 1/s, default std .2."""
     return _warped(images, draw_geometry(draws, p, images.dtype, aniso_std=std), "aniso")
 
 
+@of_images
 def fractional_translation(images: Images, labels, draws: Draws, *, p, std=0.125) -> Images:
     """With probability p, moves the image by std * N(0, 1) of each side, default std 1/8."""
     return _warped(images, draw_geometry(draws, p, images.dtype, xfrac_std=std), "xfrac")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from gan_jax.augment.parts import copied, draw_lots, sometimes, spread, wide
+from gan_jax.augment.parts import copied, draw_lots, of_images, sometimes, spread, wide
 from gan_jax.draws import Draws
 from gan_jax.errors import UserError
 from gan_jax.recipe import Bound, bind
@@ -20,21 +20,25 @@ Images = Float[Array, "b h w c"]
 # ---- colour ------------------------------------------------------------------------------------------------------------
 
 
+@of_images
 def brightness(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
     """images + strength * U(-1/2, 1/2), one number per example."""
     return brightened(images, strength * draw_colour(draws, 1, p, images.dtype)[0] / 2)
 
 
+@of_images
 def saturation(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
     """Each pixel's distance from its mean over channels, times 1 + strength * U(-1, 1). One channel has none."""
     return saturated(images, 1 + strength * draw_colour(draws, 1, p, images.dtype)[0])
 
 
+@of_images
 def contrast(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
     """Each value's distance from its image's mean, times 1 + strength * U(-1/2, 1/2)."""
     return contrasted(images, 1 + strength * draw_colour(draws, 1, p, images.dtype)[0] / 2)
 
 
+@of_images
 def colour(images: Images, labels, draws: Draws, *, brightness=1.0, saturation=1.0, contrast=1.0, p=1.0) -> Images:
     """`brightness`, `saturation` and `contrast` in this order, each with its strength and with probability p."""
     u = draw_colour(draws, 3, p, images.dtype)
@@ -67,11 +71,13 @@ def draw_colour(draws: Draws, count: int, p, dtype) -> Float[Array, "count b"]:
 # ---- translation and cutout --------------------------------------------------------------------------------------------
 
 
+@of_images
 def translation(images: Images, labels, draws: Draws, *, ratio=0.125, p=1.0) -> Images:
     """Moves the image by whole pixels, uniformly up to `ratio` (in [0, 1]) of each side, rounded; zeros come in."""
     return translated(images, draw_shifts(draws, images.shape[1:3], ratio, p))
 
 
+@of_images
 def cutout(images: Images, labels, draws: Draws, *, ratio=0.5, p=1.0) -> Images:
     """Sets a rectangle of `ratio` (in [0, 1]) of each side, rounded, to zero (Zhao et al., 2020; DeVries & Taylor, 2017).
 
@@ -123,13 +129,20 @@ def _below(draws: Draws, high: Int[Array, "2"]) -> Int[Array, "b 2"]:
 POLICY = {"color": colour, "translation": translation, "cutout": cutout}
 
 
-def by_policy(images: Images, labels, draws: Draws, *, p=1.0, policy: str = "color,translation,cutout") -> Images:
+def by_policy(
+    images: Images, labels, draws: Draws, *, p=1.0, brightness=1.0, saturation=1.0, contrast=1.0, translation=0.125,
+    cutout=0.5, policy: str = "color,translation,cutout",
+) -> Images:  # fmt: skip
     """The policy's words in their order, each applied to an example with probability p.
 
-    Raises UserError for an unknown word.
+    brightness, saturation, contrast: strengths of 'color'; translation, cutout: ratios. Raises UserError for an unknown word.
     """
+    numbers = {
+        "color": {"brightness": brightness, "saturation": saturation, "contrast": contrast},
+        "translation": {"ratio": translation}, "cutout": {"ratio": cutout},
+    }  # fmt: skip
     for word in words(policy):
-        images = POLICY[word](images, labels, draws.named(word), p=p)
+        images = POLICY[word](images, labels, draws.named(word), p=p, **numbers[word])
     return images
 
 
@@ -137,9 +150,9 @@ def diffaugment(policy: str = "color,translation,cutout", p=1.0) -> dict[str, Bo
     """DiffAugment as published, for `Recipe.augment`: the words of `policy` in their order (Zhao et al., 2020).
 
     policy: of 'color', 'translation' and 'cutout', with commas. The paper's: 'translation,cutout' for BigGAN on CIFAR,
-    'color,cutout' for StyleGAN2 on all of CIFAR, all three with less data. p (default 1) is the leaf
-    `augment.diffaugment.p`. One function holds the whole policy, as the entries of a recipe's dictionary are applied in the
-    order of their names. Raises UserError for an unknown word.
+    'color,cutout' for StyleGAN2 on all of CIFAR, all three with less data. p (default 1) is the leaf `augment.diffaugment.p`;
+    beside it are `by_policy`'s ranges, `augment.diffaugment.translation` and so on. One function holds the whole policy, as the
+    entries of a recipe's dictionary are applied in the order of their names. Raises UserError for an unknown word.
     """
     words(policy)
     return {"diffaugment": bind(by_policy, p=p, policy=policy)}

@@ -12,7 +12,7 @@ from gan_jax.networks import mlp as mlp_networks
 from gan_jax.networks.decoder import Decoder
 from gan_jax.networks.net import Net
 from gan_jax.recipe import Bound, Side, bind
-from gan_jax.recipes.starting import for_data
+from gan_jax.recipes.starting import check_fields, for_data
 from gan_jax.vae import VAE
 from gan_jax.vae_gan import VAEGAN
 
@@ -35,8 +35,9 @@ def vae(
 
     width: 64, of rows 128. likelihood: 'discretized_logistic' (the default for images) or 'gaussian' (for rows), or a function.
     norm: of the decoder's hidden layers, as of `dcgan`'s generator. Adam 1e-3 with b1 .9 for both: Kingma & Ba's, usual for
-    VAEs. fields: any field of VAE. Raises UserError for a shape or a likelihood that is not there.
+    VAEs. fields: any field of VAE. Raises UserError for a shape, a likelihood or a field that is not there.
     """
+    check_fields(VAE, fields, ("encoder", "decoder", "likelihood", "latent_dim", "classes"))
     outputs = {"representation": 2 * latent_dim, "classes": classes, "conditioning": conditioning}
     if len(image_shape) == 1:
         width = width or 128
