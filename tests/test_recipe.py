@@ -111,7 +111,8 @@ def test_leaves_are_named_as_they_are_written():
     expected = {
         "augment.noise.std.start": 0.2, "augment.noise.std.steps": 10, "augment.noise.std.stop": 0,
         "discriminator.numbers.dropout": 0.2, "discriminator.optimizer.b1": 0.5, "discriminator.optimizer.b2": 0.999,
-        "discriminator.optimizer.learning_rate": 2e-4, "discriminator.penalties.gp.target": 1, "discriminator.penalties.gp.weight": 0.5,
+        "discriminator.optimizer.learning_rate": 2e-4, "discriminator.penalties.gp.target": 1,
+        "discriminator.penalties.gp.weight": 0.5,
         "discriminator.penalties.r1.penalty.gamma": 1, "ema_decay": 0.999,
         "generator.optimizer.b1": 0.5, "generator.optimizer.b2": 0.999, "generator.optimizer.learning_rate": 1e-3,
         "loss.smoothing": 0.1,
