@@ -84,11 +84,14 @@ def test_a_row_is_its_own_run(x64, monkeypatch, network, way):
     assert_rows_are_runs(members(recipe, number, 2), data)
 
 
-@pytest.mark.parametrize("way, devices, count", [
-    ("in_turn", 4, 3),
-    pytest.param("side_by_side", 2, 3, marks=pytest.mark.slow),
-    pytest.param("in_turn", 2, 4, marks=pytest.mark.slow),
-])
+@pytest.mark.parametrize(
+    "way, devices, count",
+    [
+        ("in_turn", 4, 3),
+        pytest.param("side_by_side", 2, 3, marks=pytest.mark.slow),
+        pytest.param("in_turn", 2, 4, marks=pytest.mark.slow),
+    ],
+)
 def test_members_spread_over_devices_are_their_own_runs(x64, monkeypatch, way, devices, count):
     """Also where they do not divide: the last is repeated to fill the devices."""
     monkeypatch.setattr(parallel, "_in_turn", WAYS[way])
