@@ -23,7 +23,7 @@ def public(module, *aside):
 
 NOT_ITEMS = {
     "loss": ("boundary", "kernel_values", "witness", "representation", "places", "real_weights", "blend", "class_weighted"),
-    "penalty": ("evaluate", "initial_memory", "input_gradient", "remembers", "square_norm"),
+    "penalty": ("check_player", "evaluate", "initial_memory", "input_gradient", "only_for", "remembers", "square_norm"),
     "augmentation": ("mixed", "mixes_fakes", "mixing"),
     "play": ("deal", "device_mean", "discriminator_turn", "generator_turn", "look", "move"),
     "optimizer": ("bind", "chain", "dotted"),
