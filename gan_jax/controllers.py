@@ -20,18 +20,18 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gan_jax.errors import UserError
-from gan_jax.recipe import Bound, Recipe, bind, leaves
+from gan_jax.recipe import Bound, Recipe, bind, defaults, leaves
 
 R_T = "discriminator/real_sign"
 R_V = "D/r_v"
 
 
-def fixed_steps(value, error, share, *, low, high, lowers: bool = True, log: bool = False) -> Array:
+def fixed_steps(value, error, share, low, high, *, lowers: bool = True, log: bool = False) -> Array:
     """value + share of the range, against the sign of the error: ADA's rule (Karras et al., 2020, section 3.1)."""
     return _moved(value, jnp.sign(error) * share, low, high, lowers, log)
 
 
-def proportional(value, error, share, *, low, high, gain=1.0, lowers: bool = True, log: bool = False) -> Array:
+def proportional(value, error, share, low, high, *, gain=1.0, lowers: bool = True, log: bool = False) -> Array:
     """value + gain * error * share of the range: slower as it comes near the target. gain: above 0.
 
     No paper: the plainest rule of control beside ADA's.
@@ -67,12 +67,13 @@ def drive(
     """A controller: the number goes up while `statistic` is above `target`, and down while below.
 
     horizon:   real images in which it would cross its whole range, low ... high, at full speed; above 0
-    low, high: bounds; low is 0, or high / 10,000 with `log`
+    low, high: bounds, in the range that the number itself has (.9 for a dropout rate, not 1); low is 0, or high / 10,000 with
+               `log`
     ramp:      real images over which the speed grows from nothing to full
     every:     steps over which a statistic of the step is averaged
     lowers:    that a higher number lowers the statistic; False for a number that raises it (D's learning rate)
     log:       equal factors instead of equal steps, for rates and weights
-    rule:      `fixed_steps`, `proportional`, or (value, error, share of the range, low=, high=, lowers=, log=) -> value
+    rule:      `fixed_steps`, `proportional`, or (value, error, share of the range, low, high, *, lowers, log) -> value
     Raises UserError for bounds or speeds that cannot be meant.
     """
     low = (high / 10_000 if log else 0.0) if low is None else low
@@ -80,6 +81,7 @@ def drive(
         raise UserError(f"a controller's bounds are {low:g} ... {high:g}: give low < high, and low > 0 with log")
     if horizon <= 0 or every < 1:
         raise UserError(f"a controller's horizon is {horizon:g} images and every {every} steps: both must be positive")
+    rule = bind(rule) if not isinstance(rule, Bound) and defaults(rule) else rule  # its own numbers are leaves
     return bind(
         _control, rule=rule, statistic=statistic, every=every, target=target, horizon=horizon, low=low, high=high, ramp=ramp,
         lowers=lowers, log=log,

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from gan_jax.errors import UserError
-from gan_jax.record import differences
+from gan_jax.record import completed, differences
 
 
 def environment() -> dict[str, Any]:
@@ -94,7 +94,7 @@ class RunFolder:
         """Make the folder this run's: new, emptied (`overwrite`), or, if the same run is in it, continued (`resume`)."""
         if self.exists and not overwrite:
             old = self.read()
-            changed = differences({k: old.get(k) for k in self.identity}, {k: record.get(k) for k in self.identity})
+            changed = differences({k: completed(old.get(k)) for k in self.identity}, {k: record.get(k) for k in self.identity})
             if changed and not resume:
                 raise UserError(f"{self.path} holds another {self.kind} ({changed[0]}): choose another folder, or --overwrite")
             if changed:

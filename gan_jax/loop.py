@@ -59,8 +59,8 @@ def fit(
 ) -> Run:
     """Train `recipe` on `data` (a Splits, whose train may be a Stream) for `steps` steps, in memory or in the run folder `out`.
 
-    log_every, checkpoint_every, sample_every: in steps; the latter two are multiples of the first, the least ones from 100 and
-    500 on when left out. keep: checkpoints kept.
+    log_every, checkpoint_every, sample_every: in steps; the latter two are multiples of the first, from 100 and 500 on when
+    left out. keep: checkpoints kept.
     resume: continue the run in `out` bit for bit (from step 0 where it has no checkpoint yet). Ctrl-C and SIGTERM save and
     return with `run.stopped` set; so does a loss that is not finite, with the last good state.
     devices, parallel, shard: how many devices share a batch, by 'sharding' or 'pmap', and how much of the state ('optimizer',

@@ -1,15 +1,16 @@
 """What to train. A number that may be swept is a pytree leaf; whatever shapes the program is static and compares by value.
 
-`bind(f, gamma=10.0)` says exactly that: `f` is structure, `gamma` a leaf. Losses, penalties, optimizers, augmentations,
-latents and ways to play are all bound functions, so there is no registry, no base class and no config language.
+`bind(f, gamma=10.0)` says exactly that: `f` is structure, `gamma` a leaf, and so are the numbers that f has by default.
+Losses, penalties, optimizers, augmentations, latents and ways to play are all bound functions, so there is no registry, no base
+class and no config language.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -40,16 +41,31 @@ def number(value: Any) -> Any:
 
 
 @cache
+def _parameters(function: Callable) -> tuple[inspect.Parameter, ...]:
+    """What a function takes; nothing where it does not tell."""
+    try:
+        return tuple(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return ()
+
+
+@cache
 def _structural_names(function: Callable) -> frozenset[str]:
     """The parameters that a function annotates as int, bool or str: they shape the program."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return frozenset()
-    kind = {
-        p.name: p.annotation if isinstance(p.annotation, str) else inspect.formatannotation(p.annotation) for p in parameters
-    }
-    return frozenset(name for name, annotation in kind.items() if annotation in STRUCTURAL)
+    kind = lambda p: p.annotation if isinstance(p.annotation, str) else inspect.formatannotation(p.annotation)
+    return frozenset(p.name for p in _parameters(function) if kind(p) in STRUCTURAL)
+
+
+@cache
+def defaults(function: Callable) -> Mapping[str, np.ndarray]:
+    """The numbers that a function has when none are given: keyword-only parameters whose default is a float.
+
+    optax's are left out: its factories may branch on them in Python.
+    """
+    if (getattr(function, "__module__", None) or "").partition(".")[0] == "optax":
+        return {}
+    floats = [p for p in _parameters(function) if p.kind is p.KEYWORD_ONLY and isinstance(p.default, float)]
+    return {p.name: number(p.default) for p in floats if p.name not in _structural_names(function)}
 
 
 def _is_structure(value: Any) -> bool:
@@ -109,24 +125,43 @@ def _short(value: Any) -> str:
 
 def _split(function: Callable, values: Mapping) -> tuple[dict, dict]:
     structural = _structural_names(function)
+    values = {**defaults(function), **values}
     options = {k: v for k, v in values.items() if k in structural or _is_structure(v)}
     return {k: number(v) for k, v in values.items() if k not in options}, options
+
+
+def _check_names(function: Callable, values: Mapping) -> None:
+    """Refuse what a call would: a keyword that the function does not take, or one that it needs and has not got."""
+    parameters = _parameters(function)
+    name, takes = getattr(function, "__name__", repr(function)), {p.name for p in parameters}
+    keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    if missing := [p.name for p in keywords if p.default is p.empty and p.name not in values]:
+        raise UserError(f"{name} needs {' and '.join(missing)}: bind({name}, {', '.join(f'{k}=...' for k in missing)})")
+    anything = not parameters or any(p.kind is p.VAR_KEYWORD for p in parameters)
+    if not anything and (unknown := [k for k in values if k not in takes]):
+        known = ", ".join(p.name for p in keywords or parameters)
+        raise UserError(f"{name} takes no {unknown[0]!r}: it has {known}")
 
 
 def bind(function: Callable, *parts: Any, **values: Any) -> Bound:
     """`function` with `values` attached: numbers become float32 leaves; bools, None, names and functions stay structure.
 
-    An argument that the function annotates as `int`, `bool` or `str` is structure too. The function must be defined at
-    module level (or in a notebook cell, once): a closure made anew each time would compile anew each time.
+    An argument that the function annotates as `int`, `bool` or `str` is structure too. Keyword-only parameters are those to
+    bind: one left out whose default is a float is a leaf at its default, so that it can be swept and is recorded; the function
+    must work with it traced (no `if` on it, no shape from it). Floats among the positional parameters stay constants.
+    The function must be defined at module level (or in a notebook cell, once): a closure made anew each time would compile
+    anew each time. Raises UserError for a keyword that the function does not take, or one without default that is left out.
     """
     if isinstance(function, Bound):
         return function.replace(**values)
+    _check_names(function, values)
     numbers, options = _split(function, values)
     return Bound(function, parts, numbers, options)
 
 
 def schedule(function: Callable, **values: Any) -> Schedule:
-    """A number that changes with the step: `function(step, **values)`."""
+    """A number that changes with the step: `function(step, **values)`, bound as by `bind`."""
+    _check_names(function, values)
     numbers, options = _split(function, values)
     return Schedule(function, (), numbers, options)
 
@@ -239,16 +274,56 @@ def effective(knobs: Any, step: jax.Array, live: Mapping[str, Any] | None = None
     return jax.tree.map(lambda x: x(step) if is_schedule(x) else x, knobs, is_leaf=is_schedule)
 
 
-# Where a number of this name may lie; any other must be finite and not negative.
+# ---- numbers that cannot be meant --------------------------------------------------------------------------------------
+
+
+class Limits(NamedTuple):
+    """Where a number may lie: [low, high), or [low, high] if `closed`."""
+
+    low: float = 0.0
+    high: float = np.inf
+    closed: bool = False
+
+    def outside(self, value: Any) -> np.ndarray:
+        value = np.asarray(value)
+        above = value > self.high if self.closed else value >= self.high
+        return ~np.isfinite(value) | (value < self.low) | above
+
+    def __str__(self) -> str:
+        if self.high == np.inf:
+            return "not be negative" if self.low == 0 else "be a number"
+        return f"lie in [{self.low:g}, {self.high:g}{']' if self.closed else ')'}"
+
+
+# Where a number of this name may lie, anywhere or in one field of a recipe; any other must be finite and not negative.
 RANGES = {
-    "dropout": (0.0, 1.0),
-    "smoothing": (0.0, 1.0),
-    "ema_decay": (0.0, 1.0),
-    "b1": (0.0, 1.0),
-    "b2": (0.0, 1.0),
-    "decay": (0.0, 1.0),
-    "momentum": (-1.0, 1.0),
+    "dropout": Limits(0.0, 1.0),
+    "smoothing": Limits(0.0, 1.0),
+    "ema_decay": Limits(0.0, 1.0),
+    "b1": Limits(0.0, 1.0),
+    "b2": Limits(0.0, 1.0),
+    "decay": Limits(0.0, 1.0),
+    "momentum": Limits(-1.0, 1.0),
+    "augment.p": Limits(0.0, 1.0, closed=True),
+    "loss.share": Limits(0.0, 1.0, closed=True),
+    "controllers.target": Limits(-np.inf),
 }
+ENDS = ("start", "stop", "before", "after", "floor")
+"""Numbers of a schedule that are values of the number in whose place it stands."""
+
+
+def limits(path: str, schedules: Iterable[str] = ()) -> Limits:
+    """Where the number at this path may lie. schedules: the paths at which schedules stand.
+
+    A schedule's ends, and the bounds of a controller, have the limits of the number that they stand for.
+    """
+    owner, _, name = path.rpartition(".")
+    if owner in schedules and name in ENDS:
+        return limits(owner, schedules)
+    field = path.partition(".")[0]
+    if field == "controllers" and name in ("low", "high"):
+        return limits(owner.removeprefix("controllers."), schedules)
+    return RANGES.get(f"{field}.{name}") or RANGES.get(name) or Limits()
 
 
 def check_numbers(knobs: Any) -> None:
@@ -256,10 +331,10 @@ def check_numbers(knobs: Any) -> None:
 
     Raises UserError naming the leaf and its value.
     """
+    flat, _ = jax.tree_util.tree_flatten_with_path(knobs, is_leaf=lambda x: isinstance(x, Schedule))
+    schedules = {dotted(path) for path, leaf in flat if isinstance(leaf, Schedule)}
     for path, value in leaves(knobs).items():
-        low, high = RANGES.get(path.rsplit(".", 1)[-1], (0.0, np.inf))
-        bad = ~np.isfinite(value) | (np.asarray(value) < low) | (np.asarray(value) >= high)
-        if np.any(bad):
-            limit = "not be negative" if high == np.inf else f"lie in [{low:g}, {high:g})"
+        allowed = limits(path, schedules)
+        if np.any(bad := allowed.outside(value)):
             shown = float(np.asarray(value)[bad].ravel()[0])
-            raise UserError(f"{path} is {shown:g}: it must be finite and {limit}")
+            raise UserError(f"{path} is {shown:g}: it must be finite and {allowed}")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +18,7 @@ import numpy as np
 from flax import linen as nn
 
 from gan_jax.errors import UserError
-from gan_jax.recipe import Bound, Schedule
+from gan_jax.recipe import Bound, Schedule, defaults
 
 TRUSTED = ("gan_jax", "flax.linen", "optax")  # not all of flax: it has functions that delete files
 
@@ -48,6 +50,7 @@ def to_json(value: Any) -> Any:
 def from_json(value: Any, trusted: Sequence[str] = ()) -> Any:
     """The inverse of `to_json`. trusted: further modules whose functions and classes may be looked up by name.
 
+    A number that a function has by default and the record, written before it was one, lacks is at its default.
     Raises UserError for a name that is not trusted or not there, or for a record that is none.
     """
     if isinstance(value, list):
@@ -72,10 +75,12 @@ def from_json(value: Any, trusted: Sequence[str] = ()) -> Any:
 
 
 def _bound(kind, name, parts, values, trusted):
-    is_number = lambda v: isinstance(v, (np.ndarray, np.generic, Schedule))
+    function = _find(name, trusted)
+    values = {**defaults(function), **values}
+    is_number = lambda v: isinstance(v, (np.ndarray, np.generic, Bound))
     numbers = {k: v for k, v in values.items() if is_number(v)}
     options = {k: v for k, v in values.items() if not is_number(v)}
-    return kind(_find(name, trusted), tuple(from_json(p, trusted) for p in parts), numbers, options)
+    return kind(function, tuple(from_json(p, trusted) for p in parts), numbers, options)
 
 
 def _name(thing: Any) -> str:
@@ -100,6 +105,25 @@ def _find(name: str, trusted: Sequence[str]) -> Any:
     if not f"{getattr(thing, '__module__', None)}.".startswith(f"{module}."):  # a package may define it in a file of its own
         raise UserError(f"the recipe names {name!r}, which {module} does not define")
     return thing
+
+
+def completed(value: Any) -> Any:
+    """A record with the numbers that its functions have by default and that it lacks: as it would be written now.
+
+    Looks names up in modules that are loaded already, so it runs nothing; what is not found stays as it is.
+    """
+    if isinstance(value, list):
+        return [completed(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    value = {k: completed(v) for k, v in value.items()}
+    name = value.get("function", value.get("schedule"))
+    if isinstance(name, str) and isinstance(value.get("with"), dict):
+        module, _, attribute = name.partition(":")
+        function = getattr(sys.modules.get(module), attribute, None)
+        known = defaults(function) if inspect.isfunction(function) else {}
+        value["with"] = {k: to_json(v) for k, v in known.items()} | value["with"]
+    return value
 
 
 def differences(a: Any, b: Any, path: str = "") -> list[str]:

@@ -26,7 +26,8 @@ from gan_jax.turns import Player, State, generate, moving_average
 def init(recipe: Recipe, key: Key[Array, ""]) -> State:
     """A fresh state: parameters and statistics in `recipe.dtype`, the moving average a copy of the generator's.
 
-    Raises UserError for a recipe that cannot be built (unsupported image size, a controller of no number).
+    Raises UserError for a recipe that cannot be built (unsupported image size, a controller of no number, a penalty that means
+    nothing for its player).
     """
     recipe = effective(recipe, jnp.int32(0))
     draws = Draws(named(key, "init"), jnp.arange(2))
@@ -41,6 +42,8 @@ def init(recipe: Recipe, key: Key[Array, ""]) -> State:
     images, _ = generate(recipe, generator.params, generator.stats, z, labels, EVALUATION)
     memory = {}
     for name in ("generator", "discriminator"):
+        for penalty in getattr(recipe, name).penalties.values():
+            penalties.check_player(penalty, name)
         remembered = {k: penalties.initial_memory(p) for k, p in getattr(recipe, name).penalties.items()}
         if remembered := {k: jax.tree.map(jnp.float32, v) for k, v in remembered.items() if v}:
             memory[name] = cast(remembered, recipe.dtype)

@@ -21,6 +21,9 @@ from gan_jax.networks.packing import Packed
 from gan_jax.networks.spectral import SpectralNorm
 from gan_jax.recipe import Recipe, bind, leaves
 
+OWN = {"loss": "loss.", "optimizer": "discriminator.optimizer.", "play": "play.", "latent": "latent."}
+"""The part of a recipe that an item of a kind stands for, even where the plain recipe has the same."""
+
 
 class Item(NamedTuple):
     """kind, name; paper: authors, year; test: file::name; add: the recipe with this in it, at its default."""
@@ -32,9 +35,10 @@ class Item(NamedTuple):
     add: Callable[[Recipe], Recipe]
 
     def leaves(self, before: Recipe) -> dict[str, Any]:
-        """{dotted path: default} of the numbers that it brings, or sets anew."""
-        old = leaves(before)
-        return {k: v for k, v in leaves(self.add(before)).items() if k not in old or not np.array_equal(old[k], v)}
+        """{dotted path: default} of the numbers that it brings, or sets anew, and of all in the part that it stands for."""
+        old, own = leaves(before), OWN.get(self.kind, "-")
+        mine = lambda path, value: path.startswith(own) or path not in old or not np.array_equal(old[path], value)
+        return {path: value for path, value in leaves(self.add(before)).items() if mine(path, value)}
 
 
 def base(**fields: Any) -> Recipe:

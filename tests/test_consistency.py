@@ -114,9 +114,9 @@ def test_zcr_judges_and_generates_under_the_labels_of_the_fakes(x64):
 
 def test_icr_has_the_published_numbers():
     discriminator, generator = icr(flip=True)
-    assert {k: float(v) for name in ("bcr", "zcr") for k, v in discriminator[name].numbers.items()} == {
-        "weight": 20.0,
-        "sigma": np.float32(0.05),
+    assert {name: {k: float(v) for k, v in bound.numbers.items()} for name, bound in discriminator.items()} == {
+        "bcr": {"weight": 10.0, "fakes": 1.0},
+        "zcr": {"weight": 20.0, "sigma": np.float32(0.05)},
     }
     assert discriminator["bcr"].numbers["weight"] == 10 and discriminator["bcr"].options == {"flip": True}
     assert list(generator) == ["zcr"] and generator["zcr"].numbers["weight"] == 0.5

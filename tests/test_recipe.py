@@ -70,7 +70,7 @@ def test_structure_compares_by_value():
     assert structure(stiffness=1, degree=2) == structure(stiffness=5, degree=2)
     assert hash(structure(stiffness=1, degree=2)) == hash(structure(stiffness=5, degree=2))
     assert structure(stiffness=1, degree=2) != structure(stiffness=1, degree=3)
-    assert structure(stiffness=1) != structure(stiffness=1, rest=0), "one more number is another structure"
+    assert structure(stiffness=1) == structure(stiffness=1, rest=0), "a number left out is there at its default"
 
 
 def test_calls_and_replacements_override_what_is_bound():
@@ -84,17 +84,17 @@ def test_calls_and_replacements_override_what_is_bound():
 def test_parts_are_bound_functions_whose_numbers_are_leaves_too():
     both = gan.bind(compose, gan.bind(spring, stiffness=2.0), gan.bind(spring, stiffness=3.0, rest=1.0), scale=10.0)
     assert both(4.0) == 10 * 3 * (2 * 4 - 1)
-    assert gan.leaves(both) == {"0.stiffness": 2.0, "1.rest": 1.0, "1.stiffness": 3.0, "scale": 10.0}
+    assert gan.leaves(both) == {"0.rest": 0.0, "0.stiffness": 2.0, "1.rest": 1.0, "1.stiffness": 3.0, "scale": 10.0}
     assert jax.tree.map(lambda x: 2 * x, both)(4.0) == 20 * 6 * (4 * 4 - 2)
 
 
 def test_a_bound_function_shows_what_it_holds():
-    assert repr(gan.bind(spring, stiffness=0.5, degree=2)) == "spring(degree=2, stiffness=0.5)"
+    assert repr(gan.bind(spring, stiffness=0.5, degree=2)) == "spring(degree=2, rest=0, stiffness=0.5)"
     assert repr(chain(clip_gradient(1.0), sgd(0.5))).startswith("_chain(clip_by_global_norm(max_norm=1), sgd(")
 
 
 def test_a_bound_function_can_be_traced_stacked_and_mapped():
-    stacked = gan.bind(spring, stiffness=np.array([1.0, 2.0, 3.0]))
+    stacked = jax.tree.map(lambda *x: np.stack(x), *(gan.bind(spring, stiffness=x) for x in (1.0, 2.0, 3.0)))
     np.testing.assert_array_equal(jax.vmap(lambda f: f(2.0))(stacked), [2, 4, 6])
     assert jax.grad(lambda f: f(2.0))(gan.bind(spring, stiffness=1.0)).numbers["stiffness"] == 2
 
@@ -111,7 +111,8 @@ def test_leaves_are_named_as_they_are_written():
     expected = {
         "augment.noise.std.start": 0.2, "augment.noise.std.steps": 10, "augment.noise.std.stop": 0,
         "discriminator.numbers.dropout": 0.2, "discriminator.optimizer.b1": 0.5, "discriminator.optimizer.b2": 0.999,
-        "discriminator.optimizer.learning_rate": 2e-4, "discriminator.penalties.gp.weight": 0.5,
+        "discriminator.optimizer.learning_rate": 2e-4, "discriminator.penalties.gp.target": 1,
+        "discriminator.penalties.gp.weight": 0.5,
         "discriminator.penalties.r1.penalty.gamma": 1, "ema_decay": 0.999,
         "generator.optimizer.b1": 0.5, "generator.optimizer.b2": 0.999, "generator.optimizer.learning_rate": 1e-3,
         "loss.smoothing": 0.1,
@@ -224,6 +225,53 @@ def test_a_number_out_of_range_is_refused_by_its_name_and_value(path, value, sai
     with pytest.raises(gan.UserError, match=said) as error:
         check_numbers(gan.with_leaves(recipe, {path: value}))
     assert str(error.value).startswith(f"{path} is ")
+
+
+BEYOND = {
+    "linear": (gan.schedules.linear(0.0, 2.0, 10), "dropout.stop is 2"),
+    "cosine": (gan.schedules.cosine(1.0, 0.0, 10), "dropout.start is 1"),
+    "switch": (gan.schedules.switch(0.0, 1.5, 10), "dropout.after is 1.5"),
+    "geometric": (gan.schedules.geometric(0.5, 0.9, 10, 1.0), "dropout.floor is 1"),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_the_ends_of_a_schedule_lie_where_its_number_may(name):
+    beyond, said = BEYOND[name]
+    with pytest.raises(gan.UserError, match=said) as error:
+        check_numbers(gan.with_leaves(everything(), {"discriminator.numbers.dropout": beyond}))
+    assert "lie in [0, 1)" in str(error.value)
+    check_numbers(gan.with_leaves(everything(), {"discriminator.numbers.dropout": gan.schedules.linear(0.9, 0.0, 5000)}))
+
+
+def with_p(p):
+    return small(augment={"pseudo": gan.bind(gan.augment.adaptive_pseudo, p=p)})
+
+
+def test_probabilities_and_shares_lie_in_the_closed_unit_interval():
+    top = lambda share: small(loss=gan.losses.top_k(gan.losses.hinge, share))
+    for made in (with_p(0.0), with_p(1.0), with_p(gan.schedules.linear(0.0, 1.0, 10)), top(1.0)):
+        check_numbers(made)
+    for made, path in ((with_p(1.1), "augment.pseudo.p"), (top(1.5), "loss.share")):
+        with pytest.raises(gan.UserError, match=rf"{path} is 1.[15]: .*lie in \[0, 1\]"):
+            check_numbers(made)
+
+
+@pytest.mark.parametrize(
+    "bounds, said", [({}, "high is 1: "), ({"high": 1.5}, "high is 1.5: "), ({"low": -0.1, "high": 0.9}, "low is -0.1: ")]
+)
+def test_a_controller_s_bounds_lie_where_its_number_may(bounds, said):
+    path = "discriminator.numbers.dropout"
+    driven = everything(controllers={path: gan.controllers.ada(**bounds)})
+    with pytest.raises(gan.UserError, match=said) as error:
+        check_numbers(driven)
+    assert str(error.value).startswith(f"controllers.{path}") and str(error.value).endswith("lie in [0, 1)")
+    check_numbers(everything(controllers={path: gan.controllers.ada(high=0.9)}))
+    check_numbers(with_p(0.0).replace(controllers={"augment.pseudo.p": gan.controllers.ada()}))
+
+
+def test_a_controller_s_target_may_be_any_number():
+    check_numbers(everything(controllers={"ema_decay": gan.controllers.drive("D/validation_logit", -2.0, high=0.9)}))
 
 
 def test_the_ends_of_the_ranges_are_allowed():

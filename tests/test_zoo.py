@@ -37,7 +37,7 @@ def public(module, *aside):
 # What makes, checks or measures items, and is none. `drive`: every controller is made by it, ADA's and the proportional one.
 NOT_ITEMS = {
     "loss": ("boundary", "kernel_values", "witness", "representation", "places", "real_weights"),
-    "penalty": ("evaluate", "initial_memory", "input_gradient", "remembers", "square_norm"),
+    "penalty": ("check_player", "evaluate", "initial_memory", "input_gradient", "only_for", "remembers", "square_norm"),
     "augmentation": ("mixed", "mixes_fakes", "mixing"),
     "play": ("deal", "device_mean", "discriminator_turn", "generator_turn", "look", "move"),
     "optimizer": ("bind", "chain", "dotted"),

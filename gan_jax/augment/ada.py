@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 from gan_jax.augment.ada_colour import colour_matrix, draw_colour, recoloured
 from gan_jax.augment.ada_corruptions import cutout, image_filter, noise
 from gan_jax.augment.ada_geometry import draw_blit, draw_geometry, inverse_matrix, warp
+from gan_jax.augment.parts import of_images
 from gan_jax.draws import Draws
 from gan_jax.errors import UserError
 
@@ -14,6 +15,7 @@ PIPES = {name: (name,) for name in ("blit", "geom", "color", "filter", "noise", 
 PIPES |= {"bg" + "cfnc"[:n]: tuple(PIPES)[: 2 + n] for n in range(5)}  # bg, bgc, bgcf, bgcfn, bgcfnc
 
 
+@of_images
 def ada(
     images: Float[Array, "b h w c"], labels, draws: Draws, *, p, pipe: str = "bgc", xint_max=0.125, scale_std=0.2,
     rotate_max=1.0, aniso_std=0.2, xfrac_std=0.125, brightness_std=0.2, contrast_std=0.5, hue_max=1.0, saturation_std=1.0,

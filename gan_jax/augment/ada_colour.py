@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gan_jax.augment.parts import draw_lots, sometimes, spread, wide
+from gan_jax.augment.parts import draw_lots, of_images, sometimes, spread, wide
 from gan_jax.draws import Draws
 from gan_jax.errors import UserError
 
@@ -25,6 +25,7 @@ TURN = np.array(((0, -1, 1, 0), (1, 0, -1, 0), (-1, 1, 0, 0), (0, 0, 0, 0))) / n
 # ---- one operation alone -----------------------------------------------------------------------------------------------
 
 
+@of_images
 def brightness(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
     """With probability p, x + std * N(0, 1), one number for an image (Karras et al., 2020b, appendix B).
 
@@ -33,6 +34,7 @@ def brightness(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
     return _recoloured(images, draw_colour(draws, p, images.dtype, brightness_std=std), "brightness")
 
 
+@of_images
 def contrast(images: Images, labels, draws: Draws, *, p, std=0.5) -> Images:
     """With probability p, x * 2^(std * N(0, 1)): mid-grey, 0, stays (Karras et al., 2020b, appendix B).
 
@@ -41,6 +43,7 @@ def contrast(images: Images, labels, draws: Draws, *, p, std=0.5) -> Images:
     return _recoloured(images, draw_colour(draws, p, images.dtype, contrast_std=std), "contrast")
 
 
+@of_images
 def luma_flip(images: Images, labels, draws: Draws, *, p) -> Images:
     """With probability p, x - 2 (x . v) v or x, by a coin, v being the luma axis (Karras et al., 2020b, appendix B).
 
@@ -49,6 +52,7 @@ def luma_flip(images: Images, labels, draws: Draws, *, p) -> Images:
     return _recoloured(images, draw_colour(draws, p, images.dtype), "luma_flip")
 
 
+@of_images
 def hue(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
     """With probability p, rotates colours about the luma axis by U(-pi, pi) * most (Karras et al., 2020b, appendix B).
 
@@ -57,6 +61,7 @@ def hue(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
     return _recoloured(images, draw_colour(draws, p, images.dtype, hue_max=most), "hue")
 
 
+@of_images
 def saturation(images: Images, labels, draws: Draws, *, p, std=1.0) -> Images:
     """With probability p, multiplies the distance from the luma axis by 2^(std * N(0, 1)) (Karras et al., 2020b, appendix B).
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gan_jax.augment.parts import copied, draw_lots, reflected, resampled, sometimes, wide
+from gan_jax.augment.parts import copied, draw_lots, of_images, reflected, resampled, sometimes, wide
 from gan_jax.draws import Draws
 from gan_jax.errors import UserError
 
@@ -34,6 +34,7 @@ RIM = len(SYM6) // 4  # pixels beyond each edge that the low-pass filter reads
 # ---- one operation alone -----------------------------------------------------------------------------------------------
 
 
+@of_images
 def xflip(images: Images, labels, draws: Draws, *, p) -> Images:
     """With probability p, out[y, x] = in[y, w - 1 - x] or in[y, x], by a coin (Karras et al., 2020b, appendix B).
 
@@ -43,6 +44,7 @@ def xflip(images: Images, labels, draws: Draws, *, p) -> Images:
     return jnp.where(flip, images[:, :, ::-1], images)
 
 
+@of_images
 def rotate90(images: Images, labels, draws: Draws, *, p) -> Images:
     """With probability p, a turn of 0, 90, 180 or 270 degrees, equally likely (Karras et al., 2020b, appendix B).
 
@@ -57,6 +59,7 @@ def rotate90(images: Images, labels, draws: Draws, *, p) -> Images:
     return jnp.where(turns % 2 == 1, jnp.rot90(half, 1, axes=(1, 2)), half)
 
 
+@of_images
 def integer_translation(images: Images, labels, draws: Draws, *, p, most=0.125) -> Images:
     """With probability p, moves the image by round(U(-most, most) * side) pixels along each side (Karras et al., 2020b,
     appendix B). p: in [0, 1], without a default. most: 1/8, the published code's `xint_max`.
@@ -68,6 +71,7 @@ def integer_translation(images: Images, labels, draws: Draws, *, p, most=0.125) 
     return copied(images, rows, reflected(jnp.arange(width) - right[:, None], width))
 
 
+@of_images
 def scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
     """With probability p, scales both sides by 2^(std * N(0, 1)) (Karras et al., 2020b, appendix B).
 
@@ -76,6 +80,7 @@ def scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
     return _warped(images, draw_geometry(draws, p, images.dtype, scale_std=std), "scale")
 
 
+@of_images
 def rotate(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
     """With probability p, rotates by U(-pi, pi) * most, or by the sum of two such angles (Karras et al., 2020b, appendix B).
 
@@ -85,6 +90,7 @@ def rotate(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
     return _warped(images, draw_geometry(draws, p, images.dtype, rotate_max=most), "rotate_before", "rotate_after")
 
 
+@of_images
 def anisotropic_scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
     """With probability p, scales the width by s = 2^(std * N(0, 1)) and the height by 1/s (Karras et al., 2020b, appendix B).
 
@@ -93,6 +99,7 @@ def anisotropic_scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Im
     return _warped(images, draw_geometry(draws, p, images.dtype, aniso_std=std), "aniso")
 
 
+@of_images
 def fractional_translation(images: Images, labels, draws: Draws, *, p, std=0.125) -> Images:
     """With probability p, moves the image by std * N(0, 1) of each side, between pixels too (Karras et al., 2020b, appendix B).
 

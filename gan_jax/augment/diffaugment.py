@@ -10,7 +10,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from gan_jax.augment.parts import copied, draw_lots, sometimes, spread, wide
+from gan_jax.augment.parts import copied, draw_lots, of_images, sometimes, spread, wide
 from gan_jax.draws import Draws
 from gan_jax.errors import UserError
 from gan_jax.recipe import Bound, bind
@@ -20,6 +20,7 @@ Images = Float[Array, "b h w c"]
 # ---- colour ------------------------------------------------------------------------------------------------------------
 
 
+@of_images
 def brightness(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
     """x + strength * U(-1/2, 1/2), one number per example (Zhao et al., 2020, their code's `rand_brightness`).
 
@@ -28,6 +29,7 @@ def brightness(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> 
     return brightened(images, strength * draw_colour(draws, 1, p, images.dtype)[0] / 2)
 
 
+@of_images
 def saturation(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
     """m + (x - m) * (1 + strength * U(-1, 1)), m being the pixel's mean over channels (Zhao et al., 2020, `rand_saturation`).
 
@@ -36,6 +38,7 @@ def saturation(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> 
     return saturated(images, 1 + strength * draw_colour(draws, 1, p, images.dtype)[0])
 
 
+@of_images
 def contrast(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
     """m + (x - m) * (1 + strength * U(-1/2, 1/2)), m being the image's mean (Zhao et al., 2020, `rand_contrast`).
 
@@ -44,6 +47,7 @@ def contrast(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Im
     return contrasted(images, 1 + strength * draw_colour(draws, 1, p, images.dtype)[0] / 2)
 
 
+@of_images
 def colour(images: Images, labels, draws: Draws, *, brightness=1.0, saturation=1.0, contrast=1.0, p=1.0) -> Images:
     """`brightness`, `saturation` and `contrast` in this order, each with its strength and with probability p: the policy's word
     'color' (Zhao et al., 2020). All three strengths, and p, are 1 as published.
@@ -78,6 +82,7 @@ def draw_colour(draws: Draws, count: int, p, dtype) -> Float[Array, "count b"]:
 # ---- translation and cutout --------------------------------------------------------------------------------------------
 
 
+@of_images
 def translation(images: Images, labels, draws: Draws, *, ratio=0.125, p=1.0) -> Images:
     """Moves the image by whole pixels, uniform in -n ... n, n = round(ratio * side); zeros come in (Zhao et al., 2020,
     `rand_translation`). ratio: in [0, 1], .125 as published; p: 1 as published.
@@ -85,6 +90,7 @@ def translation(images: Images, labels, draws: Draws, *, ratio=0.125, p=1.0) -> 
     return translated(images, draw_shifts(draws, images.shape[1:3], ratio, p))
 
 
+@of_images
 def cutout(images: Images, labels, draws: Draws, *, ratio=0.5, p=1.0) -> Images:
     """0 in a rectangle of round(ratio * side) along each side (Zhao et al., 2020, `rand_cutout`; DeVries & Taylor, 2017).
 
@@ -137,13 +143,20 @@ def _below(draws: Draws, high: Int[Array, "2"]) -> Int[Array, "b 2"]:
 POLICY = {"color": colour, "translation": translation, "cutout": cutout}
 
 
-def by_policy(images: Images, labels, draws: Draws, *, p=1.0, policy: str = "color,translation,cutout") -> Images:
+def by_policy(
+    images: Images, labels, draws: Draws, *, p=1.0, brightness=1.0, saturation=1.0, contrast=1.0, translation=0.125,
+    cutout=0.5, policy: str = "color,translation,cutout",
+) -> Images:  # fmt: skip
     """The policy's words in their order, each applied to an example with probability p.
 
-    Raises UserError for an unknown word.
+    brightness, saturation, contrast: strengths of 'color'; translation, cutout: ratios. Raises UserError for an unknown word.
     """
+    numbers = {
+        "color": {"brightness": brightness, "saturation": saturation, "contrast": contrast},
+        "translation": {"ratio": translation}, "cutout": {"ratio": cutout},
+    }  # fmt: skip
     for word in words(policy):
-        images = POLICY[word](images, labels, draws.named(word), p=p)
+        images = POLICY[word](images, labels, draws.named(word), p=p, **numbers[word])
     return images
 
 
@@ -152,8 +165,9 @@ def diffaugment(policy: str = "color,translation,cutout", p=1.0) -> dict[str, Bo
 
     policy: of 'color', 'translation' and 'cutout', with commas; all three by default. The paper's: 'translation,cutout' for
     BigGAN on CIFAR, 'color,cutout' for StyleGAN2 on all of CIFAR, all three with less data. p (default 1) is the leaf
-    `augment.diffaugment.p`. One function holds the whole policy, as the entries of a recipe's dictionary are applied in the
-    order of their names. Raises UserError for an unknown word.
+    `augment.diffaugment.p`; beside it are `by_policy`'s ranges, `augment.diffaugment.translation` and so on. One function holds
+    the whole policy, as the entries of a recipe's dictionary are applied in the order of their names. Raises UserError for an
+    unknown word.
     """
     words(policy)
     return {"diffaugment": bind(by_policy, p=p, policy=policy)}

@@ -6,10 +6,30 @@ another product, where XLA would turn the derivative of an indexed read into a s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 from gan_jax.draws import Draws
+from gan_jax.errors import UserError
+
+F = TypeVar("F", bound=Callable)
+
+
+def of_images(function: F) -> F:
+    """Marks an augmentation (images, labels, draws, **numbers) of images alone: UserError for points and tables."""
+
+    @wraps(function)
+    def checked(images, *args, **kwargs):
+        if images.ndim != 4:
+            what = f"images [n, height, width, channels], not examples of shape {list(images.shape[1:])}"
+            raise UserError(f"the augmentation {function.__name__} changes {what}: leave it out")
+        return function(images, *args, **kwargs)
+
+    return checked  # pyright: ignore[reportReturnType]
 
 
 def wide(dtype) -> jnp.dtype:

@@ -6,7 +6,8 @@ module(images, labels, mode, **numbers) and returns a Judgement. `numbers` are t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import inspect
+from dataclasses import dataclass, fields
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from gan_jax.draws import Draws
+from gan_jax.errors import UserError
 
 
 class Judgement(struct.PyTreeNode):
@@ -47,22 +49,47 @@ def cast(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(x, dtype) if floating(x) else x, tree)
 
 
+def numbers_of(module: nn.Module) -> list[str] | None:
+    """The names of the numbers that a module takes, besides its inputs, labels and mode; None where it takes any.
+
+    One that takes any and holds another network, as a decoder holds a generator, hands them on.
+    """
+    parameters = list(inspect.signature(type(module).__call__).parameters.values())
+    inputs = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return inputs[4:] + [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    held = [getattr(module, f.name) for f in fields(module) if f.name != "parent"]
+    nets = [x for x in held if isinstance(x, nn.Module) and "mode" in inspect.signature(type(x).__call__).parameters]
+    return numbers_of(nets[0]) if len(nets) == 1 else None
+
+
+def check_module_numbers(module: nn.Module, numbers: dict) -> None:
+    """Raises UserError for a number that the module does not take."""
+    known = numbers_of(module) if numbers else None
+    if known is not None and (unknown := [name for name in numbers if name not in known]):
+        place = type(module).__module__.rpartition(".")[2]
+        network = f"{place}.{type(module).__qualname__}"
+        raise UserError(f"the network {network} has no number {unknown[0]!r}: it has {', '.join(known) or 'none'}")
+
+
 @dataclass(frozen=True)
 class Net:
     """A linen module as two pure functions. Compares by value, so that two equal recipes share one program.
 
-    Any object with these two methods can take its place.
+    Any object with these two methods can take its place. Both raise UserError for a number that the module does not take.
     """
 
     module: nn.Module
 
     def init(self, key, inputs, labels, numbers: dict) -> tuple[dict, dict]:
         """(params, stats) for one example batch; stats are linen's other collections (running averages)."""
+        check_module_numbers(self.module, numbers)
         variables = dict(self.module.init({"params": key}, inputs, labels, EVALUATION, **numbers))
         return variables.pop("params", {}), variables
 
     def apply(self, params, stats, inputs, labels, mode: Mode, numbers: dict, compute_dtype=None) -> tuple[Any, dict]:
         """(output, new stats). With `compute_dtype` the network computes in it and answers in the dtype of `inputs`."""
+        check_module_numbers(self.module, numbers)
         dtype = inputs.dtype
         if compute_dtype is not None:
             params, inputs = cast((params, inputs), compute_dtype)

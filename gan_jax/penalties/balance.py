@@ -11,9 +11,10 @@ from jaxtyping import Array, Float
 
 from gan_jax.errors import UserError
 from gan_jax.losses.weighting import effective_number
-from gan_jax.penalties.turn import Turn
+from gan_jax.penalties.turn import Turn, only_for
 
 
+@only_for("generator")
 def class_balance(
     turn: Turn, *, weight, counts: Any = 1.0, beta=0.99, classifier: Callable[[Array], Array] | None = None
 ) -> Float[Array, "b"]:

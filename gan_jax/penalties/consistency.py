@@ -14,12 +14,13 @@ from gan_jax.augment.parts import copied, reflected
 from gan_jax.draws import Draws
 from gan_jax.errors import UserError
 from gan_jax.penalties.gradient import square_norm
-from gan_jax.penalties.turn import Turn
+from gan_jax.penalties.turn import Turn, only_for
 from gan_jax.recipe import Bound, bind
 
 SHARE = 8  # a shift is at most this part of a side
 
 
+@only_for("discriminator")
 def cr(turn: Turn, *, weight, flip: bool = False) -> Float[Array, "b"]:
     """weight * (D(x) - D(T(x)))^2 on reals (Zhang et al., 2020, equation 2, of the logits alone). For D.
 
@@ -54,6 +55,7 @@ def zcr_discriminator(turn: Turn, *, weight, sigma=0.05) -> Float[Array, "b"]:
     return _weighted(weight, jnp.square(_logits(turn, images, turn.fake_labels) - _logits(turn, moved, turn.fake_labels)))
 
 
+@only_for("generator")
 def zcr_generator(turn: Turn, *, weight, sigma=0.05) -> Float[Array, "b"]:
     """-weight * mean over pixels of (G(z) - G(z + sigma * N(0, 1)))^2: a step of z shows (Zhao et al., 2021, algorithm 2).
 

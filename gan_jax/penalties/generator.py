@@ -10,9 +10,10 @@ from jaxtyping import Array, Float
 
 from gan_jax.errors import UserError
 from gan_jax.penalties.gradient import EPSILON, square_norm
-from gan_jax.penalties.turn import Turn, remembers
+from gan_jax.penalties.turn import Turn, only_for, remembers
 
 
+@only_for("generator")
 @remembers(mean=0.0)
 def path_length(turn: Turn, *, weight, decay=0.01, layers: int = 0, style: int = 0) -> tuple[Float[Array, "b"], dict]:
     """weight * (|J^T y| - a)^2, J the derivative of the image by what makes it, y ~ N(0, 1) / sqrt(height * width), and a a
@@ -45,6 +46,7 @@ def _squared_slope(turn: Turn, y, layers: int, style: int) -> Float[Array, "b"]:
     return square_norm(slope) / layers
 
 
+@only_for("generator")
 def feature_matching(turn: Turn, *, weight) -> Float[Array, "b"]:
     """weight * |mean f(x) - mean f(G(z))|^2, f the discriminator's last hidden layer (Salimans et al., 2016, section 3.1).
 

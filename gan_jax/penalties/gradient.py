@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gan_jax.penalties.turn import Turn
+from gan_jax.penalties.turn import Turn, only_for
 
 EPSILON = 1e-12  # inside a square root: its derivative at zero is infinite
 
@@ -26,6 +26,7 @@ def square_norm(x: Float[Array, "b *shape"]) -> Float[Array, "b"]:
     return jnp.square(x).sum(tuple(range(1, x.ndim)))
 
 
+@only_for("discriminator")
 def r1(turn: Turn, *, gamma) -> Float[Array, "b"]:
     """gamma / 2 * |grad D(x)|^2 on reals (Mescheder et al., 2018, equation 9).
 
@@ -63,6 +64,7 @@ def max_gp(turn: Turn, *, weight) -> Float[Array, "rows"]:
     return jnp.broadcast_to(jnp.asarray(weight, steepness.dtype) * turn.everyone(steepness).max(), steepness.shape)
 
 
+@only_for("discriminator")
 def dragan(turn: Turn, *, weight, target=1.0, spread=1.0) -> Float[Array, "b"]:
     """weight * (|grad D(x + noise)| - target)^2 around the reals (Kodali et al., 2017).
 

@@ -10,7 +10,7 @@ from gan_jax.penalties.turn import Turn, remembers
 
 
 @remembers(real=0.0, fake=0.0)
-def lecam(turn: Turn, *, weight, decay=0.99, start=1000) -> tuple[Float[Array, "b"], dict]:
+def lecam(turn: Turn, *, weight, decay=0.99, start=1000.0) -> tuple[Float[Array, "b"], dict]:
     """weight * (relu(d_r - a_f)^2 + relu(a_r - d_f)^2), a_r and a_f moving averages of the mean logits of reals and fakes
     (Tseng et al., 2021, equation 4; the relu is in their code alone). For D; adds no pass of it.
 

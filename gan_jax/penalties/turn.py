@@ -12,6 +12,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from gan_jax.draws import Draws
+from gan_jax.errors import UserError
 from gan_jax.game import device_mean, everyone
 from gan_jax.networks.net import Judgement
 from gan_jax.recipe import Bound
@@ -62,6 +63,16 @@ def remembers(**initial) -> Callable:
     return mark
 
 
+def only_for(player: str) -> Callable:
+    """Marks a penalty of the 'generator' or the 'discriminator' that means nothing in the other one's hands."""
+
+    def mark(function):
+        function.player = player
+        return function
+
+    return mark
+
+
 class Lazy(struct.PyTreeNode):
     """A penalty taken every `every` steps and multiplied by `every` (lazy regularisation, Karras et al., 2020a).
 
@@ -89,6 +100,13 @@ def lazy(penalty: Bound, every: int) -> Lazy | Bound:
     structure; 1 is the penalty itself.
     """
     return penalty if every == 1 else Lazy(penalty, every)
+
+
+def check_player(penalty: Bound | Lazy, player: str) -> None:
+    """Raises UserError for a penalty that means nothing in this player's hands."""
+    function = penalty.function
+    if (meant := getattr(function, "player", player)) != player:
+        raise UserError(f"{function.__name__} is a penalty for the {meant} and means nothing for the {player}: move it there")
 
 
 def initial_memory(penalty: Bound | Lazy) -> dict[str, float]:

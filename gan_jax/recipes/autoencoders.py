@@ -13,7 +13,7 @@ from gan_jax.networks import mlp as mlp_networks
 from gan_jax.networks.decoder import Decoder
 from gan_jax.networks.net import Net
 from gan_jax.recipe import Bound, Side, bind
-from gan_jax.recipes.starting import for_data
+from gan_jax.recipes.starting import check_fields, for_data
 from gan_jax.vae import VAE
 from gan_jax.vae_gan import VAEGAN
 
@@ -36,8 +36,10 @@ def vae(
 
     width: 64, of rows 128. likelihood: 'discretized_logistic' (the default for images) or 'gaussian' (for rows), or a function.
     norm: of the decoder's hidden layers, as of `dcgan`'s generator. Adam 1e-3 with b1 .9 for both: Kingma & Ba's, usual for
-    VAEs. fields: any field of VAE. Raises UserError for a shape or a likelihood that is not there, and for sizes below 1.
+    VAEs. fields: any field of VAE. Raises UserError for a shape, a likelihood or a field that is not there, and for sizes
+    below 1.
     """
+    check_fields(VAE, fields, ("encoder", "decoder", "likelihood", "latent_dim", "classes"))
     rows = len(image_shape) == 1
     width = (128 if rows else 64) if width is None else width
     _check_sizes("vae", width=width, latent_dim=latent_dim, batch_size=fields.get("batch_size", 1))

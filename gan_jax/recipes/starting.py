@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from gan_jax import latents, losses, optimizers, play
@@ -23,8 +25,19 @@ def loss(chosen: str | Bound) -> Bound:
     return losses.LOSSES[chosen]
 
 
+def check_fields(kind: type, given: Iterable[str], taken: Iterable[str] = ()) -> None:
+    """Raises UserError for what is no field of this kind of recipe, or one that the starting point fills itself."""
+    known = [field.name for field in dataclasses.fields(kind) if field.name not in taken]
+    if unknown := [name for name in given if name not in known]:
+        raise UserError(f"this recipe has no setting {unknown[0]!r}; besides its own it takes {', '.join(known)}")
+
+
 def assembled(sides: list[Side], chosen: str | Bound, latent_dim: int, **fields: Any) -> Recipe:
-    """[generator, discriminator] with a loss and normal latents, playing in turns; fields: any of Recipe."""
+    """[generator, discriminator] with a loss and normal latents, playing in turns; fields: any other of Recipe.
+
+    Raises UserError for one that Recipe has not.
+    """
+    check_fields(Recipe, fields, ("generator", "discriminator", "loss"))
     fields = {"play": bind(play.alternating), "fake_labels": bind(latents.batch_labels)} | fields
     latent = fields.pop("latent", bind(latents.normal, dimension=latent_dim))
     generator, discriminator = sides
