@@ -156,7 +156,8 @@ def recipe_of(name: str, options: Options, image_shape: tuple[int, ...]) -> Any:
     recipe = gan.recipes.pacgan_toy(image_shape, play=gan.bind(getattr(gan, options.play)))
     g, d = recipe.generator, recipe.discriminator
     if options.optimizer == "annealed":
-        adam = lambda times: gan.optimizers.adam(gan.schedules.cosine(1e-3 * times, 1e-5, steps), 0.0, 0.99)
+        rate: Any = lambda times: gan.schedules.cosine(1e-3 * times, 1e-5, steps)
+        adam = lambda times: gan.optimizers.adam(rate(times), 0.0, 0.99)
         g, d = g.replace(optimizer=adam(1)), d.replace(optimizer=adam(options.d_rate))
     if name.startswith("pacgan"):
         size = int(name.removeprefix("pacgan"))

@@ -105,7 +105,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
 
     gamma: Any = options.gamma
     if options.optimizer == "annealed":
-        falling = lambda start, stop: gan.schedules.cosine(start, stop, options.steps)
+        falling: Any = lambda start, stop: gan.schedules.cosine(start, stop, options.steps)
         gamma, adam = falling(gamma, gamma / 10), gan.optimizers.adam(falling(5e-4, 2e-5), 0.0, 0.99)
         g, d = base.generator.replace(optimizer=adam), base.discriminator.replace(optimizer=adam)
         base = base.replace(generator=g, discriminator=d)
