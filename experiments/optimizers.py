@@ -1,6 +1,6 @@
 """Which way to train, optimizer or order of turns, overfits least, and which trains best?
 
-    python experiments/optimizers.py                                            # digits, 15 settings x 5 seeds
+    python experiments/optimizers.py                                            # digits, 18 settings x 5 seeds
     python experiments/optimizers.py --data cifar10 --size 32 --width 64 --steps 50000 --subset 5000
     python experiments/optimizers.py --only adam ttur extragradient
 
@@ -57,8 +57,10 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
         "momentum": using(optimizers.momentum(0.01)),
         "rmsprop": using(optimizers.rmsprop()),
         "adamw": using(optimizers.adamw()),
+        "amsgrad": using(optimizers.amsgrad()),
         "adabelief": using(optimizers.adabelief()),
         "lion": using(optimizers.lion()),
+        "optimistic_gradient": using(optimizers.optimistic_gradient(0.05)),  # the rate of sgd
         "optimistic_adam": using(optimizers.optimistic_adam()),
         "lookahead": using(optimizers.lookahead(adam)),
         "ttur": using(optimizers.adam(1e-4), optimizers.adam(4e-4)),  # Heusel et al., 2017; the rates of SAGAN
@@ -66,6 +68,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
         "n_critic": using(adam, d_steps=3),
         "simultaneous": using(adam, play=gan.bind(play.simultaneous)),
         "extragradient": using(adam, play=gan.bind(play.extragradient)),
+        "consensus": using(adam, play=gan.bind(play.consensus, weight=10.0)),  # their weight for images
         "unrolled": using(adam, play=gan.bind(play.unrolled, rate=1e-3, steps=3)),
     }
     return options.choose(known)

@@ -1,8 +1,5 @@
 """A run to look at: truncated samples, a picture of paths between samples, and the script that writes both."""
 
-import sys
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
@@ -10,10 +7,7 @@ from PIL import Image
 
 import gan_jax as gan
 from gan_jax.run import Run
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-
-import look  # noqa: E402
+from scripts import look
 
 DIGITS = gan.load("digits")
 
