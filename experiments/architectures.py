@@ -46,7 +46,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
         raise UserError(f"architectures are of images, not of rows {image_shape}: use --data digits or another set of images")
     width: int = options.width
     batch: dict[str, Any] = {"batch_size": options.batch_size}
-    small = {} if options.published else {"width": width} | batch
+    small: dict[str, Any] = {} if options.published else {"width": width} | batch
     dcgan = recipes.dcgan(image_shape, **small)
     widths = (int(dcgan.discriminator.net.module.width * times) for times in (0.5, 2))
     half, double = (recipes.dcgan(image_shape, **small | {"width": other}) for other in widths)
