@@ -48,8 +48,9 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
     batch: dict[str, Any] = {"batch_size": options.batch_size}
     small: dict[str, Any] = {} if options.published else {"width": width} | batch
     dcgan = recipes.dcgan(image_shape, **small)
-    widths = (int(dcgan.discriminator.net.module.width * times) for times in (0.5, 2))
-    half, double = (recipes.dcgan(image_shape, **(small | {"width": other})) for other in widths)
+    d_width = dcgan.discriminator.net.module.width
+    other_widths: list[dict[str, Any]] = [small | {"width": int(d_width * times)} for times in (0.5, 2)]
+    half, double = (recipes.dcgan(image_shape, **changed) for changed in other_widths)
     small_style = {} if options.published else {"channel_base": 16 * width, "channel_max": 2 * width, "group": 16} | batch
     r3gan_batch = 512 if options.published else options.batch_size
     small_sn = {} if options.published else {"width": 2 * width, "d_width": width, "d_steps": 1} | batch
