@@ -11,6 +11,7 @@ compilation, a number that is not finite), and exits with 1.
 
 `covering()` is a design of programs that together hold every pair of loss, penalty, augmentation, layer, way to play and
 optimizer. Not in it: packing (every program has labels), controllers, `judge_together`, `compute_dtype`, the parts of ADA.
+Its first 28 programs, 403 s of CPU time with the flag above (Python 3.11.7, jax 0.10.2): none failed; the others were not run there.
 Random combinations, without layers and with LeCam from step 1,000 on, where it did nothing (Python 3.12.1, jax 0.12.0.1): 205
 programs, none failed: `--number 160 --seed 3`, and seeds 1, 2 and 20 of 15 each.
 """
