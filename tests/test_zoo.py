@@ -85,9 +85,8 @@ def test_a_second_compilation_is_found(monkeypatch):
 
 
 def test_what_is_not_finite_is_found(monkeypatch):
-    numbers = combine.other_numbers
-    worse = lambda recipe: gan.with_leaves(numbers(recipe), {"discriminator.penalties.l2.weight": 1e38})
-    monkeypatch.setattr(combine, "other_numbers", worse)
+    worse = gan.with_leaves(combine.recipe_of(SMALL), {"discriminator.penalties.l2.weight": 1e38})
+    monkeypatch.setattr(combine, "recipe_of", lambda chosen: worse)
     assert "hinge: good" in combine.wrong(SMALL)
 
 
