@@ -6,8 +6,8 @@
 
 Each program takes one way to play, an optimizer for each player, some losses, penalties, augmentations and layers, drawn at
 random, and trains a population for 3 steps in which every member has a loss of its own (`losses.blend` makes the loss a
-number), then for 3 more with other numbers, which compile nothing. Networks are the smallest there are. Prints what failed (an error, a second
-compilation, a number that is not finite), and exits with 1.
+number), then for 3 more with other numbers, which compile nothing. Networks are the smallest there are. Prints what failed (an
+error, a second compilation, a number that is not finite), and exits with 1.
 
 `covering()` is a design of programs that together hold every pair of loss, penalty, augmentation, layer, way to play and
 optimizer. Not in it: packing (every program has labels), controllers, `judge_together`, `compute_dtype`, the parts of ADA.
@@ -193,7 +193,8 @@ def other_numbers(recipe: gan.Recipe) -> gan.Recipe:
 def train(chosen: Combination) -> tuple[dict[str, Any], int]:
     """({loss: what each step logged}, programs compiled) of one population, trained on with other numbers.
 
-    Those further steps are not judged: after three, consensus and momentum together run away. One program means: what it returns may be put in again, and no number shapes it. Compiled as fast as can be.
+    Those further steps are not judged: after three, consensus and momentum together run away. One program means: what it returns
+    may be put in again, and no number shapes it. Compiled as fast as can be.
     """
     settings = settings_of(recipe_of(chosen))
     members = [Member(name, recipe, seed, 8) for seed, (name, recipe) in enumerate(settings.items())]
