@@ -193,7 +193,7 @@ def other_numbers(recipe: gan.Recipe) -> gan.Recipe:
 def train(chosen: Combination) -> tuple[dict[str, Any], int]:
     """({loss: what each step logged}, programs compiled) of one population, trained on with other numbers.
 
-    Those further steps are not judged: after three, consensus and momentum together run away. One program means: what it returns
+    Those further steps are not judged: after three, consensus with momentum runs away. One program means: what it returns
     may be put in again, and no number shapes it. Compiled as fast as can be.
     """
     settings = settings_of(recipe_of(chosen))
