@@ -32,7 +32,7 @@ class Options(ComparisonOptions):
     """Compare architectures."""
 
     published: bool = False
-    """Published widths and batches."""
+    """Published widths, batches and turns of D, in place of --width and --batch-size; schedules end with --steps."""
     out: Path = Path("runs/architectures")
     """The sweep folder."""
 
@@ -46,10 +46,13 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
         raise UserError(f"architectures are of images, not of rows {image_shape}: use --data digits or another set of images")
     width: int = options.width
     batch: dict[str, Any] = {"batch_size": options.batch_size}
-    small = {} if options.published else {"width": width} | batch
-    dcgan = recipes.dcgan(image_shape, width=width, **batch)
-    half, double = (recipes.dcgan(image_shape, width=int(width * times), **batch) for times in (0.5, 2))
+    small: dict[str, Any] = {} if options.published else {"width": width} | batch
+    dcgan = recipes.dcgan(image_shape, **small)
+    d_width = dcgan.discriminator.net.module.width
+    other_widths: list[dict[str, Any]] = [small | {"width": int(d_width * times)} for times in (0.5, 2)]
+    half, double = (recipes.dcgan(image_shape, **changed) for changed in other_widths)
     small_style = {} if options.published else {"channel_base": 16 * width, "channel_max": 2 * width, "group": 16} | batch
+    r3gan_batch = 512 if options.published else options.batch_size
     small_sn = {} if options.published else {"width": 2 * width, "d_width": width, "d_steps": 1} | batch
     known = {
         "dcgan": dcgan,
@@ -59,7 +62,9 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
         "sngan": recipes.sngan(image_shape, **small_sn, steps=options.steps),
         "biggan": recipes.biggan(image_shape, **({} if options.published else {"width": width, "d_steps": 1} | batch)),
         "stylegan2": recipes.stylegan2_ada(image_shape, **small_style, augment={}, controllers={}),
-        "r3gan": recipes.r3gan(image_shape, **small, images=options.steps * options.batch_size, augmentation=0.0),
+        "r3gan": recipes.r3gan(
+            image_shape, **small | {"batch_size": r3gan_batch}, images=options.steps * r3gan_batch, augmentation=0.0
+        ),
     }
     return options.choose(known)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gan_jax import hosts
 from gan_jax.cli import RunOptions, run
@@ -31,9 +31,15 @@ class Options(RunOptions):
     steps: int = 4000
     """Training steps: updates of the generator."""
     loss: str = "non_saturating"
-    """non_saturating, minimax, least_squares, wasserstein, hinge, rpgan, mmd or another of `gan.losses.LOSSES`."""
-    play: Literal["alternating", "simultaneous", "extragradient"] = "alternating"
-    """Each player in turn, both gradients at the same point, or both from one step ahead."""
+    """non_saturating, minimax, least_squares, wasserstein, hinge, rpgan, mmd or another of `gan.losses.LOSSES`; those of class
+    logits want --conditional --conditioning auxiliary (auxiliary_classifier) or multi_class (multi_class, multi_hinge)."""
+    play: Literal["alternating", "simultaneous", "extragradient", "consensus", "unrolled"] = "alternating"
+    """Each player in turn, both gradients at the same point, both from one step ahead, both along a penalised gradient, or G
+    against the D of some steps later."""
+    consensus_weight: float = 10.0
+    """Of the squared gradients (--play consensus)."""
+    unrolled_steps: int = 5
+    """Steps of D that G looks ahead, at a rate of .001 (--play unrolled)."""
     d_steps: int = 1
     """Discriminator turns per step (alternating play)."""
     batch_size: int = 64
@@ -42,6 +48,9 @@ class Options(RunOptions):
     """Channels of the widest image layers; deeper layers have multiples."""
     conditional: bool = False
     """Both networks see the labels."""
+    conditioning: Literal["projection", "auxiliary", "multi_class", "embedding"] | None = None
+    """How D knows of them: a product with its features, class logits beside its own, class logits in place of it, or with its
+    input; projection for images and embedding for points when left out (--conditional)."""
     learning_rate: float = 2e-4
     """Of the generator, and of the discriminator unless it has its own."""
     d_learning_rate: float | None = None
@@ -92,7 +101,13 @@ def recipe_of(options: Options, data):
     """The recipe that the flags describe."""
     import gan_jax as gan
 
-    settings = {} if len(data.image_shape) == 1 else {"discriminator_norm": options.discriminator_norm}
+    settings: dict[str, Any] = {} if options.conditioning is None else {"conditioning": options.conditioning}
+    if settings and not options.conditional:
+        raise UserError("--conditioning says how D knows of labels: add --conditional")
+    if options.discriminator_norm is not None:
+        if len(data.image_shape) == 1:
+            raise UserError(f"--discriminator-norm is of images, and {data.name} has rows of numbers: leave it out")
+        settings["discriminator_norm"] = options.discriminator_norm
     loss = gan.recipes.loss(options.loss)
     if options.smoothing is not None:
         if "smoothing" not in (loss.function.__kwdefaults__ or {}):
@@ -100,7 +115,7 @@ def recipe_of(options: Options, data):
         loss = loss.replace(smoothing=options.smoothing)
     recipe = gan.recipes.for_data(
         data.image_shape, width=options.width, loss=loss, classes=data.classes if options.conditional else 0,
-        batch_size=options.batch_size, d_steps=options.d_steps, play=gan.bind(getattr(gan.play, options.play)),
+        batch_size=options.batch_size, d_steps=options.d_steps, play=play_of(options),
         ema_decay=options.ema_decay, accumulate=options.accumulate, **settings,
     )  # fmt: skip
     strengths = {"r1": ("gamma", options.r1), "r2": ("gamma", options.r2)}
@@ -121,6 +136,16 @@ def recipe_of(options: Options, data):
         std = gan.schedules.linear(options.instance_noise, 0.0, options.steps)
         augment = {"instance_noise": gan.bind(gan.augment.instance_noise, std=std)}
     return recipe.replace(generator=generator, discriminator=discriminator, augment=augment)
+
+
+def play_of(options: Options):
+    """The way to play, with its numbers."""
+    from gan_jax import bind, play
+
+    numbers = {"consensus": {"weight": options.consensus_weight}, "unrolled": {"rate": 1e-3, "steps": options.unrolled_steps}}
+    if options.unrolled_steps < 1:
+        raise UserError(f"--unrolled-steps {options.unrolled_steps}: look at least 1 step ahead")
+    return bind(getattr(play, options.play), **numbers.get(options.play, {}))
 
 
 def optimizer_of(options: Options):

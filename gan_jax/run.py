@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from gan_jax import pictures
+from gan_jax import latents, pictures
 from gan_jax.errors import UserError
 from gan_jax.folder import RunFolder
 from gan_jax.game import Game, game_of
+from gan_jax.recipe import Recipe
 from gan_jax.record import from_json
 
 EVALUATED = 512  # images of T, and as many of V, that the discriminator judges at each log
@@ -48,25 +48,63 @@ class Run:
         """For a command line: 0 when the run is complete, 128 + the signal that stopped it, 1 when it diverged."""
         return exit_code(self.stopped)
 
-    def samples(self, n: int, *, labels=None, ema: bool = True, seed: int = 0) -> np.ndarray:
-        """n generated examples: uint8 [n, h, w, c] for images, float32 [n, d] for points. Raises UserError for n < 1."""
+    def samples(
+        self, n: int, *, labels=None, ema: bool = True, seed: int = 0, truncation: float | None = None
+    ) -> np.ndarray:  # fmt: skip
+        """n generated examples: uint8 [n, h, w, c] for images, float32 [n, d] for points.
+
+        labels: [n], of a conditional GAN; every class in turn when left out. ema: of the moving average, or the generator as
+        it is. truncation: psi of StyleGAN2's networks, else the threshold of truncated normal latents (see
+        `latents.with_truncation`): likelier samples, of less variety.
+        Raises UserError for n < 1, for labels that do not fit, and for a truncation that means nothing.
+        """
         if n < 1:
             raise UserError(f"samples asked for: {n}; ask for at least 1")
-        if labels is not None and len(labels) != n:
-            raise UserError(f"{len(labels)} labels for {n} samples: give one each")
+        labels = self._labels(labels, n, "samples")
+        recipe = self.recipe if truncation is None else latents.with_truncation(self.recipe, truncation)
         key, pieces = jax.random.key(seed), []
         for first in range(0, n, 256):
             size = min(256, n - first)
-            part = None if labels is None else jnp.asarray(labels[first : first + size], jnp.int32)
-            pieces.append(np.asarray(_sampler(self.game, size, ema)(self.recipe, self.state, key, part, first)))
+            part = None if labels is None else labels[first : first + size]
+            pieces.append(np.asarray(_sampler(self.game, size, ema)(recipe, self.state, key, part, first)))
         made = np.concatenate(pieces)
         return pictures.to_uint8(made) if made.ndim == 4 else made.astype(np.float32)
+
+    def _labels(self, labels: Any, n: int, what: str) -> np.ndarray | None:
+        """The labels of n samples or paths, as int32. Raises UserError where they do not fit."""
+        if labels is None:
+            return None
+        classes, labels = getattr(self.recipe, "classes", 0), np.asarray(labels, np.int32)
+        if not classes:
+            raise UserError("the generator knows no classes: leave the labels out, or train a conditional one")
+        if len(labels) != n:
+            raise UserError(f"{len(labels)} labels for {n} {what}: give one each")
+        if len(wrong := labels[(labels < 0) | (labels >= classes)]):
+            raise UserError(f"label {wrong[0]} is none of the {classes} classes: 0 to {classes - 1}")
+        return labels
 
     def show(self, n: int = FILM, **settings: Any):
         """A grid of n samples (settings as for `samples`) as a PIL image, which a notebook shows. Images only."""
         from PIL import Image
 
         return Image.fromarray(pictures.sample_grid(self.samples(n, **settings)))
+
+    def interpolate(self, rows: int = 8, steps: int = 9, **settings: Any):
+        """What G makes between samples, as a PIL image: row i goes from sample i to sample rows + i, with one label all along.
+
+        settings: labels (one a row), ema, seed, truncation as for `samples`; spherical: along an arc (the default where
+        latents are normal) or a straight line (where they are uniform). Images only, of a GAN: UserError for others.
+        """
+        from PIL import Image
+
+        if not isinstance(self.recipe, Recipe) or len(self.data.image_shape) != 3:
+            raise UserError("interpolate makes a picture of a GAN's images: this run is of something else; use samples")
+        if rows < 1:
+            raise UserError(f"paths asked for: {rows}; ask for at least 1")
+        settings["labels"] = self._labels(settings.get("labels"), rows, "paths")
+        starts = np.arange(rows)
+        images = latents.paths(self.recipe, self.state, starts, rows + starts, steps, **settings)
+        return Image.fromarray(pictures.interpolation_grid(np.asarray(images)))
 
     def curves(self):
         """The training curves as a PIL image: losses, and D's logits and accuracies on T, V and fakes."""

@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import gan_jax as gan
 from experiments import architectures, augmentation, losses, optimizers
 from gan_jax import population
+from gan_jax.recipe import effective
 
 
 def settings(module, shape=(8, 8, 1), **fields):
@@ -27,7 +29,7 @@ def test_all_losses_are_one_program():
 
 @pytest.mark.parametrize(
     "module, shape, count",
-    [(optimizers, (2,), 15), (augmentation, (8, 8, 1), 11)],
+    [(optimizers, (2,), 18), (augmentation, (8, 8, 1), 11)],
     ids=["optimizers", "augmentation"],
 )
 def test_every_setting_is_a_step_of_its_own(module, shape, count):
@@ -45,7 +47,22 @@ def test_architectures_are_small_unless_published():
     assert list(small) == list(whole) and len(small) == 8
     assert {recipe.batch_size for recipe in small.values()} == {8}
     assert (whole["biggan"].batch_size, whole["sngan"].d_steps, whole["r3gan"].batch_size) == (50, 5, 512)
-    assert small["dcgan, D half as wide"].discriminator.net.module.width == 2
+    d_width = lambda recipes, name: recipes[name].discriminator.net.module.width
+    names = ("dcgan", "dcgan, D half as wide", "dcgan, D twice as wide")
+    assert [d_width(small, name) for name in names] == [4, 2, 8]
+    assert [d_width(whole, name) for name in names] == [64, 32, 128]
+    assert {whole[name].batch_size for name in names} == {64} and whole["stylegan2"].batch_size == 64
+    assert {small[name].generator.net.module.width for name in names} == {4}
+    assert {whole[name].generator.net.module.width for name in names} == {64}
+
+
+@pytest.mark.parametrize("published", [False, True], ids=["small", "published"])
+def test_schedules_end_with_the_run(published):
+    known = settings(architectures, (32, 32, 3), published=published)
+    rate = lambda name, step: effective(known[name], jnp.int32(step)).generator.optimizer.numbers["learning_rate"]
+    for name, last in (("sngan", 0.0), ("r3gan", 5e-5)):
+        np.testing.assert_allclose(rate(name, 10), last, rtol=1e-4, atol=1e-12)
+        assert rate(name, 0) > rate(name, 5) > rate(name, 9) > last
 
 
 @pytest.mark.parametrize("module", [architectures, augmentation])

@@ -5,10 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
 
+import gan_jax as gan
 from experiments import quickstart
 
 ROOT = Path(__file__).parent.parent
@@ -96,11 +100,35 @@ def test_every_knob_of_the_quickstart_trains_together_on_several_devices(tmp_pat
         (["--batch-size", "5000"], "fewer than the batch"),
         (["--loss", "hinge", "--smoothing", "0.1"], "no labels to smooth"),
         (["--data", "folder:/nowhere"], "/nowhere"),
+        (["--conditioning", "auxiliary"], "add --conditional"),
+        (["--data", "ring", "--discriminator-norm", "batch"], "--discriminator-norm is of images, and ring has rows"),
+        (["--play", "unrolled", "--unrolled-steps", "0"], "--unrolled-steps 0"),
+        (["--play", "consensus", "--consensus-weight", "-1"], "play.weight is -1"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two(tmp_path, mistake, arguments, said):
     assert said in mistake(quickstart, "--out", tmp_path / "run", *arguments)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"loss": "auxiliary_classifier", "conditional": True, "conditioning": "auxiliary"},
+        {"loss": "multi_class", "conditional": True, "conditioning": "multi_class"},
+        {"play": "consensus", "consensus_weight": 3.0},
+        {"play": "unrolled", "unrolled_steps": 2},
+    ],
+    ids=lambda fields: str(next(iter(fields.values()))),
+)
+def test_what_the_quickstart_s_flags_describe_is_a_step(fields):
+    data = gan.load("ring").subset(64)
+    recipe = quickstart.recipe_of(quickstart.Options(width=4, **fields), data)
+    assert recipe.play.name == fields.get("play", "alternating")
+    assert not recipe.play.numbers or [float(v) for v in recipe.play.numbers.values()] in ([3.0], [np.float32(1e-3)])
+    batch = gan.Batch(jnp.zeros((64, 2)), jnp.arange(64), jnp.arange(64) % data.classes)
+    step = lambda key: gan.train_step(recipe, gan.init(recipe, key), batch)[1]
+    assert "discriminator/loss" in jax.eval_shape(step, jax.random.key(0))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import gan_jax as gan
 from gan_jax import (
     augment,
     catalogue,
@@ -20,6 +21,7 @@ from gan_jax import (
     schedules,
     zoo,
 )
+from gan_jax.networks.spectral import SpectralNorm
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -124,3 +126,30 @@ CASES = [
 def test_remedies_train_together(chosen):
     """Three steps of a population, every member with a loss of its own, in one program: nothing is not finite."""
     assert not combine.wrong(chosen)
+
+
+SMALL = combine.Combination("alternating", "sgd", "sgd", ("hinge",), ("l2",), (), ())
+
+
+def test_a_second_compilation_is_found(monkeypatch):
+    """Were a number structure, changing it would compile anew."""
+    numbers = combine.other_numbers
+    monkeypatch.setattr(combine, "other_numbers", lambda recipe: numbers(recipe).replace(judge_together=True))
+    assert combine.wrong(SMALL) == ["a second compilation"]
+
+
+def test_what_is_not_finite_is_found(monkeypatch):
+    worse = gan.with_leaves(combine.recipe_of(SMALL), {"discriminator.penalties.l2.weight": 1e38})
+    monkeypatch.setattr(combine, "recipe_of", lambda chosen: worse)
+    assert "hinge: good" in combine.wrong(SMALL)
+
+
+def test_every_member_of_a_program_has_what_was_chosen():
+    """The parts of one field take turns: in no program would one of them undo another."""
+    for chosen in DESIGN:
+        assert all(len(set(one) & set(chosen.layers)) <= 1 for one in combine.ONE_OF)
+    chosen = next(c for c in DESIGN if {"spectral norm in D", "batch norm in D"} <= set(c.layers))
+    net = combine.recipe_of(chosen).discriminator.net
+    assert isinstance(net, SpectralNorm) and net.net.module.norm == "batch"
+    lecam = next(c for c in DESIGN if "lecam" in c.penalties)
+    assert float(gan.leaves(combine.recipe_of(lecam))["discriminator.penalties.lecam.start"]) == 0

@@ -1,0 +1,75 @@
+"""What does a trained generator make, and what lies between its samples?
+
+    python scripts/look.py runs/quickstart                             # samples.png and paths.png in runs/quickstart/look
+    python scripts/look.py runs/quickstart --truncation 0.7 --raw      # likelier samples, of the generator as it is
+    python scripts/look.py runs/conditional --labels 3 8 --paths 2     # of these classes alone, and a path of each
+
+samples.png: samples by number, row by row (a conditional GAN's with a class in each column). paths.png: each row goes from one
+sample to another; its latents lie on an arc where they are normal, on a straight line where they are uniform. Points are
+drawn over held-out ones, without paths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from gan_jax.cli import run
+from gan_jax.errors import UserError
+
+
+@dataclass
+class Options:
+    """Look at a run."""
+
+    folder: tyro.conf.Positional[Path]
+    """The run's folder."""
+    number: int = 64
+    """Samples; of points, 2,000 are usual."""
+    paths: int = 8
+    """Rows of paths between samples, of a GAN of images; 0 for none."""
+    steps: int = 9
+    """Images of a path, both ends included."""
+    truncation: float | None = None
+    """Of StyleGAN2 psi, of other GANs the threshold of normal latents: the smaller, the likelier and the less varied."""
+    labels: tuple[int, ...] = ()
+    """Classes, in turn; all when left out. Of a conditional GAN."""
+    raw: bool = False
+    """The generator as it is, not its moving average."""
+    step: int | None = None
+    """Of the checkpoint; the newest when left out."""
+    seed: int = 0
+    """Of the latents."""
+    out: Path | None = None
+    """The folder of the pictures; `look` in the run's when left out."""
+
+
+def main(options: Options) -> None:
+    if options.paths < 0:
+        raise UserError(f"--paths {options.paths}: give 0 for none, or at least 1")
+    import numpy as np
+
+    import gan_jax as gan
+    from gan_jax import pictures
+
+    judged, out = gan.open_run(options.folder, step=options.step), options.out or options.folder / "look"
+    same = {"ema": not options.raw, "seed": options.seed, "truncation": options.truncation}
+    labels = lambda n: np.resize(options.labels, n) if options.labels else None
+    made = judged.samples(options.number, labels=labels(options.number), **same)
+    if made.ndim != 4:
+        print(pictures.points_plot(out / "samples.png", made, judged.data.validation.images))
+        return
+    classes = len(options.labels) or getattr(judged.recipe, "classes", 0)
+    columns = classes * max(1, round(options.number**0.5 / classes)) if classes else None
+    grids = {"samples.png": pictures.sample_grid(made, columns)}
+    if options.paths and isinstance(judged.recipe, gan.Recipe):
+        paths = judged.interpolate(options.paths, options.steps, labels=labels(options.paths), **same)
+        grids["paths.png"] = np.asarray(paths)
+    for name, grid in grids.items():
+        print(pictures.save_png(out / name, grid))
+
+
+if __name__ == "__main__":
+    run(main)
