@@ -44,7 +44,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
 
     if len(image_shape) != 3:
         raise UserError(f"architectures are of images, not of rows {image_shape}: use --data digits or another set of images")
-    width: int = options.width
+    width: Any = options.width  # among settings that are not all numbers
     batch: dict[str, Any] = {"batch_size": options.batch_size}
     small: dict[str, Any] = {} if options.published else {"width": width} | batch
     dcgan = recipes.dcgan(image_shape, **small)

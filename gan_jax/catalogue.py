@@ -127,6 +127,8 @@ AROUND = [
          "latents.py::test_interpolations_have_both_ends_and_equal_steps"),
         ("paths between samples", "White, 2016", "latents:paths.steps", "9",
          "latents.py::test_paths_go_from_sample_to_sample"),
+        ("truncation of samples", "Brock et al., 2019; Karras et al., 2019", "latents:with_truncation.truncation", "-",
+         "look.py::test_truncation_of_another_gan_is_the_threshold_of_its_latents"),
     )
 ]  # fmt: skip
 

@@ -139,7 +139,7 @@ def _discriminator_look(recipe: Recipe, state: State, batch: Batch, draws: Draws
     g, d = state.generator, state.discriminator
     batch, z = latents_of(recipe, batch, draws, axis_name)
     fakes, _ = generate(recipe, g.params, g.stats, z, batch.fake_labels, _training(draws.named("generate"), axis_name))
-    batch = batch.replace(images=augment.mixed(recipe.augment, batch.images, fakes, draws.named("augment")))
+    batch = with_posing_fakes(recipe, g, batch, draws, axis_name)
 
     def objective(params):
         real, fake, stats = judge_both(recipe, params, d.stats, batch, fakes, draws.named("judge"), axis_name)
@@ -223,6 +223,20 @@ def latents_of(recipe: Recipe, batch: Batch, draws: Draws, axis_name) -> tuple[B
     labels = recipe.fake_labels(draws.named("labels"), batch, recipe.classes)
     z = recipe.latent(draws.named("latent"), labels, batch.images.dtype)
     return batch.replace(fake_labels=labels, axis_name=axis_name), z
+
+
+def with_posing_fakes(recipe: Recipe, g: Player, batch: Batch, draws: Draws, axis_name) -> Batch:
+    """The batch that D learns from where an augmentation mixes fakes into its reals (`augment.mixing`); else the batch itself.
+
+    The fakes that pose have latents of their own, as losses over pairs and batches compare the reals with D's other fakes, and
+    the labels of the reals in whose places they stand, as D judges them under those.
+    """
+    if not any(augment.mixing(change) for change in recipe.augment.values()):
+        return batch
+    own = draws.named("posing")
+    z = recipe.latent(own.named("latent"), batch.labels, batch.images.dtype)
+    posing, _ = generate(recipe, g.params, g.stats, z, batch.labels, _training(own.named("generate"), axis_name))
+    return batch.replace(images=augment.mixed(recipe.augment, batch.images, posing, draws.named("augment")))
 
 
 def turn_of(recipe, state, mover: str, params, batch: Batch, fakes, z, said, draws: Draws) -> Turn:

@@ -135,7 +135,7 @@ def test_the_discriminator_s_logits_and_r1_and_its_gradient_are_the_authors(name
     block = f"stage_{len(d.widths) - 1}_block_0"
 
     def logits(x, kernel):
-        changed = params | {block: params[block] | {"grouped": kernel}}
+        changed = params | {block: params[block] | {"grouped": {"kernel": kernel}}}
         return d.apply({"params": changed}, x, LABELS, EVALUATION).logits
 
     def r1(kernel):
@@ -143,7 +143,7 @@ def test_the_discriminator_s_logits_and_r1_and_its_gradient_are_the_authors(name
         norms = jnp.square(pull(jnp.ones_like(said))[0]).sum((1, 2, 3))
         return norms.sum(), (said, norms)
 
-    (_, (said, norms)), by_kernel = jax.jit(jax.value_and_grad(r1, has_aux=True))(params[block]["grouped"])
+    (_, (said, norms)), by_kernel = jax.jit(jax.value_and_grad(r1, has_aux=True))(params[block]["grouped"]["kernel"])
     assert_equal(said, FROZEN[f"{name} D"])
     assert_equal(norms, FROZEN[f"{name} R1"])
     assert_equal(by_kernel, FROZEN[f"{name} R1 by kernel"])

@@ -184,6 +184,16 @@ def test_a_weight_of_zeros_stays_zero(small):
         assert all(np.isfinite(x).all() and not x.any() for x in jax.tree.leaves(seen))
 
 
+def test_a_weight_that_starts_at_zero_is_normalised_once_it_has_moved(small):
+    _, stats, _ = small
+    net, moved = SpectralNorm(PLAIN), {"dense": {"kernel": jnp.array([[0.3], [-2.0], [1.5]])}}
+    still = {"dense": {"kernel": jnp.zeros((3, 1))}}
+    vectors = {"dense": stats["spectral"]["dense"]}
+    for params in (still, still, moved):
+        seen, vectors = net.normalised(params, vectors, True)
+    np.testing.assert_allclose(np.linalg.norm(seen["dense"]["kernel"]), 1, rtol=1e-12)
+
+
 def test_a_narrower_network_keeps_wide_vectors():
     """sigma is computed from float32 weights, before bfloat16; the logits come back in float32."""
     net = SpectralNorm(PLAIN)

@@ -44,7 +44,7 @@ NOT_ITEMS = {
     "play": ("deal", "device_mean", "discriminator_turn", "generator_turn", "look", "move"),
     "optimizer": ("bind", "chain", "dotted"),
     "schedule": ("schedule",),
-    "latent": ("effective", "named", "relabelled", "rarity_scale"),
+    "latent": ("bind", "effective", "named", "relabelled", "rarity_scale"),
     "controller": (
         "bind", "check_paths", "check_statistics", "drive", "fixed_steps", "initial_memory", "leaves", "observe", "steer",
     ),

@@ -29,14 +29,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from gan_jax.errors import UserError
+from gan_jax.networks.heads import with_label
 from gan_jax.networks.initializers import glorot, normal
-from gan_jax.networks.layers import BatchNorm, Dropout
+from gan_jax.networks.layers import BatchNorm, perturbed
 from gan_jax.networks.net import Mode
 from gan_jax.networks.sngan import (
     ConditionalBatchNorm,
     DiscriminatorBlock,
     GeneratorBlock,
-    Projection,
+    Head,
     StartedConv,
     pairs_of_pixels,
 )
@@ -108,7 +109,7 @@ class Attention(nn.Module):
 
 
 class Generator(nn.Module):
-    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Number: dropout (after each block).
+    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Numbers: dropout, noise (after each block).
 
     width:        1/4 of the last map's at 32 pixels, the last map's at 128
     shared:       length of the label's vector that all conditional batch norms share; 0 gives each its own tables
@@ -129,7 +130,7 @@ class Generator(nn.Module):
     start: str = "orthogonal"
 
     @nn.compact
-    def __call__(self, z, labels, mode: Mode, dropout=None):
+    def __call__(self, z, labels, mode: Mode, dropout=None, noise=None):
         chosen, start = plan(self.size), starting(self.start)
         attended(self.attention, [chosen.bottom * 2**i for i in range(1, 1 + len(chosen.generator))])
         z, conditions = self.conditions(z, labels, len(chosen.generator), start)
@@ -141,7 +142,7 @@ class Generator(nn.Module):
             block = GeneratorBlock(times * self.width, "nearest", start, start, norm, name=f"block{i}")
             x = block(x, condition, mode)
             x = Attention(start, name="attention")(x) if x.shape[1] == self.attention else x
-            x = Dropout(name=f"dropout{i}")(x, dropout, mode)
+            x = perturbed(x, mode, dropout, noise, str(i))
         x = nn.relu(BatchNorm(momentum=0.9, epsilon=1e-5, name="norm")(x, mode))
         return nn.tanh(StartedConv(self.channels, kernel_init=start, name="image")(x))
 
@@ -164,9 +165,10 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """images [b, h, w, c], labels [b] -> Judgement. Number: dropout (after each block).
+    """images [b, h, w, c], labels [b] -> Judgement. Numbers: dropout, noise (after each block).
 
     width: 1/4 of every map's at 32 pixels, the first map's at 128. attention, start: as the generator's.
+    conditioning: how labels enter, in the paper by projection (see `heads.judgement`); 'embedding' is one more channel.
 
     Raises UserError for an unknown size or start, or an attention that fits no map.
     """
@@ -175,15 +177,17 @@ class Discriminator(nn.Module):
     classes: int = 0
     attention: int = 0
     start: str = "orthogonal"
+    conditioning: str = "projection"
 
     @nn.compact
-    def __call__(self, images, labels, mode: Mode, dropout=None):
-        chosen, start, x = plan(images.shape[1]), starting(self.start), images
+    def __call__(self, images, labels, mode: Mode, dropout=None, noise=None):
+        chosen, start = plan(images.shape[1]), starting(self.start)
+        x = with_label(images, labels, self.classes, self.conditioning)
         attended(self.attention, [images.shape[1] // 2**i for i in range(1, 1 + chosen.halvings)])
         for i, times in enumerate(chosen.discriminator):
             wide = times * self.width
             halve = i < chosen.halvings
             x = DiscriminatorBlock(wide, wide, halve, i == 0, start, start, name=f"block{i}")(x)
             x = Attention(start, name="attention")(x) if halve and x.shape[1] == self.attention else x
-            x = Dropout(name=f"dropout{i}")(x, dropout, mode)
-        return Projection(self.classes, start, name="projection")(nn.relu(x).sum((1, 2)), labels)
+            x = perturbed(x, mode, dropout, noise, str(i))
+        return Head(self.classes, self.conditioning, start, name="projection")(nn.relu(x).sum((1, 2)), labels)

@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from gan_jax.errors import UserError
 from gan_jax.networks.conv import Conv, ConvTranspose
-from gan_jax.networks.heads import judgement, with_label_map
+from gan_jax.networks.heads import dense, judgement, with_label
 from gan_jax.networks.initializers import glorot
 from gan_jax.networks.layers import Norm, embedding, perturbed
 from gan_jax.networks.net import Mode
@@ -67,6 +67,7 @@ class Discriminator(nn.Module):
 
     conditioning: how labels enter, by projection unless said (see `heads.judgement`); 'embedding' is one more channel.
     representation: width of the layer that `losses.mmd` compares; 0 is none.
+    group: examples whose standard deviation is one more channel of the last map (`minibatch_std`); 0 is none.
     """
 
     width: int = 64
@@ -74,16 +75,16 @@ class Discriminator(nn.Module):
     classes: int = 0
     conditioning: str = "projection"
     representation: int = 0
+    group: int = 0
 
     @nn.compact
     def __call__(self, images, labels, mode: Mode, dropout=None, noise=None):
         _, doublings = stages(images.shape[1])
-        entering = self.classes and self.conditioning == "embedding"
-        x = with_label_map(images, labels, self.classes) if entering else images
+        x = with_label(images, labels, self.classes, self.conditioning)
         for i in range(max(2, doublings - 1)):
             x = Conv(self.width * 2**i, 5, 2)(x)
             x = x if i == 0 else Norm(self.norm)(x, mode)  # not on the first layer, as Radford et al. (2016)
             x = perturbed(nn.leaky_relu(x, SLOPE), mode, dropout, noise)
         features = x.reshape(len(x), -1)
-        dense = {"use_bias": False, "kernel_init": glorot}
-        return judgement(features, labels, self.classes, self.conditioning, self.representation, **dense)
+        linear = dense(use_bias=False, kernel_init=glorot)
+        return judgement(features, labels, self.classes, self.conditioning, self.representation, linear=linear)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,10 +17,20 @@ from gan_jax.networks.net import Judgement
 CONDITIONINGS = ("projection", "auxiliary", "multi_class", "embedding")
 
 
+def dense(**options: Any) -> Callable:
+    """The linear layers of a `judgement`: (features, width, name) -> [b, width]; options: of linen's Dense."""
+
+    def layer(x, width: int, name: str):
+        return nn.Dense(width, name=None if name == "logit" else name, dtype=x.dtype, **options)(x)
+
+    return layer
+
+
 def judgement(
-    features: Float[Array, "b d"], labels, classes: int, conditioning: str, representation: int = 0, **dense: Any
-) -> Judgement:
-    """What a discriminator with these last hidden features says. Call it inside the module; dense: of its linear layers.
+    features: Float[Array, "b d"], labels, classes: int, conditioning: str, representation: int = 0, *,
+    linear: Callable | None = None, projected: Callable | None = None,
+) -> Judgement:  # fmt: skip
+    """What a discriminator with these last hidden features says. Call it inside the module.
 
     With classes, conditioning is one of
       'projection':  the logit gains the product of the label's vector and the features (Miyato & Koyama, 2018)
@@ -28,24 +39,34 @@ def judgement(
       'embedding':   nothing here: the label entered with the input
     representation: 0, or the width of a linear layer that is judged instead of the hidden features, for `losses.mmd`; the logit
     is then the sum of its values over the square root of their number: of 1, that value.
+    linear: the network's own linear layer, (features, width, name) -> [b, width], of the names "logit" and "class_logits"; a
+    plain Dense if left out.
+    projected: (features, labels) -> logits [b], a network's own projection.
     Raises UserError for another conditioning, or one in which labels or logits would pass the representation by.
     """
     if conditioning not in CONDITIONINGS:
         raise UserError(f"unknown conditioning {conditioning!r}: use one of {', '.join(map(repr, CONDITIONINGS))}")
     if classes and representation and conditioning in ("projection", "multi_class"):
         raise UserError(f"a representation does not go with conditioning {conditioning!r}: use 'embedding' or 'auxiliary'")
-    linear = lambda width, name=None: nn.Dense(width, name=name, dtype=features.dtype, **dense)
-    scores = linear(classes, "class_logits")(features) if classes and conditioning in ("auxiliary", "multi_class") else None
+    linear = linear or dense()
+    if classes and conditioning == "projection" and projected:
+        return Judgement(projected(features, labels), features=features)
+    scores = linear(features, classes, "class_logits") if classes and conditioning in ("auxiliary", "multi_class") else None
     if scores is not None and conditioning == "multi_class":
         return Judgement(jax.nn.logsumexp(scores, -1), scores, features)
     if representation:
-        shown = linear(representation)(features)
+        shown = linear(features, representation, "logit")
         return Judgement(shown.sum(-1) * representation**-0.5, scores, shown)
-    logits = linear(1)(features)[:, 0]
+    logits = linear(features, 1, "logit")[:, 0]
     if classes and conditioning == "projection":
         label = embedding(labels, classes, features.shape[-1], features.dtype, scale=features.shape[-1] ** -0.5)
         logits += (features * label).sum(-1)
     return Judgement(logits, scores, features)
+
+
+def with_label(images: Float[Array, "b h w c"], labels, classes: int, conditioning: str) -> Array:
+    """What a discriminator of images sees first: with the map of the label, if labels enter so ('embedding')."""
+    return with_label_map(images, labels, classes) if classes and conditioning == "embedding" else images
 
 
 def with_label_map(images: Float[Array, "b h w c"], labels, classes: int) -> Float[Array, "b h w c_and_one"]:

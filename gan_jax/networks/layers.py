@@ -42,9 +42,13 @@ class Noise(nn.Module):
         return x + jnp.asarray(std, x.dtype) * wide.astype(x.dtype)
 
 
-def perturbed(x, mode: Mode, dropout, noise):
-    """A hidden layer's units as the next layer sees them in training: with noise, then dropout. To be called in a module."""
-    return Dropout()(Noise()(x, noise, mode), dropout, mode)
+def perturbed(x, mode: Mode, dropout, noise, place: str | None = None):
+    """A hidden layer's units as the next layer sees them in training: with noise, then dropout. To be called in a module.
+
+    place: completes the layers' names, of which their draws are made; None numbers them.
+    """
+    name = lambda layer: None if place is None else f"{layer}{place}"
+    return Dropout(name=name("dropout"))(Noise(name=name("noise"))(x, noise, mode), dropout, mode)
 
 
 class BatchNorm(nn.Module):

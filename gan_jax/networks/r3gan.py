@@ -34,9 +34,10 @@ from jaxtyping import Array, Float
 
 from gan_jax.errors import UserError
 from gan_jax.networks.conv import conv
+from gan_jax.networks.heads import judgement, with_label
 from gan_jax.networks.initializers import normal, variance_scaling
-from gan_jax.networks.layers import Dropout, embedding
-from gan_jax.networks.net import Judgement, Mode
+from gan_jax.networks.layers import embedding, perturbed
+from gan_jax.networks.net import Mode
 
 SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through a LeakyReLU
@@ -126,6 +127,19 @@ def downsample(x: Float[Array, "b 2h 2w c"]) -> Float[Array, "b h w c"]:
     return x
 
 
+class GroupedConv(nn.Module):
+    """`grouped_conv` that keeps the number of features, without bias."""
+
+    groups: int
+    kernel_size: int
+    gain: float
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1] // self.groups, x.shape[-1])
+        return grouped_conv(x, self.param("kernel", msr(self.gain), shape).astype(x.dtype), self.groups)
+
+
 class ResidualBlock(nn.Module):
     """x + contract(act(grouped(act(expand(x))))), act(y) = LeakyReLU(y + bias); `depth` is all blocks of the player."""
 
@@ -135,25 +149,25 @@ class ResidualBlock(nn.Module):
     depth: int
 
     @nn.compact
-    def __call__(self, x, mode: Mode, dropout=None):
+    def __call__(self, x, mode: Mode, dropout=None, noise=None):
         width, expanded, gain = x.shape[-1], x.shape[-1] * self.expansion, GAIN * self.depth**-0.25
         y = self.activate(linear(x, expanded, "expand", gain), "bias_1")
-        shape = (self.kernel_size, self.kernel_size, expanded // self.cardinality, expanded)
-        kernel = self.param("grouped", msr(gain), shape).astype(x.dtype)
-        y = self.activate(grouped_conv(y, kernel, self.cardinality), "bias_2")
-        return x + linear(Dropout()(y, dropout, mode), width, "contract", 0.0)
+        y = self.activate(GroupedConv(self.cardinality, self.kernel_size, gain, name="grouped")(y), "bias_2")
+        return x + linear(perturbed(y, mode, dropout, noise), width, "contract", 0.0)
 
     def activate(self, y, name: str):
         bias = self.param(name, nn.initializers.zeros, y.shape[-1:])
         return nn.leaky_relu(y + bias.astype(y.dtype), SLOPE)
 
 
-def residual_blocks(player: Generator | Discriminator, stage: int, x, mode: Mode, dropout):
+def residual_blocks(player: Generator | Discriminator, stage: int, x, mode: Mode, *numbers):
     """The blocks of one stage of `player`. Call it inside the module."""
     depth = sum(player.blocks)
     for i in range(player.blocks[stage]):
         name = f"stage_{stage}_block_{i}"
-        x = ResidualBlock(player.cardinalities[stage], player.expansion, player.kernel_size, depth, name=name)(x, mode, dropout)
+        x = ResidualBlock(player.cardinalities[stage], player.expansion, player.kernel_size, depth, name=name)(
+            x, mode, *numbers
+        )
     return x
 
 
@@ -166,7 +180,7 @@ def to_width(x, width: int, stage: int):
 
 
 class Generator(nn.Module):
-    """z [b, d], labels [b] -> images [b, size, size, channels]. Number: dropout (in every block; the authors have none).
+    """z [b, d], labels [b] -> images [b, size, size, channels]. Numbers: dropout, noise (in every block; not the authors').
 
     `label_width` is the width of the label's vector, which joins z; 0: z's own (the authors').
     """
@@ -182,7 +196,7 @@ class Generator(nn.Module):
     label_width: int = 0
 
     @nn.compact
-    def __call__(self, z, labels, mode: Mode, dropout=None):
+    def __call__(self, z, labels, mode: Mode, dropout=None, noise=None):
         side = smallest_side(self.size, self.widths, self.cardinalities, self.blocks, self.expansion)
         if self.classes:
             label = embedding(labels, self.classes, self.label_width or z.shape[-1], z.dtype, scale=self.classes**-0.5)
@@ -192,15 +206,16 @@ class Generator(nn.Module):
         for stage, width in enumerate(self.widths):
             if stage:
                 x = upsample(to_width(x, width, stage))
-            x = residual_blocks(self, stage, x, mode, dropout)
+            x = residual_blocks(self, stage, x, mode, dropout, noise)
         return linear(x, self.channels, "image")
 
 
 class Discriminator(nn.Module):
-    """images [b, h, h, c], labels [b] -> Judgement. Number: dropout (in every block; the authors have none).
+    """images [b, h, h, c], labels [b] -> Judgement. Numbers: dropout, noise (in every block; not the authors').
 
-    The features are the products with the basis. With classes the logit is <linear(features), label's vector>, of
-    `label_width` (0: that of the first stage, the authors'); there is no term without the label.
+    The features are the products with the basis. conditioning: how labels enter. 'projection' is the authors': the logit is
+    <linear(features), label's vector>, of `label_width` (0: that of the first stage, theirs); there is no term without the
+    label. The others are those of `heads.judgement`; 'embedding' is one more channel.
     """
 
     widths: tuple[int, ...] = (768, 768, 768, 768)
@@ -210,22 +225,21 @@ class Discriminator(nn.Module):
     kernel_size: int = 3
     classes: int = 0
     label_width: int = 0
+    conditioning: str = "projection"
 
     @nn.compact
-    def __call__(self, images, labels, mode: Mode, dropout=None):
+    def __call__(self, images, labels, mode: Mode, dropout=None, noise=None):
         side = smallest_side(images.shape[1], self.widths, self.cardinalities, self.blocks, self.expansion)
-        x = linear(images, self.widths[-1], "image")
+        x = linear(with_label(images, labels, self.classes, self.conditioning), self.widths[-1], "image")
         for stage, width in reversed(list(enumerate(self.widths))):
             if stage < len(self.widths) - 1:
                 x = to_width(downsample(x), width, stage)
-            x = residual_blocks(self, stage, x, mode, dropout)
+            x = residual_blocks(self, stage, x, mode, dropout, noise)
         basis = self.param("basis", normal(1 / side), (side, side, x.shape[-1])).astype(x.dtype)
         features = (x * basis).sum((1, 2))
-        return Judgement(self.logits(features, labels), features=features)
+        return judgement(features, labels, self.classes, self.conditioning, linear=linear, projected=self.projected)
 
-    def logits(self, features, labels):
-        if not self.classes:
-            return linear(features, 1, "logit")[:, 0]
+    def projected(self, features, labels):
         width = self.label_width or self.widths[0]
         label = embedding(labels, self.classes, width, features.dtype, scale=(self.classes * width) ** -0.5)
         return (linear(features, width, "logit") * label).sum(-1)

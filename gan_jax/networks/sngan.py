@@ -26,9 +26,10 @@ from flax import linen as nn
 
 from gan_jax.errors import UserError
 from gan_jax.networks.conv import Conv
+from gan_jax.networks.heads import judgement, with_label
 from gan_jax.networks.initializers import glorot, normal, variance_scaling
-from gan_jax.networks.layers import BatchNorm, Dropout
-from gan_jax.networks.net import Judgement, Mode
+from gan_jax.networks.layers import BatchNorm, perturbed
+from gan_jax.networks.net import Mode
 
 # Gain sqrt 2 for the 3x3 kernels of a block, and scales of N(1, .02^2), as the authors' code.
 inner = variance_scaling(2.0, "fan_avg", "uniform")
@@ -163,27 +164,33 @@ class DiscriminatorBlock(nn.Module):
         return h + x
 
 
-class Projection(nn.Module):
-    """features [b, d], labels [b] -> Judgement: Dense 1 + <label's vector, features> (Miyato & Koyama, 2018, equation 4)."""
+class Head(nn.Module):
+    """features [b, d], labels [b] -> Judgement (`heads.judgement`).
+
+    By projection: Dense 1 + <label's vector, features> (Miyato & Koyama, 2018, equation 4).
+    """
 
     classes: int
+    conditioning: str = "projection"
     kernel_init: Any = glorot
 
     @nn.compact
     def __call__(self, features, labels):
         start = {"dtype": features.dtype}
-        logits = nn.Dense(1, kernel_init=self.kernel_init, name="logit", **start)(features)[:, 0]
-        if self.classes:
-            vectors = nn.Embed(self.classes, features.shape[-1], embedding_init=self.kernel_init, name="label", **start)(labels)
-            logits += (features * vectors).sum(-1)
-        return Judgement(logits, features=features)
+        linear = lambda x, width, name: nn.Dense(width, kernel_init=self.kernel_init, name=name, **start)(x)
+
+        def projected(features, labels):
+            table = nn.Embed(self.classes, features.shape[-1], embedding_init=self.kernel_init, name="label", **start)
+            return linear(features, 1, "logit")[:, 0] + (features * table(labels)).sum(-1)
+
+        return judgement(features, labels, self.classes, self.conditioning, linear=linear, projected=projected)
 
 
 # ---- the networks ------------------------------------------------------------------------------------------------------
 
 
 class Generator(nn.Module):
-    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Number: dropout (after each block).
+    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Numbers: dropout, noise (after each block).
 
     width: of the first map, None for the plan's. The papers' z is 128 normal numbers.
     """
@@ -195,7 +202,7 @@ class Generator(nn.Module):
     upsampling: str = "bilinear"
 
     @nn.compact
-    def __call__(self, z, labels, mode: Mode, dropout=None):
+    def __call__(self, z, labels, mode: Mode, dropout=None, noise=None):
         chosen = plan(self.size)
         width, side = self.width or chosen.widths[0], chosen.bottom
         condition = jax.nn.one_hot(labels, self.classes, dtype=z.dtype) if self.classes else None
@@ -203,25 +210,27 @@ class Generator(nn.Module):
         x = x.reshape(-1, side, side, width)
         for i, divisor in enumerate(chosen.generator):
             x = GeneratorBlock(max(1, width // divisor), self.upsampling, name=f"block{i}")(x, condition, mode)
-            x = Dropout(name=f"dropout{i}")(x, dropout, mode)
+            x = perturbed(x, mode, dropout, noise, str(i))
         x = nn.relu(BatchNorm(momentum=0.9, epsilon=1e-5, name="norm")(x, mode))
         return nn.tanh(Conv(self.channels, name="image")(x))
 
 
 class Discriminator(nn.Module):
-    """images [b, h, w, c], labels [b] -> Judgement. Number: dropout (after each block).
+    """images [b, h, w, c], labels [b] -> Judgement. Numbers: dropout, noise (after each block).
 
-    width: of the last map, None for the plan's. The features are what the last Dense sees.
+    width: of the last map, None for the plan's. conditioning: how labels enter, in the papers by projection (see
+    `heads.judgement`); 'embedding' is one more channel. The features are what the last Dense sees.
     """
 
     width: int | None = None
     classes: int = 0
+    conditioning: str = "projection"
 
     @nn.compact
-    def __call__(self, images, labels, mode: Mode, dropout=None):
+    def __call__(self, images, labels, mode: Mode, dropout=None, noise=None):
         chosen = plan(images.shape[1])
-        width, x = self.width or chosen.widths[1], images
+        width, x = self.width or chosen.widths[1], with_label(images, labels, self.classes, self.conditioning)
         for i, divisor in enumerate(chosen.discriminator):
             block = DiscriminatorBlock(max(1, width // divisor), None, i < chosen.halvings, first=i == 0, name=f"block{i}")
-            x = Dropout(name=f"dropout{i}")(block(x), dropout, mode)
-        return Projection(self.classes, name="projection")(nn.relu(x).sum((1, 2)), labels)
+            x = perturbed(block(x), mode, dropout, noise, str(i))
+        return Head(self.classes, self.conditioning, name="projection")(nn.relu(x).sum((1, 2)), labels)

@@ -28,7 +28,9 @@ class SpectralNorm:
     vectors; a player that is only looked through keeps its own (PyTorch's D would move them in G's turn as well).
 
     Weights are the leaves "kernel" of two dimensions or more, as matrices [inputs, outputs], and embedding tables as they
-    are; biases, norms and gains stay. A weight of zeros stays zero.
+    are; biases, norms and gains stay, and so do R3GAN's bases and StyleGAN2's constant. A grouped kernel is one matrix of all
+    its outputs, as in PyTorch, whose sigma is no less than any group's. A weight of zeros stays zero until its first step, and
+    has sigma 1 from then on: one that is to grow slowly (R3GAN's "contract") is better skipped.
 
     net:        anything with the `init` and `apply` of `Net`, such as Net(sngan.Discriminator())
     iterations: at least 1, the paper's and every reference's number
@@ -97,9 +99,10 @@ class SpectralNorm:
         return found
 
     def _turned(self, weight, pair):
-        """One power iteration: v from u, u from v."""
+        """One power iteration: v from u, u from v. Of a weight of zeros u stays: from no direction there is no way back."""
         v = self._unit(_times(weight, pair[0]))
-        return self._unit(_times(v, weight)), v
+        u = self._unit(_times(v, weight))
+        return jnp.where(u.any(), u, pair[0]), v
 
     def _unit(self, x):
         return x / jnp.maximum(jnp.sqrt(jnp.square(x).sum()), self.epsilon)

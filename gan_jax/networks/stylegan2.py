@@ -21,8 +21,10 @@ from flax import linen as nn
 from gan_jax.draws import Draws
 from gan_jax.errors import UserError
 from gan_jax.game import device_mean
+from gan_jax.networks.heads import judgement, with_label
+from gan_jax.networks.layers import Dropout, perturbed
 from gan_jax.networks.minibatch import minibatch_std
-from gan_jax.networks.net import Judgement, Mode
+from gan_jax.networks.net import Mode
 from gan_jax.networks.stylegan2_parts import (
     HALF,
     Dense,
@@ -75,7 +77,7 @@ class SynthesisBlock(nn.Module):
     clamp: float | None = None
 
     @nn.compact
-    def __call__(self, x, image, ws, mode: Mode, noise=None):
+    def __call__(self, x, image, ws, mode: Mode, noise=None, dropout=None):
         styled = partial(StyledConv, self.features, clamp=self.clamp)
         if x is None:
             used = 1
@@ -87,6 +89,7 @@ class SynthesisBlock(nn.Module):
             y = styled(name="conv1")(y, ws[:, 1], mode, noise, HALF if residual else 1.0)
             if residual:
                 y += EqualConv(self.features, 1, "up", linear=True, name="skip")(x, HALF)
+        y = Dropout(name="dropout")(y, dropout, mode)
         if self.last or self.architecture == "skip":
             rgb = ToRGB(self.channels, self.clamp, name="torgb")(y, ws[:, used])
             image = rgb if image is None else enlarge(image) + rgb
@@ -94,7 +97,7 @@ class SynthesisBlock(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """ws [b, layers, d] -> images [b, size, size, channels]. Number: noise."""
+    """ws [b, layers, d] -> images [b, size, size, channels]. Numbers: noise, dropout."""
 
     size: int
     channels: int
@@ -104,12 +107,12 @@ class Synthesis(nn.Module):
     clamp: float | None = None
 
     @nn.compact
-    def __call__(self, ws, mode: Mode, noise=None):
+    def __call__(self, ws, mode: Mode, noise=None, dropout=None):
         x = image = None
         first, architecture = 0, _check(self.architecture)
         for side, width in widths(self.size, self.channel_base, self.channel_max).items():
             block = SynthesisBlock(width, self.channels, side == self.size, architecture, self.clamp, name=f"b{side}")
-            x, image = block(x, image, ws[:, first:], mode, noise)
+            x, image = block(x, image, ws[:, first:], mode, noise, dropout)
             first += 1 if side == 4 else 2
         return image
 
@@ -121,6 +124,7 @@ class Generator(nn.Module):
     the source's float16; None, none). average_decay: of the average w, .995 in the source's code.
 
     Numbers, each a part that is left out if absent (None):
+    dropout:    in training, of the features of each block before they become an image (the paper has none).
     noise:      scale of the noise inputs, 1 in the paper. Without it their learned strengths do not exist.
     mixing:     in training, the probability, for each example, that a second z takes over from a random layer on (.9 in the
                 paper; the source decides once per batch). That z is drawn N(0, 1), whatever the recipe's latent.
@@ -149,8 +153,8 @@ class Generator(nn.Module):
         """(layers, features) of an example's styles."""
         return 2 * len(sides(self.size)), self.style
 
-    def __call__(self, z, labels, mode: Mode, noise=None, mixing=None, truncation=None, shift=None):
-        return self.synthesis(self.styles(z, labels, mode, mixing, truncation, shift), mode, noise)
+    def __call__(self, z, labels, mode: Mode, noise=None, mixing=None, truncation=None, shift=None, dropout=None):
+        return self.synthesis(self.styles(z, labels, mode, mixing, truncation, shift), mode, noise, dropout)
 
     def styles(self, z, labels, mode: Mode, mixing=None, truncation=None, shift=None):
         """w of every layer, [b, *style_shape]."""
@@ -206,16 +210,20 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Epilogue(nn.Module):
-    """Features [b, 4, 4, c] (and image, for 'skip') -> (`outputs` numbers [b, outputs], the last hidden layer [b, c])."""
+    """Features [b, 4, 4, c] (and image, for 'skip') -> Judgement; its features are the last hidden layer.
 
-    outputs: int
+    label [b, d]: the label's vector, for 'projection': the logit is its product with `d` numbers, over the square root of d.
+    """
+
     group: int = 4
     std_channels: int = 1
     architecture: str = "resnet"
     clamp: float | None = None
+    classes: int = 0
+    conditioning: str = "projection"
 
     @nn.compact
-    def __call__(self, x, image, mode: Mode):
+    def __call__(self, x, image, mode: Mode, label=None):
         width = x.shape[-1]
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # a group's variance is a small difference
         if self.architecture == "skip":
@@ -224,16 +232,21 @@ class Epilogue(nn.Module):
             x = minibatch_std(x, self.group, self.std_channels, mode)
         x = EqualConv(width, clamp=self.clamp, name="conv")(x)
         x = activate(Dense(width, name="fc")(x.reshape(len(x), -1)))
-        return Dense(self.outputs, name="out")(x), x
+        linear = lambda x, width, name: Dense(width, name="out" if name == "logit" else name)(x)
+        projected = lambda x, label: (linear(x, label.shape[-1], "logit") * label).sum(-1) / label.shape[-1] ** 0.5
+        return judgement(x, label, self.classes, self.conditioning, linear=linear, projected=projected)
 
 
 class Discriminator(nn.Module):
     """images [b, size, size, channels], labels [b] -> Judgement; features are the last hidden layer.
 
+    Numbers: dropout, noise (after each block; the paper has none). The adaptive dropout that Karras et al. (2020b) compare ADA
+    with multiplies each channel by a random factor; here it is plain dropout, whose rate a controller may drive.
     group: examples whose features' standard deviation D sees (`minibatch_std`), which must divide the batch: 4 in StyleGAN2, 32
-    for CIFAR-10; std_channels 0 leaves it out. Labels enter by projection (Miyato & Koyama, 2018): the logit is the product
-    of the features' and the label's vector, which comes from a mapping network of `mapping` layers, over the square root
-    of their length. architecture: 'resnet' in the paper, 'orig' for CIFAR-10.
+    for CIFAR-10; std_channels 0 leaves it out. conditioning: how labels enter, by 'projection' in the source: the logit is the
+    product of the features' and the label's vector, which comes from a mapping network of `mapping` layers, over the square
+    root of their length; the others are those of `heads.judgement`, 'embedding' one more channel.
+    architecture: 'resnet' in the paper, 'orig' for CIFAR-10.
     """
 
     architecture: str = "resnet"
@@ -244,21 +257,23 @@ class Discriminator(nn.Module):
     mapping: int = 8
     classes: int = 0
     clamp: float | None = None
+    conditioning: str = "projection"
 
     @nn.compact
-    def __call__(self, images, labels, mode: Mode):
+    def __call__(self, images, labels, mode: Mode, dropout=None, noise=None):
         architecture = _check(self.architecture)
         if images.shape[1] != images.shape[2]:
             raise UserError(f"images of {images.shape[1]} x {images.shape[2]} are not supported by stylegan2: use squares")
         width = widths(images.shape[1], self.channel_base, self.channel_max)
-        x, image = None, images
+        x, image = None, with_label(images, labels, self.classes, self.conditioning)
         for side in reversed(list(width)[1:]):
             block = DiscriminatorBlock(width[side], width[side // 2], architecture, self.clamp, name=f"b{side}")
             x, image = block(x, image)
-        outputs = width[4] if self.classes else 1
-        epilogue = Epilogue(outputs, self.group, self.std_channels, architecture, self.clamp, name="b4")
-        values, features = epilogue(x, image, mode)
-        if not self.classes:
-            return Judgement(values[:, 0], features=features)
-        label = Mapping(outputs, self.mapping, self.classes, name="mapping")(None, labels, values.dtype)
-        return Judgement((values * label).sum(-1) / outputs**0.5, features=features)
+            x = perturbed(x, mode, dropout, noise, str(side))
+        label = None
+        if self.classes and self.conditioning == "projection":
+            wide = jnp.promote_types(images.dtype, jnp.float32)
+            label = Mapping(width[4], self.mapping, self.classes, name="mapping")(None, labels, wide)
+        kind = self.classes, self.conditioning
+        epilogue = Epilogue(self.group, self.std_channels, architecture, self.clamp, *kind, name="b4")
+        return epilogue(x, image, mode, label)

@@ -23,7 +23,8 @@ def orthogonal(turn: Turn, *, weight) -> Float[Array, "b"]:
     """weight * sum |W^T W * (1 - I)|_F^2 over the kernels (Brock et al., 2019, equation 3). For either player.
 
     A column of W is what one output feature weighs its inputs by, W [inputs, features]; the norms of columns are free. A kernel
-    of one feature has nothing to be orthogonal to.
+    of one feature has nothing to be orthogonal to. Features of a grouped kernel are compared across its groups as well, as in
+    their code, whatever the inputs that they weigh.
 
     weight: 1e-4 in the paper, for G alone; 0 in their CIFAR-10 script. Their code adds half of this formula's gradient, and
     spares embeddings, as here.

@@ -11,7 +11,7 @@ from typing import Any
 
 import optax
 
-from gan_jax import augment, controllers, losses, optimizers, penalties, schedules
+from gan_jax import augment, controllers, optimizers, penalties, schedules
 from gan_jax.errors import UserError
 from gan_jax.networks import biggan as biggan_networks
 from gan_jax.networks import r3gan as r3gan_networks
@@ -28,6 +28,11 @@ def _checked(image_shape: tuple[int, ...], name: str) -> tuple[int, int]:
     if len(image_shape) != 3 or image_shape[0] != image_shape[1] or image_shape[2] not in (1, 3):
         raise UserError(f"{name} makes square grey or RGB images, not {image_shape}")
     return image_shape[0], image_shape[2]
+
+
+def _maps(classes: int, conditioning: str) -> tuple[str, ...]:
+    """What spectral norm leaves alone in D: a map of the label is an input, and would fade beside the image."""
+    return ("label",) if classes and conditioning == "embedding" else ()
 
 
 def wgan_gp(image_shape: tuple[int, ...], *, width: int = 64, latent_dim: int = 128, **fields: Any) -> Recipe:
@@ -47,39 +52,44 @@ def wgan_gp(image_shape: tuple[int, ...], *, width: int = 64, latent_dim: int = 
 
 def sngan(
     image_shape: tuple[int, ...], *, width: int | None = None, d_width: int | None = None, classes: int = 0,
-    steps: float = 100_000, **fields: Any,
+    conditioning: str = "projection", steps: float = 100_000, **fields: Any,
 ) -> Recipe:  # fmt: skip
     """SNGAN's ResNet on CIFAR-10 (Miyato et al., 2018), with classes cGAN-PD's (Miyato & Koyama, 2018).
 
     Hinge loss, 5 turns of D a step, batches of 64, 128 latents; Adam 2e-4 with betas (0, .9), the rate falling to 0 over
     100,000 steps (the paper's table 3 and appendix B; mimicry's example). The paper draws 128 fakes for G's turn: here 64.
-    width, d_width: None for the plan's of the size.
+    width, d_width: None for the plan's of the size. conditioning: how D knows of classes, by projection as published, or
+    another of those in `networks/heads.py`.
     """
     size, channels = _checked(image_shape, "sngan")
     rate: Any = schedules.linear(2e-4, 0.0, steps)
     generator = Net(sngan_networks.Generator(size, channels, width, classes))
-    discriminator = SpectralNorm(Net(sngan_networks.Discriminator(d_width, classes)))
+    d = Net(sngan_networks.Discriminator(d_width, classes, conditioning))
+    discriminator = SpectralNorm(d, skip=_maps(classes, conditioning))
     sides = [Side(net=net, optimizer=optimizers.adam(rate, 0.0, 0.9)) for net in (generator, discriminator)]
     fields = {"d_steps": 5, "batch_size": 64} | fields
-    return assembled(sides, "hinge", 128, classes=classes, **fields)
+    return assembled(sides, fields.pop("loss", "hinge"), 128, classes=classes, **fields)
 
 
-def biggan(image_shape: tuple[int, ...], *, width: int = 64, classes: int = 0, **fields: Any) -> Recipe:
+def biggan(
+    image_shape: tuple[int, ...], *, width: int = 64, classes: int = 0, conditioning: str = "projection", **fields: Any
+) -> Recipe:
     """BigGAN on CIFAR-10, by the authors' script launch_cifar_ema.sh (Brock et al., 2019).
 
     Hinge loss, 4 turns of D a step, batches of 50, 128 latents, kernels from N(0, .02^2), spectral norm in both players; Adam
     2e-4 with betas (0, .999) for both; the moving average, .9999, starts at step 1,000. Labels enter by conditional batch norm
-    and projection; classes 0 is unconditional.
+    and projection; classes 0 is unconditional. conditioning: of D, one of those in `networks/heads.py`.
     """
     size, channels = _checked(image_shape, "biggan")
     g = biggan_networks.Generator(size, channels, width, classes, shared=0, hierarchical=False, start="normal")
+    d = biggan_networks.Discriminator(width, classes, start="normal", conditioning=conditioning)
     nets = (
         SpectralNorm(Net(g), epsilon=1e-8, skip=("scale", "shift") if classes else ()),
-        SpectralNorm(Net(biggan_networks.Discriminator(width, classes, start="normal")), epsilon=1e-8),
+        SpectralNorm(Net(d), epsilon=1e-8, skip=_maps(classes, conditioning)),
     )
     sides = [Side(net=net, optimizer=optimizers.adam(2e-4, 0.0, 0.999)) for net in nets]
     fields = {"d_steps": 4, "batch_size": 50, "ema_decay": schedules.switch(0.0, 0.9999, 1000)} | fields
-    return assembled(sides, "hinge", 128, classes=classes, **fields)
+    return assembled(sides, fields.pop("loss", "hinge"), 128, classes=classes, **fields)
 
 
 def biggan_diffaugment(image_shape: tuple[int, ...], *, consistency: float | None = None, **fields: Any) -> Recipe:
@@ -110,19 +120,20 @@ def lecam(image_shape: tuple[int, ...], *, weight: float = 0.3, decay: float = 0
 
 def stylegan2_ada(
     image_shape: tuple[int, ...], *, channel_base: int = 32768, channel_max: int = 512, gamma: float = 0.01, classes: int = 0,
-    target: float = 0.6, group: int = 32, **fields: Any,
+    conditioning: str = "projection", target: float = 0.6, group: int = 32, **fields: Any,
 ) -> Recipe:  # fmt: skip
     """StyleGAN2-ADA's configuration for CIFAR-10, `cfg=cifar` (Karras et al., 2020b).
 
     Non-saturating loss, batches of 64, Adam .0025 with betas (0, .99), R1 of gamma .01 every 16 steps, pipe bgc with p driven
     to r_t = .6 over 500,000 images, moving average of half-life 500,000 images, ramped by .05. No path length, no mixing.
-    group: of the minibatch standard deviation; it divides the batch of each device. The source updates D for R1 alone, with
+    group: of the minibatch standard deviation; it divides the batch of each device. conditioning: how D knows of classes, by
+    projection as published, or another of those in `networks/heads.py`. The source updates D for R1 alone, with
     rates rescaled for it; here both terms share one update, at the plain rates. It computes the highest resolutions in float16.
     """
     size, channels = _checked(image_shape, "stylegan2_ada")
     widths: dict[str, Any] = {"channel_base": channel_base, "channel_max": channel_max, "classes": classes}
     g = stylegan2_networks.Generator(size, channels, mapping=2, **widths)
-    d = stylegan2_networks.Discriminator("orig", group=group, **widths)
+    d = stylegan2_networks.Discriminator("orig", group=group, conditioning=conditioning, **widths)
     adam = optimizers.adam(0.0025, 0.0, 0.99)
     r1 = {"r1": penalties.lazy(bind(penalties.r1, gamma=gamma), 16)}
     sides = [
@@ -135,19 +146,21 @@ def stylegan2_ada(
         "controllers": {"augment.ada.p": controllers.ada(target)},
         "ema_decay": schedules.half_life(500_000, batch_size, 0.05),
     }
-    return assembled(sides, "non_saturating", g.style, batch_size=batch_size, classes=classes, **ada | fields)
+    chosen = fields.pop("loss", "non_saturating")
+    return assembled(sides, chosen, g.style, batch_size=batch_size, classes=classes, **ada | fields)
 
 
 def r3gan(
     image_shape: tuple[int, ...], *, width: int = 768, blocks: int = 2, per_group: int = 8, classes: int = 0,
-    batch_size: int = 512, images: float = 2e7, augmentation: float = 0.55, **fields: Any,
+    conditioning: str = "projection", batch_size: int = 512, images: float = 2e7, augmentation: float = 0.55, **fields: Any,
 ) -> Recipe:  # fmt: skip
     """R3GAN's configuration for CIFAR-10, "config E" (Huang et al., 2024; train.py of its repository).
 
     Relativistic pairing loss, R1 and R2 every step, 64 latents, Adam with b1 0. Along half a cosine over 2e7 images: rate 2e-4
     to 5e-5, gamma .05 to .005, b2 .9 to .99, augmentation p 0 to .55 (geometry and cutout at p, colours at half of it),
     half-life of the moving average 0 to 5e6 images. images: over which the schedules run, fewer for smaller runs.
-    augmentation: 0 leaves it out. The source's data are mirrored.
+    augmentation: 0 leaves it out. conditioning: how D knows of classes, by projection as published, or another of those in
+    `networks/heads.py`. The source's data are mirrored.
     """
     size, channels = _checked(image_shape, "r3gan")
     steps = images / batch_size
@@ -155,7 +168,7 @@ def r3gan(
     plan: Any = r3gan_networks.plan(size, width, blocks, per_group)
     nets = (
         Net(r3gan_networks.Generator(size, channels, **plan, classes=classes)),
-        Net(r3gan_networks.Discriminator(**plan, classes=classes)),
+        Net(r3gan_networks.Discriminator(**plan, classes=classes, conditioning=conditioning)),
     )
     adam: Bound = bind(optax.adam, learning_rate=along(2e-4, 5e-5), b1=0.0, b2=along(0.9, 0.99))
     gradients = {name: bind(getattr(penalties, name), gamma=along(0.05, 0.005)) for name in ("r1", "r2")}
@@ -165,4 +178,4 @@ def r3gan(
         p, half = along(0.0, augmentation), along(0.0, augmentation / 2)
         seen = {"bg": bind(augment.ada, p=p, pipe="bg"), "color": bind(augment.ada, p=half, pipe="color")}
         fields = {"augment": seen | {"cutout": bind(augment.ada, p=p, pipe="cutout")}} | fields
-    return assembled(sides, bind(losses.rpgan), 64, classes=classes, batch_size=batch_size, **fields)
+    return assembled(sides, fields.pop("loss", "rpgan"), 64, classes=classes, batch_size=batch_size, **fields)
