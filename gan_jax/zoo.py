@@ -196,6 +196,8 @@ LAYERS = [
          module(norm="instance")),
         ("spectral norm in D", "Miyato et al., 2018", "test_spectral.py::test_k_calls_are_k_power_iterations_by_hand",
          net("discriminator", SpectralNorm)),
+        ("minibatch standard deviation in D", "Karras et al., 2018",
+         "test_stylegan2.py::test_minibatch_std_is_pytorch_s_but_for_the_order_of_the_batch", module(group=4)),
         ("packing", "Lin et al., 2018", "test_packing.py::test_a_packet_is_consecutive_examples_side_by_side",
          _then(_unlabelled, net("discriminator", lambda n: Packed(n, 2)))),
         ("capacity of D", "Karras et al., 2020b",

@@ -383,3 +383,15 @@ def test_a_narrow_compute_dtype_stays_inside_the_network():
     assert {x.dtype for x in jax.tree.leaves((narrow, new))} == {jnp.dtype("float32")}
     assert_close(narrow, wide, 0.1)
     assert np.abs(narrow - wide).max() > 1e-4, "it did compute in bfloat16"
+
+
+def test_the_discriminator_s_minibatch_deviation_is_one_more_channel_of_its_last_map():
+    """A batch of one image four times has none; of different images it has, and D sees it."""
+    plain, grouped = (dcgan.Discriminator(2, group=group) for group in (0, 4))
+    images = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
+    start = [net.init(jax.random.key(1), images, None, EVALUATION)["params"] for net in (plain, grouped)]
+    sizes = [sum(x.size for x in jax.tree.leaves(params)) for params in start]
+    assert sizes[1] - sizes[0] == 2 * 2, "a weight for each place of the last map"
+    last = lambda x: grouped.apply({"params": start[1]}, x, None, EVALUATION).features.reshape(4, 2, 2, -1)[..., -1]
+    assert (last(images) > 0.01).all() and np.allclose(last(images), last(images)[0, 0, 0])
+    np.testing.assert_allclose(last(images[:1].repeat(4, 0)), 1e-4, rtol=1e-3)  # the root of its epsilon

@@ -46,6 +46,32 @@ def test_images_are_stacked_as_channels():
     assert seen["shape"] == (2, 8, 8, 3) and said.logits.shape == (2,), "in evaluation the seventh is left out"
 
 
+def test_each_example_of_a_packet_brings_its_label():
+    seen = {}
+
+    class Look(nn.Module):
+        @nn.compact
+        def __call__(self, images, labels, mode):
+            seen["images"], seen["labels"] = images, labels
+            return gan.Judgement(images.mean((1, 2, 3)))
+
+    images = jnp.arange(4.0)[:, None, None, None] * jnp.ones((1, 2, 2, 1))
+    Packed(gan.Net(Look()), 2, 3).apply({}, {}, images, jnp.asarray([2, 0, 1, 1]), EVALUATION, {})
+    assert seen["labels"] is None and seen["images"].shape == (2, 2, 2, 8)
+    by_hand = [[0, 0, 0, 1, 1, 1, 0, 0], [2, 0, 1, 0, 3, 0, 1, 0]]  # value and one-hot label, of both in turn
+    np.testing.assert_array_equal(seen["images"], np.broadcast_to(np.asarray(by_hand)[:, None, None], (2, 2, 2, 8)))
+
+
+def test_a_conditional_packed_game_trains_with_class_weights():
+    made = gan.recipes.dcgan((8, 8, 1), width=2, latent_dim=3, classes=3, batch_size=4)
+    inside = gan.recipes.dcgan((8, 8, 1), width=2).discriminator.net
+    loss = gan.losses.class_weighted(gan.recipes.loss("hinge"), [4, 2, 1])
+    made = made.replace(discriminator=made.discriminator.replace(net=Packed(inside, 2, 3)), loss=loss)
+    batch = gan.Batch(jnp.zeros((4, 8, 8, 1)), jnp.arange(4), jnp.asarray([0, 1, 2, 0]))
+    metrics = jax.eval_shape(lambda key: gan.train_step(made, gan.init(made, key), batch)[1], jax.random.key(0))
+    assert {"discriminator/loss", "generator/loss"} <= metrics.keys()
+
+
 def test_the_gradient_penalty_is_of_the_whole_packet():
     critic = lambda x, y: Packed(gan.Net(Linear()), 2).apply({}, {}, x, y, EVALUATION, {})[0]
     rows = jnp.ones((4, 2))
@@ -78,5 +104,7 @@ def test_what_cannot_be_packed_is_refused():
     training = EVALUATION.replace(train=True)
     with pytest.raises(gan.UserError, match="batch of 3 does not divide into packets of 2"):
         net.apply({}, {}, jnp.ones((3, 2)), None, training, {})
-    with pytest.raises(gan.UserError, match="sees no labels"):
+    with pytest.raises(gan.UserError, match="Packed.net, size, classes."):
         net.apply({}, {}, jnp.ones((4, 2)), jnp.zeros(4, jnp.int32), training, {})
+    with pytest.raises(gan.UserError, match="Packed.net, size, classes."):
+        Packed(gan.Net(Linear()), 2, 3).apply({}, {}, jnp.ones((4, 2)), None, training, {})

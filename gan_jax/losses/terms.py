@@ -23,10 +23,14 @@ def real_weights(batch: Any, values: Float[Array, "b *d"]) -> Float[Array, "b"]:
     The step multiplies Terms.real by them. A loss that meets reals anywhere else (a mean of d_r, G's terms) does so itself,
     so that both players see the weighted distribution. A packed critic has the mean weight of its packet.
     """
-    n = len(values)
     if batch is None or batch.weights is None:
-        return jnp.ones(n, values.dtype)
-    return batch.weights.reshape(n, -1).mean(1).astype(values.dtype)
+        return jnp.ones(len(values), values.dtype)
+    return of_packets(batch.weights, len(values)).astype(values.dtype)
+
+
+def of_packets(weights: Float[Array, "examples"], n: int) -> Float[Array, "n"]:
+    """The examples' weights as those of n judgements: the mean of each packet of a packed critic, else as they are."""
+    return weights.reshape(n, -1).mean(1)
 
 
 def places(batch: Any, n: int) -> Int[Array, "b"]:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gan_jax.errors import UserError
-from gan_jax.losses.terms import Terms
+from gan_jax.losses.terms import Terms, of_packets
 from gan_jax.networks.net import Judgement
 from gan_jax.recipe import Bound, bind
 
@@ -101,4 +101,5 @@ def _class_weighted(
     seen = of_real if batch.weights is None else of_real * batch.weights.astype(dtype)
     terms = loss(real_said, fake_said, batch.replace(weights=seen))
     of_fake, of_generator = (weights(s, balance_fake, batch.fake_labels) for s in (fake, generator))
+    of_real, of_fake, of_generator = (of_packets(w, len(real_said.logits)) for w in (of_real, of_fake, of_generator))
     return Terms(terms.real * of_real, terms.fake * of_fake, terms.generator * of_generator)

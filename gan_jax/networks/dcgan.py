@@ -16,6 +16,7 @@ from gan_jax.networks.conv import Conv, ConvTranspose
 from gan_jax.networks.heads import dense, judgement, with_label
 from gan_jax.networks.initializers import glorot
 from gan_jax.networks.layers import Norm, embedding, perturbed
+from gan_jax.networks.minibatch import minibatch_std
 from gan_jax.networks.net import Mode
 
 SLOPE = 0.3
@@ -85,6 +86,7 @@ class Discriminator(nn.Module):
             x = Conv(self.width * 2**i, 5, 2)(x)
             x = x if i == 0 else Norm(self.norm)(x, mode)  # not on the first layer, as Radford et al. (2016)
             x = perturbed(nn.leaky_relu(x, SLOPE), mode, dropout, noise)
+        x = minibatch_std(x, self.group, mode=mode) if self.group else x
         features = x.reshape(len(x), -1)
         linear = dense(use_bias=False, kernel_init=glorot)
         return judgement(features, labels, self.classes, self.conditioning, self.representation, linear=linear)

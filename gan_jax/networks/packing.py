@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -19,25 +20,39 @@ class Packed:
     Takes the place of a Net: `Packed(Net(Discriminator()), 4)`. Its Judgement has one row for each packet (b / size): a logit
     is the packet's. Images are stacked as channels, points as features, as in the paper (section 2.1). In evaluation, examples
     that fill no packet are left out. size: 2 to 4 in the paper; 1 is no packing. The penalties of gradients then hold for a
-    packet as a whole. Raises UserError for labels, or for a batch that does not divide into packets.
+    packet as a whole.
+
+    classes: number of labels; each example of a packet has its own, so it joins the example as `classes` more channels (or
+    features), 1 at the label and 0 elsewhere, and the network inside is one without classes. The paper has no labels.
+    Raises UserError for labels without `classes`, or for a batch that does not divide into packets.
     """
 
     net: Any
     size: int
+    classes: int = 0
 
     def init(self, key, inputs, labels, numbers: dict) -> tuple[dict, dict]:
-        return self.net.init(key, jnp.zeros((2, *self._packets(inputs[:1].repeat(self.size, 0)).shape[1:])), None, numbers)
+        one = self._labelled(inputs[:1], None if labels is None else labels[:1])
+        return self.net.init(key, jnp.zeros((2, *self._packets(one.repeat(self.size, 0)).shape[1:])), None, numbers)
 
     def apply(self, params, stats, inputs, labels, mode: Mode, numbers: dict, compute_dtype=None) -> tuple[Any, dict]:
-        if labels is not None:
-            raise UserError("a packed discriminator sees no labels: leave out the classes, or the packing")
-        n = len(inputs)
+        n, inputs = len(inputs), self._labelled(inputs, labels)
         if mode.train and n % self.size:
             raise UserError(f"a batch of {n} does not divide into packets of {self.size}: change the batch size")
         packets = self._packets(inputs[: n // self.size * self.size])
         if mode.draws is not None:
             mode = mode.replace(draws=mode.draws.replace(index=mode.draws.index[:: self.size]))
         return self.net.apply(params, stats, packets, None, mode, numbers, compute_dtype)
+
+    def _labelled(self, examples: Float[Array, "b *shape"], labels) -> Float[Array, "b *more"]:
+        """[b, ..., c] -> [b, ..., c + classes]"""
+        if (labels is not None) != bool(self.classes):
+            raise UserError("a packed discriminator of labels is Packed(net, size, classes), of a net without classes")
+        if labels is None:
+            return examples
+        maps = jax.nn.one_hot(labels, self.classes, dtype=examples.dtype)
+        maps = maps.reshape(len(maps), *[1] * (examples.ndim - 2), self.classes)
+        return jnp.concatenate([examples, jnp.broadcast_to(maps, (*examples.shape[:-1], self.classes))], -1)
 
     def _packets(self, examples: Float[Array, "b *shape"]) -> Float[Array, "b_packets *packed"]:
         """[b, ..., c] -> [b / size, ..., size * c]"""
