@@ -126,7 +126,8 @@ class SweepOptions(DataOptions):
     """How often a task that was killed, or whose machine was lost, is submitted again."""
 
     def prepare(self) -> None:
-        """Call before JAX is first used."""
+        """Call before JAX is first used. Raises UserError in one of several processes, which would write to one folder."""
+        hosts.alone("a sweep", hosts.step_tasks())
         if self.executor != "local":  # this process only watches
             os.environ["JAX_PLATFORMS"] = "cpu"
         count = cores() if self.executor == "local" else self.task_cpus

@@ -32,7 +32,7 @@ def device_mean(x: Any, axis_name: str | None) -> Any:
 
 
 def _varying(leaf: Any) -> frozenset:
-    """The device axes over which a value is known to vary; none under pmap, or with check_vma=False, where nobody keeps count."""
+    """The device axes over which a value is known to vary; none under pmap, or with check_vma=False."""
     return getattr(getattr(jax.typeof(leaf), "mat", None), "varying", frozenset())
 
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from gan_jax.run import EVALUATED, FILM, Run, load_again, open_run
 from gan_jax.train import warm_started
 
 IN_MEMORY = "a run in memory"
+SAME = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_default_matmul_precision")  # in all hosts
 
 
 @lru_cache(maxsize=32)
@@ -59,8 +60,8 @@ def fit(
 ) -> Run:
     """Train `recipe` on `data` (a Splits, whose train may be a Stream) for `steps` steps, in memory or in the run folder `out`.
 
-    log_every, checkpoint_every, sample_every: in steps; the latter two are multiples of the first, from 100 and 500 on when left
-    out. keep: checkpoints kept.
+    log_every, checkpoint_every, sample_every: in steps; the latter two are multiples of the first, from 100 and 500 on when
+    left out. keep: checkpoints kept.
     resume: continue the run in `out` bit for bit (from step 0 where it has no checkpoint yet). Ctrl-C and SIGTERM save and
     return with `run.stopped` set; so does a loss that is not finite, with the last good state.
     devices, parallel, shard: how many devices share a batch, by 'sharding' or 'pmap', and how much of the state ('optimizer',
@@ -90,7 +91,8 @@ def fit(
     if out is None and (resume or overwrite):
         raise UserError("resume and overwrite speak of a run folder: name it with out")
     same = {name: record[name] for name in (*RunFolder.identity, "schedule", "steps")}
-    hosts.check_same(same | {"devices": devices, "parallel": parallel})
+    same |= {"devices": devices, "parallel": parallel, "shard": shard}
+    hosts.check_same(same | {name: getattr(jax.config, name) for name in SAME})
     folder = None if out is None else RunFolder(out)
 
     def start() -> None:
@@ -182,25 +184,44 @@ class _Session:
     # ---- starting ----
 
     def begin(self) -> Any:
-        """The state to start from, the same on all hosts: the newest intact checkpoint's, or a fresh one."""
-        target, lie = jax.eval_shape(self.game.init, self.recipe, self.key), None
-        if self.placement.shard and not self.placement.spans_hosts:  # whole, it may fit on no device
-            lie = self.placement.layout(target)
-            target = jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), target, lie)
-        state, self.run_result.history = hosts.told_state(partial(self.begun, target, lie), target)
-        return state
+        """The state to start from, laid out, the same on all hosts: the newest intact checkpoint's, or a fresh one.
 
-    def begun(self, target: Any, lie: Any) -> tuple[Any, list]:
-        """The state to start from, lying so, and what was logged before it."""
-        if self.checkpoints and self.files:
-            found = self.checkpoints.restore_latest(target)
-            if found:
-                state, meta, step = found
-                say_environment(meta)
-                return state, self.files.truncate(step)
-            self.files.truncate(-1)
-        state = jax.jit(self.game.init, out_shardings=lie)(self.recipe, self.key)
-        return state if self.warm_start is None else warm_started(state, self.origin()), []
+        A state that is split is never whole on a device, which it may not fit: it is made in its shares, or comes from the
+        memory of the hosts.
+        """
+        target, lie = jax.eval_shape(self.game.init, self.recipe, self.key), None
+        like, several = target, self.placement.spans_hosts
+        if several:  # process 0 reads for all
+            like = jax.tree.map(hosts.in_memory, target)
+        elif self.placement.shard:
+            lie = self.placement.layout(target)
+            like = jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), target, lie)
+        state, self.run_result.history = hosts.told_state(partial(self.begun, like, lie), target)
+        if state is None:
+            state = self.fresh(self.placement.layout(target) if several else lie)
+        return self.placement.lay(state)
+
+    def fresh(self, lie: Any) -> Any:
+        return jax.jit(self.game.init, out_shardings=lie)(self.recipe, self.key)
+
+    def begun(self, like: Any, lie: Any) -> tuple[Any, list]:
+        """The state to start from, or None for a fresh one, and what was logged before it."""
+        state, history = self.restored(like)
+        if state is None and self.warm_start is not None:
+            with jax.default_device(hosts.cpu()) if self.placement.spans_hosts else nullcontext():
+                state = warm_started(self.fresh(lie), self.origin())
+        return state, history
+
+    def restored(self, like: Any) -> tuple[Any, list]:
+        """The newest intact checkpoint's state, or None, and what was logged before it."""
+        if not (self.checkpoints and self.files):
+            return None, []
+        if found := self.checkpoints.restore_latest(like):
+            state, meta, step = found
+            say_environment(meta)
+            return state, self.files.truncate(step)
+        self.files.truncate(-1)
+        return None, []
 
     def origin(self) -> Any:
         """The state of the run that this one begins from."""
@@ -252,7 +273,6 @@ class _Session:
         judged = self.placement.replicate(judged) if self.placement.spans_hosts else judged
         state = self.begin()
         step = start = int(state.step)
-        state = self.placement.lay(state)
         if progress and len(self.placement.devices) > 1 and hasattr(self.recipe, "batch_size"):
             print(self.placement.shares(self.recipe.batch_size, getattr(self.recipe, "accumulate", 1)), file=sys.stderr)
         with Stop() as stop, Progress(step, steps, self.game.examples(self.recipe), enabled=progress) as bar:
@@ -308,6 +328,7 @@ class _Session:
         """The checkpoint and the picture that are due."""
         if self.run_result.stopped:
             return
+        state = hosts.local(state)  # gathered once for both
         if step % self.checkpoint_every == 0 or step >= steps:
             self.save(state)
         if step % self.sample_every == 0 or step >= steps:
@@ -360,7 +381,8 @@ class Stop:
             self.__exit__()
             signal.raise_signal(number)
         self.signal = signal.Signals(number).name
-        print(f"\n{self.signal}: stopping at the end of this chunk (once more stops at once)", file=sys.stderr)
+        if hosts.first():
+            print(f"\n{self.signal}: stopping at the end of this chunk (once more stops at once)", file=sys.stderr)
 
     def __exit__(self, *_):
         for number, handler in self.old.items():

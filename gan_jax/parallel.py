@@ -132,7 +132,9 @@ class Placement:
 
 
 def _globally(x: Any, where: NamedSharding) -> jax.Array:
-    """An array that every process has whole, as one array of all their devices."""
+    """An array that every process has whole, as one array of all their devices; one that lies so already, as it is."""
+    if isinstance(x, jax.Array) and x.sharding.is_equivalent_to(where, x.ndim):
+        return x
     if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_globally(jax.random.key_data(x), where), impl=jax.random.key_impl(x))
     value = np.asarray(x)

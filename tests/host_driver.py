@@ -1,7 +1,8 @@
 """One process of a job that a test began: `python host_driver.py JSON`. It trains a tiny game, in one job after the other.
 
 {"coordinator": ..., "processes": n, "process": i, "lost_after": seconds, "each": devices of a process, "jobs": [{...}, ...]};
-a job has the settings of `fit`, and streamed: whether its data are; save: where process 0 leaves the state (.npz);
+a job has the settings of `fit`, and streamed: whether its data are; save: where process 0 leaves the state (.npz); small: what
+`zero.SMALL` is; own: {"i": settings of process i alone};
 die: {"process": i, "at": step, "how": ...}, what befalls process i in the chunk after that step, as `dying` says.
 """
 
@@ -11,11 +12,12 @@ import signal
 import sys
 from dataclasses import replace
 
+import jax
 import numpy as np
 from games import everything
 
 import gan_jax as gan
-from gan_jax import cli, hosts, loop
+from gan_jax import cli, hosts, loop, zero
 from gan_jax.data.streaming import Stream
 from gan_jax.errors import UserError
 
@@ -61,19 +63,21 @@ def dying(at, how):
     loop._Session.advance = until_then
 
 
-def train(streamed=False, save=None, die=None, **settings):
+def train(streamed=False, save=None, die=None, small=zero.SMALL, own=None, **settings):
+    zero.SMALL = small
+    settings |= (own or {}).get(str(told["process"]), {})
     if die and die["process"] == told["process"]:
         dying(die["at"], die["how"])
     run = gan.fit(recipe(), data(streamed), **settings)
     if save and hosts.first():
         np.savez(save, *state_arrays(run.state))
     print(f"process {told['process']}: step {run.step}, {len(run.history)} rows, stopped {run.stopped}", flush=True)
+    if settings.get("shard"):
+        print(f"{sum(type(x) is np.ndarray for x in jax.tree.leaves(run.state))} leaves in the host's memory", flush=True)
     return run.exit_code
 
 
 def state_arrays(state):
-    import jax
-
     return [np.asarray(x) for x in jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))]
 
 
