@@ -159,7 +159,7 @@ class Wire:
             self._closing = True
             self.send("end", code)
             deadline = time.monotonic() + GRACE
-            for thread in self._readers:  # until they have hung up: what lies unread when this process ends is lost
+            for thread in (*self._writers, *self._readers):  # until they have hung up: what lies unread when this ends is lost
                 if thread is not threading.current_thread():
                     thread.join(max(0.0, deadline - time.monotonic()))
         _exit(code)
