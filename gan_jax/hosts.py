@@ -63,12 +63,12 @@ def connect(
     jax.config.update("jax_enable_preemption_service", False)  # it would swallow SIGTERM
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     _wire = wire
+    sys.excepthook = _failed
     jax.distributed.initialize(
         _service(wire, split(coordinator)[0]), processes, process,
         local_device_ids=own, cluster_detection_method="deactivate", initialization_timeout=int(max(timeout, 1)),
         heartbeat_timeout_seconds=int(max(100, 3 * lost_after)),
     )  # fmt: skip
-    sys.excepthook = _failed
     atexit.register(_leave)  # before JAX's own, which waits only so long
 
 

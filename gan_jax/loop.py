@@ -175,7 +175,7 @@ class _Session:
         self.run_result = Run(recipe, None, data, seed, game, folder=folder.path if folder else None)
         self.warm_start: Run | str | Path | None = None
         self.files = folder if hosts.first() else None  # to write to
-        self.checkpoints = None
+        self.checkpoints, self.noted = None, set[str]()  # damaged examples
         if self.files:
             from gan_jax.checkpoints import Checkpoints
 
@@ -241,7 +241,8 @@ class _Session:
             return
         known = {row["name"]: row["why"] for row in self.files.rows("damaged.jsonl")} if self.files else {}
         train.damaged_examples |= known
-        note = partial(self.files.append, "damaged.jsonl") if self.files else partial(hosts.note, "damaged")
+        self.noted |= known.keys()
+        note = self.note_damaged if self.files else partial(hosts.note, "damaged")
         with Windows(train, key, self.game.examples(self.recipe), self.placement, steps, note, known) as windows:
             yield windows
 
@@ -258,10 +259,14 @@ class _Session:
     def hear_damaged(self) -> None:
         """Those that other hosts have found."""
         for row in hosts.noted("damaged"):
-            if row["name"] not in self.data.train.damaged_examples:
-                self.data.train.damaged_examples[row["name"]] = row["why"]
-                if self.files:
-                    self.files.append("damaged.jsonl", row)
+            self.data.train.damaged_examples.setdefault(row["name"], row["why"])
+            self.note_damaged(row)
+
+    def note_damaged(self, row: dict[str, str]) -> None:
+        """Once, whichever hosts have found it."""
+        if self.files and row["name"] not in self.noted:
+            self.noted.add(row["name"])
+            self.files.append("damaged.jsonl", row)
 
     def run(self, steps: int, progress: bool) -> Run:
         with hosts.together(), self.feeding(steps) as feed:

@@ -45,7 +45,8 @@ def on_eight_devices(test):
             return test(**arguments)
         command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "-m", "slow or not slow"]
         environment = os.environ | {"XLA_FLAGS": EIGHT}
-        child = subprocess.run([*command, request.node.nodeid], cwd=ROOT, env=environment, capture_output=True, text=True)
+        settings = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "timeout": 1800}
+        child = subprocess.run([*command, request.node.nodeid], **settings)
         assert child.returncode == 0, child.stdout[-6000:] + child.stderr[-2000:]
 
     own = inspect.signature(test)
@@ -180,6 +181,19 @@ def test_eight_devices_are_one(x64, architecture):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("architecture", ["sngan", "biggan", "stylegan2", "r3gan"])
+@on_eight_devices
+def test_two_and_four_devices_are_one(x64, architecture, devices):
+    """In 10 steps: two of R1 when lazy, and LeCam's term has begun."""
+    recipe, data = ARCHITECTURES[architecture](), feed(shape=IMAGES)
+    one, metrics = train(recipe, data, place(1), 10)
+    many, many_metrics = train(recipe, data, place(devices, "sharding", recipe.batch_size), 10)
+    assert_close(many, one, 1e-9)
+    assert_close(many_metrics, metrics, 1e-9)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
 @on_eight_devices
 def test_eight_devices_are_one_in_other_games(x64, game):
@@ -209,6 +223,7 @@ def test_reals_and_fakes_judged_together_are_grouped_as_on_one_device(group):
 STEPS = {  # the work on parameters (Adam, average, norm: 35 FLOPs each) is every device's: 1.6 % of 64 such small images
     "article": lambda: (gan.recipes.dcgan((32, 32, 3)), feed(100, (32, 32, 3))),
     "plain": lambda: (gan.recipes.dcgan(IMAGES, width=16, batch_size=128), feed(100)),
+    "sngan": lambda: (gan.recipes.sngan((32, 32, 3), width=32, d_steps=1), feed(100, (32, 32, 3))),
     "all_at_once": lambda: (all_at_once(gan.recipes.dcgan(IMAGES, width=16, batch_size=128)), feed(100)),
 }
 

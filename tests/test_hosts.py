@@ -49,13 +49,20 @@ def launch(processes, *jobs, **settings):
     running = [subprocess.Popen([*command, one], env=environment(), cwd=ROOT, **pipes) for one in each]
     try:
         said = [running[0].communicate(timeout=400)]
-        if jobs[-1].get("die", {}).get("how") == "freeze":
+        if "note" in (die := jobs[-1].get("die", {})):
+            Path(f"{die['note']}.ended").touch()
+        if die.get("how") == "freeze":
             running[1].kill()  # it cannot end by itself
         said += [process.communicate(timeout=400) for process in running[1:]]
         return [(p.returncode, *text) for p, text in zip(running, said, strict=True)]
     finally:
         for process in running:
             process.kill()
+
+
+def seconds(note):
+    """From the loss of a process, which noted it there, to the end of process 0."""
+    return Path(f"{note}.ended").stat().st_mtime - Path(note).stat().st_mtime
 
 
 def lines(stderr):
@@ -97,7 +104,12 @@ def two(tmp_path_factory):
         2,
         {"steps": 20, "devices": 2, "save": folder / "whole.npz"},
         {"steps": 60, "devices": 2, "out": folder / "stopped", "die": {"process": 1, "at": 10, "how": "terminate"}},
-        {"steps": 60, "devices": 2, "out": folder / "killed", "die": {"process": 1, "at": 20, "how": "kill"}},
+        {
+            "steps": 60,
+            "devices": 2,
+            "out": folder / "killed",
+            "die": {"process": 1, "at": 20, "how": "kill", "note": folder / "note"},
+        },
     )
     return folder, said
 
@@ -116,7 +128,7 @@ def test_a_signal_to_one_process_stops_all_at_one_step_with_a_checkpoint(two, x6
 
 def test_a_killed_process_ends_the_other_with_one_line(two):
     (code, _, stderr), (killed, _, _) = two[1]
-    assert killed == -signal.SIGKILL and code == 75
+    assert killed == -signal.SIGKILL and code == 75 and seconds(two[0] / "note") < hosts.LOST_AFTER
     assert lines(stderr)[-1] == f"error: process 1 of 2 {LOST}"
     assert len(lines(stderr)) == 1, stderr
 
@@ -291,6 +303,16 @@ def test_a_slow_process_keeps_none_of_the_others_waiting(wires, monkeypatch):
     assert not sending.is_alive() and not wires.ended
 
 
+def test_silence_ends_a_job_in_the_time_stated(wires, capsys):
+    doors, through = [], lambda port: doors.append(Door(port)) or doors[0].port
+    made = wires(2, lost_after=1.0, ports={1: through})
+    doors[0].open.clear()
+    begun = time.monotonic()
+    made[1]._readers[0].join(20)
+    assert 0.7 < time.monotonic() - begun < 1 + 10
+    assert 75 in wires.ended and "process 0 of 2 was lost" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "said", [b"[]\n", b"{}\n", b'{"kind": "go", "value": 1, "size": -1}\n', b'{"kind": "odd", "value": 1, "size": 0}\n']
 )
@@ -415,9 +437,11 @@ def test_processes_with_other_arguments_do_not_begin(tmp_path):
 )
 def test_a_process_that_fails_ends_the_other_with_one_line(tmp_path, how, codes, said):
     """A frozen one is known by its silence."""
-    job = {"steps": 60, "devices": 2, "out": tmp_path / "run", "die": {"process": 1, "at": 20, "how": how}}
+    note = tmp_path / "note"
+    job = {"steps": 60, "devices": 2, "out": tmp_path / "run", "die": {"process": 1, "at": 20, "how": how, "note": note}}
     ended = launch(2, job, lost_after=10.0)
     assert [code for code, _, _ in ended] == codes, ended
+    assert seconds(note) < 10 + 10
     assert len(lines(ended[0][2])) == 1 and lines(ended[0][2])[0].startswith(said), ended[0][2]
     assert ("Traceback" in ended[1][2]) == (how == "raise")
 
@@ -456,5 +480,32 @@ def test_the_launcher_starts_a_command_line_on_this_machine_and_slurm_is_recogni
     assert same[0] == same[1] and same[0].count("\n") == 2
 
 
-def test_the_slurm_script_is_a_shell_script():
-    subprocess.run(["bash", "-n", ROOT / "scripts" / "launch_slurm.sh"], check=True)
+def test_a_slurm_job_goes_back_into_the_queue_when_trying_again_may_help(tmp_path):
+    """143: stopped in time, 75, 137, 134: lost; at most so many times. What srun ran resumes."""
+    for name, line in {"srun": 'echo "$@"; exit $CODE', "scontrol": 'echo "scontrol $@"'}.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+
+    def job(code, *command, **more):
+        own = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "5", "CODE": str(code)} | more
+        ended = subprocess.run(["bash", ROOT / "scripts/launch_slurm.sh", *command], env=own, capture_output=True, text=True)
+        assert ended.returncode == code, ended
+        assert not command or "python train.py --steps 9 --resume" in ended.stdout
+        return "scontrol requeue 5" in ended.stdout
+
+    command = "python", "train.py", "--steps", "9"
+    assert [code for code in (0, 1, 2, 75, 130, 134, 137, 143) if job(code, *command)] == [75, 134, 137, 143]
+    assert job(75, *command, SLURM_RESTART_COUNT="1", RESTARTS="2")
+    assert not job(75, *command, SLURM_RESTART_COUNT="2", RESTARTS="2")
+    assert not job(2)
+
+
+@pytest.mark.slow
+def test_what_a_host_cannot_read_is_skipped_by_all_and_noted_once(tmp_path, x64):
+    job = {"steps": 40, "devices": 2, "streamed": True, "damaged": [3, 11, 30], "out": tmp_path / "run"}
+    said = launch(2, job | {"save": tmp_path / "state.npz"})
+    assert [code for code, _, _ in said] == [0, 0], said
+    rows = [json.loads(line) for line in (tmp_path / "run/damaged.jsonl").read_text().splitlines()]
+    assert sorted(row["name"] for row in rows) == ["example 11", "example 3", "example 30"]
+    alone = gan.fit(host_driver.recipe(), host_driver.data(True, job["damaged"]), steps=40, **INTERVALS)
+    assert_state(tmp_path / "state.npz", alone)
