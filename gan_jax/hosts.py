@@ -6,8 +6,9 @@
     gan.fit(recipe, data, steps=1000, devices=16, out="runs/digits")
 
 Every process runs the same program with the same arguments; together they are one run, with the numbers that one process with
-as many devices would have had. Process 0 alone writes and prints: the run folder need lie on no file system of the others.
+as many devices would have had. Process 0 alone writes: the run folder need lie on no file system of the others.
 Each process loads the whole training set where it lies on the devices, and reads its share of each batch where it is streamed.
+The network is a trusted one (see `wire`); with GAN_JAX_TOKEN set to one secret everywhere, only processes that know it join.
 A process that is lost, or fails, ends all of them with one line.
 """
 
@@ -170,7 +171,7 @@ def told_state(make: Callable[[], tuple[Any, Any]], target: Any) -> tuple[Any, A
         data = jax.eval_shape(jax.random.key_data, like) if _is_key(like) else like
         size = data.size * data.dtype.itemsize
         found = np.frombuffer(payload, np.uint8, size, at).view(data.dtype).reshape(data.shape)
-        leaves.append(jax.random.wrap_key_data(found, impl=impls.pop(0)) if _is_key(like) else found)
+        leaves.append(jax.random.wrap_key_data(jax.numpy.array(found), impl=impls.pop(0)) if _is_key(like) else found)
         at += size
     return jax.tree.unflatten(jax.tree.structure(target), leaves), value
 
