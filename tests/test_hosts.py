@@ -415,6 +415,15 @@ def test_a_state_that_is_split_over_two_processes_is_saved_and_resumed_on_two_an
 
 
 @pytest.mark.slow
+def test_two_processes_that_split_a_state_begin_from_another_run_as_one_does(tmp_path, x64):
+    alone(20, out=tmp_path / "first")
+    job = {"steps": 20, "devices": 2, "shard": "parameters", "small": 8, "warm_start": tmp_path / "first"}
+    said = launch(2, job | {"out": tmp_path / "run", "save": tmp_path / "state.npz"})
+    assert [code for code, _, _ in said] == [0, 0], said
+    assert_state(tmp_path / "state.npz", alone(20, warm_start=tmp_path / "first"))
+
+
+@pytest.mark.slow
 def test_processes_with_other_arguments_do_not_begin(tmp_path):
     job = {"steps": 20, "devices": 2, "out": tmp_path / "run", "own": {"1": {"shard": "optimizer"}}}
     ended = launch(2, job)
