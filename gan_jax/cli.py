@@ -77,12 +77,15 @@ class RunOptions(DataOptions):
     """Of several hosts: how many processes train this run; --devices counts those of all."""
     process: int | None = None
     """Of several hosts: which process this is, from 0."""
+    timeout: float = hosts.TIMEOUT
+    """Of several hosts: seconds in which all must have come."""
     lost_after: float = hosts.LOST_AFTER
     """Of several hosts: end the run when one has been silent for so many seconds."""
 
     def prepare(self) -> None:
         """Call before JAX is first used: joins the other hosts, and splits a CPU into as many devices as this one needs."""
-        hosts.connect(self.coordinator, self.processes, self.process, lost_after=self.lost_after)
+        job = self.coordinator, self.processes, self.process
+        hosts.connect(*job, timeout=self.timeout, lost_after=self.lost_after)
         prepare_devices(self.devices // hosts.count())
 
     def load(self, **settings: Any) -> Any:
@@ -126,7 +129,8 @@ class SweepOptions(DataOptions):
     """How often a task that was killed, or whose machine was lost, is submitted again."""
 
     def prepare(self) -> None:
-        """Call before JAX is first used."""
+        """Call before JAX is first used. Raises UserError in one of several processes, which would write to one folder."""
+        hosts.alone("a sweep", hosts.step_tasks())
         if self.executor != "local":  # this process only watches
             os.environ["JAX_PLATFORMS"] = "cpu"
         count = cores() if self.executor == "local" else self.task_cpus

@@ -6,8 +6,9 @@
     gan.fit(recipe, data, steps=1000, devices=16, out="runs/digits")
 
 Every process runs the same program with the same arguments; together they are one run, with the numbers that one process with
-as many devices would have had. Process 0 alone writes and prints: the run folder need lie on no file system of the others.
+as many devices would have had. Process 0 alone writes: the run folder need lie on no file system of the others.
 Each process loads the whole training set where it lies on the devices, and reads its share of each batch where it is streamed.
+The network is a trusted one (see `wire`); with GAN_JAX_TOKEN set to one secret everywhere, only processes that know it join.
 A process that is lost, or fails, ends all of them with one line.
 """
 
@@ -25,7 +26,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gan_jax.errors import UserError
-from gan_jax.wire import AGAIN, Wire, meet, relay, split
+from gan_jax.wire import AGAIN, GRACE, LOST, Wire, meet, relay, split
 
 TIMEOUT = 300.0  # seconds in which all processes must have come
 LOST_AFTER = 30.0  # seconds of silence after which a process counts as lost
@@ -63,12 +64,12 @@ def connect(
     jax.config.update("jax_enable_preemption_service", False)  # it would swallow SIGTERM
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     _wire = wire
+    sys.excepthook = _failed
     jax.distributed.initialize(
         _service(wire, split(coordinator)[0]), processes, process,
         local_device_ids=own, cluster_detection_method="deactivate", initialization_timeout=int(max(timeout, 1)),
         heartbeat_timeout_seconds=int(max(100, 3 * lost_after)),
     )  # fmt: skip
-    sys.excepthook = _failed
     atexit.register(_leave)  # before JAX's own, which waits only so long
 
 
@@ -108,6 +109,20 @@ def count() -> int:
     return _wire.processes if _wire else 1
 
 
+def alone(what: str, processes: int) -> None:
+    """Raises UserError where several processes begin what one does alone. processes: as many as are known to."""
+    if (n := max(processes, count())) > 1:
+        raise UserError(
+            f"{what} is begun by one process, and here are {n}: start one (srun --ntasks 1, or without srun); "
+            "executor ray or slurm takes its groups to other machines"
+        )
+
+
+def step_tasks() -> int:
+    """How many tasks srun or mpirun began this program as; 1 where neither did."""
+    return max(int(os.environ.get(name) or 1) for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
+
+
 def first() -> bool:
     """Whether this is process 0: it writes and prints."""
     return _wire is None or _wire.me == 0
@@ -135,29 +150,53 @@ def told(make: Callable[[], Any]) -> Any:
 
 
 def told_state(make: Callable[[], tuple[Any, Any]], target: Any) -> tuple[Any, Any]:
-    """What `make` returns in process 0, (a pytree of arrays, JSON), in all. target: shapes and dtypes of the pytree."""
+    """What `make` returns in process 0, (a pytree of arrays or None, JSON), in all: in the others the arrays are NumPy's, but
+    for PRNG keys. target: shapes and dtypes of the pytree."""
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
     if _wire is None:
         return make()
-    is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
     if _wire.me == 0:
         state, value = make()
-        raw = [np.ascontiguousarray(jax.random.key_data(x) if is_key(x) else x) for x in jax.tree.leaves(state)]
-        impls = [str(jax.random.key_impl(x)) for x in jax.tree.leaves(state) if is_key(x)]
-        _wire.send("state", [value, impls], b"".join(x.tobytes() for x in raw))
+        raw = [np.ascontiguousarray(jax.random.key_data(x) if _is_key(x) else x) for x in jax.tree.leaves(state)]
+        impls = [str(jax.random.key_impl(x)) for x in jax.tree.leaves(state) if _is_key(x)]
+        _wire.send("state", [value, impls, state is None], *(x.reshape(-1).view(np.uint8).data for x in raw))
         return state, value
-    _, (value, impls), payload = _wire.receive("state")
+    _, (value, impls, none), payload = _wire.receive("state")
+    if none:
+        return None, value
     leaves, at = [], 0
     for like in jax.tree.leaves(target):
-        data = jax.eval_shape(jax.random.key_data, like) if is_key(like) else like
+        data = jax.eval_shape(jax.random.key_data, like) if _is_key(like) else like
         size = data.size * data.dtype.itemsize
         found = np.frombuffer(payload, np.uint8, size, at).view(data.dtype).reshape(data.shape)
-        leaves.append(jax.random.wrap_key_data(jnp.array(found), impl=impls.pop(0)) if is_key(like) else jnp.array(found))
+        leaves.append(jax.random.wrap_key_data(jax.numpy.array(found), impl=impls.pop(0)) if _is_key(like) else found)
         at += size
     return jax.tree.unflatten(jax.tree.structure(target), leaves), value
+
+
+def _is_key(x: Any) -> bool:
+    import jax
+
+    return jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def in_memory(like: Any) -> Any:
+    """Of the shape of an array one of NumPy, to be read into; PRNG keys have none."""
+    import numpy as np
+
+    return like if _is_key(like) else np.empty(like.shape, like.dtype)
+
+
+def cpu() -> Any:
+    """This process's CPU, whose memory holds what no device does; None where JAX was told to leave it out."""
+    import jax
+
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
 
 
 def agree(signal: str | None) -> str | None:
@@ -174,7 +213,8 @@ def agree(signal: str | None) -> str | None:
 
 
 def check_same(record: dict[str, Any]) -> None:
-    """Refuse processes that are about to train different runs. record: JSON of what makes them one. Raises UserError."""
+    """Refuse processes that are about to train different runs. record: JSON of what makes them one. Raises UserError where this
+    one differs; returns when all have looked, so that nothing has been written where another one does."""
     if _wire is None:
         import jax
 
@@ -186,6 +226,7 @@ def check_same(record: dict[str, Any]) -> None:
     if other := [name for name in mine if mine[name] != theirs.get(name)]:
         me = _wire.name(_wire.me)
         raise UserError(f"{me} has another {', '.join(other)} than process 0: give all the same arguments and data")
+    meet_again()
 
 
 def note(kind: str, value: Any) -> None:
@@ -207,6 +248,7 @@ def meet_again() -> None:
         else:
             for _ in _wire.sockets:
                 _wire.receive("here")
+            _wire.received("stop")  # sent when the run was at its end: it is not the next one's
 
 
 @contextmanager
@@ -220,24 +262,39 @@ def together() -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception:
-        time.sleep(2)  # a collective fails where a process is lost: the wire has a clearer word for it, and ends this one
-        raise
+    except Exception as error:
+        if not _of_devices(error):
+            time.sleep(2)  # it may follow from another's, of which the wire has the clearer word
+            raise
+        time.sleep(
+            _wire.lost_after + GRACE
+        )  # a collective fails where a process is lost: the wire says which, and ends this one
+        said = " ".join(str(error).split())[:160]
+        _wire.end(f"error: {_wire.name(_wire.me)} cannot reach the others' devices ({said}): {AGAIN}", LOST)
     finally:
         _wire.busy = False
 
 
+def _of_devices(error: Exception) -> bool:
+    """Whether another process may be why JAX failed, and not this one's program or memory."""
+    import jax
+
+    own = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
+    return isinstance(error, jax.errors.JaxRuntimeError) and not str(error).startswith(own)
+
+
 def local(tree: Any) -> Any:
-    """A pytree of arrays that all processes share as one on a device of this process alone; another one as it is."""
+    """A pytree of arrays that all processes share as one, whole in this process alone: what all devices hold on one of them,
+    what is split over them in the host's memory (NumPy); another one as it is."""
     import jax
     from jax.experimental.multihost_utils import process_allgather
 
     def own(x: Any) -> Any:
         if not isinstance(x, jax.Array) or x.is_fully_addressable:
             return x
-        if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
+        if _is_key(x):
             return jax.random.wrap_key_data(own(jax.random.key_data(x)), impl=jax.random.key_impl(x))
-        return x.addressable_data(0) if x.is_fully_replicated else jax.numpy.asarray(process_allgather(x, tiled=True))
+        return x.addressable_data(0) if x.is_fully_replicated else process_allgather(x, tiled=True)
 
     return jax.tree.map(own, tree)
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from gan_jax.run import EVALUATED, FILM, Run, load_again, open_run
 from gan_jax.train import warm_started
 
 IN_MEMORY = "a run in memory"
+SAME = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_default_matmul_precision")  # in all hosts
 
 
 @lru_cache(maxsize=32)
@@ -90,7 +91,8 @@ def fit(
     if out is None and (resume or overwrite):
         raise UserError("resume and overwrite speak of a run folder: name it with out")
     same = {name: record[name] for name in (*RunFolder.identity, "schedule", "steps")}
-    hosts.check_same(same | {"devices": devices, "parallel": parallel})
+    same |= {"devices": devices, "parallel": parallel, "shard": shard}
+    hosts.check_same(same | {name: getattr(jax.config, name) for name in SAME})
     folder = None if out is None else RunFolder(out)
 
     def start() -> None:
@@ -173,7 +175,7 @@ class _Session:
         self.run_result = Run(recipe, None, data, seed, game, folder=folder.path if folder else None)
         self.warm_start: Run | str | Path | None = None
         self.files = folder if hosts.first() else None  # to write to
-        self.checkpoints = None
+        self.checkpoints, self.noted = None, set[str]()  # damaged examples
         if self.files:
             from gan_jax.checkpoints import Checkpoints
 
@@ -182,25 +184,44 @@ class _Session:
     # ---- starting ----
 
     def begin(self) -> Any:
-        """The state to start from, the same on all hosts: the newest intact checkpoint's, or a fresh one."""
-        target, lie = jax.eval_shape(self.game.init, self.recipe, self.key), None
-        if self.placement.shard and not self.placement.spans_hosts:  # whole, it may fit on no device
-            lie = self.placement.layout(target)
-            target = jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), target, lie)
-        state, self.run_result.history = hosts.told_state(partial(self.begun, target, lie), target)
-        return state
+        """The state to start from, laid out, the same on all hosts: the newest intact checkpoint's, or a fresh one.
 
-    def begun(self, target: Any, lie: Any) -> tuple[Any, list]:
-        """The state to start from, lying so, and what was logged before it."""
-        if self.checkpoints and self.files:
-            found = self.checkpoints.restore_latest(target)
-            if found:
-                state, meta, step = found
-                say_environment(meta)
-                return state, self.files.truncate(step)
-            self.files.truncate(-1)
-        state = jax.jit(self.game.init, out_shardings=lie)(self.recipe, self.key)
-        return state if self.warm_start is None else warm_started(state, self.origin()), []
+        A state that is split is never whole on a device, which it may not fit: it is made in its shares, or comes from the
+        memory of the hosts.
+        """
+        target, lie = jax.eval_shape(self.game.init, self.recipe, self.key), None
+        like, several = target, self.placement.spans_hosts
+        if several:  # process 0 reads for all
+            like = jax.tree.map(hosts.in_memory, target)
+        elif self.placement.shard:
+            lie = self.placement.layout(target)
+            like = jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), target, lie)
+        state, self.run_result.history = hosts.told_state(partial(self.begun, like, lie), target)
+        if state is None:
+            state = self.fresh(self.placement.layout(target) if several else lie)
+        return self.placement.lay(state)
+
+    def fresh(self, lie: Any) -> Any:
+        return jax.jit(self.game.init, out_shardings=lie)(self.recipe, self.key)
+
+    def begun(self, like: Any, lie: Any) -> tuple[Any, list]:
+        """The state to start from, or None for a fresh one, and what was logged before it."""
+        state, history = self.restored(like)
+        if state is None and self.warm_start is not None:
+            with jax.default_device(hosts.cpu()) if self.placement.spans_hosts else nullcontext():
+                state = warm_started(self.fresh(lie), self.origin())
+        return state, history
+
+    def restored(self, like: Any) -> tuple[Any, list]:
+        """The newest intact checkpoint's state, or None, and what was logged before it."""
+        if not (self.checkpoints and self.files):
+            return None, []
+        if found := self.checkpoints.restore_latest(like):
+            state, meta, step = found
+            say_environment(meta)
+            return state, self.files.truncate(step)
+        self.files.truncate(-1)
+        return None, []
 
     def origin(self) -> Any:
         """The state of the run that this one begins from."""
@@ -220,7 +241,8 @@ class _Session:
             return
         known = {row["name"]: row["why"] for row in self.files.rows("damaged.jsonl")} if self.files else {}
         train.damaged_examples |= known
-        note = partial(self.files.append, "damaged.jsonl") if self.files else partial(hosts.note, "damaged")
+        self.noted |= known.keys()
+        note = self.note_damaged if self.files else partial(hosts.note, "damaged")
         with Windows(train, key, self.game.examples(self.recipe), self.placement, steps, note, known) as windows:
             yield windows
 
@@ -237,10 +259,14 @@ class _Session:
     def hear_damaged(self) -> None:
         """Those that other hosts have found."""
         for row in hosts.noted("damaged"):
-            if row["name"] not in self.data.train.damaged_examples:
-                self.data.train.damaged_examples[row["name"]] = row["why"]
-                if self.files:
-                    self.files.append("damaged.jsonl", row)
+            self.data.train.damaged_examples.setdefault(row["name"], row["why"])
+            self.note_damaged(row)
+
+    def note_damaged(self, row: dict[str, str]) -> None:
+        """Once, whichever hosts have found it."""
+        if self.files and row["name"] not in self.noted:
+            self.noted.add(row["name"])
+            self.files.append("damaged.jsonl", row)
 
     def run(self, steps: int, progress: bool) -> Run:
         with hosts.together(), self.feeding(steps) as feed:
@@ -252,7 +278,6 @@ class _Session:
         judged = self.placement.replicate(judged) if self.placement.spans_hosts else judged
         state = self.begin()
         step = start = int(state.step)
-        state = self.placement.lay(state)
         if progress and len(self.placement.devices) > 1 and hasattr(self.recipe, "batch_size"):
             print(self.placement.shares(self.recipe.batch_size, getattr(self.recipe, "accumulate", 1)), file=sys.stderr)
         with Stop() as stop, Progress(step, steps, self.game.examples(self.recipe), enabled=progress) as bar:
@@ -308,6 +333,7 @@ class _Session:
         """The checkpoint and the picture that are due."""
         if self.run_result.stopped:
             return
+        state = hosts.local(state)  # gathered once for both
         if step % self.checkpoint_every == 0 or step >= steps:
             self.save(state)
         if step % self.sample_every == 0 or step >= steps:
@@ -360,7 +386,8 @@ class Stop:
             self.__exit__()
             signal.raise_signal(number)
         self.signal = signal.Signals(number).name
-        print(f"\n{self.signal}: stopping at the end of this chunk (once more stops at once)", file=sys.stderr)
+        if hosts.first():
+            print(f"\n{self.signal}: stopping at the end of this chunk (once more stops at once)", file=sys.stderr)
 
     def __exit__(self, *_):
         for number, handler in self.old.items():

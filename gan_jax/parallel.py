@@ -77,7 +77,10 @@ class Placement:
         return self.style == "sharding" and len(self.local_devices) < len(self.devices)
 
     def replicate(self, tree: Any) -> Any:
-        """The pytree, the same in every process, on every device of the mesh (as it is for the other styles)."""
+        """The pytree, the same in every process, on every device (as it is for one device): under pmap on those of this
+        process, which pmap would otherwise copy it to in every call."""
+        if self.style == "pmap":
+            return jax.device_put(tree, NamedSharding(Mesh(np.array(self.local_devices), (AXIS,)), P()))
         return self._put(tree, NamedSharding(self.mesh, P())) if self.style == "sharding" else tree
 
     def _put(self, tree: Any, where: Any) -> Any:
@@ -92,7 +95,7 @@ class Placement:
 
     def lay(self, state: Any) -> Any:
         """The state as `layout` says."""
-        return self._put(state, self.layout(state)) if self.style == "sharding" else state
+        return self._put(state, self.layout(state)) if self.style == "sharding" else self.replicate(state)
 
     def keep(self, state: Any) -> Any:
         """The same, of a state in a compiled program."""
@@ -129,7 +132,9 @@ class Placement:
 
 
 def _globally(x: Any, where: NamedSharding) -> jax.Array:
-    """An array that every process has whole, as one array of all their devices."""
+    """An array that every process has whole, as one array of all their devices; one that lies so already, as it is."""
+    if isinstance(x, jax.Array) and x.sharding.is_equivalent_to(where, x.ndim):
+        return x
     if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_globally(jax.random.key_data(x), where), impl=jax.random.key_impl(x))
     value = np.asarray(x)
@@ -252,6 +257,8 @@ def single_chunk(
 def compiled_chunk(game: Game, length: int, placement: Placement, streamed: bool = False):
     """A run's chunk as one program: (knobs, state, feed) -> (state, metrics). The state given is used up (donated).
 
+    Nothing is copied where the state lies as `Placement.lay` lays it and the feed as `Placement.replicate` does.
+
     streamed: the feed is a window.
     """
     function = partial(single_chunk, game, length, placement)
@@ -262,6 +269,7 @@ def compiled_chunk(game: Game, length: int, placement: Placement, streamed: bool
             in_axes=(0, None, None, Window(1, 1, None) if streamed else None),  # pyright: ignore[reportArgumentType]
             out_axes=None,
             devices=placement.devices,
+            donate_argnums=2,
         )
         return partial(many, np.arange(len(placement.local_devices)))  # pmap wants one argument that is split
     return jax.jit(function, donate_argnums=1)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_jax import executors, pictures, ranking
+from gan_jax import executors, hosts, pictures, ranking
 from gan_jax.data.splits import as_integer
 from gan_jax.draws import MAX_POSITION
 from gan_jax.errors import UserError
@@ -90,6 +90,7 @@ def sweep(
     resume: finish what is missing, bit for bit as if never stopped. Ctrl-C and SIGTERM save and return, `stopped` being set.
     Raises UserError for anything that cannot be meant, before a step is run.
     """
+    hosts.alone("a sweep", jax.process_count())
     checkpoint_every = 5 * log_every if checkpoint_every is None else checkpoint_every
     check_intervals(steps, log_every, checkpoint_every, checkpoint_every, keep=1)
     named_settings = _named(settings)

@@ -4,24 +4,33 @@ JAX's own service ends a job minutes after a process was lost, with pages of its
 operating system says within milliseconds that a process was killed, and beats say within `lost_after` seconds that a machine
 is gone or stopped; the others then end with one line. No JAX here.
 
-A message is one line of JSON, {"kind": ..., "value": ...}, and `size` bytes after it where it says so.
+A message is one line of JSON, {"kind": ..., "value": ..., "size": ...}, and so many bytes after it.
+
+Whoever reaches the ports of process 0 (the coordinator's, and a free one for JAX's service) can join or end a job: the network
+is to be one that is trusted. With GAN_JAX_TOKEN set to one secret in all processes, callers prove that they know it before they
+are heard (HMAC-SHA256 of a number used once); what is said after that, and JAX's service, is neither encrypted nor signed.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import os
 import queue
+import secrets
 import socket
 import sys
 import threading
 import time
-from collections import defaultdict
 from typing import Any
 
 from gan_jax.errors import UserError
 
+KINDS = ("service", "told", "state", "stop", "go", "here", "damaged", "leaving", "close")  # of what is waited for
+BEAT = b'{"kind": "beat", "value": null, "size": 0}\n'
 PIECE = 2**20  # bytes that are sent in one go
+LONGEST, LARGEST = 2**30, 2**40  # bytes of a line, and of what follows it
 GRACE = 5.0  # seconds that a process which ends the job gives the others to hear of it
 LOST = 75  # exit code where a process was lost: sysexits.h's for what may be tried again
 AGAIN = "the job ends; --resume continues from its last checkpoint, on any number of hosts"
@@ -40,33 +49,51 @@ class Wire:
         self.me, self.processes, self.sockets, self.lost_after = me, processes, sockets, lost_after
         self.busy = False  # in a run, which nobody may leave early
         self._closing = self._ending = False
-        self._locks = {peer: threading.Lock() for peer in sockets}
         self._left: dict[int, float] = {}  # who has come to the end of the program, and when
-        self._inbox: dict[str, queue.Queue] = defaultdict(queue.Queue)
+        self._inbox: dict[str, queue.Queue] = {kind: queue.Queue() for kind in KINDS}
+        self._outbox: dict[int, queue.Queue] = {peer: queue.Queue() for peer in sockets}
         self._once = threading.Lock()
-        self._readers = [threading.Thread(target=self._read, args=(peer,), daemon=True) for peer in sockets]
+        started = lambda what: [threading.Thread(target=what, args=(peer,), daemon=True) for peer in sockets]
+        self._readers, self._writers = started(self._read), started(self._write)
         for connection in sockets.values():
             connection.settimeout(lost_after)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for thread in (*self._readers, threading.Thread(target=self._beat, daemon=True)):
+        for thread in (*self._readers, *self._writers, threading.Thread(target=self._watch, daemon=True)):
             thread.start()
 
     # ---- saying and hearing ----
 
-    def send(self, kind: str, value: Any = None, payload: bytes | memoryview = b"") -> None:
-        """A message to process 0, or from it to all. One that is lost meanwhile is its reader's matter."""
+    def send(self, kind: str, value: Any = None, *payload: bytes | memoryview) -> None:
+        """A message to process 0, or from it to all, with these bytes one after the other. Returns when they have been sent; a
+        slow peer keeps none of the others waiting."""
+        head = json.dumps({"kind": kind, "value": value, "size": sum(map(len, payload))}).encode() + b"\n"
         for peer in self.sockets:
-            self._send(peer, kind, value, memoryview(payload))
+            self._outbox[peer].put((kind, [head, *payload]))
+        if payload:  # which the caller may change then
+            for peer in self.sockets:
+                self._outbox[peer].join()
 
-    def _send(self, peer: int, kind: str, value: Any, payload: memoryview) -> None:
-        head = json.dumps({"kind": kind, "value": value, "size": len(payload)}).encode() + b"\n"
+    def _write(self, peer: int) -> None:
+        """Sends what there is to send, and a beat where there has been nothing for a while."""
+        box, kind = self._outbox[peer], ""
         try:
-            with self._locks[peer]:
-                self.sockets[peer].sendall(head)
-                for first in range(0, len(payload), PIECE):
-                    self.sockets[peer].sendall(payload[first : first + PIECE])
+            while kind not in ("close", "end"):
+                try:
+                    kind, parts = box.get(timeout=self._often)
+                except queue.Empty:
+                    self.sockets[peer].sendall(BEAT)
+                    continue
+                for part in map(memoryview, parts):
+                    for first in range(0, len(part), PIECE):
+                        self.sockets[peer].sendall(part[first : first + PIECE])
+                box.task_done()
         except OSError:
             self._gone(peer)
+
+    @property
+    def _often(self) -> float:
+        """Seconds between beats."""
+        return min(self.lost_after / 5, GRACE)
 
     def receive(self, kind: str) -> tuple[int, Any, bytes]:
         """The next message of a kind: (from whom, value, payload). Waits: where its sender is lost, this process ends."""
@@ -80,11 +107,13 @@ class Wire:
     def _read(self, peer: int) -> None:
         try:
             with self.sockets[peer].makefile("rb") as file:
-                while line := file.readline():
+                while line := file.readline(LONGEST):
                     message = json.loads(line)
-                    payload = file.read(message["size"])
-                    self._heard(peer, message["kind"], message["value"], payload)
-        except (OSError, ValueError):
+                    size = message["size"]
+                    if not 0 <= size <= LARGEST:
+                        break
+                    self._heard(peer, message["kind"], message["value"], file.read(size))
+        except (OSError, ValueError, TypeError, KeyError, MemoryError):  # or not what a process of ours says
             pass
         self._gone(peer)
 
@@ -99,10 +128,9 @@ class Wire:
         if kind == "leaving":
             self._left[peer] = time.monotonic()
 
-    def _beat(self) -> None:
+    def _watch(self) -> None:
         while not self._closing:
-            time.sleep(min(self.lost_after / 5, GRACE))
-            self.send("beat")
+            time.sleep(self._often)
             for peer, since in list(self._left.items()):
                 if self.busy and time.monotonic() - since > GRACE:  # else this process may be at the end of the run too
                     self.end(f"error: {self.name(peer)} left before the run was over: {AGAIN}", 1)
@@ -131,7 +159,7 @@ class Wire:
             self._closing = True
             self.send("end", code)
             deadline = time.monotonic() + GRACE
-            for thread in self._readers:  # until they have hung up: what lies unread when this process ends is lost
+            for thread in (*self._writers, *self._readers):  # until they have hung up: what lies unread when this ends is lost
                 if thread is not threading.current_thread():
                     thread.join(max(0.0, deadline - time.monotonic()))
         _exit(code)
@@ -146,6 +174,8 @@ class Wire:
             return
         self._closing = True
         self.send("close")
+        for thread in self._writers:
+            thread.join(self.lost_after)
 
 
 def _exit(code: int) -> None:
@@ -177,7 +207,7 @@ def meet(coordinator: str, processes: int, process: int, timeout: float, lost_af
 
 def _gather(host: str, port: int, processes: int, me: int, timeout: float) -> dict[int, socket.socket]:
     """Process 0: waits for the others."""
-    deadline, found = time.monotonic() + timeout, {}
+    deadline, found, strangers = time.monotonic() + timeout, {}, 0
     try:
         both = socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if both else socket.AF_INET
@@ -191,11 +221,16 @@ def _gather(host: str, port: int, processes: int, me: int, timeout: float) -> di
                 connection, _ = server.accept()
             except TimeoutError:
                 missing = [str(p) for p in range(1, processes) if p not in found]
+                same = (
+                    "coordinator, number of processes and GAN_JAX_TOKEN" if strangers else "coordinator and number of processes"
+                )
                 raise UserError(
                     f"only {len(found) + 1} of {processes} processes came within {timeout:g} s (missing: "
-                    f"{', '.join(missing)}): start each with the same coordinator and number of processes"
+                    f"{', '.join(missing)}): start each with the same {same}"
                 ) from None
-            if said := _hello(connection):
+            said = _hello(connection)
+            strangers += said is None
+            if said:
                 if said[1] != processes or not 0 < said[0] < processes or said[0] in found:
                     why = f"process {said[0]} of {said[1]} came to a job of {processes} processes"
                     why += ", which has one of this number" * (said[0] in found)
@@ -210,8 +245,11 @@ def _hello(connection: socket.socket) -> tuple[int, int] | None:
     """(process, processes) of who calls; None for a stranger."""
     try:
         connection.settimeout(GRACE)
-        word, process, processes = _line(connection).split()
-        if word == "gan_jax":
+        once = secrets.token_hex(16)
+        connection.sendall(f"{once}\n".encode())
+        *said, proof = _line(connection).split()
+        word, process, processes = said
+        if word == "gan_jax" and hmac.compare_digest(proof, _proof(once, process, processes)):
             return int(process), int(processes)
     except (OSError, ValueError):
         pass
@@ -219,10 +257,16 @@ def _hello(connection: socket.socket) -> tuple[int, int] | None:
     return None
 
 
+def _proof(once: str, process: Any, processes: Any) -> str:
+    """That whoever calls knows the job's secret, if it has one."""
+    secret = os.environ.get("GAN_JAX_TOKEN", "").encode()
+    return hmac.new(secret, f"{once} {process} {processes}".encode(), hashlib.sha256).hexdigest()
+
+
 def _line(connection: socket.socket) -> str:
     """The next short line, and not a byte more."""
     said = b""
-    while not said.endswith(b"\n") and len(said) < 100 and (byte := connection.recv(1)):
+    while not said.endswith(b"\n") and len(said) < 200 and (byte := connection.recv(1)):
         said += byte
     return said.decode("ascii").strip()
 
@@ -233,10 +277,11 @@ def _come(host: str, port: int, processes: int, me: int, timeout: float) -> dict
     while (left := deadline - time.monotonic()) > 0:
         try:
             connection = socket.create_connection((host, port), timeout=left)
-            connection.sendall(f"gan_jax {me} {processes}\n".encode())
+            once = _line(connection)
+            connection.sendall(f"gan_jax {me} {processes} {_proof(once, me, processes)}\n".encode())
             if _line(connection) == "welcome":
                 return {0: connection}
-            why = "it hung up: its own message says why"
+            why = "it hung up: its own message says why, or it has another GAN_JAX_TOKEN"
             break
         except OSError as error:
             why = error.strerror or str(error) or "no answer"

@@ -30,6 +30,7 @@ import tyro
 from gan_jax.cli import prepare_devices, run
 from gan_jax.errors import UserError
 
+PATIENCE = 3600  # seconds for a row
 SIZES, SCATTER = (8, 64, 512), "reduce-scatter"
 
 
@@ -177,7 +178,10 @@ def child(options: Options, devices: int, batch_size: int | None) -> Any:
         f"import sys; sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]; import benchmark_scaling; benchmark_scaling.one()"
     )
     asked = {"options": vars(replace(options, json_file=None)), "devices": devices, "batch_size": batch_size}
-    done = subprocess.run([sys.executable, "-c", code, json.dumps(asked)], capture_output=True, text=True)
+    try:
+        done = subprocess.run([sys.executable, "-c", code, json.dumps(asked)], capture_output=True, text=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{devices} devices took longer than {PATIENCE} s: give fewer steps, or a smaller network") from None
     if done.returncode == 2:
         raise UserError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
     if done.returncode:

@@ -6,7 +6,8 @@
 #
 # The processes find each other through SLURM (gan_jax.hosts). --devices counts those of all nodes. Before the time is over, or
 # when the job is preempted, SLURM sends SIGTERM: the run saves and stops, and the job goes back into the queue, to go on from
-# there. After a lost node it goes on from the last checkpoint, at most RESTARTS times.
+# there. After a lost node it goes on from the last checkpoint, at most RESTARTS times. Ask for GPUs by the node: with
+# --gpus-per-task each process sees one alone, numbered 0, where JAX expects the number of the process on its node.
 #SBATCH --job-name=gan_jax
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -26,9 +27,10 @@ trap '' TERM # this shell waits for the processes to save
 srun --kill-on-bad-exit=0 "$@" --resume
 code=$?
 
-# 143: stopped by SIGTERM with a checkpoint; 75: a process was lost, 137: killed. Others (0: done, 1: a loss that is not finite or
-# a failure, 2: a mistake in the command) are final.
-if { [ $code -eq 143 ] || [ $code -eq 75 ] || [ $code -eq 137 ]; } && [ "${SLURM_RESTART_COUNT:-0}" -lt "$RESTARTS" ]; then
+# 143: stopped by SIGTERM with a checkpoint; 75: a process was lost, 137: killed, 134: JAX aborted, as it does where its service
+# is gone. Others (0: done, 1: a loss that is not finite or a failure, 2: a mistake in the command) are final.
+case $code in 143 | 75 | 137 | 134) again=yes ;; *) again=no ;; esac
+if [ $again = yes ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "$RESTARTS" ]; then
     echo "exit code $code: back into the queue (restart ${SLURM_RESTART_COUNT:-0} of at most $RESTARTS)"
     scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -1,8 +1,10 @@
 """One process of a job that a test began: `python host_driver.py JSON`. It trains a tiny game, in one job after the other.
 
 {"coordinator": ..., "processes": n, "process": i, "lost_after": seconds, "each": devices of a process, "jobs": [{...}, ...]};
-a job has the settings of `fit`, and streamed: whether its data are; save: where process 0 leaves the state (.npz);
-die: {"process": i, "at": step, "how": ...}, what befalls process i in the chunk after that step, as `dying` says.
+a job has the settings of `fit`, and streamed: whether its data are; save: where process 0 leaves the state (.npz); small: what
+`zero.SMALL` is; own: {"i": settings of process i alone};
+damaged: rows of it that cannot be read; die: {"process": i, "at": step, "how": ..., "note": a file that is made then}, what
+befalls process i in the chunk after that step, as `dying` says.
 """
 
 import json
@@ -10,17 +12,30 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from pathlib import Path
 
+import jax
 import numpy as np
 from games import everything
 
 import gan_jax as gan
-from gan_jax import cli, hosts, loop
+from gan_jax import cli, hosts, loop, zero
 from gan_jax.data.streaming import Stream
 from gan_jax.errors import UserError
 
 
-def data(streamed=False):
+class Damaged(list):
+    """Rows of which these cannot be read."""
+
+    holes = ()
+
+    def __getitem__(self, row):
+        if row in self.holes:
+            raise OSError("a hole")
+        return super().__getitem__(row)
+
+
+def data(streamed=False, damaged=()):
     rng = np.random.default_rng(0)
     rows, labels = rng.normal(size=(60, 4)).astype(np.float32), rng.integers(0, 3, 60)
     found = gan.from_arrays(rows, labels, name="rows")
@@ -28,21 +43,24 @@ def data(streamed=False):
         return found
     train = found.train
     assert train.labels is not None
-    source = list(zip(train.images, map(int, train.labels), strict=True))
-    return replace(found, train=Stream(source))
+    source = Damaged(zip(train.images, map(int, train.labels), strict=True))
+    source.holes = damaged
+    return replace(found, train=Stream(source, damaged="skip" if damaged else "refuse"))
 
 
 def recipe():
     return everything(flat=True)
 
 
-def dying(at, how):
+def dying(at, how, note=None, **_):
     """Once."""
     advance = loop._Session.advance
 
     def until_then(self, state, feed, step, until):
         if until > at:
             loop._Session.advance = advance
+            if note:
+                Path(note).touch()
             match how:
                 case "kill":
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -61,19 +79,21 @@ def dying(at, how):
     loop._Session.advance = until_then
 
 
-def train(streamed=False, save=None, die=None, **settings):
+def train(streamed=False, damaged=(), save=None, die=None, small=zero.SMALL, own=None, **settings):
+    zero.SMALL = small
+    settings |= (own or {}).get(str(told["process"]), {})
     if die and die["process"] == told["process"]:
-        dying(die["at"], die["how"])
-    run = gan.fit(recipe(), data(streamed), **settings)
+        dying(**die)
+    run = gan.fit(recipe(), data(streamed, damaged), **settings)
     if save and hosts.first():
         np.savez(save, *state_arrays(run.state))
     print(f"process {told['process']}: step {run.step}, {len(run.history)} rows, stopped {run.stopped}", flush=True)
+    if settings.get("shard"):
+        print(f"{sum(type(x) is np.ndarray for x in jax.tree.leaves(run.state))} leaves in the host's memory", flush=True)
     return run.exit_code
 
 
 def state_arrays(state):
-    import jax
-
     return [np.asarray(x) for x in jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))]
 
 

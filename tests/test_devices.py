@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from games import assert_close, everything, feed
+from games import QUICK, assert_close, everything, feed
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from test_recipes import small
@@ -45,7 +45,8 @@ def on_eight_devices(test):
             return test(**arguments)
         command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "-m", "slow or not slow"]
         environment = os.environ | {"XLA_FLAGS": EIGHT}
-        child = subprocess.run([*command, request.node.nodeid], cwd=ROOT, env=environment, capture_output=True, text=True)
+        settings = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "timeout": 1800}
+        child = subprocess.run([*command, request.node.nodeid], **settings)
         assert child.returncode == 0, child.stdout[-6000:] + child.stderr[-2000:]
 
     own = inspect.signature(test)
@@ -155,6 +156,19 @@ def test_eight_devices_with_a_named_axis_are_one(x64):
     assert_devices_are_one(mlp(), feed(shape=ROWS), styles=("pmap",))
 
 
+@pytest.mark.parametrize("style", STYLES)
+def test_a_chunk_copies_nothing_to_the_devices_and_uses_its_state_up(style):
+    """The training set lies on each of them, once and for all."""
+    four, data = place(4, style), feed(shape=(2,))
+    everywhere, chunk = four.replicate(data), compiled_chunk(QUICK, 1, four)
+    first = four.lay(QUICK.init({}, jax.random.key(0)))
+    knobs = four.replicate({"rate": np.float32(0.5)})
+    with jax.transfer_guard_device_to_device("disallow"):
+        second, _ = chunk(knobs, first, everywhere)
+        chunk(knobs, second, everywhere)
+    assert first.mean.is_deleted() and second.mean.is_deleted() and not everywhere.images.is_deleted()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @on_eight_devices
@@ -164,6 +178,19 @@ def test_eight_devices_are_one(x64, architecture):
     assert (np.asarray(metrics["discriminator/lecam"])[6:] > 0).any()
     if recipe.controllers:
         assert np.ptp(metrics["live/augment.ada.p"]) > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("architecture", ["sngan", "biggan", "stylegan2", "r3gan"])
+@on_eight_devices
+def test_two_and_four_devices_are_one(x64, architecture, devices):
+    """In 10 steps: two of R1 when lazy, and LeCam's term has begun."""
+    recipe, data = ARCHITECTURES[architecture](), feed(shape=IMAGES)
+    one, metrics = train(recipe, data, place(1), 10)
+    many, many_metrics = train(recipe, data, place(devices, "sharding", recipe.batch_size), 10)
+    assert_close(many, one, 1e-9)
+    assert_close(many_metrics, metrics, 1e-9)
 
 
 @pytest.mark.slow
@@ -196,6 +223,7 @@ def test_reals_and_fakes_judged_together_are_grouped_as_on_one_device(group):
 STEPS = {  # the work on parameters (Adam, average, norm: 35 FLOPs each) is every device's: 1.6 % of 64 such small images
     "article": lambda: (gan.recipes.dcgan((32, 32, 3)), feed(100, (32, 32, 3))),
     "plain": lambda: (gan.recipes.dcgan(IMAGES, width=16, batch_size=128), feed(100)),
+    "sngan": lambda: (gan.recipes.sngan((32, 32, 3), width=32, d_steps=1), feed(100, (32, 32, 3))),
     "all_at_once": lambda: (all_at_once(gan.recipes.dcgan(IMAGES, width=16, batch_size=128)), feed(100)),
 }
 
@@ -341,10 +369,21 @@ def test_a_shard_map_that_would_sum_gradients_is_refused(x64):
     """Its default: the gradient of what is replicated is the sum over devices before anyone takes its mean."""
     with pytest.raises(gan.UserError, match="^jax.shard_map over 'devices' would sum gradients in silence: give it check_vma="):
         by_hand(check_vma=True)
-    slope = lambda w, x: jax.lax.pmean(jax.grad(lambda w: (w * x).mean())(w), AXIS)
-    summed = jax.shard_map(slope, mesh=place(4).mesh, in_specs=(P(), P(AXIS)), out_specs=P())
-    assert jax.jit(summed)(1.0, jnp.ones(8)) == 4, "the trap is still there"
     assert device_mean(3.0, None) == 3
+
+
+def slope(mean, **checked):
+    """The mean over devices of the derivative, 1, of a number that they share, in a user's own shard_map."""
+    own = lambda w, x: mean(jax.grad(lambda w: (w * x).mean())(w), AXIS)
+    return jax.jit(jax.shard_map(own, mesh=place(4).mesh, in_specs=(P(), P(AXIS)), out_specs=P(), **checked))(1.0, jnp.ones(8))
+
+
+def test_a_mean_of_gradients_that_are_summed_already_is_refused():
+    """Of what all devices share: such a sum does not vary over the devices, so that its own type says nothing."""
+    assert slope(jax.lax.pmean) == 4, "the trap is still there"
+    with pytest.raises(gan.UserError, match="^jax.shard_map over 'devices' would sum gradients in silence: give it check_vma="):
+        slope(device_mean)
+    assert slope(device_mean, check_vma=False) == 1
 
 
 @pytest.mark.parametrize("style", STYLES)

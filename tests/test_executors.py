@@ -18,7 +18,7 @@ import gan_jax as gan
 from gan_jax import sweeps
 from gan_jax.cli import SweepOptions
 from gan_jax.data.toys import ring
-from gan_jax.executors import inputs, task
+from gan_jax.executors import base, dashboard, driver, inputs, task
 
 TRUSTED = ("games",)
 
@@ -260,6 +260,20 @@ def test_a_task_that_is_lost_too_often_fails_with_one_line(data, tmp_path, no_pi
     assert set(pd.read_csv(out / "table.csv").query("step == 30")["setting"]) == {"walk 2"}
 
 
+# ---- who drives ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_that_several_processes_begin_is_refused_before_anything_is_written(data, tmp_path, monkeypatch):
+    """As in `srun -n 4`: four drivers would write one folder."""
+    for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "4")
+            assert refused(SweepOptions().prepare).startswith("a sweep is begun by one process, and here are 4: start one")
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    assert "and here are 2" in refused(quick, data, tmp_path / "sweep")
+    assert not (tmp_path / "sweep").exists()
+
+
 # ---- what is sent ------------------------------------------------------------------------------------------------------
 
 
@@ -284,10 +298,20 @@ def test_data_in_memory_travel_as_plain_arrays_without_the_closed_splits(tmp_pat
 def test_a_task_sees_the_driver_s_settings_and_not_the_engine_s(monkeypatch, x64):
     monkeypatch.setenv("NPROC", "3")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    variables = inputs.environment(gpus=0)
+    variables = inputs.environment(accelerated=False)
     assert variables["NPROC"] == "3" and variables["JAX_ENABLE_X64"] == "True" and variables["JAX_PLATFORMS"] == "cpu"
     assert variables["OMP_NUM_THREADS"] is None and variables["XLA_FLAGS"] == os.environ["XLA_FLAGS"]
-    assert inputs.environment(gpus=1)["JAX_PLATFORMS"] is None, "the GPU is for JAX to find"
+    assert inputs.environment(accelerated=True)["JAX_PLATFORMS"] is None, "the GPU is for JAX to find"
+
+
+def test_whoever_asks_for_an_accelerator_trains_on_it():
+    ray, slurm = gan.executors.Ray, gan.executors.Slurm
+    accelerated = [ray(gpus=0.5), ray(resources={"TPU": 4}), slurm(gpus=1), slurm(settings={"slurm_gres": "gpu:a100:2"})]
+    accelerated += [slurm(settings=s) for s in ({"slurm_gpus_per_task": 1}, {"slurm_additional_parameters": {"gres": "gpu:1"}})]
+    assert all(engine.accelerated for engine in accelerated)
+    others = [ray(), ray(resources={"TPU": 0, "big_memory": 1}), slurm(), slurm(partition="gpu")]
+    others += [slurm(settings={"slurm_gres": "lscratch:10", "slurm_partition": "gpu", "slurm_gpus_per_node": 0})]
+    assert not any(engine.accelerated for engine in others)
 
 
 def local_rate(knobs):
@@ -353,6 +377,20 @@ def test_the_command_line_s_options_are_the_executor_s(tmp_path):
 def test_one_process_at_a_time_trains_a_group(tmp_path, monkeypatch):
     monkeypatch.setattr(task, "PATIENCE", 0.0)
     with task.alone(tmp_path / "00.lock"):
-        assert "another process trains this group" in refused(task.alone(tmp_path / "00.lock").__enter__)
+        with pytest.raises(BlockingIOError, match="another process trains this group"):
+            task.alone(tmp_path / "00.lock").__enter__()
     with task.alone(tmp_path / "00.lock"):
         pass
+
+
+def test_a_group_that_a_lost_node_still_holds_is_tried_again(tmp_path, monkeypatch):
+    """Its locks on a network file system last for a lease."""
+    monkeypatch.setattr(task, "PATIENCE", 0.0)
+    (tmp_path / "tasks").mkdir()
+    spec = {"environment": {}, "path": [], "folder": str(tmp_path), "group": 3, "directory": str(tmp_path), "attempt": 0}
+    monkeypatch.chdir(tmp_path)
+    with task.alone(tmp_path / "tasks" / "03.lock"):
+        ended = base.outcome(task.train_group(spec))
+    assert ended.kind == "lost" and "03.lock is locked" in ended.why
+    again = driver._settle(spec, ended, 3, dashboard.Line("group 4"), {}, False)
+    assert again is not None and again["attempt"] == 1

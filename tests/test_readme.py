@@ -1,6 +1,10 @@
 """What the README shows runs as it is written there (with fewer steps)."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +31,27 @@ def test_the_examples_run(block):
         assert "live/discriminator.numbers.dropout" in run.history[-1]
     drift = [row["discriminator/drift"] for row in run.history if "discriminator/drift" in row]
     assert bool(drift) == ("drift" in block)
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_goes_on_as_it_says(tmp_path):
+    """The three commands, of a smaller network and fewer steps."""
+    root = Path(__file__).parent.parent
+    commands = re.search(r"```\n(python scripts/launch.py.*?)```", README, re.DOTALL)[1].splitlines()
+    own = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
+    small = "--width 4 --batch-size 8 --subset 100 --no-report"
+    for command, step in zip(commands, (10, 20, 30), strict=True):
+        line = re.sub(r"--steps \d+", f"--steps {step}", command.split("#")[0]).replace("runs/", f"{tmp_path}/")
+        settings = {
+            "env": os.environ | own | {"XLA_FLAGS": ""},
+            "cwd": root,
+            "capture_output": True,
+            "text": True,
+            "timeout": 600,
+        }
+        ended = subprocess.run(["bash", "-c", f"{line} {small}"], **settings)
+        assert ended.returncode == 0, ended
+        assert json.loads((tmp_path / "two_hosts/status.json").read_text())["step"] == step
 
 
 def test_the_files_it_names_are_there():

@@ -14,7 +14,8 @@ on meanwhile. One process at a time trains a group: a lock in the folder sees to
 **Same bits.** Equal results need equal versions, kind and number of devices, and CPU threads. Tasks get the driver's JAX_*,
 XLA_*, NPROC and *_NUM_THREADS variables and JAX settings, and not the OMP_NUM_THREADS=1 that Ray sets. `cpus` of Ray is what
 its scheduler counts, no limit: XLA uses all cores of the node unless NPROC says otherwise, as in a local sweep. SLURM does
-confine a task to its cores. Without GPUs tasks run on the CPU, whatever else the nodes have.
+confine a task to its cores. Without GPUs, or other accelerators that the executor asks for, tasks run on the CPU, whatever
+else the nodes have.
 
 **Trust.** Settings travel as JSON and data as plain arrays. The only pickles are those that Ray and submitit make of a call
 to this package, in your own cluster and folder.

@@ -37,13 +37,17 @@ Submit = Callable[[list[Spec]], list[Handle]]
 
 
 class Executor(Protocol):
-    """retries: how often a lost task is submitted again; gpus: those of each task."""
+    """retries: how often a lost task is submitted again; gpus: those of each task; accelerated: whether a task has a GPU, a TPU
+    or the like, however that was asked for; else it trains on the CPU."""
 
     @property
     def retries(self) -> int: ...
 
     @property
     def gpus(self) -> float: ...
+
+    @property
+    def accelerated(self) -> bool: ...
 
     def check(self) -> None:
         """Raises UserError where the engine is not installed or not there, before anything is written."""
@@ -82,7 +86,7 @@ def choose(executor: str | Executor, address: str | None, out: str | Path | None
 
 def outcome(returned: dict[str, str | None]) -> Outcome:
     """Of what `task.train_group` returned."""
-    for kind in ("refused", "stopped"):
+    for kind in ("refused", "stopped", "lost"):
         if returned.get(kind):
             return Outcome(kind, str(returned[kind]))
     return Outcome("done")

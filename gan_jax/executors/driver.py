@@ -34,7 +34,7 @@ def run_groups(
     result, failures = session.result, {}
     missing = [number for number in range(len(session.groups)) if not session.trained(number)]
     if missing:
-        variables = environment(engine.gpus)
+        variables = environment(engine.accelerated)
         specs = {number: _spec(session, number, variables, (devices, devices_per_member), trusted) for number in missing}
         _send_inputs(session)
         with Stop() as stop, engine.tasks(session.folder.path, variables) as submit:

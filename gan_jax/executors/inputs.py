@@ -22,15 +22,18 @@ THREADS = ("NPROC", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 SETTINGS = ("enable_x64", "default_prng_impl", "default_matmul_precision", "threefry_partitionable", "numpy_dtype_promotion")
 
 
-def environment(gpus: float) -> dict[str, str | None]:
-    """Variables on which a result depends, as they are in this process; None for one that must not be set."""
+def environment(accelerated: bool) -> dict[str, str | None]:
+    """Variables on which a result depends, as they are in this process; None for one that must not be set.
+
+    accelerated: whether the task has more than a CPU; which device it is JAX finds out there.
+    """
     settings: dict[str, Any] = {name: getattr(jax.config, f"jax_{name}") for name in SETTINGS}
     count = getattr(jax.config, "jax_num_cpu_devices", -1)
     settings["num_cpu_devices"] = count if count >= 0 else None
     found: dict[str, str | None] = {k: v for k, v in os.environ.items() if k.startswith(FORWARDED)}
     found |= {f"JAX_{name.upper()}": str(value) for name, value in settings.items() if value is not None}
     found |= {name: os.environ.get(name) for name in THREADS}
-    return found | {"JAX_PLATFORMS": None if gpus else "cpu", "PYTHONPATH": os.pathsep.join(own_path())}
+    return found | {"JAX_PLATFORMS": None if accelerated else "cpu", "PYTHONPATH": os.pathsep.join(own_path())}
 
 
 def own_path() -> list[str]:

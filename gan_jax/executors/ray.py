@@ -16,6 +16,7 @@ from gan_jax.errors import UserError
 from gan_jax.executors.base import Handle, Outcome, Submit, brief, outcome
 from gan_jax.executors.task import train_group
 
+ACCELERATORS = {"GPU", "TPU", "HPU", "NPU", "neuron_cores"}  # Ray's names of those that JAX can use
 ANSWER = 10.0  # seconds within which a cluster must take a connection; Ray itself would try for many minutes
 
 
@@ -34,6 +35,11 @@ class Ray:
     gpus: float = 0
     resources: Mapping[str, float] = field(default_factory=dict)
     retries: int = 3
+
+    @property
+    def accelerated(self) -> bool:
+        """See `Executor`."""
+        return self.gpus > 0 or any(self.resources.get(name) for name in ACCELERATORS)
 
     def check(self) -> None:
         """See `Executor.check`."""
@@ -110,9 +116,9 @@ class _RayTask(Handle):
 
     def poll(self) -> Outcome | None:
         errors = self.ray.exceptions
-        if not self.ray.wait([self.reference], timeout=0)[0]:
-            return None
         try:
+            if not self.ray.wait([self.reference], timeout=0)[0]:
+                return None
             return outcome(self.ray.get(self.reference))
         except errors.TaskCancelledError:
             return Outcome("stopped", "cancelled")

@@ -38,6 +38,17 @@ class Slurm:
     settings: Mapping[str, Any] = field(default_factory=dict)
     retries: int = 3
 
+    @property
+    def accelerated(self) -> bool:
+        """See `Executor`. Settings may ask for GPUs in many ways: {"slurm_gres": "gpu:1"}, {"slurm_gpus_per_task": 1}."""
+        asked = {**self.settings, **(self.settings.get("slurm_additional_parameters") or {})}
+        said = (
+            f"{name}={value}"
+            for name, value in asked.items()
+            if value and any(word in name for word in ("gpu", "gres", "tres"))
+        )
+        return self.gpus > 0 or any(kind in words for words in said for kind in ("gpu", "tpu"))
+
     def check(self) -> None:
         """See `Executor.check`."""
         _submitit()
@@ -52,11 +63,16 @@ class Slurm:
     def tasks(self, folder: Path, environment: dict[str, str | None]) -> Iterator[Submit]:
         """See `Executor.tasks`."""
         submitit = _submitit()
-        known = {"slurm_partition": self.partition, "mem_gb": self.memory_gb, **self.settings}
+        known = {
+            "slurm_partition": self.partition,
+            "mem_gb": self.memory_gb,
+            "gpus_per_node": self.gpus or None,
+            **self.settings,
+        }
         try:
             executor = submitit.AutoExecutor(folder / "tasks" / "submitit", cluster=self.address or "slurm")
             executor.update_parameters(
-                name="gan_jax", timeout_min=self.minutes, cpus_per_task=self.cpus, gpus_per_node=self.gpus,
+                name="gan_jax", timeout_min=self.minutes, cpus_per_task=self.cpus,
                 slurm_array_parallelism=self.at_once, **{k: v for k, v in known.items() if v is not None},
             )  # fmt: skip
         except (RuntimeError, ValueError, NameError, TypeError) as error:

@@ -18,13 +18,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60.0  # seconds for a process that is being killed to let go of its group
+PATIENCE = (
+    240.0  # seconds to wait for a group: of a process being killed, or of a lost node, whose locks NFS keeps for 90 s or so
+)
 
 
 def train_group(spec: dict[str, Any]) -> dict[str, str | None]:
     """Train the group that `spec` names, from its last checkpoint if it has one.
 
-    Returns {"stopped": the signal that stopped it or None, "refused": the UserError's line or None}.
+    Returns {"stopped": the signal that stopped it, "refused": the UserError's line, "lost": why it is to be tried again}, each
+    None where it is not so.
     """
     for name, value in spec["environment"].items():
         if value is None:
@@ -39,13 +42,16 @@ def train_group(spec: dict[str, Any]) -> dict[str, str | None]:
     with open(where / f"{stem}.log", "a") as log, contextlib.redirect_stderr(log), _terminable():
         from gan_jax.errors import UserError
 
+        ended: dict[str, str | None] = {"stopped": None, "refused": None, "lost": None}
         try:
             with alone(where / f"{stem}.lock"):
-                return {"stopped": _train(spec, where / f"{stem}.json"), "refused": None}
+                return ended | {"stopped": _train(spec, where / f"{stem}.json")}
+        except BlockingIOError as error:
+            return ended | {"lost": str(error)}
         except UserError as error:
-            return {"stopped": None, "refused": str(error)}
+            return ended | {"refused": str(error)}
         except KeyboardInterrupt:  # outside of training, which saves
-            return {"stopped": "SIGTERM", "refused": None}
+            return ended | {"stopped": "SIGTERM"}
 
 
 @contextlib.contextmanager
@@ -63,9 +69,8 @@ def _terminable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """While it lasts no other process holds this lock, which goes with the process. Raises UserError where one does."""
-    from gan_jax.errors import UserError
-
+    """While it lasts no other process holds this lock, which goes with the process. Raises BlockingIOError where one does for
+    longer than `PATIENCE`."""
     with open(path, "a") as file:
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -74,7 +79,7 @@ def alone(path: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise UserError(f"another process trains this group ({path} is locked): wait for it, or end it") from None
+                    raise BlockingIOError(f"another process trains this group ({path} is locked): end it, or wait") from None
                 time.sleep(0.5)
             except OSError:  # a file system without locks
                 break
