@@ -52,7 +52,8 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
     other_widths: list[dict[str, Any]] = [small | {"width": int(d_width * times)} for times in (0.5, 2)]
     half, double = (recipes.dcgan(image_shape, **changed) for changed in other_widths)
     small_style = {} if options.published else {"channel_base": 16 * width, "channel_max": 2 * width, "group": 16} | batch
-    r3gan_batch = 512 if options.published else options.batch_size
+    most = 512 if options.published else options.batch_size  # R3GAN's batch
+    batch_of_r3gan: dict[str, Any] = {"batch_size": most}
     small_sn = {} if options.published else {"width": 2 * width, "d_width": width, "d_steps": 1} | batch
     known = {
         "dcgan": dcgan,
@@ -62,9 +63,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
         "sngan": recipes.sngan(image_shape, **small_sn, steps=options.steps),
         "biggan": recipes.biggan(image_shape, **({} if options.published else {"width": width, "d_steps": 1} | batch)),
         "stylegan2": recipes.stylegan2_ada(image_shape, **small_style, augment={}, controllers={}),
-        "r3gan": recipes.r3gan(
-            image_shape, **small | {"batch_size": r3gan_batch}, images=options.steps * r3gan_batch, augmentation=0.0
-        ),
+        "r3gan": recipes.r3gan(image_shape, **(small | batch_of_r3gan), images=options.steps * most, augmentation=0.0),
     }
     return options.choose(known)
 
