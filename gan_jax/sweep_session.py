@@ -18,11 +18,11 @@ from gan_jax.errors import UserError
 from gan_jax.folder import RunFolder, SweepFolder, environment, write_atomic, writing
 from gan_jax.game import game_of
 from gan_jax.layout import Layout, batch_size_of, fitted, possible_shares, start
-from gan_jax.loop import Stop, feed_of, judged_of, say_environment
 from gan_jax.parallel import Placement
 from gan_jax.population import Lowered, Member, Population, by_structure, bytes_free, member_state
 from gan_jax.progress import SweepProgress
 from gan_jax.ranking import shorten
+from gan_jax.run_session import Stop, feed_of, judged_of, say_environment
 
 if TYPE_CHECKING:
     from gan_jax.sweeps import Sweep

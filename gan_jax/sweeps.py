@@ -27,12 +27,13 @@ from gan_jax.executors.inputs import check_tasks
 from gan_jax.folder import SweepFolder, environment, git_commit
 from gan_jax.game import Game, game_of
 from gan_jax.layout import abstract_batch, possible_shares
-from gan_jax.loop import check_intervals, judged_of
+from gan_jax.loop import check_intervals
 from gan_jax.parallel import place
 from gan_jax.population import Member, by_structure
 from gan_jax.recipe import check_numbers, leaves
 from gan_jax.record import from_json, to_json
 from gan_jax.run import Run, exit_code, load_again
+from gan_jax.run_session import judged_of
 from gan_jax.sweep_session import Session
 
 if TYPE_CHECKING:

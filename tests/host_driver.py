@@ -19,7 +19,7 @@ import numpy as np
 from games import everything
 
 import gan_jax as gan
-from gan_jax import cli, hosts, loop, zero
+from gan_jax import cli, hosts, run_session, zero
 from gan_jax.data.streaming import Stream
 from gan_jax.errors import UserError
 
@@ -54,11 +54,11 @@ def recipe():
 
 def dying(at, how, note=None, **_):
     """Once."""
-    advance = loop._Session.advance
+    advance = run_session.Session.advance
 
     def until_then(self, state, feed, step, until):
         if until > at:
-            loop._Session.advance = advance
+            run_session.Session.advance = advance
             if note:
                 Path(note).touch()
             match how:
@@ -76,7 +76,7 @@ def dying(at, how, note=None, **_):
                     raise SystemExit(0)
         return advance(self, state, feed, step, until)
 
-    loop._Session.advance = until_then
+    run_session.Session.advance = until_then
 
 
 def train(streamed=False, damaged=(), save=None, die=None, small=zero.SMALL, own=None, **settings):

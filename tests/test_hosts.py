@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import gan_jax as gan
-from gan_jax import hosts, loop, wire
+from gan_jax import hosts, run_session, wire
 from gan_jax.folder import RunFolder
 from gan_jax.wire import meet
 
@@ -358,7 +358,7 @@ def test_one_process_alone_says_that_it_stops(wires, monkeypatch, capsys):
     made = wires(2)
     for me, words in {0: "SIGTERM: stopping at the end of this chunk", 1: ""}.items():
         monkeypatch.setattr(hosts, "_wire", made[me])
-        loop.Stop().ask(signal.SIGTERM, None)
+        run_session.Stop().ask(signal.SIGTERM, None)
         assert words in (err := capsys.readouterr().err) and bool(words) == bool(err)
 
 

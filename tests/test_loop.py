@@ -135,7 +135,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_newest_intact_one_and_says_so(di
 
 def test_a_number_that_changed_elsewhere_is_said(digits, tmp_path, capfd, monkeypatch):
     fit(tiny(digits), digits, steps=20, out=tmp_path / "run")
-    monkeypatch.setattr("gan_jax.loop.environment", lambda: {"threads": 1000})
+    monkeypatch.setattr("gan_jax.run_session.environment", lambda: {"threads": 1000})
     fit(tiny(digits), digits, steps=40, out=tmp_path / "run", resume=True)
     assert "not bit for bit" in capfd.readouterr().err
 

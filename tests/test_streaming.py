@@ -18,8 +18,8 @@ from gan_jax.data import streaming
 from gan_jax.data.folders import decoded, read_image
 from gan_jax.data.streaming import Stream, Windows, batches, check_streamed
 from gan_jax.draws import HostOrder, named
-from gan_jax.loop import feed_of
 from gan_jax.parallel import place, take
+from gan_jax.run_session import feed_of
 
 SHAPE = (4, 4, 1)
 KEY = jax.random.key(3)

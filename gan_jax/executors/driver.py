@@ -11,8 +11,8 @@ from gan_jax.executors.base import Executor, Handle, Outcome, Spec, Submit
 from gan_jax.executors.dashboard import Dashboard, Line
 from gan_jax.executors.inputs import environment, own_path, save_arrays
 from gan_jax.folder import writing
-from gan_jax.loop import Stop
 from gan_jax.record import to_json
+from gan_jax.run_session import Stop
 from gan_jax.sweep_session import Session
 
 POLL = 0.5  # seconds between looks at the tasks
