@@ -1,5 +1,6 @@
 """Four virtual CPU devices, and a persistent compilation cache, set before JAX starts."""
 
+import gc
 import os
 import sys
 from importlib.metadata import version
@@ -19,6 +20,16 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 sys.path.insert(0, str(ROOT))
+MAPPINGS = Path("/proc/self/maps")  # Linux
+
+
+@pytest.fixture(autouse=True, scope="module")
+def room_for_programs():
+    """Each compiled program takes some of the 65,530 mappings that Linux gives a process; with none left, XLA's compiler dies."""
+    yield
+    if MAPPINGS.exists() and len(MAPPINGS.read_bytes().splitlines()) > 25_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -151,8 +151,8 @@ def test_a_policy_on_points_is_refused_before_a_step():
 @pytest.mark.parametrize(
     "name, shape, field",
     [
-        ("sngan", (8, 8, 1), "conditioning"),
-        ("biggan", (8, 8, 1), "loss"),
+        ("sngan", (8, 8, 1), "generator_norm"),
+        ("biggan", (8, 8, 1), "penalties"),
         ("mlp", (2,), "generator_norm"),
         ("pacgan_toy", (2,), "dsteps"),
         ("vae", (8, 8, 1), "d_steps"),
