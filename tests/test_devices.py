@@ -151,6 +151,7 @@ def assert_devices_are_one(knobs, data, styles=STYLES, devices=8):
     return state, metrics
 
 
+@pytest.mark.slow
 @on_eight_devices
 def test_eight_devices_with_a_named_axis_are_one(x64):
     assert_devices_are_one(mlp(), feed(shape=ROWS), styles=("pmap",))

@@ -46,7 +46,8 @@ def swarm(recipe, data, number, per_member, count=4):
 # ---- the law -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["_in_turn", pytest.param("_side_by_side", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["_in_turn", "_side_by_side"])
 def test_a_member_whose_batch_two_devices_share_is_its_own_run(x64, monkeypatch, way):
     """Three members on 2 x 2: the last is repeated to fill the groups."""
     monkeypatch.setattr(parallel, "_in_turn", getattr(parallel, way))

@@ -128,7 +128,7 @@ def test_members_have_their_own_order_of_the_data_or_share_one(x64):
 # ---- divergence --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["in_turn", pytest.param("side_by_side", marks=pytest.mark.slow)])
 def test_one_that_diverges_freezes_where_it_was_good_and_changes_no_bit_of_the_others(monkeypatch, way):
     monkeypatch.setattr(parallel, "_in_turn", WAYS[way])
     recipe, data = POINTS.replace(dtype="float32"), NETWORKS["mlp"][1]

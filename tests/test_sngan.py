@@ -91,7 +91,10 @@ def close(found, expected):
 # ---- mimicry -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in FROZEN.files if name.startswith("count")])
+COUNTS = [name for name in FROZEN.files if name.startswith("count")]
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if "128" in n else ()) for n in COUNTS])
 def test_the_numbers_of_parameters_are_mimicry_s(name):
     size, *labels = name.removeprefix("count/").split()
     size, classes = int(size), {"32": 10, "128": 1000}[size] if labels else 0

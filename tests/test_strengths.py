@@ -12,7 +12,7 @@ from scripts import combine
 
 STRENGTHS = ("gamma", "weight", "p", "std", "dropout", "noise")
 FULL = {"orthogonal": 1.0, "l2": 1.0, "zcr_generator": 50.0}  # three steps of SGD hardly show the defaults of these
-SLOW = ("ada", "diffaugment", "colour", "icr", "bcr")  # to compile, and made like others
+FAST = ("r1", "lecam", "l2", "feature_matching", "instance_noise", "cutout", "adaptive_pseudo", "dropout in D", "noise in G")
 NEAR = 1e-5
 
 
@@ -37,7 +37,7 @@ def items():
     """What has a strength: the other layers are another network."""
     found = [item for item in zoo.ITEMS if item.kind in ("penalty", "augmentation")]
     found += [item for item in zoo.ITEMS if item.kind == "layer" and item.name.startswith(("dropout", "noise"))]
-    slow = lambda item: [pytest.mark.slow] if item.name in SLOW or item.name.startswith("ada_") else []
+    slow = lambda item: () if item.name in FAST else pytest.mark.slow  # each compiles a program
     return [pytest.param(item, id=f"{item.kind}-{item.name}", marks=slow(item)) for item in found]
 
 

@@ -15,6 +15,7 @@ from gan_jax.networks.unet import UNet
 SHAPE = (16, 16, 2)
 
 
+@pytest.mark.slow
 def test_a_pixel_is_answered_from_its_neighbourhood_values_and_mask_alike():
     """One halving: 3 x 3, 4 x 4 of stride 2, 3 x 3, its transpose, 3 x 3 twice reach 9 pixels at most."""
     net = UNet(SHAPE, width=4, halvings=1)
