@@ -25,7 +25,7 @@ MAPPINGS = Path("/proc/self/maps")  # Linux
 
 @pytest.fixture(autouse=True, scope="module")
 def room_for_programs():
-    """Each compiled program takes some of the 65,530 mappings that Linux gives a process; with none left, XLA's compiler dies."""
+    """Each compiled program takes some of the 65,530 mappings that Linux gives a process; without any left, XLA dies."""
     yield
     if MAPPINGS.exists() and len(MAPPINGS.read_bytes().splitlines()) > 25_000:
         jax.clear_caches()

@@ -61,7 +61,7 @@ def described(value, path="", whole=True):
     whole: with the numbers that a bound function has by itself.
     """
     if isinstance(value, gan.Bound):
-        own = {} if whole else {k: v for k, v in defaults(value.function).items() if np.array_equal(value.numbers[k], number(v))}
+        own = {k for k, v in defaults(value.function).items() if not whole and np.array_equal(value.numbers[k], number(v))}
         stated = {k: v for k, v in (value.options | value.numbers).items() if k not in own}
         return {path: value.name} | _inside(stated, path, whole)
     if isinstance(value, (gan.Recipe, gan.Side, penalties.Lazy)):
