@@ -10,9 +10,8 @@ number), then for 3 more with other numbers, which compile nothing. Networks are
 error, a second compilation, a number that is not finite), and exits with 1.
 
 `covering()` is a design of programs that together hold every pair of loss, penalty, augmentation, layer, way to play and
-optimizer. Not in it: packing (every program has labels), controllers, `judge_together`, `compute_dtype`, the parts of ADA.
-Of its first 29 programs (403 s of CPU with the flag above; Python 3.11.7, jax 0.10.2) none failed but one, in its fifth step,
-where consensus with momentum runs away: since then three steps are judged. The other 21 were not run.
+optimizer. Not in it: packing, controllers, `judge_together`, `compute_dtype`, the parts of ADA. All 51 programs train (4 minutes
+of CPU on programs partly compiled before, with the flag above; Python 3.11.7, jax 0.10.2).
 Random combinations, without layers and with LeCam from step 1,000 on, where it did nothing (Python 3.12.1, jax 0.12.0.1): 205
 programs, none failed: `--number 160 --seed 3`, and seeds 1, 2 and 20 of 15 each.
 """
@@ -181,7 +180,9 @@ def recipe_of(chosen: Combination) -> gan.Recipe:
     if chosen.generator == "freeze":  # names a layer of D
         second = optimizer("adam", "generator")
     recipe = zoo.on("discriminator", optimizer=first)(zoo.on("generator", optimizer=second)(recipe))
-    return item["play", chosen.way].add(recipe)
+    recipe = item["play", chosen.way].add(recipe)
+    # Its published .1 multiplies the curvature of penalties of weight 10: plain descent runs away within three steps.
+    return gan.with_leaves(recipe, {"play.weight": 0.001}) if chosen.way == "consensus" else recipe
 
 
 def settings_of(recipe: gan.Recipe) -> dict[str, gan.Recipe]:
