@@ -12,8 +12,9 @@ error, a second compilation, a number that is not finite), and exits with 1.
 `covering()` is a design of programs that together hold every pair of loss, penalty, augmentation, layer, way to play and
 optimizer. Not in it: packing, controllers, `judge_together`, `compute_dtype`, the parts of ADA. All 51 programs train (4 min of
 CPU on programs partly compiled before, with the flag above; Python 3.11.7, jax 0.10.2).
-Random combinations, without layers and with LeCam from step 1,000 on, where it did nothing (Python 3.12.1, jax 0.12.0.1): 205
-programs, none failed: `--number 160 --seed 3`, and seeds 1, 2 and 20 of 15 each.
+Random combinations: `--number 60 --seed 30`, none failed, 1,620 of 2,069 pairs (10 minutes of CPU; Python 3.11.7, jax 0.10.2).
+Before that, without layers and with LeCam from step 1,000 on, where it did nothing (Python 3.12.1, jax 0.12.0.1): 205 programs,
+none failed: `--number 160 --seed 3`, and seeds 1, 2 and 20 of 15 each.
 """
 
 from __future__ import annotations
