@@ -266,9 +266,8 @@ def together() -> Iterator[None]:
         if not _of_devices(error):
             time.sleep(2)  # it may follow from another's, of which the wire has the clearer word
             raise
-        time.sleep(
-            _wire.lost_after + GRACE
-        )  # a collective fails where a process is lost: the wire says which, and ends this one
+        # A collective fails where a process is lost: the wire says which, and ends this one.
+        time.sleep(_wire.lost_after + GRACE)
         said = " ".join(str(error).split())[:160]
         _wire.end(f"error: {_wire.name(_wire.me)} cannot reach the others' devices ({said}): {AGAIN}", LOST)
     finally:

@@ -46,7 +46,7 @@ SLOTS = {"loss": 5, "penalty": 5, "augmentation": 2, "layer": 4}  # of a program
 SLOW = ("extragradient", "consensus", "unrolled")  # to compile, with ADA's warp: each meets it once
 WITHIN = ("colour", "diffaugment", "lazy", "icr", "blend", "label smoothing", "TTUR")  # made of others, or of another factor
 FIELDS = ("judge_together", "compute_dtype")  # of the recipe: no ways to play
-UNLABELLED = ("packing",)  # goes with no label, and every program here has them
+UNLABELLED = ("packing",)  # a packet has no label of its own, which losses and layers here ask for
 ONE_OF = (("batch norm in D", "layer norm in D", "instance norm in D"), ("projection", "label map"))  # one field: the last wins
 
 

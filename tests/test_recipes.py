@@ -52,6 +52,11 @@ def test_a_published_recipe_steps_and_is_recorded(name, classes):
     assert jax.tree.structure(from_json(to_json(recipe))) == jax.tree.structure(recipe)
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_a_published_recipe_takes_another_loss(name):
+    assert small(name, loss="relativistic_average").loss.name == "relativistic_average"
+
+
 # ---- published numbers -------------------------------------------------------------------------------------------------
 
 

@@ -18,9 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PATIENCE = (
-    240.0  # seconds to wait for a group: of a process being killed, or of a lost node, whose locks NFS keeps for 90 s or so
-)
+# Seconds to wait for a group: of a process being killed, or of a lost node, whose locks NFS keeps for 90 s or so.
+PATIENCE = 240.0
 
 
 def train_group(spec: dict[str, Any]) -> dict[str, str | None]:

@@ -42,7 +42,7 @@ def wgan_gp(image_shape: tuple[int, ...], *, width: int = 64, latent_dim: int = 
     """
     penalty = {"wgan_gp": bind(penalties.wgan_gp, weight=10.0)}
     fields = {"d_steps": 5, "batch_size": 64} | fields
-    made = dcgan(image_shape, width=width, latent_dim=latent_dim, loss="wasserstein", **fields)
+    made = dcgan(image_shape, width=width, latent_dim=latent_dim, **{"loss": "wasserstein"} | fields)
     adam = optimizers.adam(1e-4, 0.0, 0.9)
     return made.replace(
         generator=made.generator.replace(optimizer=adam),
