@@ -41,8 +41,8 @@ def wgan_gp(image_shape: tuple[int, ...], *, width: int = 64, latent_dim: int = 
     Wasserstein loss, weight 10, 5 critic turns a step, Adam 1e-4 with betas (0, .9), batches of 64.
     """
     penalty = {"wgan_gp": bind(penalties.wgan_gp, weight=10.0)}
-    fields = {"d_steps": 5, "batch_size": 64} | fields
-    made = dcgan(image_shape, width=width, latent_dim=latent_dim, **{"loss": "wasserstein"} | fields)
+    fields = {"loss": "wasserstein", "d_steps": 5, "batch_size": 64} | fields
+    made = dcgan(image_shape, width=width, latent_dim=latent_dim, **fields)
     adam = optimizers.adam(1e-4, 0.0, 0.9)
     return made.replace(
         generator=made.generator.replace(optimizer=adam),
