@@ -1,7 +1,7 @@
 """Does the architecture decide whether a GAN overfits on few images, and what does capacity of D do?
 
     python experiments/architectures.py                                         # digits, 8 settings x 5 seeds
-    python experiments/architectures.py --data cifar10 --size 32 --published --steps 50000   # published widths: a GPU
+    python experiments/architectures.py --published                             # 5,000 images of CIFAR-10, own batches: a GPU
 
 Each family at a small width, with the loss, optimizer and regularisers that it was published with: they are whole recipes, so a
 row compares complete methods, not one layer. Two rows change the article's DCGAN in one thing, D's width. Ends in the
@@ -14,7 +14,7 @@ article's DCGAN). D's AUC follows its capacity: .607 at half the width, .684, .7
 alone lowers it (.631, p .003) at no shown price in FD. BigGAN's D, spectrally normalised as well, tells T from V with AUC .976
 (p < .001); it is the only one that makes more near-copies (.5 % of the samples against .01 %, p .025), and gains nothing shown
 in FD (17.5 against 20.0). R3GAN (.515), StyleGAN2 (.551) and SNGAN (.617) have a lower AUC because they are not there yet: FD
-196, 75 and 25.5, all shown worse. S stayed closed.
+196, 75 and 25.5, all shown worse. S stayed closed; --published was not run.
 """
 
 from __future__ import annotations
@@ -23,16 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_jax.cli import ComparisonOptions, run
+from gan_jax.cli import RemedyOptions, run
 from gan_jax.errors import UserError
 
 
 @dataclass
-class Options(ComparisonOptions):
+class Options(RemedyOptions):
     """Compare architectures."""
 
-    published: bool = False
-    """Published widths, batches and turns of D, in place of --width and --batch-size; schedules end with --steps."""
     out: Path = Path("runs/architectures")
     """The sweep folder."""
 

@@ -1,7 +1,7 @@
 """Which augmentation of what D sees keeps it from memorising, and does any harm the samples?
 
     python experiments/augmentation.py                                          # digits, 11 settings x 5 seeds
-    python experiments/augmentation.py --data cifar10 --size 32 --width 64 --steps 50000 --subset 5000
+    python experiments/augmentation.py --published                              # 5,000 CIFAR-10 images, 100,000 steps: a GPU
 
 The article's DCGAN; reals and fakes pass through the same random operations on their way to D: each of DiffAugment's operations
 alone and together, ADA's pipeline at a fixed p and with p driven by r_t, APA, and instance noise. Digits are grey: saturation
@@ -19,7 +19,7 @@ translation with cutout 27.4, ADA at .5 38.5 +- 7.5; p .002 to .048), so the rep
 "mode loss" in three of five seeds of ADA at .5. On 8 x 8 pixels an eighth of the side is a pixel: these operations were made
 for larger images. Colour and instance noise lower the AUC at no shown price, not proved (-.037 +- .023, p .053; -.034 +- .031,
 p .11). ADA's and APA's loops have hardly moved by the end (AUC .681 and .682). No setting makes near-copies (under .1 %).
---final was not run.
+--final and --published were not run.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_jax.cli import ComparisonOptions, run
+from gan_jax.cli import RemedyOptions, run
 from gan_jax.errors import UserError
 
 
 @dataclass
-class Options(ComparisonOptions):
+class Options(RemedyOptions):
     """Compare augmentations."""
 
     p: float = 0.5

@@ -1,7 +1,7 @@
 """Which loss overfits least, and what does it cost in sample quality?
 
     python experiments/losses.py                                                # digits, 12 losses x 5 seeds, one program
-    python experiments/losses.py --data cifar10 --size 32 --width 64 --steps 50000 --subset 5000
+    python experiments/losses.py --published                                    # 5,000 CIFAR-10 images, 100,000 steps: a GPU
     python experiments/losses.py --only non_saturating rpgan hinge --r1 1
 
 The article's DCGAN with each loss, everything else being equal; --r1 adds a gradient penalty to all of them, which the critics
@@ -18,7 +18,7 @@ saturating loss, is lower at no shown price with dual contrastive (-.042 +- .022
 these critics, without a penalty here, train G badly: FD to V 41.6 +- 13.1 and 42.6 +- 10.1 against 20.0 +- 1.8. Hinge and the
 relativistic averages pay as well (22.7 to 25.0, p .005 to .024; not least squares). Samples are nearest with minimax, 19.4,
 not shown better. The report says "discriminator overfits" of every seed of the ten others, "underfits" or "mode loss" of those
-two. No loss makes near-copies. --r1 and --final were not run.
+two. No loss makes near-copies. --r1, --final and --published were not run.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_jax.cli import ComparisonOptions, run
+from gan_jax.cli import RemedyOptions, run
 
 LABELLED = ("multi_class", "multi_hinge", "auxiliary_classifier")  # they need labels, and so compare with nothing here
 
 
 @dataclass
-class Options(ComparisonOptions):
+class Options(RemedyOptions):
     """Compare losses."""
 
     r1: float = 0.0

@@ -1,7 +1,7 @@
 """Which way to train, optimizer or order of turns, overfits least, and which trains best?
 
     python experiments/optimizers.py                                            # digits, 18 settings x 5 seeds
-    python experiments/optimizers.py --data cifar10 --size 32 --width 64 --steps 50000 --subset 5000
+    python experiments/optimizers.py --published                                # 5,000 CIFAR-10 images, 100,000 steps: a GPU
     python experiments/optimizers.py --only adam ttur extragradient
 
 The article's DCGAN with each optimizer at its usual rate for GANs, and with each way to play; everything else equal. Rates are
@@ -18,7 +18,7 @@ slower, at a price in FD: cosine decay to 0 (-.081 +- .026, p .011; FD 24.9), Li
 train here at these rates (FD 184 and 327: a worse rate, not shown to be a worse method). Simultaneous play is lower in the
 mean, not shown (-.039 +- .035, p .19). Extragradient (+.051 +- .024, p .041) and AdaBelief (+.068 +- .023, p .013) are higher,
 their samples no farther. The report says "discriminator overfits" of every seed but those of Lion and momentum ("underfits",
-"mode loss"). No setting makes near-copies (under .1 %). --final was not run.
+"mode loss"). No setting makes near-copies (under .1 %). --final and --published were not run.
 A second family of tests, run later (`--only adam consensus optimistic_gradient amsgrad`, Holm over three settings: these p are
 not of one family of seventeen): none is shown to close the gap of FD (consensus -.05 +- 1.83 against 2.72 +- 1.55, p .15).
 Consensus at weight 10 lowers D's AUC (-.047 +- .027, p .025) but hardly trains here: FD 93 +- 23, p .002 (perhaps for its
@@ -33,11 +33,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_jax.cli import ComparisonOptions, run
+from gan_jax.cli import RemedyOptions, run
 
 
 @dataclass
-class Options(ComparisonOptions):
+class Options(RemedyOptions):
     """Compare optimizers and ways to play."""
 
     out: Path = Path("runs/optimizers")

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, ClassVar, Literal, get_type_hints
 
 from gan_jax import hosts
 from gan_jax.errors import UserError
@@ -111,6 +111,8 @@ class SweepOptions(DataOptions):
     """Train at most this many members in one program; as many as fit the memory when left out."""
     devices: int | None = None
     """Spread the members over this many devices; over all when left out, and then a CPU counts as one for each core."""
+    warm_start: Path | None = None
+    """Begin every member with the networks of the run in this folder."""
     devices_per_member: int | None = None
     """Share each member's batch among so many of them; chosen by the members' number and the memory when left out."""
     executor: Literal["local", "ray", "slurm"] = "local"
@@ -154,7 +156,8 @@ class SweepOptions(DataOptions):
         return gan.sweep(
             settings, data, seeds=range(self.seed, self.seed + self.seeds), sizes=self.sizes or None, order=self.order,
             members_per_program=self.members_per_program, out=self.out, resume=self.resume, overwrite=self.overwrite,
-            devices=self.devices, devices_per_member=self.devices_per_member, executor=self.engine(), **arguments,
+            devices=self.devices, devices_per_member=self.devices_per_member, warm_start=self.warm_start,
+            executor=self.engine(), **arguments,
         )  # fmt: skip
 
 
@@ -201,6 +204,24 @@ class ComparisonOptions(SweepOptions):
         page = report.save(self.out)
         print(f"\n{report.text()}\n\npictures: {self.out}/pictures    table: {self.out}/table.csv    report: {page}")
         return swept.exit_code
+
+
+@dataclass
+class RemedyOptions(ComparisonOptions):
+    """Those of a comparison of remedies, which has two sizes: one for two cores, and that of the literature."""
+
+    published: bool = False
+    """Train at the published size, on CIFAR-10 (a GPU): options left at their defaults, --data among them, become its own."""
+
+    PUBLISHED: ClassVar[dict[str, Any]] = {  # the article's DCGAN; SNGAN's number of steps; DiffAugment's tenth of CIFAR-10
+        "data": "cifar10", "size": 32, "subset": 5000, "width": 64, "steps": 100_000, "log_every": 5000,
+    }  # fmt: skip
+
+    def __post_init__(self) -> None:
+        left = lambda name: getattr(self, name) == getattr(type(self), name)
+        for name, value in self.PUBLISHED.items() if self.published else ():
+            if left(name):
+                setattr(self, name, value)
 
 
 def cores() -> int:

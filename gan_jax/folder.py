@@ -214,4 +214,4 @@ class SweepFolder(RunFolder):
         *("sweep.json", "plan.json", "table.csv", "ranking.csv", "ranking.txt", "groups", "pictures", "plans", "tasks"),
         *("report.html", "report.json", "report.csv", "rare_classes.csv", "by_class.csv"),
     )
-    identity = ("settings", "names", "seeds", "sizes", "order", "data", "intervals")
+    identity = ("settings", "names", "seeds", "sizes", "order", "data", "intervals", "warm_start")

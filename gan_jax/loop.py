@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def fit(
         "numbers": {k: np.asarray(v).tolist() for k, v in leaves(recipe).items()},
         "source": getattr(data, "source", None), "schedule": [log_every, checkpoint_every, sample_every, keep],
         "steps": steps, "environment": environment(), "git_commit": git_commit(), "command": command or " ".join(sys.argv),
-        "warm_start": IN_MEMORY if isinstance(warm_start, Run) else warm_start and str(warm_start),
+        "warm_start": called(warm_start),
     }  # fmt: skip
     if out is None and (resume or overwrite):
         raise UserError("resume and overwrite speak of a run folder: name it with out")
@@ -87,7 +87,7 @@ def fit(
     def start() -> None:
         nonlocal warm_start
         if warm_start is not None and not resume:
-            warm_start = _origin(recipe, data, game, warm_start)  # before anything is written
+            warm_start = origin_of([recipe], data, game, warm_start)  # before anything is written
         if folder:
             folder.start(record, resume, overwrite)
 
@@ -97,12 +97,21 @@ def fit(
     return session.run(steps, progress)
 
 
-def _origin(recipe: Any, data: Any, game: Game, warm_start: Run | str | Path) -> Run:
-    """The run to begin from. Raises UserError where there is none, or its networks are others."""
-    run = warm_start if isinstance(warm_start, Run) else open_run(warm_start, data=data)
-    if not (isinstance(recipe, Recipe) and isinstance(run.recipe, Recipe)):
-        raise UserError(f"a warm start is of a GAN by a GAN, not of {type(recipe).__name__} by {type(run.recipe).__name__}")
-    jax.eval_shape(lambda key: warm_started(game.init(recipe, key), run.state), jax.random.key(0))
+def called(warm_start: Run | str | Path | None) -> str | None:
+    """What a record says of a warm start."""
+    return IN_MEMORY if isinstance(warm_start, Run) else warm_start and str(warm_start)
+
+
+def origin_of(
+    recipes: Iterable[Any], data: Any, game: Game | None, warm_start: Run | str | Path, trusted: Sequence[str] = ()
+) -> Run:
+    """The run to begin all these from. Raises UserError where there is none, or its networks are others."""
+    run = warm_start if isinstance(warm_start, Run) else open_run(warm_start, data=data, trusted=trusted)
+    for recipe in recipes:
+        if not (isinstance(recipe, Recipe) and isinstance(run.recipe, Recipe)):
+            raise UserError(f"a warm start is of a GAN by a GAN, not of {type(recipe).__name__} by {type(run.recipe).__name__}")
+        begin = lambda key, recipe=recipe: warm_started(game_of(recipe, game).init(recipe, key), run.state)
+        jax.eval_shape(begin, jax.random.key(0))
     return run
 
 

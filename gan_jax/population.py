@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from gan_jax.game import Feed, Game
 from gan_jax.parallel import Placement, over_members, own, population_chunk, shared
+from gan_jax.train import warm_started
 
 SHARE = 0.8  # of the free memory that a program may plan with
 
@@ -45,10 +46,12 @@ class Population:
     feed: the shared examples, and the key of their order: a scalar, or one for each member. `size` becomes the members' n,
     one for each where they differ or where it has an axis (so that parts with equal and with different n share a program).
     Where the members do not divide among the groups of devices the last is repeated; `count` are real.
+    origin: the state whose networks every member begins with (see `train.networks`); fresh ones when None.
     """
 
-    def __init__(self, game: Game, placement: Placement, members: Sequence[Member], feed: Feed):
+    def __init__(self, game: Game, placement: Placement, members: Sequence[Member], feed: Feed, origin: Any = None):
         self.game, self.placement, self.count = game, placement, len(members)
+        self.origin = jax.device_put(origin, self.sharding(False))
         members = [*members, *[members[-1]] * (-len(members) % placement.groups)]
         self.knobs = self.put(jax.tree.map(lambda *x: np.stack(x), *(member.recipe for member in members)))
         self.keys = self.put(jnp.stack([jax.random.key(member.seed) for member in members]))
@@ -66,13 +69,21 @@ class Population:
     def put(self, tree: Any) -> Any:
         return jax.device_put(tree, self.sharding())
 
-    def _init(self, knobs, keys):
-        state = over_members(self.game.init, (own(knobs), True), self.placement)(knobs, keys)
+    def _init(self, knobs, keys, origin):
+        def fresh(knobs, key, origin):
+            state = self.game.init(knobs, key)
+            return state if origin is None else warm_started(state, origin)
+
+        state = over_members(fresh, (own(knobs), True, shared(origin)), self.placement)(knobs, keys, origin)
         return state.replace(step=jnp.int32(0))
+
+    def fresh(self) -> Any:
+        """The arguments of the program that makes the first state."""
+        return self.knobs, self.keys, self.origin
 
     def like(self) -> Any:
         """The state, as shapes where they lie."""
-        state = jax.eval_shape(self._init, self.knobs, self.keys)
+        state = jax.eval_shape(self._init, *self.fresh())
         place = lambda x, members: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.sharding(members))
         return jax.tree.map(lambda x: place(x, True), state.replace(step=None)).replace(step=place(state.step, False))
 
@@ -95,7 +106,7 @@ class Population:
     def lowered(self, length: int, judged: tuple | None) -> Lowered:
         """What trains this population, traced and ready to be compiled."""
         shardings = jax.tree.map(lambda x: x.sharding, self.like())
-        init = jax.jit(self._init, out_shardings=None if self.sharding() is None else shardings).lower(self.knobs, self.keys)
+        init = jax.jit(self._init, out_shardings=None if self.sharding() is None else shardings).lower(*self.fresh())
         if not judged or not self.game.evaluate:
             return Lowered(init, self.chunk(length), None)
         evaluate = jax.jit(self._evaluate).lower(self.knobs, self.like(), jnp.int32(length), judged)
@@ -111,7 +122,7 @@ class Population:
 
 @dataclass(frozen=True)
 class Lowered:
-    """The three programs of a population: (knobs, keys) -> state; the chunk; and the evaluation,
+    """The three programs of a population: (knobs, keys, origin) -> state; the chunk; and the evaluation,
 
     (knobs, state, steps since the last one, judged) -> ({name: [members]}, what it changes of the state).
     """

@@ -23,6 +23,7 @@ from gan_jax.population import Lowered, Member, Population, by_structure, bytes_
 from gan_jax.progress import SweepProgress
 from gan_jax.ranking import shorten
 from gan_jax.run_session import Stop, feed_of, judged_of, say_environment
+from gan_jax.train import networks
 
 if TYPE_CHECKING:
     from gan_jax.sweeps import Sweep
@@ -51,10 +52,11 @@ class Session:
     """One call of `sweep`."""
 
     def __init__(
-        self, result: Sweep, placement: Placement, folder: SweepFolder | None, order: str, intervals, most, per_member=None
-    ):
+        self, result: Sweep, placement: Placement, folder: SweepFolder | None, order: str, intervals, most, per_member=None,
+        origin=None,
+    ):  # fmt: skip
         self.result, self.placement, self.folder, self.order, self.most = result, placement, folder, order, most
-        self.per_member, self.possible = per_member, {}
+        self.per_member, self.possible, self.origin = per_member, {}, origin and networks(origin.state)
         self.steps, self.log_every, self.checkpoint_every = intervals
         self.groups = by_structure(result.members)
         self.plan_path = folder.path / "plan.json" if folder else None
@@ -72,7 +74,7 @@ class Session:
         if self.order == "own":
             feed = feed.replace(key=jnp.stack([named(jax.random.key(m.seed), "order") for m in members]))
         game = game_of(members[0].recipe, self.result.game)
-        return Population(game, replace(self.placement, per_member=layout.per_member), members, feed)
+        return Population(game, replace(self.placement, per_member=layout.per_member), members, feed, self.origin)
 
     # ---- planning ----
 
@@ -273,7 +275,7 @@ class _Training:
                 self.bar.skip(len(self.members) * found[2])
                 self.diverged = kept[-1]["diverged"] if kept else self.diverged
                 return population.restored(*found[0])
-        return self.programs.init(population.knobs, population.keys), population.alive
+        return self.programs.init(*population.fresh()), population.alive
 
     def run(self, stop: Stop) -> None:
         session, population = self.session, self.population

@@ -27,7 +27,7 @@ from gan_jax.executors.inputs import check_tasks
 from gan_jax.folder import SweepFolder, environment, git_commit
 from gan_jax.game import Game, game_of
 from gan_jax.layout import abstract_batch, possible_shares
-from gan_jax.loop import check_intervals
+from gan_jax.loop import called, check_intervals, origin_of
 from gan_jax.parallel import place
 from gan_jax.population import Member, by_structure
 from gan_jax.recipe import check_numbers, leaves
@@ -66,6 +66,7 @@ def sweep(
     members_per_program: int | None = None,
     devices: int | None = None,
     devices_per_member: int | None = None,
+    warm_start: Run | str | Path | None = None,
     game: Game | None = None,
     executor: str | executors.Executor = "local",
     address: str | None = None,
@@ -83,6 +84,7 @@ def sweep(
     members_per_program: at most so many; None for as many as fit the free memory.
     devices: the members are spread over so many, over all there are when None. devices_per_member: so many share each member's
     batch; None for one, or more where a member does not fit on one or devices would idle (see `layout`).
+    warm_start: begin every member with the networks of another GAN's run (for tasks: of its folder); optimizers start anew.
     game: that of each recipe unless another is given for all: a GAN and a VAE may stand in one sweep.
     executor: 'local', one group after the other in this process; 'ray' or 'slurm', each group as a task with devices of its
         own (or `executors.Ray(...)`, `executors.Slurm(...)` with their settings), in the same folder `out`, to the same table.
@@ -100,11 +102,11 @@ def sweep(
     _check_metric(game, members, data, rank_by)
     engine = executors.choose(executor, address, out)
     if engine:
-        check_tasks(named_settings, game, data, trusted)
+        check_tasks(named_settings, game, data, trusted, warm_start)
     baseline, placement = baseline or next(iter(named_settings)), place(1 if engine else devices or len(jax.local_devices()))
     if devices or not engine:
         _check_shares(game, members, data, devices or len(placement.devices), devices_per_member)
-    folder = None
+    origin, folder = _origin(members, data, game, warm_start, trusted), None
     if out is not None:
         folder = SweepFolder(out)
         record = {
@@ -113,7 +115,7 @@ def sweep(
             "order": order, "data": data.describe(), "intervals": [log_every], "source": getattr(data, "source", None),
             "baseline": baseline, "rank_by": rank_by, "higher_is_better": higher_is_better,
             "steps": steps, "environment": environment(), "git_commit": git_commit(),
-            "command": command or " ".join(sys.argv),
+            "warm_start": called(warm_start), "command": command or " ".join(sys.argv),
         }  # fmt: skip
         folder.start(record, resume, overwrite)
     elif resume or overwrite:
@@ -122,7 +124,7 @@ def sweep(
     result = Sweep(members, data, game, baseline, rank_by, higher_is_better, where)
     intervals = (steps, log_every, checkpoint_every)
     per_member = None if engine else devices_per_member  # the tasks have the devices
-    session = Session(result, placement, folder, order, intervals, members_per_program, per_member)
+    session = Session(result, placement, folder, order, intervals, members_per_program, per_member, origin)
     if engine:
         shares = {"devices": devices, "devices_per_member": devices_per_member}
         run_groups(session, engine, **shares, trusted=trusted, progress=progress)
@@ -323,6 +325,20 @@ def _check(
             check_numbers(member.recipe)
         except UserError as error:
             raise UserError(f"setting {member.setting!r}: {error}") from None
+
+
+def _origin(members: list[Member], data: Any, game: Game | None, warm_start: Any, trusted: Sequence[str]) -> Run | None:
+    """The run that every member begins from, or None. Raises UserError where there is none, or networks are others."""
+    if warm_start is None:
+        return None
+    first = {members[indices[0]].setting: members[indices[0]].recipe for indices in by_structure(members)}
+    run = warm_start
+    for setting, recipe in first.items():
+        try:
+            run = origin_of([recipe], data, game, run, trusted)
+        except UserError as error:
+            raise UserError(f"setting {setting!r}: {error}") from None
+    return run
 
 
 def _check_shares(chosen: Game | None, members: list[Member], data: Any, devices: int, per_member: int | None) -> None:

@@ -77,6 +77,14 @@ def warm_started(state: State, other: State) -> State:
     )
 
 
+def networks(state: State) -> State:
+    """What a warm start takes of a state: its networks, without the optimizers' state and what penalties remember."""
+    bare = lambda player: player.replace(opt_state=None)
+    return state.replace(
+        key=None, memory={}, generator=bare(state.generator), discriminator=bare(state.discriminator)
+    )  # fmt: skip
+
+
 def train_step(recipe: Recipe, state: State, batch: Batch, axis_name: str | None = None) -> tuple[State, dict]:
     """One step of the game: both players move. `axis_name` is the device axis under pmap.
 

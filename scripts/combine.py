@@ -209,7 +209,7 @@ def train(chosen: Combination) -> tuple[dict[str, Any], int]:
     fast = {"xla_backend_optimization_level": 0}
     step = partial(population_chunk, gan.GAN, STEPS, population.placement)
     chunk = jax.jit(step, donate_argnums=1, compiler_options=fast)
-    state, rows = jax.jit(population._init)(population.knobs, population.keys), []
+    state, rows = jax.jit(population._init)(*population.fresh()), []
     for knobs in (population.knobs, Population(gan.GAN, place(1), others, examples()).knobs):
         state, good, metrics = chunk(knobs, state, population.feed, population.alive)
         rows.append(metrics | {"good": good})

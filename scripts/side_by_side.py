@@ -39,7 +39,7 @@ def our_population(recipes: list[Any], feed: gan.Feed, steps: int) -> Callable[[
     members = [Member("", recipe, seed, EXAMPLES) for seed, recipe in enumerate(recipes)]
     population = Population(gan.GAN, placement, members, placement.replicate(feed))
     programs = population.lowered(steps, None).compile()
-    state, alive = programs.init(population.knobs, population.keys), population.alive
+    state, alive = programs.init(*population.fresh()), population.alive
 
     def advance():
         nonlocal state

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gan_jax as gan
-from experiments import architectures, augmentation, losses, optimizers
+from experiments import adaptive, architectures, augmentation, limited_data, losses, optimizers
 from gan_jax import population
 from gan_jax.recipe import effective
 
@@ -17,6 +17,17 @@ def settings(module, shape=(8, 8, 1), **fields):
 
 def structures(known):
     return len(population.by_structure([population.Member(name, recipe, 0, 8) for name, recipe in known.items()]))
+
+
+@pytest.mark.parametrize("module", [adaptive, architectures, augmentation, limited_data, losses, optimizers])
+def test_published_changes_what_was_left_at_its_default_alone(module):
+    small, whole = module.Options(), module.Options(published=True)
+    assert (small.data, small.width) == ("digits", 16)
+    assert (whole.data, whole.size, whole.width) == ("cifar10", 32, 64)
+    assert whole.steps == (125_000 if module is limited_data else 100_000) and whole.subset in (5000, None)
+    given = module.Options(published=True, width=4, data="fashion_mnist", steps=10)
+    assert (given.width, given.data, given.steps, given.size) == (4, "fashion_mnist", 10, 32)
+    assert all(hasattr(whole, name) for name in module.Options.PUBLISHED)
 
 
 def test_all_losses_are_one_program():

@@ -38,7 +38,7 @@ def train(members, data, steps=STEPS, placement=ONE):
     """(state, good, metrics) of a fresh population after these steps."""
     population = Population(gan.GAN, placement, members, data)
     programs = population.lowered(steps, None).compile()
-    state = programs.init(population.knobs, population.keys)
+    state = programs.init(*population.fresh())
     return programs.chunk(population.knobs, state, population.feed, population.alive)
 
 
@@ -56,7 +56,7 @@ def alone(member, data, steps=STEPS, start=None):
 def starts(members, data, placement=ONE):
     """The members' first states, which are those of their own runs but for the rounding of float32 first weights."""
     population = Population(gan.GAN, placement, members, data)
-    state = jax.jit(population._init)(population.knobs, population.keys)
+    state = jax.jit(population._init)(*population.fresh())
     rows = [jax.device_put(member_state(state, i), placement.devices[0]) for i in range(len(members))]
     for member, row in zip(members, rows, strict=True):
         assert_close(row, init(member.recipe, jax.random.key(member.seed)), 1e-6)
@@ -155,8 +155,8 @@ def test_one_that_is_not_alive_stays_where_it_is(x64):
     recipe, data, number = NETWORKS["mlp"]
     population = Population(gan.GAN, ONE, members(recipe, number, 2), data)
     programs = population.lowered(STEPS, None).compile()
-    start = jax.device_get(programs.init(population.knobs, population.keys).generator.params)
-    state = programs.init(population.knobs, population.keys)
+    start = jax.device_get(programs.init(*population.fresh()).generator.params)
+    state = programs.init(*population.fresh())
     state, good, _ = programs.chunk(population.knobs, state, population.feed, jnp.array([True, False]))
     assert good[0].all() and not good[1].any()
     still = jax.tree.map(lambda a, b: (a == b).all((*range(1, a.ndim),)), jax.device_get(state.generator.params), start)

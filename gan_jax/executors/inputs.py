@@ -42,8 +42,10 @@ def own_path() -> list[str]:
     return [str(Path(path).absolute()) for path in sys.path if not path.startswith(inside)]
 
 
-def check_tasks(settings: Mapping[str, Any], game: Any, data: Any, trusted: Sequence[str]) -> None:
+def check_tasks(settings: Mapping[str, Any], game: Any, data: Any, trusted: Sequence[str], warm_start: Any) -> None:
     """Refuse with a UserError what a process elsewhere could not make again from JSON, or could not be sent."""
+    if not isinstance(warm_start, (str, Path, type(None))):
+        raise UserError("tasks can begin from a run on disk alone: give warm_start its folder")
     for name, value in {**{f"setting {k!r}": v for k, v in settings.items()}, "the game": game}.items():
         text = json.dumps(to_json(value))
         if '"__main__:' in text:

@@ -91,6 +91,7 @@ def _train(spec: dict[str, Any], where: Path) -> str | None:
 
     from gan_jax.executors.inputs import read_arrays
     from gan_jax.folder import SweepFolder, write_atomic, writing
+    from gan_jax.loop import origin_of
     from gan_jax.parallel import place
     from gan_jax.record import from_json
     from gan_jax.sweep_session import Session
@@ -106,5 +107,7 @@ def _train(spec: dict[str, Any], where: Path) -> str | None:
     result = recorded(files, record, data, None, game, trusted)
     devices, per_member = spec["devices"]
     placement = place(devices or len(jax.local_devices()))
-    session = Session(result, placement, files, record["order"], spec["intervals"], spec["most"], per_member)
+    begun_from = record.get("warm_start")
+    origin = origin_of([], result.data, game, begun_from, trusted) if begun_from else None
+    session = Session(result, placement, files, record["order"], spec["intervals"], spec["most"], per_member, origin)
     return session.run_group(spec["group"])
