@@ -9,7 +9,7 @@ and each part is trained, evaluated, checkpointed and logged as a whole. All ran
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,27 +19,33 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax import executors, hosts, pictures, ranking
-from gan_jax.data.splits import as_integer
-from gan_jax.draws import MAX_POSITION
 from gan_jax.errors import UserError
 from gan_jax.executors.driver import run_groups
 from gan_jax.executors.inputs import check_tasks
 from gan_jax.folder import SweepFolder, environment, git_commit
 from gan_jax.game import Game, game_of
-from gan_jax.layout import abstract_batch, possible_shares
-from gan_jax.loop import called, check_intervals, origin_of
+from gan_jax.loop import called, check_intervals
 from gan_jax.parallel import place
-from gan_jax.population import Member, by_structure
-from gan_jax.recipe import check_numbers, leaves
+from gan_jax.population import Member
+from gan_jax.recipe import leaves
 from gan_jax.record import from_json, to_json
 from gan_jax.run import Run, exit_code, load_again
-from gan_jax.run_session import judged_of
+from gan_jax.sweep_checks import (
+    GAP,
+    check,
+    check_metric,
+    check_shares,
+    listed,
+    members_of,
+    named_settings,
+    origin_for,
+)
 from gan_jax.sweep_session import Session
 
 if TYPE_CHECKING:
     import pandas as pd
 
-GAP, QUALITY = "D/train_validation_auc", "G/validation_energy"
+QUALITY = "G/validation_energy"
 SHOWN = 12  # samples of each setting on a sheet
 PANELS = {
     GAP: pictures.Panel(GAP, "D tells T from V (AUC)", 0.5, "chance"),
@@ -96,21 +102,21 @@ def sweep(
     hosts.alone("a sweep", jax.process_count())
     checkpoint_every = 5 * log_every if checkpoint_every is None else checkpoint_every
     check_intervals(steps, log_every, checkpoint_every, checkpoint_every, keep=1)
-    named_settings = _named(settings)
-    members = _members(named_settings, data, seeds, sizes)
-    _check(game, members, data, steps, order, baseline, members_per_program)
-    _check_metric(game, members, data, rank_by)
+    settings = named_settings(settings)
+    members = members_of(settings, data, seeds, sizes)
+    check(game, members, data, steps, order, baseline, members_per_program)
+    check_metric(game, members, data, rank_by)
     engine = executors.choose(executor, address, out)
     if engine:
-        check_tasks(named_settings, game, data, trusted, warm_start)
-    baseline, placement = baseline or next(iter(named_settings)), place(1 if engine else devices or len(jax.local_devices()))
+        check_tasks(settings, game, data, trusted, warm_start)
+    baseline, placement = baseline or next(iter(settings)), place(1 if engine else devices or len(jax.local_devices()))
     if devices or not engine:
-        _check_shares(game, members, data, devices or len(placement.devices), devices_per_member)
-    origin, folder = _origin(members, data, game, warm_start, trusted), None
+        check_shares(game, members, data, devices or len(placement.devices), devices_per_member)
+    origin, folder = origin_for(members, data, game, warm_start, trusted), None
     if out is not None:
         folder = SweepFolder(out)
         record = {
-            "settings": {name: to_json(recipe) for name, recipe in named_settings.items()}, "names": list(named_settings),
+            "settings": {name: to_json(recipe) for name, recipe in settings.items()}, "names": list(settings),
             "seeds": list(dict.fromkeys(m.seed for m in members)), "sizes": list(dict.fromkeys(m.n for m in members)),
             "order": order, "data": data.describe(), "intervals": [log_every], "source": getattr(data, "source", None),
             "baseline": baseline, "rank_by": rank_by, "higher_is_better": higher_is_better,
@@ -158,7 +164,7 @@ def recorded(files: SweepFolder, record: dict[str, Any], data: Any, settings: An
     """The sweep that a folder's record describes, with nothing trained."""
     settings = {k: from_json(v, trusted) for k, v in record["settings"].items()} if settings is None else dict(settings)
     data = load_again(record) if data is None else data
-    members = _members(settings, data, record["seeds"], record["sizes"])
+    members = members_of(settings, data, record["seeds"], record["sizes"])
     return Sweep(members, data, game, record["baseline"], record["rank_by"], record["higher_is_better"], files.path)
 
 
@@ -211,7 +217,7 @@ class Sweep:
         if not fits:
             asked = {"setting": ranking.shorten(setting, 60), "seed": seed, "n": n}
             asked = ", ".join(f"{k}={v}" for k, v in asked.items() if v is not None)
-            raise UserError(f"no member of this sweep has {asked}; it has the settings {_listed(self.settings)}")
+            raise UserError(f"no member of this sweep has {asked}; it has the settings {listed(self.settings)}")
         return max(fits, key=lambda i: (self.members[i].n, -i))
 
     def run(self, setting: str, seed: int | None = None, n: int | None = None) -> Run:
@@ -273,102 +279,6 @@ class Sweep:
             real = {"real (V)": self.data.validation.images[:SHOWN]}
             drawn += [pictures.sample_sheet(folder / "samples.png", real | self.samples(SHOWN))]
         return drawn
-
-
-def _named(settings: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
-    if not isinstance(settings, Mapping):
-        if not isinstance(settings, Sequence):
-            raise UserError(f"settings are {{name: recipe}} or a list of recipes, not a {type(settings).__name__}")
-        settings = {f"setting {i}": recipe for i, recipe in enumerate(settings)}
-    if not settings:
-        raise UserError("a sweep without settings: give at least one recipe")
-    if wrong := [str(name) for name in settings if set(str(name)) & {"\r", "\0"}]:
-        raise UserError(f"the setting {wrong[0]!r} has a character that no table can hold: name it otherwise")
-    return {str(name): recipe for name, recipe in settings.items()}
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(ranking.shorten(name, 60) for name in names)
-
-
-def _members(settings: dict[str, Any], data: Any, seeds: int | Sequence[int], sizes: Sequence[int] | None) -> list[Member]:
-    seeds = [as_integer(seed, "seed", least=0) for seed in (range(seeds) if isinstance(seeds, (int, np.integer)) else seeds)]
-    sizes = [len(data.train)] if sizes is None else list(sizes)
-    if not seeds or not sizes:
-        raise UserError(f"{len(seeds)} seeds and {len(sizes)} sizes make no member: give at least one of each")
-    for what, values in {"seed": seeds, "size": sizes}.items():
-        if repeated := [v for v in values if values.count(v) > 1]:
-            raise UserError(f"{what} {repeated[0]} is there twice: give each once")
-    for n in sizes:
-        data.subset(n)  # refuses what the data do not have
-    return [Member(name, recipe, int(seed), int(n)) for name, recipe in settings.items() for n in sizes for seed in seeds]
-
-
-def _check(
-    chosen: Game | None, members: list[Member], data: Any, steps: int, order: str, baseline: str | None, most: int | None
-):
-    if order not in ("shared", "own"):
-        raise UserError(f"unknown order {order!r}: use 'shared' (one for all members) or 'own' (one for each seed)")
-    if baseline is not None and baseline not in (names := dict.fromkeys(m.setting for m in members)):
-        raise UserError(f"the baseline {baseline!r} is no setting of this sweep: it has {_listed(names)}")
-    if most is not None and most < 1:
-        raise UserError(f"members_per_program is {most}: it must be at least 1")
-    for indices in by_structure(members):
-        first, fewest = members[indices[0]], min(members[i].n for i in indices)
-        game = game_of(first.recipe, chosen)
-        if steps * game.examples(first.recipe) > MAX_POSITION:
-            raise UserError(f"{steps} steps of {game.examples(first.recipe)} examples are over {MAX_POSITION}: take fewer")
-        if game.check:
-            game.check(first.recipe, data.subset(fewest))
-    for member in {m.setting: m for m in members}.values():
-        try:
-            check_numbers(member.recipe)
-        except UserError as error:
-            raise UserError(f"setting {member.setting!r}: {error}") from None
-
-
-def _origin(members: list[Member], data: Any, game: Game | None, warm_start: Any, trusted: Sequence[str]) -> Run | None:
-    """The run that every member begins from, or None. Raises UserError where there is none, or networks are others."""
-    if warm_start is None:
-        return None
-    first = {members[indices[0]].setting: members[indices[0]].recipe for indices in by_structure(members)}
-    run = warm_start
-    for setting, recipe in first.items():
-        try:
-            run = origin_of([recipe], data, game, run, trusted)
-        except UserError as error:
-            raise UserError(f"setting {setting!r}: {error}") from None
-    return run
-
-
-def _check_shares(chosen: Game | None, members: list[Member], data: Any, devices: int, per_member: int | None) -> None:
-    """Refuse a number of devices that cannot share every member's batch."""
-    for indices in by_structure(members) if per_member is not None else ():
-        recipe = members[indices[0]].recipe
-        possible_shares(game_of(recipe, chosen), recipe, data, devices, per_member)
-
-
-def _check_metric(chosen: Game | None, members: list[Member], data: Any, metric: str) -> None:
-    """Refuse to rank by what no setting measures. The default may be measured by none: then nothing is ranked."""
-    known: dict[str, None] = {}
-    for indices in by_structure(members) if metric != GAP else ():
-        first, fewest = members[indices[0]], min(members[i].n for i in indices)
-        game = game_of(first.recipe, chosen)
-        known |= dict.fromkeys(_metrics(game, first.recipe, data, fewest))
-        if metric in known:
-            return
-    if known:
-        raise UserError(f"rank_by: no setting measures {metric!r}; there are {_listed(sorted(known))}")
-
-
-def _metrics(game: Game, recipe: Any, data: Any, n: int) -> list[str]:
-    """Names of what a step and an evaluation of it measure; nothing is run."""
-    state = jax.eval_shape(game.init, recipe, jax.random.key(0))
-    found = jax.eval_shape(lambda *x: game.step(recipe, *x)[1], state, abstract_batch(game, recipe, data))
-    judged = judged_of(data.subset(n), n) if game.evaluate else None
-    if judged is not None:
-        found |= jax.eval_shape(lambda s: game.evaluate(recipe, s, *judged), state)  # pyright: ignore[reportOptionalCall]
-    return list(found)
 
 
 def _varying(members: list[Member]) -> dict[str, list[float | None]]:
