@@ -19,6 +19,7 @@ from gan_jax.parallel import Placement, over_members, own, population_chunk, sha
 from gan_jax.train import warm_started
 
 SHARE = 0.8  # of the free memory that a program may plan with
+AT_ONCE = 1000  # steps times members that one of several CPU devices takes in one call
 
 
 @dataclass(frozen=True)
@@ -98,19 +99,31 @@ class Population:
         fill = lambda tree: self.put(jax.tree.map(lambda x: x[rows], tree))
         return fill(state.replace(step=None)).replace(step=jax.device_put(state.step, self.sharding(False))), fill(alive)
 
+    def piece(self, length: int) -> int:
+        """How many of `length` steps one call takes: all, but on several CPU devices its largest divisor of few steps.
+
+        There XLA keeps something of every large product of matrices until the call returns: a tenth to a third of a MiB for a
+        step of a member, gigabytes in thousands of steps. (A length with small divisors alone stays whole.)
+        """
+        most = AT_ONCE // (len(self.alive) // self.placement.groups)
+        if len(self.placement.devices) == 1 or self.placement.devices[0].platform != "cpu" or length <= most:
+            return length
+        return max((n for n in range(most // 10 + 1, most + 1) if length % n == 0), default=length)
+
     def chunk(self, length: int) -> Any:
         """`length` steps, traced: (knobs, state, feed, alive) -> (state, good, metrics)."""
         chunk = jax.jit(partial(population_chunk, self.game, length, self.placement), donate_argnums=1)
         return chunk.lower(self.knobs, self.like(), self.feed, self.alive)
 
     def lowered(self, length: int, judged: tuple | None) -> Lowered:
-        """What trains this population, traced and ready to be compiled."""
+        """What trains this population, with an evaluation every `length` steps, traced and ready to be compiled."""
         shardings = jax.tree.map(lambda x: x.sharding, self.like())
         init = jax.jit(self._init, out_shardings=None if self.sharding() is None else shardings).lower(*self.fresh())
+        chunk = self.chunk(self.piece(length))
         if not judged or not self.game.evaluate:
-            return Lowered(init, self.chunk(length), None)
+            return Lowered(init, chunk, None)
         evaluate = jax.jit(self._evaluate).lower(self.knobs, self.like(), jnp.int32(length), judged)
-        return Lowered(init, self.chunk(length), evaluate)
+        return Lowered(init, chunk, evaluate)
 
     def _evaluate(self, knobs, state, steps, judged):
         step = state.step

@@ -285,15 +285,14 @@ class _Training:
         evaluate = self.programs.evaluate if step < steps else None
         while step < steps and not stop.signal:
             until = min(steps, (step // session.log_every + 1) * session.log_every)
-            state, good, metrics = self.program(until - step)(population.knobs, state, population.feed, alive)
-            alive = good[:, -1]
-            row = {}
+            state, taken = self.advance(state, alive, until - step)
+            alive, row = taken[-1][0][:, -1], {}
             if evaluate:
                 row, changed = evaluate(population.knobs, state, jnp.int32(until - step), session.judged)
                 state = state.replace(**changed)
             if pending:
                 self.log(*pending)
-            pending, step = (step, until, good, metrics, row), until
+            pending, step = (step, until, taken, row), until
             if step % session.checkpoint_every == 0 or step >= steps:
                 self.log(*pending)
                 pending = None
@@ -307,13 +306,21 @@ class _Training:
         if step >= steps:
             self.keep_states(state)
 
-    def program(self, length: int) -> Any:
-        whole = length == self.session.length()
-        return self.programs.chunk if whole else self.population.chunk(length).compile()
+    def advance(self, state: Any, alive: Any, length: int) -> tuple[Any, list[tuple]]:
+        """`length` steps on. Returns the state, and what each call said: (good, metrics)."""
+        population, taken = self.population, []
+        most = population.piece(self.session.length())
+        for n in [most] * (length // most) + [length % most] * (length % most > 0):
+            program = self.programs.chunk if n == most else population.chunk(n).compile()
+            state, good, metrics = program(population.knobs, state, population.feed, alive)
+            alive = good[:, -1]
+            taken.append((good, metrics))
+        return state, taken
 
-    def log(self, start: int, until: int, good: Any, metrics: dict, row: dict) -> None:
-        """One line for all members: means over the chunk, and the evaluation at its end; None for a member that diverged."""
-        good, metrics, row = jax.device_get((good, metrics, row))
+    def log(self, start: int, until: int, taken: list[tuple], row: dict) -> None:
+        """One line for all members: means over the steps, and the evaluation at their end; None for one that diverged."""
+        taken, row = jax.device_get((taken, row))
+        good, metrics = jax.tree.map(lambda *parts: np.concatenate(parts, 1), *taken)
         count = len(self.members)
         for i in range(count):
             if self.diverged[i] is None and not good[i].all():

@@ -2,13 +2,16 @@
 does so alone."""
 
 import itertools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from games import assert_close, everything, feed
-from test_loop import same
+from test_loop import ROOT, same
 
 import gan_jax as gan
 from gan_jax import parallel
@@ -183,3 +186,36 @@ def test_twenty_four_members_need_no_more_than_twenty_four_times_one():
         for count in (1, 24)
     )
     assert one < many < 1.3 * 24 * one
+
+
+@pytest.mark.parametrize("length, piece", [(300, 300), (900, 450), (1000, 500), (997, 997), (1003, 59)])
+def test_a_call_on_several_cpu_devices_takes_few_steps(length, piece):
+    recipe, data = gan.recipes.dirac(), feed(shape=(1,))
+    four = [Member("", recipe, seed, 40) for seed in range(4)]
+    assert Population(gan.GAN, ONE, four, data).piece(length) == length
+    assert Population(gan.GAN, place(2), four, place(2).replicate(data)).piece(length) == piece
+
+
+LONG = """
+import resource, sys
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+import gan_jax as gan
+
+toy = gan.recipes.pacgan_toy()
+r1 = {"r1": gan.bind(gan.penalties.r1, gamma=0.01)}
+toy = toy.replace(discriminator=toy.discriminator.replace(penalties=r1))
+steps = int(sys.argv[1])
+gan.sweep([toy], gan.load("ring", subset=1000), steps=steps, seeds=2, log_every=steps, progress=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_program_of_many_steps_needs_no_more_memory_than_one_of_few():
+    """Two members on two devices: in one call 1,600 steps more took 800 MiB more."""
+    variables = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": str(ROOT)}
+    peak = lambda steps: float(
+        subprocess.run([sys.executable, "-c", LONG, str(steps)], env=variables, check=True, capture_output=True).stdout
+    )
+    assert peak(2000) < peak(400) + 400

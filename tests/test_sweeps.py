@@ -18,7 +18,7 @@ from games import QUICK, assert_close, mean_start, mean_step, ten
 from test_loop import ROOT, same
 
 import gan_jax as gan
-from gan_jax import sweep_session, sweeps
+from gan_jax import population, sweep_session, sweeps
 from gan_jax.data.toys import ring
 from gan_jax.population import Lowered
 from gan_jax.progress import SweepProgress
@@ -256,7 +256,7 @@ def test_resuming_a_finished_sweep_trains_nothing_and_more_steps_go_on(data, tmp
     log = out / "groups/00-00/metrics.jsonl"
     before = log.read_bytes()
     with monkeypatch.context() as m:
-        m.setattr(sweep_session._Training, "program", None)
+        m.setattr(sweep_session._Training, "advance", None)
         again = quick(data, out=out, members_per_program=4, resume=True)
     equal(again, first)
     same(again.run("fast").state, first.run("fast").state)
@@ -462,3 +462,15 @@ def test_a_sweep_is_not_ranked_by_what_it_does_not_measure(tmp_path):
     with pytest.raises(gan.UserError, match="no setting measures 'G/fd_gapp'; there are .*G/fd_gap, "):
         gan.sweep(settings, data, steps=1, seeds=1, rank_by="G/fd_gapp", out=tmp_path / "sweep")
     assert not (tmp_path / "sweep").exists()
+
+
+def test_calls_of_few_steps_make_the_table_of_one_call(data, monkeypatch):
+    """Also where a member's walk ends inside a piece."""
+    arguments = {"steps": 24, "log_every": 12, "checkpoint_every": 12, "devices": 2}
+    settings = {name: rate(value) for name, value in RATES.items()} | {"gone": rate(1e3)}
+    whole = quick(data, settings, **arguments).table
+    monkeypatch.setattr(population, "AT_ONCE", 4 * 5)
+    sizes, chunk = [], population.Population.chunk
+    monkeypatch.setattr(population.Population, "chunk", lambda self, n: (sizes.append(n), chunk(self, n))[1])
+    pd.testing.assert_frame_equal(quick(data, settings, **arguments).table, whole, check_exact=True)
+    assert sizes == [4]
