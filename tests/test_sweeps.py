@@ -465,10 +465,11 @@ def test_a_sweep_is_not_ranked_by_what_it_does_not_measure(tmp_path):
 
 
 def test_calls_of_few_steps_make_the_table_of_one_call(data, monkeypatch):
-    """Also where a member's walk ends inside a piece."""
+    """Also where a member diverges inside one."""
     arguments = {"steps": 24, "log_every": 12, "checkpoint_every": 12, "devices": 2}
     settings = {name: rate(value) for name, value in RATES.items()} | {"gone": rate(1e3)}
     whole = quick(data, settings, **arguments).table
+    assert set(whole.loc[whole["setting"] == "gone", "diverged_step"]) == {7}, "in the second of the calls of four below"
     monkeypatch.setattr(population, "AT_ONCE", 4 * 5)
     sizes, chunk = [], population.Population.chunk
     monkeypatch.setattr(population.Population, "chunk", lambda self, n: (sizes.append(n), chunk(self, n))[1])
