@@ -27,7 +27,7 @@ MAPPINGS = Path("/proc/self/maps")  # Linux
 def room_for_programs():
     """Each compiled program takes some of the 65,530 mappings that Linux gives a process; without any left, XLA dies."""
     yield
-    if MAPPINGS.exists() and len(MAPPINGS.read_bytes().splitlines()) > 25_000:
+    if MAPPINGS.exists() and len(MAPPINGS.read_bytes().splitlines()) > 40_000:
         jax.clear_caches()
         gc.collect()
 

@@ -89,10 +89,7 @@ def kill(pid):
 
 @pytest.fixture(scope="module")
 def cluster(data):
-    """Two nodes of one core each, on this machine; and its processes gone afterwards.
-
-    One test of the fast suite uses it: a second one might start a second cluster, in another of pytest's workers.
-    """
+    """Two nodes of one core each, on this machine; and its processes gone afterwards. For the slow suite: 40 s with a test."""
     import psutil
     import ray
     from ray.cluster_utils import Cluster
@@ -124,6 +121,7 @@ def undisturbed(data, tmp_path_factory):
         sweeps.Sweep.draw = draw
 
 
+@pytest.mark.slow
 def test_a_sweep_of_four_groups_with_a_worker_killed_has_the_table_of_the_local_one(
     data, tmp_path, cluster, undisturbed, no_pictures, capsys
 ):

@@ -165,6 +165,7 @@ def test_the_first_weights_are_the_authors():
 # ---- many at once ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_loop_a_sweep_and_a_population_of_tables_train_the_same_gain():
     """A sweep over alpha is one structure; its member equals the one of a population in which another has fewer rows."""
     rng = np.random.default_rng(0)

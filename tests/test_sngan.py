@@ -105,7 +105,9 @@ def test_the_numbers_of_parameters_are_mimicry_s(name):
     assert [count(g), count(d)] == list(FROZEN[name])
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if NETWORKS[name][0] > 48 else ()) for name in NETWORKS]
+)
 def test_the_whole_networks_are_mimicry_s(name, x64):
     """The generator in training, the normalised discriminator in two calls of training and in evaluation."""
     size, width, classes = NETWORKS[name]

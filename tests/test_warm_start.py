@@ -60,7 +60,7 @@ def test_networks_of_another_shape_are_refused(first, tmp_path):
 
 # ---- sweeps ----------------------------------------------------------------------------------------------------------
 
-SWEPT = {"seeds": [1, 4], "log_every": 5, "checkpoint_every": 5, "progress": False}
+SWEPT = {"seeds": [4], "log_every": 5, "checkpoint_every": 5, "progress": False}
 
 
 def rates():

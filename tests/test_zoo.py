@@ -116,13 +116,8 @@ def test_the_design_holds_every_pair_in_few_programs():
     assert set(combine.FACTORS["loss"]) == set(losses.LOSSES)
 
 
-QUICK = {DESIGN[0]}  # the whole design takes minutes
-CASES = [
-    pytest.param(c, id=f"{c.way}-{c.discriminator}-{c.generator}", marks=[] if c in QUICK else pytest.mark.slow) for c in DESIGN
-]
-
-
-@pytest.mark.parametrize("chosen", CASES)
+@pytest.mark.slow
+@pytest.mark.parametrize("chosen", [pytest.param(c, id=f"{c.way}-{c.discriminator}-{c.generator}") for c in DESIGN])
 def test_remedies_train_together(chosen):
     """Three steps of a population, every member with a loss of its own, in one program: nothing is not finite."""
     assert not combine.wrong(chosen)
