@@ -18,10 +18,9 @@ price, samples being farther from V (FD 20.0 +- 1.8 without; cutout 21.9, transl
 translation with cutout 27.4, ADA at .5 38.5 +- 7.5; p .002 to .048), so the report says "underfits" where translation is,
 "mode loss" in three of five seeds of ADA at .5. On 8 x 8 pixels an eighth of the side is a pixel: these operations were made
 for larger images. Colour and instance noise lower the AUC at no shown price, not proved (-.037 +- .023, p .053; -.034 +- .031,
-p .11). ADA's and APA's loops have hardly moved by the end (AUC .681 and .682; APA
-again with its present form, `--only none apa`, 3.11.7, jax 0.10.2: p .006 at the end, AUC .687 against .685, FD 19.3 against
-20.0, not shown). No setting makes near-copies (under .1 %).
---final and --published were not run.
+p .11). ADA's and APA's loops have hardly moved by the end (AUC .681 and .682; APA again in its present form, `--only none apa`,
+3.11.7, jax 0.10.2: p .006 at the end, AUC .687 against .685, FD 19.3 against 20.0, not shown). No setting makes near-copies
+(under .1 %). --final and --published were not run.
 """
 
 from __future__ import annotations

@@ -79,11 +79,11 @@ def origin_for(members: list[Member], data: Any, game: Game | None, warm_start: 
     """The run that every member begins from, or None. Raises UserError where there is none, or networks are others."""
     if warm_start is None:
         return None
+    run = origin_of([], data, game, warm_start, trusted)
     first = {members[indices[0]].setting: members[indices[0]].recipe for indices in by_structure(members)}
-    run = warm_start
     for setting, recipe in first.items():
         try:
-            run = origin_of([recipe], data, game, run, trusted)
+            origin_of([recipe], data, game, run)
         except UserError as error:
             raise UserError(f"setting {setting!r}: {error}") from None
     return run
