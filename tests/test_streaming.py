@@ -171,6 +171,7 @@ def test_devices_share_a_streamed_batch(whole, style):
 
 
 GANS = """
+import dataclasses
 import jax
 import numpy as np
 import gan_jax as gan
