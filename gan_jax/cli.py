@@ -111,10 +111,10 @@ class SweepOptions(DataOptions):
     """Train at most this many members in one program; as many as fit the memory when left out."""
     devices: int | None = None
     """Spread the members over this many devices; over all when left out, and then a CPU counts as one for each core."""
-    warm_start: Path | None = None
-    """Begin every member with the networks of the run in this folder."""
     devices_per_member: int | None = None
     """Share each member's batch among so many of them; chosen by the members' number and the memory when left out."""
+    warm_start: Path | None = None
+    """Begin every member with the networks of the run in this folder."""
     executor: Literal["local", "ray", "slurm"] = "local"
     """Train here, or each group of one structure as a task of a Ray cluster or of a SLURM array; all machines see --out."""
     address: str | None = None
