@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,8 @@ def fit(
     def start() -> None:
         nonlocal warm_start
         if warm_start is not None and not resume:
-            warm_start = origin_of([recipe], data, game, warm_start)  # before anything is written
+            warm_start = origin_of(warm_start, data)
+            check_origin(warm_start, recipe, game)  # before anything is written
         if folder:
             folder.start(record, resume, overwrite)
 
@@ -102,17 +103,16 @@ def called(warm_start: Run | str | Path | None) -> str | None:
     return IN_MEMORY if isinstance(warm_start, Run) else warm_start and str(warm_start)
 
 
-def origin_of(
-    recipes: Iterable[Any], data: Any, game: Game | None, warm_start: Run | str | Path, trusted: Sequence[str] = ()
-) -> Run:
-    """The run to begin all these from. Raises UserError where there is none, or its networks are others."""
-    run = warm_start if isinstance(warm_start, Run) else open_run(warm_start, data=data, trusted=trusted)
-    for recipe in recipes:
-        if not (isinstance(recipe, Recipe) and isinstance(run.recipe, Recipe)):
-            raise UserError(f"a warm start is of a GAN by a GAN, not of {type(recipe).__name__} by {type(run.recipe).__name__}")
-        begin = lambda key, recipe=recipe: warm_started(game_of(recipe, game).init(recipe, key), run.state)
-        jax.eval_shape(begin, jax.random.key(0))
-    return run
+def origin_of(warm_start: Run | str | Path, data: Any, trusted: Sequence[str] = ()) -> Run:
+    """The run to begin from: as it is, or that of a folder. Raises UserError where there is none."""
+    return warm_start if isinstance(warm_start, Run) else open_run(warm_start, data=data, trusted=trusted)
+
+
+def check_origin(run: Run, recipe: Any, game: Game) -> None:
+    """Raises UserError where a run has other networks than the recipe."""
+    if not (isinstance(recipe, Recipe) and isinstance(run.recipe, Recipe)):
+        raise UserError(f"a warm start is of a GAN by a GAN, not of {type(recipe).__name__} by {type(run.recipe).__name__}")
+    jax.eval_shape(lambda key: warm_started(game.init(recipe, key), run.state), jax.random.key(0))
 
 
 def multiple(given: int | None, log_every: int, least: int) -> int:

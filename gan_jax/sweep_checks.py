@@ -13,7 +13,7 @@ from gan_jax.draws import MAX_POSITION
 from gan_jax.errors import UserError
 from gan_jax.game import Game, game_of
 from gan_jax.layout import abstract_batch, possible_shares
-from gan_jax.loop import origin_of
+from gan_jax.loop import check_origin, origin_of
 from gan_jax.population import Member, by_structure
 from gan_jax.ranking import shorten
 from gan_jax.recipe import check_numbers
@@ -24,6 +24,7 @@ GAP = "D/train_validation_auc"  # what settings are ranked by when nothing is sa
 
 
 def named_settings(settings: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+    """{name: recipe}, a list's by their numbers. Raises UserError where there is none, or a name that no table can hold."""
     if not isinstance(settings, Mapping):
         if not isinstance(settings, Sequence):
             raise UserError(f"settings are {{name: recipe}} or a list of recipes, not a {type(settings).__name__}")
@@ -36,10 +37,12 @@ def named_settings(settings: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any
 
 
 def listed(names: Iterable[str]) -> str:
+    """Names for a message, long ones shortened."""
     return ", ".join(shorten(name, 60) for name in names)
 
 
 def members_of(settings: dict[str, Any], data: Any, seeds: int | Sequence[int], sizes: Sequence[int] | None) -> list[Member]:
+    """Settings x sizes x seeds. Raises UserError for none, for one given twice, and for sizes that the data have not."""
     seeds = [as_integer(seed, "seed", least=0) for seed in (range(seeds) if isinstance(seeds, (int, np.integer)) else seeds)]
     sizes = [len(data.train)] if sizes is None else list(sizes)
     if not seeds or not sizes:
@@ -54,7 +57,8 @@ def members_of(settings: dict[str, Any], data: Any, seeds: int | Sequence[int], 
 
 def check(
     chosen: Game | None, members: list[Member], data: Any, steps: int, order: str, baseline: str | None, most: int | None
-):
+) -> None:
+    """Refuse an unknown order or baseline, too many steps, and recipes that their game or their numbers' ranges refuse."""
     if order not in ("shared", "own"):
         raise UserError(f"unknown order {order!r}: use 'shared' (one for all members) or 'own' (one for each seed)")
     if baseline is not None and baseline not in (names := dict.fromkeys(m.setting for m in members)):
@@ -79,11 +83,11 @@ def origin_for(members: list[Member], data: Any, game: Game | None, warm_start: 
     """The run that every member begins from, or None. Raises UserError where there is none, or networks are others."""
     if warm_start is None:
         return None
-    run = origin_of([], data, game, warm_start, trusted)
+    run = origin_of(warm_start, data, trusted)
     first = {members[indices[0]].setting: members[indices[0]].recipe for indices in by_structure(members)}
     for setting, recipe in first.items():
         try:
-            origin_of([recipe], data, game, run)
+            check_origin(run, recipe, game_of(recipe, game))
         except UserError as error:
             raise UserError(f"setting {setting!r}: {error}") from None
     return run

@@ -108,6 +108,6 @@ def _train(spec: dict[str, Any], where: Path) -> str | None:
     devices, per_member = spec["devices"]
     placement = place(devices or len(jax.local_devices()))
     begun_from = record.get("warm_start")
-    origin = origin_of([], result.data, game, begun_from, trusted) if begun_from else None
+    origin = origin_of(begun_from, result.data, trusted) if begun_from else None
     session = Session(result, placement, files, record["order"], spec["intervals"], spec["most"], per_member, origin)
     return session.run_group(spec["group"])
