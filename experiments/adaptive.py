@@ -44,8 +44,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from gan_jax.cli import RemedyOptions, run
-from gan_jax.errors import UserError
+from gan_jax.cli.options import RemedyOptions
+from gan_jax.cli.run import run
+from gan_jax.core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +140,7 @@ def turned(base: Any, knob: str, value: float) -> Any:
     """The recipe with the knob at this value."""
     import gan_jax as gan
     from gan_jax import augment, zoo
-    from gan_jax.recipe import with_leaves
+    from gan_jax.core.bind import with_leaves
 
     if knob == "rate":
         return with_leaves(base, {KNOBS[knob].path: value})
@@ -168,7 +169,7 @@ def controller(options: Options, knob: Knob, gain: float) -> Any:
 
 def chosen(values: pd.DataFrame, prices: pd.DataFrame, candidates: list[str]) -> str:
     """The candidate of least mean over seeds [seeds, settings], of those without a lost seed that are not too dear in FD."""
-    from gan_jax.ranking import PRICE
+    from gan_jax.metrics.ranking import PRICE
 
     price, mean = (part.mean(skipna=False).to_dict() for part in (prices, values))
     kept = [c for c in candidates if math.isfinite(mean[c]) and price[c] <= (1 + PRICE) * price[BASELINE]]
@@ -183,7 +184,7 @@ def comparison(table: pd.DataFrame, knobs: dict[str, Knob], choose_by: str, numb
     """
     import pandas as pd
 
-    from gan_jax import ranking
+    from gan_jax.metrics import ranking
 
     each = lambda key: table.pivot(index="seed", columns="setting", values=key)
     values, prices, shown = each(choose_by), each("fd"), each(number)
@@ -204,7 +205,7 @@ def comparison(table: pd.DataFrame, knobs: dict[str, Knob], choose_by: str, numb
 
 def plus_minus(values: Any, form: str) -> str:
     """Mean over seeds with half of its 95 % interval."""
-    from gan_jax.ranking import mean_interval
+    from gan_jax.metrics.ranking import mean_interval
 
     mean, _, high = map(float, mean_interval(values))
     return "-" if math.isnan(mean) else f"{mean:{form}}" + ("" if math.isnan(high) else f" +- {high - mean:{form}}")
@@ -244,7 +245,7 @@ def finding(rows: pd.DataFrame, number: str) -> str:
 
 def loops_figure(table: pd.DataFrame, knobs: dict[str, Knob], statistic: str, target: float) -> Figure:
     """Live values over the steps, a column for each knob, and below them what the loops follow."""
-    from gan_jax.pictures import figures, parts
+    from gan_jax.plots import figures, parts
 
     count = len(knobs)
     figure, axes = figures.new(2 * count, (1.6 + 2.6 * count, 5.4), count)
@@ -271,8 +272,8 @@ def band(axis: Axes, table: pd.DataFrame, setting: str, metric: str, color: str)
     """Mean over seeds and its interval; on a logarithmic axis those of the logarithms."""
     import numpy as np
 
-    from gan_jax import ranking
-    from gan_jax.pictures import parts
+    from gan_jax.metrics import ranking
+    from gan_jax.plots import parts
 
     rows: Any = table[table["setting"] == setting]
     for steps, curves in ranking.histories(rows, metric).values():
@@ -285,9 +286,9 @@ def band(axis: Axes, table: pd.DataFrame, setting: str, metric: str, color: str)
 
 def main(options: Options) -> int:
     options.prepare()
-    from gan_jax.overfitting import sweep_report
-    from gan_jax.overfitting.sets import sets_of
-    from gan_jax.pictures import figures
+    from gan_jax.plots import figures
+    from gan_jax.report import sweep_report
+    from gan_jax.report.controls import sets_of
 
     knobs, data = options.choose(KNOBS), options.load()
     sets_of(data, final=False)  # refuses what the report could not judge, before anything is trained

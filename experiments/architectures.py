@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_jax.cli import RemedyOptions, run
-from gan_jax.errors import UserError
+from gan_jax.cli.options import RemedyOptions
+from gan_jax.cli.run import run
+from gan_jax.core.errors import UserError
 
 
 @dataclass

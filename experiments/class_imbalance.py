@@ -53,13 +53,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from gan_jax.cli import ComparisonOptions, run
-from gan_jax.errors import UserError
+from gan_jax.cli.options import ComparisonOptions
+from gan_jax.cli.run import run
+from gan_jax.core.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from gan_jax.sweeps import Sweep
+    from gan_jax.sweeps.result import Sweep
 
 BASELINE, DRS = "none", "drs"
 QUESTIONS = {"rare_coverage": "coverage of the rare third", "balanced_accuracy": "balanced accuracy, real + generated"}
@@ -159,8 +160,8 @@ def judge_of(data: Any, held_out: Any) -> Judge:
     """What is said of samples: {number: value} of all, and the table of the classes."""
     from gan_jax.data import class_counts
     from gan_jax.data.imbalance import thirds
-    from gan_jax.measure import per_class as measured
-    from gan_jax.measure.features import classifier
+    from gan_jax.metrics import per_class as measured
+    from gan_jax.metrics.features import classifier
 
     extractor, rare = classifier(data), thirds(class_counts(data.train.labels, data.classes))[2]
 
@@ -188,7 +189,7 @@ def measure(options: Options, swept: Sweep, held_out: Any, settings: Sequence[st
     """(a row for each setting and seed, a row for each of those and class) of samples judged by held-out images."""
     import pandas as pd
 
-    from gan_jax.sampling import rejection_samples
+    from gan_jax.report.rejection import rejection_samples
 
     judge, labels = judge_of(swept.data, held_out), wanted_labels(swept.data, held_out)
     rows, classes = [], []
@@ -213,7 +214,7 @@ def measure(options: Options, swept: Sweep, held_out: Any, settings: Sequence[st
 
 
 def ranked(table: Any, number: str) -> Any:
-    from gan_jax import ranking
+    from gan_jax.metrics import ranking
 
     lower = number.endswith(("fd", "near_copies"))
     return ranking.rank(table, number, baseline=BASELINE, higher_is_better=not lower)
@@ -253,8 +254,8 @@ def without_text(data: Any, held_out: Any, seeds: Sequence[int]) -> str:
     """What a classifier gains without a GAN: balanced accuracy and recall of the rare third, means over seeds of the draws."""
     from gan_jax.data import class_counts
     from gan_jax.data.imbalance import thirds
-    from gan_jax.measure.per_class import without_generator
-    from gan_jax.ranking import mean_interval
+    from gan_jax.metrics.per_class import without_generator
+    from gan_jax.metrics.ranking import mean_interval
 
     rare, found = thirds(class_counts(data.train.labels, data.classes))[2], {}
     for seed in seeds:
@@ -274,7 +275,7 @@ def without_text(data: Any, held_out: Any, seeds: Sequence[int]) -> str:
 
 def figure_of(classes: Any, counts: np.ndarray) -> Figure:
     """The four numbers by class, the most frequent first: a line for each setting, none in black."""
-    from gan_jax.pictures import figures
+    from gan_jax.plots import figures
 
     order = np.argsort(-counts, kind="stable")
     colors = [figures.BLUE, figures.ORANGE, figures.GREEN, figures.PINK, "#56B4E9", "#D55E00"]
@@ -299,7 +300,7 @@ def figure_of(classes: Any, counts: np.ndarray) -> Figure:
 
 def report(table: Any, classes: Any, counts: np.ndarray) -> str:
     """The two questions, the other numbers and the classes as text."""
-    from gan_jax.ranking import ranking_text
+    from gan_jax.metrics.ranking import ranking_text
 
     parts = [f"{title}\n\n{ranking_text(ranked(table, number), number)}" for number, title in QUESTIONS.items()]
     means = table.groupby("setting", sort=False)[list(OTHERS)].mean().rename(columns=OTHERS)
@@ -316,8 +317,8 @@ def choice(table: Any) -> str | None:
 
 def conclusion(options: Options, swept: Sweep, table: Any, counts: np.ndarray) -> str:
     """What helped, what is chosen, and with --final what S says of it."""
-    from gan_jax.folder import SweepFolder
-    from gan_jax.overfitting.runs import OPENINGS
+    from gan_jax.report.runs import OPENINGS
+    from gan_jax.training.folder import SweepFolder
 
     lines = []
     for number, title in QUESTIONS.items():
@@ -348,8 +349,8 @@ def conclusion(options: Options, swept: Sweep, table: Any, counts: np.ndarray) -
 def main(options: Options) -> int:
     options.prepare()
     from gan_jax.data import class_counts
-    from gan_jax.folder import write_atomic, writing
-    from gan_jax.pictures import figures
+    from gan_jax.plots import figures
+    from gan_jax.training.folder import write_atomic, writing
 
     if BASELINE not in (options.only or (BASELINE,)):
         raise UserError(f"--only leaves out {BASELINE!r}, which every remedy is compared with: name it as well")

@@ -28,7 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_jax.cli import SweepOptions, run
+from gan_jax.cli.options import SweepOptions
+from gan_jax.cli.run import run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +114,7 @@ def main(options: Options) -> int:
     pictures = options.out / "pictures"
     if len(set(options.sizes)) > 1:
         label = "mean logit of T minus that of V (nats)"
-        gan.pictures.dose_response(pictures / "sizes_D_logit_gap.png", table, LOGITS, label, reference=0.0)
+        gan.plots.dose_response(pictures / "sizes_D_logit_gap.png", table, LOGITS, label, reference=0.0)
     print(f"pictures: {pictures}    table: {options.out}/table.csv\n")
     print(finding(ranked[AUC]))
     return swept.exit_code

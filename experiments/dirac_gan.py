@@ -31,8 +31,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 import gan_jax as gan
-from gan_jax.cli import run
-from gan_jax.errors import UserError
+from gan_jax.cli.run import run
+from gan_jax.core.errors import UserError
 
 BATCH = 64  # instance noise is averaged over it; nothing else depends on it
 START, NEAR = (1, -1), (6e-4, -8e-4)

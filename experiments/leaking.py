@@ -29,8 +29,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gan_jax.cli import SweepOptions, run
-from gan_jax.errors import UserError
+from gan_jax.cli.options import SweepOptions
+from gan_jax.cli.run import run
+from gan_jax.core.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -106,7 +107,7 @@ def changed(change: str, images: np.ndarray, seed: int) -> np.ndarray:
     import jax.numpy as jnp
 
     from gan_jax.augment import ada_corruptions
-    from gan_jax.draws import Draws
+    from gan_jax.core.rng import Draws
 
     if change == "rotation":
         turns = np.random.default_rng(seed).integers(1, 4, len(images))
@@ -144,7 +145,7 @@ def text(found: dict[str, tuple[float, float, dict]]) -> str:
 
 def figure_of(found: dict[str, tuple[float, float, dict]], samples: dict[str, list[np.ndarray]]) -> Figure:
     """The shares against p, and below them the first seed's samples, a row for each p."""
-    from gan_jax.pictures import figures, grids
+    from gan_jax.plots import figures, grids
 
     figure, axes = figures.new(4, (9, 5), 2, sharex=False, height_ratios=(1, 0.6))
     for panel, grid, (change, (_, _, rows)) in zip(axes[:2], axes[2:], found.items(), strict=True):
@@ -167,7 +168,7 @@ def figure_of(found: dict[str, tuple[float, float, dict]], samples: dict[str, li
 
 def main(options: Options) -> int:
     options.prepare()
-    from gan_jax.pictures import figures
+    from gan_jax.plots import figures
 
     data = options.load()
     settings = settings_of(options, data.image_shape)

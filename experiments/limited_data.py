@@ -59,13 +59,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from gan_jax.cli import RemedyOptions, run
-from gan_jax.errors import UserError
+from gan_jax.cli.options import RemedyOptions
+from gan_jax.cli.run import run
+from gan_jax.core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gan_jax.sweeps import Sweep
+    from gan_jax.sweeps.result import Sweep
 
 BASELINE = "none"
 NUMBERS = {"fd_gap": "FD to V - FD to T", "d_auc": "D tells T from V (AUC)", "fd": "FD to V"}  # of the report: less is better
@@ -183,10 +184,10 @@ def on_s(swept: Sweep, settings: list[str], n: int) -> pd.DataFrame:
     """The numbers of every seed of these settings on S, a row each; the sweep's folder records that S was opened."""
     import pandas as pd
 
-    from gan_jax.folder import SweepFolder
-    from gan_jax.overfitting import overfitting_report
-    from gan_jax.overfitting.judge import references_of
-    from gan_jax.overfitting.runs import OPENINGS
+    from gan_jax.report import overfitting_report
+    from gan_jax.report.build import references_of
+    from gan_jax.report.runs import OPENINGS
+    from gan_jax.training.folder import SweepFolder
 
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if swept.folder:
@@ -208,7 +209,7 @@ def on_s(swept: Sweep, settings: list[str], n: int) -> pd.DataFrame:
 
 def conclusion(options: Options, swept: Sweep, ranked: pd.DataFrame) -> str:
     """What is chosen, and with --final what S says of it."""
-    from gan_jax import ranking
+    from gan_jax.metrics import ranking
 
     n, label = min(ranked["n"].tolist()), NUMBERS[options.choose_by]
     if all(math.isnan(p) for p in ranked["p_holm"].tolist()):
@@ -229,8 +230,8 @@ def conclusion(options: Options, swept: Sweep, ranked: pd.DataFrame) -> str:
 
 def main(options: Options) -> int:
     options.prepare()
-    from gan_jax.overfitting import sweep_report
-    from gan_jax.overfitting.sets import sets_of
+    from gan_jax.report import sweep_report
+    from gan_jax.report.controls import sets_of
 
     data = options.load()
     options.sizes = counts(options.sizes, len(data.train))

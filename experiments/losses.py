@@ -27,7 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_jax.cli import RemedyOptions, run
+from gan_jax.cli.options import RemedyOptions
+from gan_jax.cli.run import run
 
 LABELLED = ("multi_class", "multi_hinge", "auxiliary_classifier")  # they need labels, and so compare with nothing here
 

@@ -33,8 +33,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from gan_jax.cli import DataOptions, cores, prepare_devices, run
-from gan_jax.errors import UserError
+from gan_jax.cli.options import DataOptions
+from gan_jax.cli.run import cores, prepare_devices, run
+from gan_jax.core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,7 +121,7 @@ Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 def by_rows(name: str, options: Options, tasks: list[Task]) -> list[Fill]:
     """One of scikit-learn's imputers, for which an image is a row."""
-    from gan_jax.imputation.baselines import IMPUTERS
+    from gan_jax.games.imputation.baselines import IMPUTERS
 
     flat = lambda values, mask: np.where(mask, values, np.nan).reshape(len(values), -1)
     fitted = [IMPUTERS[name](i).fit(flat(t.train, t.train_mask)) for i, t in enumerate(tasks)]
@@ -129,7 +130,7 @@ def by_rows(name: str, options: Options, tasks: list[Task]) -> list[Fill]:
 
 def trained(options: Options, tasks: list[Task], knobs: Any, steps: int) -> Any:
     """The states of one population, a member for each seed."""
-    from gan_jax.imputation import training
+    from gan_jax.games.imputation import training
 
     tables = [(np.where(t.train_mask, t.train, 0), t.train_mask) for t in tasks]
     seeds = range(options.seed, options.seed + len(tasks))
@@ -154,7 +155,7 @@ def answers(impute: Callable, knobs: Any, states: Any, seeds: int) -> list[Fill]
 
 def by_gain(options: Options, tasks: list[Task], unet: bool = False) -> list[Fill]:
     """As published; or with U-Nets, pixels hidden on purpose (share and weight as chosen in a table) and an average."""
-    from gan_jax.imputation import gain
+    from gan_jax.games.imputation import gain
 
     shape = tasks[0].train.shape[1:]
     convolutional = {"image_shape": shape, "width": options.width, "alpha": 1000.0, "hide": 0.3, "batch_size": 32}
@@ -166,7 +167,7 @@ def by_gain(options: Options, tasks: list[Task], unet: bool = False) -> list[Fil
 
 
 def by_vae(options: Options, tasks: list[Task]) -> list[Fill]:
-    from gan_jax.imputation import vae
+    from gan_jax.games.imputation import vae
 
     knobs = vae.recipe(int(np.prod(tasks[0].train.shape[1:])))
     impute = lambda k, state, values, mask: vae.impute(k, state.ema["params"], values, mask)
@@ -177,7 +178,7 @@ def by_misgan(options: Options, tasks: list[Task]) -> tuple[list[Fill], np.ndarr
     """Its imputer's answers, and for each seed as many samples as images are judged [seeds, n, h, w, c]."""
     import jax
 
-    from gan_jax.imputation import misgan
+    from gan_jax.games.imputation import misgan
     from gan_jax.optimizers import adam
 
     rates: dict[str, Any] = {"optimizer": adam(5e-4, 0.5, 0.9), "imputer_optimizer": adam(1e-3, 0.5, 0.9)}
@@ -230,9 +231,9 @@ def measured(options: Options, data: Any, tasks: list[Task], found: dict[str, di
     import pandas as pd
 
     from gan_jax.data.splits import Split
-    from gan_jax.measure.features import classifier, pixels
-    from gan_jax.measure.frechet import frechet_distance, moments
-    from gan_jax.measure.per_class import usefulness
+    from gan_jax.metrics.features import classifier, pixels
+    from gan_jax.metrics.frechet import frechet_distance, moments
+    from gan_jax.metrics.per_class import usefulness
 
     n, space = options.judged, classifier(data) if data.classes else pixels(data.image_shape)
     reference, rows = moments(space(data.train.images)), []
@@ -265,7 +266,7 @@ def text(options: Options, table: pd.DataFrame) -> str:
     """Means over seeds with standard deviations, and each method against kNN, paired over seeds with Holm's correction."""
     import pandas as pd
 
-    from gan_jax import ranking
+    from gan_jax.metrics import ranking
 
     def cell(values: Any, form: str) -> str:
         values = values.dropna()
@@ -287,7 +288,7 @@ def text(options: Options, table: pd.DataFrame) -> str:
 
 def picture(tasks: list[Task], found: dict[str, dict[str, np.ndarray]], path: Path) -> Path:
     """Rows: held-out images, what was seen of them (the rest in grey), each method's, and MisGAN's samples; the first seed."""
-    from gan_jax.pictures import figures, grids
+    from gan_jax.plots import figures, grids
 
     first = tasks[0]
     rows = {"held-out images": first.held, "observed": np.where(first.held_mask, first.held, 0.5)}
@@ -304,7 +305,7 @@ def picture(tasks: list[Task], found: dict[str, dict[str, np.ndarray]], path: Pa
 
 def main(options: Options) -> int:
     prepare_devices(options.devices or cores(), collectives=False)
-    from gan_jax.folder import StudyFolder, write_atomic, writing
+    from gan_jax.training.folder import StudyFolder, write_atomic, writing
 
     if unknown := [name for name in options.only if name not in METHODS]:
         raise UserError(f"--only: no method {unknown[0]!r}; there are {', '.join(METHODS)}")

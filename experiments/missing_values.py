@@ -13,7 +13,7 @@ Two rows are GAIN. "GAIN (code)": the authors' settings and 10,000 steps. "GAIN"
 alone, among CANDIDATES: trained on four fifths of the fold's rows, judged on the rest, where a tenth of the observed cells is
 hidden; no held-out row and no hidden cell is looked at. One of these numbers is not in the paper: `hide`, the share of observed
 cells that G has to reconstruct without seeing them. Without it only D teaches G about missing cells: the error on observed
-cells asks for nothing but the identity. "VAE" is an autoencoder of incomplete data (`gan_jax.imputation.vae`), its beta and
+cells asks for nothing but the identity. "VAE" is an autoencoder of incomplete data (`gan_jax.games.imputation.vae`), its beta and
 hide chosen in the same way, among VAE_CANDIDATES; its other numbers were picked on training rows of breast's first fold.
 
 gap: RMSE on hidden cells of held-out rows - on hidden cells of training rows ("training rows"): what is gained by having
@@ -48,8 +48,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from gan_jax.cli import cores, prepare_devices, run
-from gan_jax.errors import UserError
+from gan_jax.cli.run import cores, prepare_devices, run
+from gan_jax.core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,7 +128,7 @@ def cases_of(options: Options, values: np.ndarray) -> list[Case]:
     from sklearn.model_selection import KFold
 
     from gan_jax.data import missing
-    from gan_jax.imputation.baselines import IMPUTERS
+    from gan_jax.games.imputation.baselines import IMPUTERS
 
     if unknown := [name for name in options.skip if name not in (CHOSEN, VAE, *IMPUTERS)]:
         raise UserError(f"--skip: no row {unknown[0]!r}; there are {', '.join((CHOSEN, VAE, *IMPUTERS))}")
@@ -155,7 +155,7 @@ def cases_of(options: Options, values: np.ndarray) -> list[Case]:
 
 def knobs_of(setting: dict, cells: int) -> tuple[Any, Any]:
     """(knobs, the module of their game) of a setting: a recipe's numbers, and whose they are unless they are GAIN's."""
-    from gan_jax.imputation import gain, vae
+    from gan_jax.games.imputation import gain, vae
 
     module = {"gain": gain, "vae": vae}[setting.get("imputer", "gain")]
     return module.recipe(cells, **{k: v for k, v in setting.items() if k != "imputer"}), module
@@ -166,7 +166,7 @@ def filled_by(trained: tuple[list[dict], Any], values: np.ndarray, masks: list[n
     import jax
     import jax.numpy as jnp
 
-    from gan_jax.imputation import training
+    from gan_jax.games.imputation import training
 
     settings, state = trained
     single, modules = zip(*(knobs_of(s, values.shape[1]) for s in settings), strict=True)
@@ -178,7 +178,7 @@ def filled_by(trained: tuple[list[dict], Any], values: np.ndarray, masks: list[n
 
 def trained(options: Options, settings: list[dict], tables: list, steps: int) -> tuple[list[dict], Any]:
     """One population: member i has settings[i] and tables[i]. All members of equal seed and table begin alike."""
-    from gan_jax.imputation import training
+    from gan_jax.games.imputation import training
 
     knobs = [knobs_of(s, tables[0][0].shape[1])[0] for s in settings]
     seeds = [options.seed] * len(settings)
@@ -228,7 +228,7 @@ def filled_by_rival(name: str, values: np.ndarray, case: Case) -> np.ndarray:
     """The whole table, completed by an imputer that learnt from the training rows."""
     from threadpoolctl import threadpool_limits
 
-    from gan_jax.imputation.baselines import IMPUTERS
+    from gan_jax.games.imputation.baselines import IMPUTERS
 
     holed = np.where(case.mask, values, np.nan)
     with warnings.catch_warnings(), threadpool_limits(1):
@@ -251,7 +251,7 @@ def by_rival(options: Options, name: str, values: np.ndarray, cases: list[Case])
 
 def methods(options: Options) -> dict[str, Callable[[np.ndarray, list[Case]], list[np.ndarray]]]:
     """{row of the table: (values, cases) -> the completed table of each case}."""
-    from gan_jax.imputation.baselines import IMPUTERS
+    from gan_jax.games.imputation.baselines import IMPUTERS
 
     known: dict[str, Any] = {CODE: partial(by_code, options)} if options.code_steps else {}
     known[CHOSEN] = partial(by_choice, options, CANDIDATES, options.steps)
@@ -317,7 +317,7 @@ def _hidden_errors(table: np.ndarray, values: np.ndarray, case: Case, rows: np.n
 
 def text(options: Options, table: Any) -> str:
     """For each rate the imputers, best first, against kNN (paired over repetitions, Holm); then the published figures."""
-    from gan_jax import ranking
+    from gan_jax.metrics import ranking
 
     lines = []
     for rate in options.rates:
@@ -353,7 +353,7 @@ PANELS = {"rmse": "RMSE on held-out hidden cells", "gap": "held-out - training r
 
 def figure_of(options: Options, table: Any) -> Figure:
     """RMSE, the gap and the classifier's accuracy of each imputer: of one rate side by side, of several against the rate."""
-    from gan_jax.pictures import figures
+    from gan_jax.plots import figures
 
     several = len(options.rates) > 1
     figure, axes = figures.new(len(PANELS), (12, 4), len(PANELS), sharex=several, sharey=not several)
@@ -366,7 +366,7 @@ def figure_of(options: Options, table: Any) -> Figure:
 
 def _side_by_side(axes: Any, table: Any) -> None:
     """A row for each imputer, the lowest RMSE on top: every repetition a dot, their mean a bar."""
-    from gan_jax.pictures import figures
+    from gan_jax.plots import figures
 
     order = table[table["setting"] != COMPLETE].groupby("setting")["rmse"].mean().sort_values(ascending=False).index
     whole = table.loc[table["setting"] == COMPLETE, "accuracy"].mean()
@@ -383,7 +383,7 @@ def _side_by_side(axes: Any, table: Any) -> None:
 
 def _against_rates(axes: Any, table: Any) -> None:
     """A line for each imputer, with standard deviations of repetitions."""
-    from gan_jax.pictures import figures
+    from gan_jax.plots import figures
 
     names = [name for name in dict.fromkeys(table["setting"]) if name != COMPLETE]
     colours = [figures.BLUE, figures.ORANGE, figures.GREEN, figures.PINK, figures.BLACK]
@@ -403,8 +403,8 @@ def main(options: Options) -> int:
     prepare_devices(options.devices or cores(), collectives=False)
     import pandas as pd
 
-    from gan_jax.folder import StudyFolder, write_atomic, writing
-    from gan_jax.pictures import figures
+    from gan_jax.plots import figures
+    from gan_jax.training.folder import StudyFolder, write_atomic, writing
 
     values, classes = table_of(options.data)
     cases, folder = cases_of(options, values), StudyFolder(options.out)

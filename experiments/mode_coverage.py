@@ -47,11 +47,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import gan_jax as gan
-from gan_jax.cli import prepare_devices, run
-from gan_jax.errors import UserError
+from gan_jax.cli.run import prepare_devices, run
+from gan_jax.core.errors import UserError
 
 if TYPE_CHECKING:
-    from gan_jax.sweeps import Sweep
+    from gan_jax.sweeps.result import Sweep
 
 SAMPLES = 2500
 EPOCH = 1000  # steps: 100,000 points in batches of 100
@@ -137,8 +137,8 @@ def _covered(density, recipe, state) -> dict:
     """`coverage` of the raw generator, from the same latents at every step (as published)."""
     import jax
 
-    from gan_jax.gan import EVALUATION_KEY
-    from gan_jax.measure.modes import coverage
+    from gan_jax.gan.evaluate import EVALUATION_KEY
+    from gan_jax.metrics.modes import coverage
 
     points = gan.sample(recipe, state, jax.random.key(EVALUATION_KEY), SAMPLES, ema=False)
     return coverage(points, density.modes, density.sigma)
@@ -258,7 +258,7 @@ def main(options: Options) -> int:
         show(toy, options, sweep.table)
         for name, points in sweep.samples(SAMPLES, ema=False).items():
             picture = options.out / f"{toy}_{name}.png"
-            gan.pictures.points_plot(picture, points, sweep.data.validation.images[:SAMPLES])
+            gan.plots.points_plot(picture, points, sweep.data.validation.images[:SAMPLES])
             print(f"{name}: samples of the first seed, raw generator, on the modes: {picture}")
     return 0
 

@@ -33,7 +33,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_jax.cli import RemedyOptions, run
+from gan_jax.cli.options import RemedyOptions
+from gan_jax.cli.run import run
 
 
 @dataclass
@@ -47,7 +48,8 @@ class Options(RemedyOptions):
 def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any]:
     """{name: recipe}, Adam in turns first."""
     import gan_jax as gan
-    from gan_jax import optimizers, play, schedules
+    from gan_jax import optimizers, schedules
+    from gan_jax.gan import dynamics
 
     base = gan.recipes.for_data(image_shape, width=options.width, batch_size=options.batch_size)
 
@@ -72,10 +74,10 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
         "ttur": using(optimizers.adam(1e-4), optimizers.adam(4e-4)),  # Heusel et al., 2017; the rates of SAGAN
         "cosine": using(optimizers.adam(schedules.cosine(2e-4, 0.0, options.steps))),  # pyright: ignore[reportArgumentType]
         "n_critic": using(adam, d_steps=3),
-        "simultaneous": using(adam, play=gan.bind(play.simultaneous)),
-        "extragradient": using(adam, play=gan.bind(play.extragradient)),
-        "consensus": using(adam, play=gan.bind(play.consensus, weight=10.0)),  # their weight for images
-        "unrolled": using(adam, play=gan.bind(play.unrolled, rate=1e-3, steps=3)),
+        "simultaneous": using(adam, play=gan.bind(dynamics.simultaneous)),
+        "extragradient": using(adam, play=gan.bind(dynamics.extragradient)),
+        "consensus": using(adam, play=gan.bind(dynamics.consensus, weight=10.0)),  # their weight for images
+        "unrolled": using(adam, play=gan.bind(dynamics.unrolled, rate=1e-3, steps=3)),
     }
     return options.choose(known)
 

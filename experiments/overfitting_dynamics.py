@@ -36,8 +36,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gan_jax.cli import SweepOptions, run
-from gan_jax.errors import UserError
+from gan_jax.cli.options import SweepOptions
+from gan_jax.cli.run import run
+from gan_jax.core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,7 @@ class Options(SweepOptions):
 
 def sizes_of(options: Options, data: Any) -> tuple[int, ...]:
     """The sizes asked for, fewest first. Raises UserError for one that could not be judged."""
-    from gan_jax.overfitting.sets import sets_of
+    from gan_jax.report.controls import sets_of
 
     count = len(data.train)
     sizes = tuple(sorted(options.sizes)) or (*(n for n in SIZES if n < count), count)
@@ -105,7 +106,7 @@ def ends(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from gan_jax import ranking
+    from gan_jax.metrics import ranking
 
     rows = []
     for (_, n), (_, curves) in ranking.histories(table, metric).items():
@@ -118,7 +119,7 @@ def ends(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def best_steps(table: pd.DataFrame, metric: str) -> dict[int, list[int]]:
     """{n, fewest first: the step where each seed's metric is least}, without seeds that have no value."""
-    from gan_jax import ranking
+    from gan_jax.metrics import ranking
 
     curves = {n: found for (_, n), found in ranking.histories(table, metric).items()}
     return {n: [int(steps[np.nanargmin(c)]) for c in cs if np.isfinite(c).any()] for n, (steps, cs) in sorted(curves.items())}
@@ -128,7 +129,7 @@ def summary(table: pd.DataFrame, distance: str) -> list[dict[str, Any]]:
     """For each n, means over seeds with half of their 95 % interval: the step where the distance to V is least, the distance
     there and at the end, its rise (p of a paired t-test, Holm's correction over n); at the end: distance to T, D's AUC, copies.
     """
-    from gan_jax import ranking
+    from gan_jax.metrics import ranking
 
     train, held_out = DISTANCES[distance]
     compared = ranking.rank(ends(table, held_out), held_out, baseline=BEST).to_dict("records")
@@ -147,7 +148,7 @@ def summary(table: pd.DataFrame, distance: str) -> list[dict[str, Any]]:
 
 def mean_and_half(values: Any) -> tuple[float, float]:
     """The mean over seeds and half of its 95 % interval (NaN for one seed)."""
-    from gan_jax import ranking
+    from gan_jax.metrics import ranking
 
     mean, _, high = ranking.mean_interval(np.asarray(values, np.float64))
     return float(mean), float(high - mean)
@@ -205,7 +206,7 @@ def plus_minus(value: tuple[float, float], form: str) -> str:
 
 def dynamics_figure(table: pd.DataFrame) -> Figure:
     """A row of panels for each distance, a panel for each n: to T and to V over the steps, and where the one to V is least."""
-    from gan_jax.pictures import figures
+    from gan_jax.plots import figures
 
     sizes = sorted(int(n) for n in table["n"].unique())
     size = (1.4 + 2.7 * len(sizes), 1.4 + 2.5 * len(DISTANCES))
@@ -222,8 +223,8 @@ def dynamics_figure(table: pd.DataFrame) -> Figure:
 
 
 def draw_panel(axis: Axes, table: pd.DataFrame, n: int, metrics: tuple[str, str]) -> None:
-    from gan_jax import ranking
-    from gan_jax.pictures import figures, parts
+    from gan_jax.metrics import ranking
+    from gan_jax.plots import figures, parts
 
     styles = (("to training data T", figures.BLUE, "-"), ("to validation data V", figures.ORANGE, "--"))
     for metric, (label, color, style) in zip(metrics, styles, strict=True):
@@ -243,8 +244,8 @@ def draw_panel(axis: Axes, table: pd.DataFrame, n: int, metrics: tuple[str, str]
 
 def limits(table: pd.DataFrame, metrics: tuple[str, str]) -> tuple[float, float]:
     """Of the axis: what means and intervals need after the first steps, in which every distance falls from far above."""
-    from gan_jax import ranking
-    from gan_jax.pictures import parts
+    from gan_jax.metrics import ranking
+    from gan_jax.plots import parts
 
     late: Any = table[table["step"] > EARLY * table["step"].max()]
     found = [ranking.mean_interval(curves) for metric in metrics for _, curves in ranking.histories(late, metric).values()]
@@ -254,8 +255,8 @@ def limits(table: pd.DataFrame, metrics: tuple[str, str]) -> tuple[float, float]
 def main(options: Options) -> int:
     options.prepare()
     from gan_jax import recipes
-    from gan_jax.overfitting.sweeps import sweep_report
-    from gan_jax.pictures import figures
+    from gan_jax.plots import figures
+    from gan_jax.report.sweeps import sweep_report
 
     data = options.load()
     options.sizes = sizes_of(options, data)

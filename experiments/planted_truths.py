@@ -8,7 +8,7 @@ Each seed draws T, held-out images, a control and a fifth pool afresh, without o
 guises, half of the classes, a blur; a discriminator trained to tell T from held-out images, and a fair one that saw neither;
 a run whose loss is not finite. Prints the confusion table: planted cases by the phrases that came out.
 
-The thresholds (`gan_jax/overfitting/verdict.py`) were set before any seed from 100 on was run, after a look at seeds 0 to 3.
+The thresholds (`gan_jax/report/verdict.py`) were set before any seed from 100 on was run, after a look at seeds 0 to 3.
 
 Cost: digits, ring and grid 10 minutes, MNIST 11 minutes, side by side on two CPU cores (Python 3.12.1, jax 0.12.0.1).
 Finding (seeds 100 to 119; MNIST, digits, ring and grid): every one of the 10 cases came out as planted in 20 of 20 seeds, on
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.cli import run
+from gan_jax.cli.run import run
 
 EXPECTED = {
     "real images": "healthy",
@@ -91,7 +91,7 @@ def pools(data: Any, seed: int) -> Pools:
 
 def generated(p: Pools) -> dict[str, np.ndarray]:
     """{case: images} of the generators whose faults are known."""
-    from gan_jax.overfitting.sets import blurred, noisy
+    from gan_jax.report.controls import blurred, noisy
 
     n, train = len(p.data.train), p.data.train.images
     copies = train[p.random.integers(0, n, n)]
@@ -128,7 +128,7 @@ def judged(p: Pools, extractor: Any, seed: int) -> dict[str, Any]:
     """{case: Report}."""
     import gan_jax as gan
 
-    references = gan.overfitting.references_of(p.data, features=extractor, seed=seed)
+    references = gan.report.references_of(p.data, features=extractor, seed=seed)
     reports = {name: gan.overfitting_report(x, references=references) for name, x in generated(p).items()}
     middle = len(p.rest) // 2
     critics = {
@@ -160,7 +160,7 @@ def main(options: Options) -> None:
     verdicts, numbers = [], []
     for name in options.data:
         data = gan.load(name, data_dir=options.data_dir)
-        extractor = gan.overfitting.extractor_of("auto", data, data.image_shape)
+        extractor = gan.report.extractor_of("auto", data, data.image_shape)
         for seed in range(options.first_seed, options.first_seed + options.seeds):
             for case, report in judged(pools(data, seed), extractor, seed).items():
                 about = {"data": name, "seed": seed, "case": case, "verdict": report.verdict}

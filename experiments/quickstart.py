@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gan_jax import hosts
-from gan_jax.cli import RunOptions, run
-from gan_jax.errors import UserError
+from gan_jax.cli.options import RunOptions
+from gan_jax.cli.run import run
+from gan_jax.core.errors import UserError
+from gan_jax.training import distributed
 
 
 @dataclass
@@ -140,12 +141,13 @@ def recipe_of(options: Options, data):
 
 def play_of(options: Options):
     """The way to play, with its numbers."""
-    from gan_jax import bind, play
+    from gan_jax import bind
+    from gan_jax.gan import dynamics
 
     numbers = {"consensus": {"weight": options.consensus_weight}, "unrolled": {"rate": 1e-3, "steps": options.unrolled_steps}}
     if options.unrolled_steps < 1:
         raise UserError(f"--unrolled-steps {options.unrolled_steps}: look at least 1 step ahead")
-    return bind(getattr(play, options.play), **numbers.get(options.play, {}))
+    return bind(getattr(dynamics, options.play), **numbers.get(options.play, {}))
 
 
 def optimizer_of(options: Options):
@@ -167,17 +169,17 @@ def optimizer_of(options: Options):
 def main(options: Options) -> int:
     options.prepare()
     import gan_jax as gan
-    from gan_jax.folder import RunFolder
-    from gan_jax.overfitting.sets import enough
-    from gan_jax.record import differences, to_json
+    from gan_jax.report.controls import enough
+    from gan_jax.training.folder import RunFolder
+    from gan_jax.training.serialization import differences, to_json
 
     data = options.load()
     recipe = recipe_of(options, data)
     devices = {"devices": options.devices, "parallel": options.parallel, "shard": options.shard}
-    if options.resume and hosts.told(lambda: RunFolder(options.out).exists):
-        record = hosts.told(RunFolder(options.out).read)
+    if options.resume and distributed.told(lambda: RunFolder(options.out).exists):
+        record = distributed.told(RunFolder(options.out).read)
         aside = differences(to_json(recipe), record["recipe"]) + differences(data.describe(), record["data"])
-        if aside and hosts.first():
+        if aside and distributed.first():
             print(f"resuming {options.out} as it was begun; set aside: {'; '.join(aside)}", file=sys.stderr)
         result = gan.resume(options.out, steps=options.steps, **devices)
     else:
@@ -186,7 +188,7 @@ def main(options: Options) -> int:
             log_every=options.log_every, checkpoint_every=options.checkpoint_every, sample_every=options.sample_every,
             warm_start=options.warm_start, **devices,
         )  # fmt: skip
-    if not hosts.first():
+    if not distributed.first():
         return result.exit_code
     print(f"samples: {options.out}/samples    curves: {options.out}/curves.png")
     if result.stopped:

@@ -25,8 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gan_jax.cli import ComparisonOptions, run
-from gan_jax.errors import UserError
+from gan_jax.cli.options import ComparisonOptions
+from gan_jax.cli.run import run
+from gan_jax.core.errors import UserError
 
 
 @dataclass
@@ -74,7 +75,7 @@ def regularizers(image_shape: tuple[int, ...], **settings: Any) -> dict[str, Any
 
 def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any]:
     """What the flags choose. Raises UserError for an unknown name, or --vary without one setting to vary."""
-    from gan_jax.settings import from_text
+    from gan_jax.sweeps.grid import from_text
 
     chosen = options.choose(regularizers(image_shape, width=options.width, batch_size=options.batch_size))
     if not options.vary:

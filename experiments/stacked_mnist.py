@@ -39,8 +39,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from gan_jax.cli import SweepOptions, run
-from gan_jax.errors import UserError
+from gan_jax.cli.options import SweepOptions
+from gan_jax.cli.run import run
+from gan_jax.core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +139,7 @@ def even_sampler(modes: int, n: int, draws: int = 200) -> tuple[float, float, fl
 
 def counted(swept: Any, options: Options, classify: Any) -> pd.DataFrame:
     """One row a member: setting, seed, n, step, diverged, modes, kl; the latter NaN where the member has diverged."""
-    from gan_jax.measure import modes
+    from gan_jax.metrics import modes
 
     last: Any = swept.table.groupby(["setting", "seed", "n"], sort=False).tail(1)
     rows = last[["setting", "seed", "n", "step", "diverged"]].reset_index(drop=True)
@@ -153,7 +154,7 @@ def counted(swept: Any, options: Options, classify: Any) -> pd.DataFrame:
 def reference(data: Any, classify: Any, n: int) -> dict[str, tuple[float, float]]:
     """{name: (modes, kl)} of n real stacks, drawn anew from the digits of T and of V, as the classifier reads them."""
     from gan_jax.data import stacked
-    from gan_jax.measure import modes
+    from gan_jax.metrics import modes
 
     singles = stacked.singles(data)
     found = {}
@@ -209,7 +210,7 @@ def main(options: Options) -> int:
     options.prepare()
     import gan_jax as gan
     from gan_jax.data import stacked
-    from gan_jax.measure.features.classifier import trained_classifier
+    from gan_jax.metrics.features.classifier import trained_classifier
 
     data = options.load()
     singles = stacked.singles(data)

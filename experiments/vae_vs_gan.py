@@ -37,14 +37,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gan_jax.cli import ComparisonOptions, run
-from gan_jax.errors import UserError
+from gan_jax.cli.options import ComparisonOptions
+from gan_jax.cli.run import run
+from gan_jax.core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from gan_jax.sweeps import Sweep
+    from gan_jax.sweeps.result import Sweep
 
 NUMBERS = {  # of the report, and sharpness: who is sharper, who covers more, who copies, what gives the training set away
     "fd": ("FD to V", ".1f"),
@@ -147,7 +148,7 @@ def with_bounds(table: pd.DataFrame, swept: Sweep, opened: Collection[str] = ())
     opened: settings whose runs with the most images are also judged on S.
     """
     from gan_jax.data.splits import Split
-    from gan_jax.vae import VAE, likelihood
+    from gan_jax.games.vae import VAE, likelihood
 
     def of(row: Any) -> dict[str, float]:
         run, found = swept.run(row.setting, row.seed, row.n), {}
@@ -183,7 +184,7 @@ def summary(table: pd.DataFrame, settings: dict[str, Any]) -> str:
     """Means over seeds with 95 % intervals, a block for each n."""
     import pandas as pd
 
-    from gan_jax.ranking import mean_interval
+    from gan_jax.metrics.ranking import mean_interval
 
     def cell(values: Any, form: str) -> str:
         if not len(values) or np.isnan(values).all():
@@ -209,7 +210,7 @@ def summary(table: pd.DataFrame, settings: dict[str, Any]) -> str:
 
 def tests(table: pd.DataFrame, baseline: str) -> str:
     """Each method against the GAN, paired over seeds, Holm's correction over methods and sizes."""
-    from gan_jax import ranking
+    from gan_jax.metrics import ranking
 
     table = table.assign(unlike=(table["sharpness"] - 1).abs())
     rank = lambda key, higher: ranking.rank(table, key, baseline=baseline, higher_is_better=higher)
@@ -220,8 +221,8 @@ def figure_of(table: pd.DataFrame, samples: dict[str, np.ndarray]) -> Figure:
     """Samples of each method's first seed with the fewest images, and the numbers that answer the question against n."""
     import itertools
 
-    from gan_jax.pictures import figures, grids
-    from gan_jax.ranking import mean_interval
+    from gan_jax.metrics.ranking import mean_interval
+    from gan_jax.plots import figures, grids
 
     columns = len(DRAWN)
     figure, axes = figures.new(2 * columns, (11, 7), columns, sharex=False, height_ratios=(3, 2))
@@ -257,9 +258,9 @@ def figure_of(table: pd.DataFrame, samples: dict[str, np.ndarray]) -> Figure:
 
 def main(options: Options) -> int:
     options.prepare()
-    from gan_jax.overfitting import sweep_report
-    from gan_jax.overfitting.sets import sets_of
-    from gan_jax.pictures import figures
+    from gan_jax.plots import figures
+    from gan_jax.report import sweep_report
+    from gan_jax.report.controls import sets_of
 
     data = options.load()
     options.sizes = counts(options.sizes, len(data.train))

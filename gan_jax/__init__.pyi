@@ -2,50 +2,51 @@ from . import (
     augment,
     controllers,
     data,
-    executors,
-    hosts,
-    imputation,
     latents,
     likelihoods,
     losses,
-    measure,
+    metrics,
     optimizers,
-    overfitting,
     penalties,
-    pictures,
-    play,
-    ranking,
+    plots,
     recipes,
+    report,
     sampling,
     schedules,
-    settings,
-    vae,
-    vae_gan,
     zoo,
 )
+from .core.batch import Batch, Feed
+from .core.bind import Bound, bind, leaves, schedule, with_leaves
+from .core.errors import UserError
+from .core.game import Game
+from .core.net import Judgement, Mode, Net
+from .core.rng import Draws, order
 from .data import Split, Splits, from_arrays, load
-from .draws import Draws, order
-from .errors import UserError
-from .game import Batch, Feed, Game
-from .gan import GAN
-from .loop import fit, resume
+from .games import imputation, vae, vae_gan
+from .gan import dynamics
+from .gan.dynamics import alternating, simultaneous
+from .gan.game import GAN
+from .gan.recipe import Recipe, Side
+from .gan.state import Player, State
+from .gan.step import init, sample, train_step
 from .losses import Terms
-from .networks.net import Judgement, Mode, Net
-from .overfitting import Report, compare, overfitting_report, sweep_report
+from .metrics import ranking
 from .penalties import Turn, lazy, remembers
-from .play import alternating, simultaneous
-from .recipe import Bound, Recipe, Side, bind, leaves, schedule, with_leaves
-from .run import Run, open_run
-from .settings import Range, draw, grid
-from .sweeps import Sweep, open_sweep, sweep
-from .train import Player, State, init, sample, train_step
+from .report import Report, compare, overfitting_report, sweep_report
+from .sweeps import executors
+from .sweeps.api import open_sweep, sweep
+from .sweeps.grid import Range, draw, grid
+from .sweeps.result import Sweep
+from .training import distributed
+from .training.fit import fit, resume
+from .training.run import Run, open_run
 
 __all__ = [
     "Batch", "Bound", "Draws", "Feed", "GAN", "Game", "Judgement", "Mode", "Net", "Player", "Range", "Recipe", "Report",
     "Run", "Side", "Split", "Splits", "State", "Sweep", "Terms", "Turn", "UserError", "alternating", "augment", "bind",
-    "compare", "controllers", "data", "draw", "executors", "fit", "from_arrays", "grid", "hosts", "imputation", "init",
-    "latents", "lazy", "leaves", "likelihoods", "load", "losses", "measure", "open_run", "open_sweep", "optimizers", "order",
-    "overfitting", "overfitting_report", "penalties", "pictures", "play", "ranking", "recipes", "remembers", "resume",
-    "sample", "sampling", "schedule", "schedules", "settings", "simultaneous", "sweep", "sweep_report", "train_step", "vae",
-    "vae_gan", "with_leaves", "zoo",
+    "compare", "controllers", "data", "distributed", "draw", "dynamics", "executors", "fit", "from_arrays", "grid",
+    "imputation", "init", "latents", "lazy", "leaves", "likelihoods", "load", "losses", "metrics", "open_run", "open_sweep",
+    "optimizers", "order", "overfitting_report", "penalties", "plots", "ranking", "recipes", "remembers", "report", "resume",
+    "sample", "sampling", "schedule", "schedules", "simultaneous", "sweep", "sweep_report", "train_step", "vae", "vae_gan",
+    "with_leaves", "zoo",
 ]  # fmt: skip

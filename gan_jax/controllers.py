@@ -13,16 +13,17 @@ Instances: ADA's p is `{"augment.<name>.p": ada()}` (Karras et al., 2020), APA's
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gan_jax.errors import UserError
-from gan_jax.recipe import Bound, Recipe, bind, defaults, leaves
+from gan_jax.core.bind import Bound, bind, defaults
+from gan_jax.core.errors import UserError
 
 R_T = "discriminator/real_sign"
+
+
 R_V = "D/r_v"
 
 
@@ -96,61 +97,3 @@ def ada(target: float = 0.6, *, horizon: float = 500_000, high: float = 1.0, sta
     between reals and fakes, and `statistic=R_V, target=.5` (their r_v, on held-out images) is the sounder choice.
     """
     return drive(statistic, target, horizon=horizon, high=high, **fields)
-
-
-# ---- what the game does with them -------------------------------------------------------------------------------------
-
-
-def initial_memory(recipe: Recipe) -> dict[str, Any]:
-    """The live values at the start, and the statistics summed so far. Empty without controllers."""
-    if not recipe.controllers:
-        return {}
-    check_paths(recipe)
-    numbers = leaves(recipe)
-    live = {path: jnp.asarray(numbers[path], recipe.dtype) for path in recipe.controllers}
-    return {"live": live, "summed": {path: jnp.zeros((), recipe.dtype) for path in recipe.controllers}}
-
-
-def check_paths(recipe: Recipe) -> None:
-    """Raises UserError for a controller of what is no number of the recipe."""
-    names = [name for name in leaves(recipe) if not name.startswith("controllers.")]
-    if unknown := [path for path in recipe.controllers if path not in names]:
-        raise UserError(f"no such number to control: {unknown[0]!r}; the recipe has {', '.join(names)}")
-
-
-def check_statistics(recipe: Recipe, logged: set[str]) -> None:
-    """Raises UserError for a controller of a statistic that training does not log."""
-    for path, controller in recipe.controllers.items():
-        if (name := controller.options["statistic"]) not in logged:
-            known = ", ".join(sorted(logged))
-            raise UserError(f"the controller of {path} follows {name!r}, which is not logged: use one of {known}")
-
-
-def steer(recipe: Recipe, state: Any, metrics: Mapping[str, Array]) -> tuple[Any, dict]:
-    """(state, metrics) after a step: controllers of the step's statistics move their numbers every few steps."""
-    if not recipe.controllers:
-        return state, dict(metrics)
-    live, summed = dict(state.memory["live"]), dict(state.memory["summed"])
-    shown = {f"live/{path}": value for path, value in live.items()}
-    for path, controller in recipe.controllers.items():
-        every = controller.options["every"]
-        if (name := controller.options["statistic"]) in metrics:
-            summed[path] = summed[path] + metrics[name]
-            due = (state.step + 1) % every == 0
-            moved = _move(recipe, state, controller, live[path], summed[path] / every, every)
-            live[path], summed[path] = jnp.where(due, moved, live[path]), jnp.where(due, 0, summed[path])
-    return state.replace(memory=state.memory | {"live": live, "summed": summed}), dict(metrics) | shown
-
-
-def observe(recipe: Recipe, state: Any, row: Mapping[str, Array], steps) -> dict:
-    """The memory after an evaluation: controllers of its statistics move their numbers, once for `steps` steps."""
-    live = dict(state.memory["live"])
-    for path, controller in recipe.controllers.items():
-        if (name := controller.options["statistic"]) in row:
-            live[path] = _move(recipe, state, controller, live[path], row[name], steps).astype(live[path].dtype)
-    return state.memory | {"live": live}
-
-
-def _move(recipe: Recipe, state: Any, controller: Bound, value, measured, steps) -> Array:
-    images = recipe.batch_size * recipe.d_steps
-    return controller(value, measured, images * steps, images * state.step.astype(jnp.float32))

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gan_jax.errors import UserError
-from gan_jax.recipe import Bound, bind, dotted
+from gan_jax.core.bind import Bound, bind, dotted
+from gan_jax.core.errors import UserError
 
 
 def adam(learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999) -> Bound:

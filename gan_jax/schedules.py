@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from gan_jax.recipe import Schedule, schedule
+from gan_jax.core.bind import Schedule, schedule
 
 FLOAT = float  # float64 where JAX has it, else float32: programs round the last bit of float32 each in their own way
 

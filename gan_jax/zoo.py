@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gan_jax import augment, controllers, latents, losses, optimizers, penalties, play, recipes, sampling, schedules
+from gan_jax import augment, controllers, latents, losses, optimizers, penalties, recipes, sampling, schedules
+from gan_jax.core.bind import bind, leaves
+from gan_jax.core.net import Net
+from gan_jax.gan import dynamics
+from gan_jax.gan.recipe import Recipe
 from gan_jax.networks.label_noise import with_label_noise
-from gan_jax.networks.net import Net
 from gan_jax.networks.packing import Packed
 from gan_jax.networks.spectral import SpectralNorm
-from gan_jax.recipe import Recipe, bind, leaves
 
 OWN = {"loss": "loss.", "optimizer": "discriminator.optimizer.", "play": "play.", "latent": "latent."}
 """The part of a recipe that an item of a kind stands for, even where the plain recipe has the same."""
@@ -266,7 +268,7 @@ CONTROLLERS = [
 ]  # fmt: skip
 
 PLAYS = [
-    Item("play", name, paper, f"test_{test}", fields(play=bind(getattr(play, name), **numbers)))
+    Item("play", name, paper, f"test_{test}", fields(play=bind(getattr(dynamics, name), **numbers)))
     for name, paper, test, numbers in (
         ("alternating", "Goodfellow et al., 2014", "train.py::test_alternating_moves_d_and_then_g_against_the_new_d", {}),
         ("simultaneous", "Mescheder et al., 2017", "train.py::test_simultaneous_moves_both_from_the_same_point", {}),

@@ -26,8 +26,8 @@ from typing import Annotated
 
 import tyro
 
-from gan_jax.cli import cores, prepare_devices, run
-from gan_jax.errors import UserError
+from gan_jax.cli.run import cores, prepare_devices, run
+from gan_jax.core.errors import UserError
 
 SHAPE, IMAGES, CHUNK = (32, 32, 3), 1024, 10
 
@@ -66,7 +66,8 @@ def step_row(repeats: int) -> list[dict]:
     import jax
 
     import gan_jax as gan
-    from gan_jax.parallel import compiled_chunk, place, take
+    from gan_jax.training.chunk import compiled_chunk, take
+    from gan_jax.training.placement import place
 
     recipe, state, _, feed = game()
     batch = take(feed, state.step, 64, "float32", place(1))
@@ -91,8 +92,9 @@ def loop_row(repeats: int) -> list[dict]:
     import jax
 
     import gan_jax as gan
-    from gan_jax.folder import RunFolder
-    from gan_jax.parallel import compiled_chunk, place
+    from gan_jax.training.chunk import compiled_chunk
+    from gan_jax.training.folder import RunFolder
+    from gan_jax.training.placement import place
 
     recipe, state, data, feed = game()
     scan = compiled_chunk(gan.GAN, 50, place(1))
@@ -118,7 +120,8 @@ CHILD = """
 import time, resource, jax
 import sys; sys.path.insert(0, sys.argv[1]); sys.path.insert(0, sys.argv[2])
 import benchmark, gan_jax as gan
-from gan_jax.parallel import compiled_chunk, place
+from gan_jax.training.chunk import compiled_chunk
+from gan_jax.training.placement import place
 start = time.perf_counter()
 recipe, state, data, feed = benchmark.game()
 jax.block_until_ready(state)
@@ -195,7 +198,7 @@ ROWS = OWN | {name: versus(name) for name in LETTERS.values()}
 
 def machine() -> dict:
     """What the figures were measured on."""
-    from gan_jax.folder import environment
+    from gan_jax.training.folder import environment
 
     torch = sys.modules.get("torch")
     peer = {"torch": torch.__version__, "torch_threads": torch.get_num_threads()} if torch else {}

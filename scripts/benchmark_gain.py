@@ -20,8 +20,8 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from gan_jax.cli import cores, prepare_devices, run
-from gan_jax.errors import UserError
+from gan_jax.cli.run import cores, prepare_devices, run
+from gan_jax.core.errors import UserError
 
 ROWS, CELLS, TRAINED, RATE = 569, 30, 455, 0.2
 STEPS_COMPARED, TOLERANCE = 3, 1e-4
@@ -111,8 +111,8 @@ def difference(torch: Any) -> float:
     import jax.numpy as jnp
 
     import gan_jax as gan
-    from gan_jax.draws import Draws
-    from gan_jax.imputation import gain
+    from gan_jax.core.rng import Draws
+    from gan_jax.games.imputation import gain
 
     knobs = gain.recipe(CELLS)
     state = jax.jit(gain.init)(knobs, jax.random.key(0))
@@ -141,7 +141,7 @@ def our_seconds(each: list, seeds: list[int], steps: int, devices: int) -> float
     """Seconds of one population of these members."""
     import jax
 
-    from gan_jax.imputation import gain, training
+    from gan_jax.games.imputation import gain, training
 
     start = time.perf_counter()
     jax.block_until_ready(training.train([gain.recipe(CELLS)], each, seeds, steps=steps, devices=devices))

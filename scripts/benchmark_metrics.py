@@ -26,8 +26,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from gan_jax.cli import run
-from gan_jax.errors import UserError
+from gan_jax.cli.run import run
+from gan_jax.core.errors import UserError
 
 K, BLOCKS, POINTS = 5, 10, 15
 TOLERANCE = 1e-5  # of each number, or of 1 where it is smaller
@@ -63,8 +63,8 @@ def roles(g: Any, t: Any, v: Any) -> dict[str, Any]:
 
 def ours(g: Any, t: Any, v: Any, s: Any) -> Numbers:
     """All numbers, by gan_jax."""
-    from gan_jax.measure.frechet import moments
-    from gan_jax.measure.pairs import between, within
+    from gan_jax.metrics.frechet import moments
+    from gan_jax.metrics.pairs import between, within
 
     numbers: Numbers = {}
     refs = {"s": (s, moments(s), within(s, K)), "t": (t, moments(t), within(t, K))}
@@ -77,7 +77,7 @@ def ours(g: Any, t: Any, v: Any, s: Any) -> Numbers:
 
 
 def our_frechet(x: Any, s: Any, t: Any) -> Numbers:
-    from gan_jax.measure.frechet import fd_infinity, frechet_jackknife, jackknife_error
+    from gan_jax.metrics.frechet import fd_infinity, frechet_jackknife, jackknife_error
 
     values, replicates = frechet_jackknife(x, [s, t], BLOCKS)
     errors = jackknife_error(replicates)
@@ -87,9 +87,9 @@ def our_frechet(x: Any, s: Any, t: Any) -> Numbers:
 
 
 def our_pairs(x: Any, refs: dict[str, Any]) -> Numbers:
-    from gan_jax.measure.kernels import kid_from
-    from gan_jax.measure.neighbours import one_nn_from, prdc_from
-    from gan_jax.measure.pairs import between, within
+    from gan_jax.metrics.kernels import kid_from
+    from gan_jax.metrics.neighbours import one_nn_from, prdc_from
+    from gan_jax.metrics.pairs import between, within
 
     wx, numbers = within(x, K), {}
     for name, (reference, _, wr) in refs.items():
@@ -103,9 +103,9 @@ def our_pairs(x: Any, refs: dict[str, Any]) -> Numbers:
 def report(g: Any, t: Any, v: Any, s: Any) -> Numbers:
     """Rows 1 to 9 of the overfitting report, of G, the real control and the copycat, under its names."""
     from gan_jax.data import Split
-    from gan_jax.measure.features import pixels
-    from gan_jax.overfitting import References
-    from gan_jax.overfitting.sets import Sets
+    from gan_jax.metrics.features import pixels
+    from gan_jax.report import References
+    from gan_jax.report.controls import Sets
 
     references = References(Sets(Split(t), Split(s), Split(v), "S"), pixels(t.shape[1:]), k=K)
     measured = {role: references.measure(x) for role, x in roles(g, t, v).items()}
@@ -270,7 +270,7 @@ def growth(rows: list[dict[str, Any]], key: str) -> float:
 
 def row(n: int, width: int, peer: bool) -> dict[str, Any]:
     mine, whole = measured("ours", n, width), measured("report", n, width)
-    from gan_jax.overfitting.numbers import LARGEST
+    from gan_jax.report.numbers import LARGEST
 
     for role in ("generated", "real", "copycat") if n <= LARGEST else ():
         for name, ours_name in SAME.items():

@@ -27,8 +27,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
-from gan_jax.cli import prepare_devices, run
-from gan_jax.errors import UserError
+from gan_jax.cli.run import prepare_devices, run
+from gan_jax.core.errors import UserError
 
 PATIENCE = 3600  # seconds for a row
 SIZES, SCATTER = (8, 64, 512), "reduce-scatter"
@@ -117,10 +117,11 @@ def measured(options: dict[str, Any], devices: int, batch_size: int) -> dict[str
     """One row, in this process: steps/s, FLOPs, bytes and the collectives of a step."""
     import jax
     import numpy as np
+    from collectives import collectives, compiled_steps, totals
 
     import gan_jax as gan
-    from gan_jax.collectives import collectives, compiled_steps, totals
-    from gan_jax.parallel import compiled_chunk, place
+    from gan_jax.training.chunk import compiled_chunk
+    from gan_jax.training.placement import place
 
     shape = (options["side"], options["side"], 3)
     recipe = gan.recipes.dcgan(shape, width=options["width"], batch_size=batch_size)
@@ -160,10 +161,10 @@ def _rate(step, state, steps: int) -> float:
 def operations_by_depth(options: dict[str, Any], devices: int, depths: tuple[int, ...] = (1, 4)) -> dict[int, int]:
     """Collective operations of a step of perceptrons so deep: without batch statistics, which each layer must wait for."""
     import jax
+    from collectives import collectives, compiled_steps
 
     import gan_jax as gan
-    from gan_jax.collectives import collectives, compiled_steps
-    from gan_jax.parallel import place
+    from gan_jax.training.placement import place
 
     feed = gan.Feed(jax.numpy.zeros((64, 4)), None, jax.numpy.int32(64), jax.random.key(1))
     recipes = {depth: gan.recipes.mlp((4,), width=8, depth=depth, batch_size=2 * devices) for depth in depths}
@@ -216,7 +217,7 @@ def flops_of_device(first: dict, last: dict, examples: float) -> float:
 
 def exchange_seconds(collective: list, devices: int, machine: Machine, latency: float) -> float:
     """Of one operation ([kind, bytes of the whole array, times]) among so many devices; see the top of this file."""
-    from gan_jax.collectives import Collective
+    from collectives import Collective
 
     kind, size, times = collective
     kind = "all-gather" if kind == SCATTER else kind  # the same, backwards; a scatter's own bytes are a share's

@@ -22,8 +22,8 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from gan_jax.cli import run
-from gan_jax.errors import UserError
+from gan_jax.cli.run import run
+from gan_jax.core.errors import UserError
 
 SIDE, FILES = 32, 2048
 
@@ -46,7 +46,7 @@ class Bench:
         import jax.numpy as jnp
 
         import gan_jax as gan
-        from gan_jax.parallel import place
+        from gan_jax.training.placement import place
 
         self.stream, self.chunk, self.chunks, self.place = data.train, chunk, chunks, place(1)
         self.recipe, self.key = gan.recipes.dcgan((SIDE, SIDE, 3)), jax.random.key(1)
@@ -55,14 +55,14 @@ class Bench:
         self.state = jax.jit(gan.init)(self.recipe, jax.random.key(0))
 
     def windows(self, chunks: int) -> Any:
-        from gan_jax.data.streaming import Windows
+        from gan_jax.training.feed import Windows
 
         return Windows(self.stream, self.key, self.recipe.batch_size, self.place, chunks * self.chunk)
 
     def check(self) -> None:
         """Refuse to time what is not the same work."""
-        from gan_jax.game import to_unit
-        from gan_jax.parallel import take
+        from gan_jax.core.batch import to_unit
+        from gan_jax.training.chunk import take
 
         with self.windows(1) as windows:
             window = next(windows.upto(0, self.chunk))
@@ -75,7 +75,7 @@ class Bench:
         import jax
 
         import gan_jax as gan
-        from gan_jax.parallel import compiled_chunk
+        from gan_jax.training.chunk import compiled_chunk
 
         state, before, start = jax.tree.map(jax.numpy.copy, self.state), None, 0.0
         for i, feed in enumerate(fed):

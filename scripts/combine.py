@@ -33,13 +33,14 @@ from flax import linen as nn
 
 import gan_jax as gan
 from gan_jax import losses, zoo
-from gan_jax.cli import run
-from gan_jax.game import Feed
+from gan_jax.cli.run import run
+from gan_jax.core.batch import Feed
 from gan_jax.networks.heads import with_label_map
 from gan_jax.networks.layers import Norm, embedding, perturbed
 from gan_jax.networks.minibatch import minibatch_std
-from gan_jax.parallel import place, population_chunk
-from gan_jax.population import Member, Population
+from gan_jax.sweeps.members import population_chunk
+from gan_jax.sweeps.population import Member, Population
+from gan_jax.training.placement import place
 
 SHAPE, CLASSES, BATCH, STEPS = (8, 8, 3), 3, 8, 3
 SLOTS = {"loss": 5, "penalty": 5, "augmentation": 2, "layer": 4}  # of a program of the covering design

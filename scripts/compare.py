@@ -14,8 +14,8 @@ from pathlib import Path
 
 import tyro
 
-from gan_jax.cli import run
-from gan_jax.errors import UserError
+from gan_jax.cli.run import run
+from gan_jax.core.errors import UserError
 
 
 @dataclass
@@ -42,7 +42,7 @@ def read(folder: Path) -> dict:
 
 
 def main(options: Options) -> None:
-    from gan_jax.overfitting.report import compare
+    from gan_jax.report.report import compare
 
     if len(options.folders) < 2:
         raise UserError(f"{len(options.folders)} folders: give at least two to compare")

@@ -13,8 +13,8 @@ import socket
 import subprocess
 import sys
 
-from gan_jax.cli import run
-from gan_jax.errors import UserError
+from gan_jax.cli.run import run
+from gan_jax.core.errors import UserError
 
 _command: list[str] = []
 

@@ -4,7 +4,7 @@
 #     sbatch --nodes 2 --ntasks-per-node 4 --gpus-per-node 4 scripts/launch_slurm.sh \
 #         python experiments/quickstart.py --data cifar10 --steps 20000 --devices 8 --batch-size 256 --out runs/cifar10
 #
-# The processes find each other through SLURM (gan_jax.hosts). --devices counts those of all nodes. Before the time is over, or
+# The processes find each other through SLURM (gan_jax.training.distributed). --devices counts those of all nodes. Before the time is over, or
 # when the job is preempted, SLURM sends SIGTERM: the run saves and stops, and the job goes back into the queue, to go on from
 # there. After a lost node it goes on from the last checkpoint, at most RESTARTS times. Ask for GPUs by the node: with
 # --gpus-per-task each process sees one alone, numbered 0, where JAX expects the number of the process on its node.

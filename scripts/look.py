@@ -16,8 +16,8 @@ from pathlib import Path
 
 import tyro
 
-from gan_jax.cli import run
-from gan_jax.errors import UserError
+from gan_jax.cli.run import run
+from gan_jax.core.errors import UserError
 
 
 @dataclass
@@ -52,23 +52,23 @@ def main(options: Options) -> None:
     import numpy as np
 
     import gan_jax as gan
-    from gan_jax import pictures
+    from gan_jax import plots
 
     judged, out = gan.open_run(options.folder, step=options.step), options.out or options.folder / "look"
     same = {"ema": not options.raw, "seed": options.seed, "truncation": options.truncation}
     labels = lambda n: np.resize(options.labels, n) if options.labels else None
     made = judged.samples(options.number, labels=labels(options.number), **same)
     if made.ndim != 4:
-        print(pictures.points_plot(out / "samples.png", made, judged.data.validation.images))
+        print(plots.points_plot(out / "samples.png", made, judged.data.validation.images))
         return
     classes = len(options.labels) or getattr(judged.recipe, "classes", 0)
     columns = classes * max(1, round(options.number**0.5 / classes)) if classes else None
-    grids = {"samples.png": pictures.sample_grid(made, columns)}
+    grids = {"samples.png": plots.sample_grid(made, columns)}
     if options.paths and isinstance(judged.recipe, gan.Recipe):
         paths = judged.interpolate(options.paths, options.steps, labels=labels(options.paths), **same)
         grids["paths.png"] = np.asarray(paths)
     for name, grid in grids.items():
-        print(pictures.save_png(out / name, grid))
+        print(plots.save_png(out / name, grid))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.errors import UserError
+from gan_jax.core.errors import UserError
 
 try:
     import torch  # pyright: ignore[reportMissingImports]

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from gan_jax.cli import run
+from gan_jax.cli.run import run
 
 Name = Literal["mnist", "fashion_mnist", "cifar10"]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import tyro
 
-from gan_jax.cli import run
-from gan_jax.errors import UserError
+from gan_jax.cli.run import run
+from gan_jax.core.errors import UserError
 
 
 @dataclass
@@ -46,10 +46,10 @@ class Options:
 
 def main(options: Options) -> None:
     import gan_jax as gan
-    from gan_jax.folder import SweepFolder
-    from gan_jax.measure.features import inception
-    from gan_jax.overfitting import sweep_report
-    from gan_jax.overfitting.runs import check_finished
+    from gan_jax.metrics.features import inception
+    from gan_jax.report import sweep_report
+    from gan_jax.report.runs import check_finished
+    from gan_jax.training.folder import SweepFolder
 
     features = options.features
     if options.inception_weights is not None:

@@ -17,11 +17,12 @@ import numpy as np
 
 import gan_jax as gan
 from gan_jax import penalties
-from gan_jax.errors import UserError
-from gan_jax.game import Batch, to_unit
+from gan_jax.core.batch import Batch, to_unit
+from gan_jax.core.errors import UserError
 from gan_jax.networks.conv import conv, conv_transpose
-from gan_jax.parallel import compiled_chunk, place
-from gan_jax.population import Member, Population
+from gan_jax.sweeps.population import Member, Population
+from gan_jax.training.chunk import compiled_chunk
+from gan_jax.training.placement import place
 
 EXAMPLES = 1024
 LAYERS = {  # of the two DCGANs: input side, channels in, channels out, transposed

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_jax.cli import run
-from gan_jax.folder import write_atomic
+from gan_jax.cli.run import run
+from gan_jax.training.folder import write_atomic
 
 DOCS = Path(__file__).parent.parent / "docs" / "zoo.md"
 HEAD = """# Every remedy

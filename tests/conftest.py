@@ -22,7 +22,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 MAPPINGS = Path("/proc/self/maps")  # Linux
 
 
@@ -45,11 +45,11 @@ def x64():
 @pytest.fixture
 def figures(monkeypatch):
     """The figures as they are about to be written."""
-    from gan_jax import pictures
+    from gan_jax import plots
 
     seen = []
-    save = pictures.figures.save
-    monkeypatch.setattr(pictures.figures, "save", lambda path, figure: (seen.append(figure), save(path, figure))[1])
+    save = plots.figures.save
+    monkeypatch.setattr(plots.figures, "save", lambda path, figure: (seen.append(figure), save(path, figure))[1])
     return seen
 
 
@@ -59,7 +59,7 @@ def mistake(capsys, monkeypatch):
 
     def run(module, *arguments):
         monkeypatch.setattr("sys.argv", [module.__name__, *map(str, arguments)])
-        monkeypatch.setattr("gan_jax.cli.prepare_devices", lambda *a, **k: None)  # devices: once in a process
+        monkeypatch.setattr("gan_jax.cli.run.prepare_devices", lambda *a, **k: None)  # devices: once in a process
         with pytest.raises(SystemExit) as stopped:
             module.run(module.main)
         text = capsys.readouterr().err

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from games import everything
 
 import gan_jax as gan
-from gan_jax import cli, hosts, run_session, zero
+from gan_jax.cli import run as cli
+from gan_jax.core import sharding
+from gan_jax.core.errors import UserError
 from gan_jax.data.streaming import Stream
-from gan_jax.errors import UserError
+from gan_jax.training import distributed, trainer
+from tests.tiny_games import everything
 
 
 class Damaged(list):
@@ -54,11 +56,11 @@ def recipe():
 
 def dying(at, how, note=None, **_):
     """Once."""
-    advance = run_session.Session.advance
+    advance = trainer.Session.advance
 
     def until_then(self, state, feed, step, until):
         if until > at:
-            run_session.Session.advance = advance
+            trainer.Session.advance = advance
             if note:
                 Path(note).touch()
             match how:
@@ -76,16 +78,16 @@ def dying(at, how, note=None, **_):
                     raise SystemExit(0)
         return advance(self, state, feed, step, until)
 
-    run_session.Session.advance = until_then
+    trainer.Session.advance = until_then
 
 
-def train(streamed=False, damaged=(), save=None, die=None, small=zero.SMALL, own=None, **settings):
-    zero.SMALL = small
+def train(streamed=False, damaged=(), save=None, die=None, small=sharding.SMALL, own=None, **settings):
+    sharding.SMALL = small
     settings |= (own or {}).get(str(told["process"]), {})
     if die and die["process"] == told["process"]:
         dying(**die)
     run = gan.fit(recipe(), data(streamed, damaged), **settings)
-    if save and hosts.first():
+    if save and distributed.first():
         np.savez(save, *state_arrays(run.state))
     print(f"process {told['process']}: step {run.step}, {len(run.history)} rows, stopped {run.stopped}", flush=True)
     if settings.get("shard"):
@@ -98,7 +100,7 @@ def state_arrays(state):
 
 
 def main() -> int:
-    hosts.connect(told["coordinator"], told["processes"], told["process"], lost_after=told.get("lost_after", 30.0))
+    distributed.connect(told["coordinator"], told["processes"], told["process"], lost_after=told.get("lost_after", 30.0))
     cli.prepare_devices(told.get("each", 1))
     return max([train(**job) for job in told["jobs"]])
 

@@ -6,7 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from gan_jax import augment, controllers, latents, losses, optimizers, penalties, play, recipes, sampling, schedules
+from gan_jax import augment, controllers, latents, losses, optimizers, penalties, recipes, sampling, schedules
+from gan_jax.gan import dynamics
 
 # What the step hands to a function of each kind; all its other parameters are the user's.
 GIVEN = {
@@ -25,7 +26,7 @@ ROOMS = {
     ),
     augment.ada_colour: ("brightness", "contrast", "luma_flip", "hue", "saturation"),
     augment.ada_corruptions: ("image_filter", "noise", "cutout"),
-    optimizers: None, play: None,
+    optimizers: None, dynamics: None,
     schedules: None,
     latents: ("normal", "uniform", "truncated", "rare_noise", "batch_labels", "uniform_labels", "balanced_labels"),
     sampling: ("class_balanced",),
@@ -33,7 +34,7 @@ ROOMS = {
     recipes: ("wgan_gp", "sngan", "biggan", "biggan_diffaugment", "lecam", "stylegan2_ada", "r3gan", "pacgan_toy", "dirac"),
 }  # fmt: skip
 ADA = (augment.ada_geometry, augment.ada_colour, augment.ada_corruptions)
-WITH_DEFAULTS = (losses, penalties, augment, *ADA, optimizers, play)
+WITH_DEFAULTS = (losses, penalties, augment, *ADA, optimizers, dynamics)
 
 
 def functions(room):

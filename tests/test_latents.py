@@ -8,10 +8,10 @@ from flax import linen as nn
 from scipy.stats import kstest, truncnorm
 
 import gan_jax as gan
-from gan_jax import latents, pictures
+from gan_jax import latents, plots
+from gan_jax.core.net import EVALUATION
 from gan_jax.networks import dcgan, maxout, mlp
 from gan_jax.networks.layers import Noise
-from gan_jax.networks.net import EVALUATION
 
 RNG = np.random.default_rng(0)
 DRAWS = gan.Draws(jax.random.key(0), jnp.arange(500))
@@ -99,12 +99,12 @@ def test_paths_want_as_many_ends_as_starts():
 
 def test_the_grid_has_a_path_a_row():
     images = RNG.integers(0, 256, (2, 3, 4, 5, 1)).astype(np.uint8)
-    grid = pictures.interpolation_grid(images, pad=2, scale=1)
+    grid = plots.interpolation_grid(images, pad=2, scale=1)
     assert grid.shape == (2 * 6 + 2, 3 * 7 + 2, 3)
     np.testing.assert_array_equal(grid[8:12, 16:21, 0], images[1, 2, ..., 0])
-    np.testing.assert_array_equal(pictures.interpolation_grid(np.ones((1, 2, 2, 2, 1)), 0, 1), 255)
+    np.testing.assert_array_equal(plots.interpolation_grid(np.ones((1, 2, 2, 2, 1)), 0, 1), 255)
     with pytest.raises(gan.UserError, match=r"\[rows, steps, h, w, c\], not \[2, 4, 5, 1\]"):
-        pictures.interpolation_grid(images[0, :2])
+        plots.interpolation_grid(images[0, :2])
 
 
 # ---- noise in hidden layers --------------------------------------------------------------------------------------------

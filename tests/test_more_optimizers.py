@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import gan_jax as gan
-from gan_jax import optimizers, record
+from gan_jax import optimizers
+from gan_jax.training import serialization
 
 CURVATURE = np.array([1.0, 4.0, 0.25])
 START = np.array([1.0, -2.0, 0.5])
@@ -251,7 +252,7 @@ def sized(optimizer, factor):
 def test_every_number_is_a_leaf(name):
     """One program serves all values, and a population of them is each alone; the record gives the same back."""
     optimizer = EVERY[name]
-    again = record.from_json(json.loads(json.dumps(record.to_json(optimizer))))
+    again = serialization.from_json(json.loads(json.dumps(serialization.to_json(optimizer))))
     assert jax.tree.structure(again) == jax.tree.structure(optimizer)
     assert jax.tree.all(jax.tree.map(np.array_equal, again, optimizer))
     assert any(path.endswith("learning_rate") for path in gan.leaves(optimizer))

@@ -8,7 +8,7 @@ import pytest
 
 import gan_jax as gan
 from gan_jax import optimizers
-from gan_jax.turns import Look, move
+from gan_jax.gan.turns import Look, move
 
 START = {"w": jnp.array([1.0, -2.0, 0.5]), "b": jnp.array(0.25)}
 GRADIENTS = [

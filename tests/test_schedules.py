@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import gan_jax as gan
-from gan_jax import record, schedules
+from gan_jax import schedules
+from gan_jax.training import serialization
 
 
 def at(schedule, step):
@@ -47,7 +48,7 @@ def test_a_half_life_drives_the_moving_average():
     names = {path for path in gan.leaves(recipe) if path.startswith("ema_decay")}
     assert names == {f"ema_decay.{x}" for x in ("batch_size", "ramp", "images.start", "images.stop", "images.steps")}
     gan.recipe.check_numbers(recipe)
-    again = record.from_json(json.loads(json.dumps(record.to_json(recipe))))
+    again = serialization.from_json(json.loads(json.dumps(serialization.to_json(recipe))))
     assert at(again.ema_decay, 7) == at(decay, 7) == pytest.approx(0.5 ** (2 / 7))
     batch, start = gan.Batch(jnp.zeros((2, 1)), jnp.arange(2)), gan.init(recipe, jax.random.key(0))
     state, _ = jax.jit(gan.train_step)(recipe, start, batch)

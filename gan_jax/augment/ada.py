@@ -8,8 +8,8 @@ from gan_jax.augment.ada_colour import colour_matrix, draw_colour, recoloured
 from gan_jax.augment.ada_corruptions import cutout, image_filter, noise
 from gan_jax.augment.ada_geometry import draw_blit, draw_geometry, inverse_matrix, warp
 from gan_jax.augment.parts import of_images
-from gan_jax.draws import Draws
-from gan_jax.errors import UserError
+from gan_jax.core.errors import UserError
+from gan_jax.core.rng import Draws
 
 PIPES = {name: (name,) for name in ("blit", "geom", "color", "filter", "noise", "cutout")}
 PIPES |= {"bg" + "cfnc"[:n]: tuple(PIPES)[: 2 + n] for n in range(5)}  # bg, bgc, bgcf, bgcfn, bgcfnc

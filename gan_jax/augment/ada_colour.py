@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gan_jax.augment.parts import draw_lots, of_images, sometimes, spread, wide
-from gan_jax.draws import Draws
-from gan_jax.errors import UserError
+from gan_jax.core.errors import UserError
+from gan_jax.core.rng import Draws
 
 Images = Float[Array, "b h w c"]
 Matrices = Float[Array, "b 4 4"]

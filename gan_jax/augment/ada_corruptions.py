@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gan_jax.augment.parts import draw_lots, of_images, reflected, resampled, sometimes, spread, wide
-from gan_jax.draws import Draws
+from gan_jax.core.rng import Draws
 
 Images = Float[Array, "b h w c"]
 

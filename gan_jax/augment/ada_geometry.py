@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gan_jax.augment.parts import copied, draw_lots, of_images, reflected, resampled, sometimes, wide
-from gan_jax.draws import Draws
-from gan_jax.errors import UserError
+from gan_jax.core.errors import UserError
+from gan_jax.core.rng import Draws
 
 Images = Float[Array, "b h w c"]
 Matrices = Float[Array, "b 3 3"]

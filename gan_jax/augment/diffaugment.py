@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from gan_jax.augment.parts import copied, draw_lots, of_images, sometimes, spread, wide
-from gan_jax.draws import Draws
-from gan_jax.errors import UserError
-from gan_jax.recipe import Bound, bind
+from gan_jax.core.bind import Bound, bind
+from gan_jax.core.errors import UserError
+from gan_jax.core.rng import Draws
 
 Images = Float[Array, "b h w c"]
 

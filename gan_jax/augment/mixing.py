@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gan_jax.draws import Draws
-from gan_jax.recipe import Bound
+from gan_jax.core.bind import Bound
+from gan_jax.core.rng import Draws
 
 
 def mixes_fakes(function: Callable) -> Callable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gan_jax.draws import Draws
+from gan_jax.core.rng import Draws
 
 
 def instance_noise(images: Float[Array, "b *shape"], labels, draws: Draws, *, std) -> Float[Array, "b *shape"]:

@@ -13,8 +13,8 @@ from typing import TypeVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from gan_jax.draws import Draws
-from gan_jax.errors import UserError
+from gan_jax.core.errors import UserError
+from gan_jax.core.rng import Draws
 
 F = TypeVar("F", bound=Callable)
 

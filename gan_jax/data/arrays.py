@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.errors import UserError
+from gan_jax.core.errors import UserError
 
 MAX_CLASSES = 65_536  # a larger label is an identity number, not a class
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from gan_jax.core.errors import UserError
 from gan_jax.data.arrays import Source, reason
 from gan_jax.data.pixels import as_array, channels_of, fit, to_8bit
-from gan_jax.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from gan_jax.core.errors import UserError
 from gan_jax.data.splits import Split, Splits, as_integer, seed_sequence
-from gan_jax.errors import UserError
 
 KINDS = ("long_tailed", "step")
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gan_jax.core.errors import UserError
 from gan_jax.data.splits import NAMES, Split, Splits, as_integer, seed_sequence
-from gan_jax.errors import UserError
 
 Rate = float | Sequence[float] | np.ndarray
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gan_jax.errors import UserError
+from gan_jax.core.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

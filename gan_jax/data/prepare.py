@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gan_jax.core.errors import UserError
 from gan_jax.data.tfds import PREPARED_BY_SCRIPT, folder_of, open_builder, open_split
-from gan_jax.errors import UserError
 
 CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR_ARCHIVE = "cifar-10-binary.tar.gz"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gan_jax.core.errors import UserError
 from gan_jax.data import imbalance as imbalances
 from gan_jax.data import stacked, toys
 from gan_jax.data.arrays import Source, checked, reason
@@ -15,7 +16,6 @@ from gan_jax.data.folders import read_folder
 from gan_jax.data.pixels import conform
 from gan_jax.data.splits import Splits, as_integer, split
 from gan_jax.data.tfds import PREPARED_BY_SCRIPT, read_tfds
-from gan_jax.errors import UserError
 
 TOYS = {"ring": toys.ring, "grid": toys.grid}
 NAMES = ("digits", *TOYS, *PREPARED_BY_SCRIPT, *stacked.SINGLES)
@@ -98,7 +98,7 @@ def from_arrays(
 
 
 def _streamed(name: str, seed: int, size, channels, data_dir, settings: Any, imbalance: Any) -> Splits:
-    from gan_jax.data.stores import streamed  # imports JAX
+    from gan_jax.data.stores import streamed
 
     if not isinstance(settings, dict):
         raise UserError(f"stream={settings!r}: give True, or settings: damaged, workers, threads, held_out")

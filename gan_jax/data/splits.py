@@ -17,19 +17,31 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
+from gan_jax.core.errors import UserError
 from gan_jax.data.arrays import Source
-from gan_jax.errors import UserError
-
-if TYPE_CHECKING:
-    from gan_jax.data.toys import Mixture
 
 NAMES = ("train", "validation", "test", "extractor")
 KEEP_FIRST = ("test", "validation", "extractor", "train")  # where an image that is in several splits stays
 LARGEST_HELD_OUT = 10_000
+
+
+class Density(Protocol):
+    """A mixture whose density is known. modes: [k, d]; sigma: the standard deviation of every mode."""
+
+    @property
+    def modes(self) -> np.ndarray: ...
+
+    @property
+    def sigma(self) -> float: ...
+
+    def log_density(self, x: npt.ArrayLike) -> np.ndarray:
+        """Natural logarithm of the density at the points x [n, d], [n]."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +85,7 @@ class Splits:
     train: or a `streaming.Stream` in its place, whose images are read where they are indexed.
     class_names: one name for each class, () when unlabelled.
     duplicates: {split name: images dropped because another split holds the same image}; {} where they were not looked for.
-    density: the law that the points were drawn from (see `Mixture`); None for data whose law is unknown.
+    density: the law that the points were drawn from (see `toys.Mixture`); None for data whose law is unknown.
     source: the arguments with which `load` gives these splits again; None for arrays in memory.
     """
 
@@ -85,7 +97,7 @@ class Splits:
     extractor: Split
     class_names: tuple[str, ...]
     duplicates: dict[str, int]
-    density: Mixture | None = None
+    density: Density | None = None
     source: dict[str, Any] | None = None
 
     @property

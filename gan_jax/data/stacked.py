@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from gan_jax.core.errors import UserError
 from gan_jax.data.splits import NAMES, Split, Splits, as_integer, seed_sequence
-from gan_jax.errors import UserError
 
 SINGLES = {"stacked_digits": "digits", "stacked_mnist": "mnist", "stacked_fashion_mnist": "fashion_mnist"}
 TRAINING_STACKS = 128_000  # PacGAN's code (Lin et al., 2018)

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from gan_jax.core.errors import UserError
 from gan_jax.data.arrays import Source
 from gan_jax.data.folders import classes_of, decoded, find_images, read_header, read_image
 from gan_jax.data.pixels import conform
 from gan_jax.data.splits import LARGEST_HELD_OUT, NAMES, Split, Splits, as_integer, split
 from gan_jax.data.streaming import RandomAccess, Stream
 from gan_jax.data.tfds import PREPARED_BY_SCRIPT, class_names_of, open_split, prepared, without_advice
-from gan_jax.errors import UserError
 
 
 class ImageFiles:

@@ -15,27 +15,26 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from gan_jax import hosts
+from gan_jax.core.errors import UserError
+from gan_jax.core.rng import MAX_POSITION
 from gan_jax.data.arrays import as_images, as_labels, reason
+from gan_jax.data.host_order import HostOrder
 from gan_jax.data.splits import as_integer
-from gan_jax.draws import MAX_POSITION, HostOrder
-from gan_jax.errors import UserError
-from gan_jax.game import Window
-from gan_jax.parallel import Placement
 
 DAMAGED = ("refuse", "skip")
+
+
 TRIES = 100  # neighbours that are tried in place of a damaged example, before the whole source counts as damaged
-WINDOW_BYTES = 2**28  # most that one window holds, of about three in memory: on the device, being filled, and read ahead
-AHEAD = 50  # batches that are read ahead, where they are small: those of the default interval between logs
+
+
 AT_ONCE = 64
 
 
@@ -280,57 +279,3 @@ def _told(iterator: Any, stream: Stream) -> Iterator[dict[str, np.ndarray]]:
             yield element
     finally:
         iterator.close()
-
-
-class Windows:
-    """A stream's batches on the devices, for one run: a context that ends the reading, and says what was skipped.
-
-    note: gets {"name": ..., "why": ...} of each damaged example but those in `noted`.
-    """
-
-    def __init__(
-        self, stream: Stream, key: jax.Array, examples: int, placement: Placement, last: int,
-        note: Callable[[dict], None] | None = None, noted: Iterable[str] = (),
-    ):  # fmt: skip
-        self.stream, self.key, self.examples, self.placement, self.last = stream, key, examples, placement, last
-        self.note, self.noted = note or (lambda row: None), set(noted)
-        self.reading: Any = None
-
-    def __enter__(self) -> Windows:
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self.reading is not None:
-            self.reading.close()
-        if (damaged := self.stream.damaged_examples) and hosts.first():
-            names = ", ".join(list(damaged)[:10]) + (", ..." if len(damaged) > 10 else "")
-            line = f"skipped {len(damaged)} damaged example{'s'[: len(damaged) > 1]}, others took their place: {names}"
-            print(line, file=sys.stderr)
-
-    def upto(self, step: int, until: int) -> Iterator[Window]:
-        """The batches of the steps `step` to `until` - 1, in windows of one length. Each call goes on where the last ended."""
-        share = (jax.process_index(), jax.process_count())
-        images = self.stream.images
-        most = max(1, WINDOW_BYTES * share[1] // (self.examples * images.nbytes // len(images)))
-        length = max(k for k in range(1, until - step + 1) if (until - step) % k == 0 and k <= most)
-        if self.reading is None:
-            self.reading = batches(self.stream, self.key, self.examples, step, self.last, ahead=min(most, AHEAD), shard=share)
-        for first in range(step, until, length):
-            yield self._window(first, length)
-
-    def _window(self, first: int, length: int) -> Window:
-        whole: dict[str, np.ndarray] = {}
-        for i in range(length):
-            for name, values in next(self.reading).items():
-                whole.setdefault(name, np.empty((length, *values.shape), values.dtype))[i] = values
-        for name in self.stream.damaged_examples.keys() - self.noted:
-            self.note({"name": name, "why": self.stream.damaged_examples[name]})
-            self.noted.add(name)
-        images, labels = (self.placement.share(whole.get(name)) for name in ("images", "labels"))
-        return Window(images, labels, self.placement.replicate(jnp.int32(first)))
-
-
-def check_streamed(recipe: Any, data: Any) -> None:
-    """Refuse a recipe that chooses its examples while it trains. Raises UserError."""
-    if isinstance(data.train, Stream) and getattr(recipe, "sampling", None) is not None:
-        raise UserError(f"the recipe draws reals by their class, which needs {data.name} on the device: load it without stream")

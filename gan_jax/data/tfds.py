@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from gan_jax.core.errors import UserError
 from gan_jax.data.arrays import Source, checked, reason
 from gan_jax.data.pixels import conform
-from gan_jax.errors import UserError
 
 PREPARED_BY_SCRIPT = ("mnist", "fashion_mnist", "cifar10")
 RECORDS_AT_ONCE = 1024

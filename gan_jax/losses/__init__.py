@@ -7,6 +7,7 @@ accuracies logged during training use; 0 unless said.
 
 from __future__ import annotations
 
+from gan_jax.core.bind import Bound, bind
 from gan_jax.losses.blending import blend, blended
 from gan_jax.losses.classes import auxiliary_classifier, multi_class, multi_hinge
 from gan_jax.losses.contrastive import dual_contrastive
@@ -21,7 +22,6 @@ from gan_jax.losses.relativistic import (
 from gan_jax.losses.selection import top_k
 from gan_jax.losses.terms import Terms, places, real_weights
 from gan_jax.losses.weighting import class_weighted
-from gan_jax.recipe import Bound, bind
 
 __all__ = [
     "BOUNDARIES", "LOSSES", "POINTWISE", "Terms", "auxiliary_classifier", "blend", "boundary", "class_weighted",

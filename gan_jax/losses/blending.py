@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gan_jax.errors import UserError
+from gan_jax.core.bind import Bound, bind
+from gan_jax.core.errors import UserError
 from gan_jax.losses.terms import Terms
-from gan_jax.recipe import Bound, bind
 
 
 def blend(*losses: Any, **weights: float) -> Bound:

@@ -9,10 +9,10 @@ import optax
 from jax.nn import one_hot, relu
 from jaxtyping import Array, Float
 
-from gan_jax.errors import UserError
+from gan_jax.core.bind import Bound, bind
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import Judgement
 from gan_jax.losses.terms import Terms
-from gan_jax.networks.net import Judgement
-from gan_jax.recipe import Bound, bind
 
 
 def auxiliary_classifier(loss: Any, weight_real=1.0, weight_fake=1.0, weight_generator=1.0) -> Bound:

@@ -6,8 +6,8 @@ from typing import Any
 
 from jax.nn import logsumexp, softplus
 
+from gan_jax.core.net import Judgement
 from gan_jax.losses.terms import Terms, real_weights
-from gan_jax.networks.net import Judgement
 
 
 def dual_contrastive(real: Judgement, fake: Judgement, batch: Any, *, saturating: bool = True) -> Terms:

@@ -7,9 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gan_jax.errors import UserError
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import Judgement
 from gan_jax.losses.terms import Terms, places, real_weights
-from gan_jax.networks.net import Judgement
 
 SCALES = {"rational_quadratic": (0.1, 1.0, 10.0), "rbf": (2.0, 5.0, 10.0, 20.0, 40.0, 80.0)}
 """The mixtures of the authors' code (Binkowski et al., 2018): alphas, and sigmas in the representation's units."""

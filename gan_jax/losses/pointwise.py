@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gan_jax.core.net import Judgement
 from gan_jax.losses.terms import Terms
-from gan_jax.networks.net import Judgement
 
 softplus, relu = jax.nn.softplus, jax.nn.relu
 

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gan_jax.core.net import Judgement
 from gan_jax.losses.terms import Terms, real_weights
-from gan_jax.networks.net import Judgement
 
 
 def rpgan(real: Judgement, fake: Judgement, batch: Any) -> Terms:

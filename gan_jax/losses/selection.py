@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gan_jax.core.bind import Bound, bind
+from gan_jax.core.net import Judgement
 from gan_jax.losses.terms import Terms
-from gan_jax.networks.net import Judgement
-from gan_jax.recipe import Bound, bind
 
 
 def top_k(loss: Any, share=0.5) -> Bound:

@@ -28,19 +28,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from gan_jax.errors import UserError
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import Mode
 from gan_jax.networks.heads import with_label
 from gan_jax.networks.initializers import glorot, normal
 from gan_jax.networks.layers import BatchNorm, perturbed
-from gan_jax.networks.net import Mode
-from gan_jax.networks.sngan import (
-    ConditionalBatchNorm,
-    DiscriminatorBlock,
-    GeneratorBlock,
-    Head,
-    StartedConv,
-    pairs_of_pixels,
-)
+from gan_jax.networks.sngan import ConditionalBatchNorm, DiscriminatorBlock, GeneratorBlock, Head, StartedConv, pairs_of_pixels
 
 STARTS = {"orthogonal": nn.initializers.orthogonal(), "normal": normal(0.02), "glorot": glorot}
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import jax.numpy as jnp
 from flax import linen as nn
 
-from gan_jax.errors import UserError
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import Mode
 from gan_jax.networks.conv import Conv, ConvTranspose
 from gan_jax.networks.heads import dense, judgement, with_label
 from gan_jax.networks.initializers import glorot
 from gan_jax.networks.layers import Norm, embedding, perturbed
 from gan_jax.networks.minibatch import minibatch_std
-from gan_jax.networks.net import Mode
 
 SLOPE = 0.3
 SIZES = {8: (2, 2)} | {base * 2**k: (base, k) for k in range(2, 6) for base in (4, 5, 6, 7)}

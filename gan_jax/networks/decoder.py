@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from flax import linen as nn
 
-from gan_jax.networks.net import Mode
+from gan_jax.core.net import Mode
 
 FASTER = 10.0  # than the weights, whose rate would take a thousand steps for a scale's way
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from flax import linen as nn
 
-from gan_jax.networks.net import Judgement, Mode
+from gan_jax.core.net import Judgement, Mode
 
 
 class Generator(nn.Module):

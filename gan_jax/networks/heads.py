@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from gan_jax.errors import UserError
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import Judgement
 from gan_jax.networks.layers import embedding
-from gan_jax.networks.net import Judgement
 
 CONDITIONINGS = ("projection", "auxiliary", "multi_class", "embedding")
 

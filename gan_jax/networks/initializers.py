@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_jax.draws import in_a_row
+from gan_jax.core.rng import in_a_row
 
 Initializer = Callable[..., jax.Array]  # (key, shape, dtype) -> array
 

@@ -8,9 +8,9 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from gan_jax.errors import UserError
-from gan_jax.losses.weighting import checked_counts, effective_number
-from gan_jax.networks.net import Mode
+from gan_jax.class_weights import checked_counts, effective_number
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import Mode
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from flax import linen as nn
 
+from gan_jax.core.net import Judgement, Mode
 from gan_jax.networks.layers import BatchNorm, perturbed
-from gan_jax.networks.net import Judgement, Mode
 
 small = nn.initializers.normal(0.02)
 

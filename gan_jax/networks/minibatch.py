@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gan_jax.errors import UserError
-from gan_jax.game import everyone
-from gan_jax.networks.net import EVALUATION, Mode
+from gan_jax.core.batch import everyone
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import EVALUATION, Mode
 
 EPSILON = 1e-8  # inside the square root: its derivative at zero is infinite
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 from flax import linen as nn
 
+from gan_jax.core.net import Mode
 from gan_jax.networks.heads import judgement
 from gan_jax.networks.layers import Norm, embedding, perturbed
-from gan_jax.networks.net import Mode
 
 
 class Generator(nn.Module):

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gan_jax.errors import UserError
-from gan_jax.networks.net import Mode
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import Mode
 
 
 @dataclass(frozen=True)

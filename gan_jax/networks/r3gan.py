@@ -32,12 +32,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from gan_jax.errors import UserError
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import Mode
 from gan_jax.networks.conv import conv
 from gan_jax.networks.heads import judgement, with_label
 from gan_jax.networks.initializers import normal, variance_scaling
 from gan_jax.networks.layers import embedding, perturbed
-from gan_jax.networks.net import Mode
 
 SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through a LeakyReLU

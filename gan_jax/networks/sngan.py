@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 import jax
 from flax import linen as nn
 
-from gan_jax.errors import UserError
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import Mode
 from gan_jax.networks.conv import Conv
 from gan_jax.networks.heads import judgement, with_label
 from gan_jax.networks.initializers import glorot, normal, variance_scaling
 from gan_jax.networks.layers import BatchNorm, perturbed
-from gan_jax.networks.net import Mode
 
 # Gain sqrt 2 for the 3x3 kernels of a block, and scales of N(1, .02^2), as the authors' code.
 inner = variance_scaling(2.0, "fan_avg", "uniform")

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from gan_jax.draws import named
-from gan_jax.errors import UserError
-from gan_jax.networks.net import Mode
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import Mode
+from gan_jax.core.rng import named
 
 SPECTRAL = "spectral"
 FIRST = 15  # power iterations at the start: with a random pair sigma would be near zero, and its sign chance

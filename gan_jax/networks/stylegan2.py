@@ -18,13 +18,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from gan_jax.draws import Draws
-from gan_jax.errors import UserError
-from gan_jax.game import device_mean
+from gan_jax.core.batch import device_mean
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import Mode
+from gan_jax.core.rng import Draws
 from gan_jax.networks.heads import judgement, with_label
 from gan_jax.networks.layers import Dropout, perturbed
 from gan_jax.networks.minibatch import minibatch_std
-from gan_jax.networks.net import Mode
 from gan_jax.networks.stylegan2_parts import (
     HALF,
     Dense,

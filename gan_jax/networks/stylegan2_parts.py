@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from gan_jax.core.net import Mode
 from gan_jax.networks.conv import conv, conv_transpose
 from gan_jax.networks.initializers import normal
-from gan_jax.networks.net import Mode
 
 SLOPE = 0.2
 EDGE, MIDDLE = 0.125, 0.375  # the taps of the low-pass filter [1, 3, 3, 1], of sum 1

@@ -9,9 +9,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 from flax import linen as nn
 
-from gan_jax.errors import UserError
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import Mode
 from gan_jax.networks.conv import Conv, ConvTranspose
-from gan_jax.networks.net import Mode
 
 
 class UNet(nn.Module):

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gan_jax.errors import UserError
-from gan_jax.losses.weighting import effective_number
+from gan_jax.class_weights import effective_number
+from gan_jax.core.errors import UserError
 from gan_jax.penalties.turn import Turn, only_for
 
 

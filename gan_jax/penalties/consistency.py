@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gan_jax.augment.parts import copied, reflected
-from gan_jax.draws import Draws
-from gan_jax.errors import UserError
+from gan_jax.core.bind import Bound, bind
+from gan_jax.core.errors import UserError
+from gan_jax.core.rng import Draws
 from gan_jax.penalties.gradient import square_norm
 from gan_jax.penalties.turn import Turn, only_for
-from gan_jax.recipe import Bound, bind
 
 SHARE = 8  # a shift is at most this part of a side
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gan_jax.errors import UserError
+from gan_jax.core.errors import UserError
 from gan_jax.penalties.gradient import EPSILON, square_norm
 from gan_jax.penalties.turn import Turn, only_for, remembers
 

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from gan_jax.draws import Draws
-from gan_jax.errors import UserError
-from gan_jax.game import device_mean, everyone
-from gan_jax.networks.net import Judgement
-from gan_jax.recipe import Bound
+from gan_jax.core.batch import device_mean, everyone
+from gan_jax.core.bind import Bound
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import Judgement
+from gan_jax.core.rng import Draws
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from gan_jax import likelihoods, optimizers, play
+from gan_jax import likelihoods, optimizers
+from gan_jax.core.bind import Bound, bind
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import Net
 from gan_jax.data.splits import as_integer
-from gan_jax.errors import UserError
-from gan_jax.networks import dcgan as dcgan_networks
-from gan_jax.networks import mlp as mlp_networks
+from gan_jax.games.vae import VAE
+from gan_jax.games.vae_gan import VAEGAN
+from gan_jax.gan import dynamics
+from gan_jax.gan.recipe import Side
+from gan_jax.networks import dcgan, mlp
 from gan_jax.networks.decoder import Decoder
-from gan_jax.networks.net import Net
-from gan_jax.recipe import Bound, Side, bind
 from gan_jax.recipes.starting import check_fields, for_data
-from gan_jax.vae import VAE
-from gan_jax.vae_gan import VAEGAN
 
 LIKELIHOODS = {"gaussian": likelihoods.gaussian, "discretized_logistic": likelihoods.discretized_logistic}
 
@@ -46,14 +47,14 @@ def vae(
     as_integer(depth, "vae: depth", least=0)
     outputs = {"representation": 2 * latent_dim, "classes": classes, "conditioning": conditioning}
     if rows:
-        made = mlp_networks.Generator(image_shape[0], width, depth, classes=classes)
-        encoder = mlp_networks.Discriminator(width, depth, **outputs)
+        made = mlp.Generator(image_shape[0], width, depth, classes=classes)
+        encoder = mlp.Discriminator(width, depth, **outputs)
     else:
         if len(image_shape) != 3 or image_shape[0] != image_shape[1] or image_shape[2] not in (1, 3):
             raise UserError(f"this VAE makes rows, (features,), and square grey or RGB images, not {image_shape}")
-        dcgan_networks.stages(image_shape[0])
-        made = dcgan_networks.Generator(image_shape[0], image_shape[2], width, norm, classes, squash=False)
-        encoder = dcgan_networks.Discriminator(width, None, **outputs)
+        dcgan.stages(image_shape[0])
+        made = dcgan.Generator(image_shape[0], image_shape[2], width, norm, classes, squash=False)
+        encoder = dcgan.Discriminator(width, None, **outputs)
     chosen = likelihood or ("gaussian" if rows else "discretized_logistic")
     if isinstance(chosen, str) and chosen not in LIKELIHOODS:
         raise UserError(f"unknown likelihood {chosen!r}: use one of {', '.join(LIKELIHOODS)}")
@@ -79,7 +80,7 @@ def vae_gan(
     settings: any of `dcgan` or `mlp`. Raises UserError as it does, and for sizes below 1.
     """
     _check_sizes("vae_gan", latent_dim=latent_dim, **{name: settings.get(name, 1) for name in ("width", "batch_size")})
-    gan = for_data(image_shape, latent_dim=latent_dim, **{"play": bind(play.simultaneous)} | settings)
+    gan = for_data(image_shape, latent_dim=latent_dim, **{"play": bind(dynamics.simultaneous)} | settings)
     like = gan.discriminator.net.module.clone(conditioning="embedding", representation=2 * latent_dim, parent=None)
     encoder = Side(net=Net(like), optimizer=gan.generator.optimizer)
     fields = {field.name: getattr(gan, field.name) for field in dataclasses.fields(gan)}

@@ -12,14 +12,15 @@ from typing import Any
 import optax
 
 from gan_jax import augment, controllers, optimizers, penalties, schedules
-from gan_jax.errors import UserError
+from gan_jax.core.bind import Bound, bind
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import Net
+from gan_jax.gan.recipe import Recipe, Side
 from gan_jax.networks import biggan as biggan_networks
 from gan_jax.networks import r3gan as r3gan_networks
 from gan_jax.networks import sngan as sngan_networks
-from gan_jax.networks import stylegan2 as stylegan2_networks
-from gan_jax.networks.net import Net
+from gan_jax.networks import stylegan2
 from gan_jax.networks.spectral import SpectralNorm
-from gan_jax.recipe import Bound, Recipe, Side, bind
 from gan_jax.recipes.starting import assembled, dcgan
 
 
@@ -132,8 +133,8 @@ def stylegan2_ada(
     """
     size, channels = _checked(image_shape, "stylegan2_ada")
     widths: dict[str, Any] = {"channel_base": channel_base, "channel_max": channel_max, "classes": classes}
-    g = stylegan2_networks.Generator(size, channels, mapping=2, **widths)
-    d = stylegan2_networks.Discriminator("orig", group=group, conditioning=conditioning, **widths)
+    g = stylegan2.Generator(size, channels, mapping=2, **widths)
+    d = stylegan2.Discriminator("orig", group=group, conditioning=conditioning, **widths)
     adam = optimizers.adam(0.0025, 0.0, 0.99)
     r1 = {"r1": penalties.lazy(bind(penalties.r1, gamma=gamma), 16)}
     sides = [

@@ -6,14 +6,16 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from gan_jax import latents, losses, optimizers, play
-from gan_jax.errors import UserError
+from gan_jax import latents, losses, optimizers
+from gan_jax.core.bind import Bound, bind
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import Net
+from gan_jax.gan import dynamics
+from gan_jax.gan.recipe import Recipe, Side
 from gan_jax.networks import dcgan as dcgan_networks
 from gan_jax.networks import dirac as dirac_networks
 from gan_jax.networks import maxout
 from gan_jax.networks import mlp as mlp_networks
-from gan_jax.networks.net import Net
-from gan_jax.recipe import Bound, Recipe, Side, bind
 
 
 def loss(chosen: str | Bound) -> Bound:
@@ -38,7 +40,7 @@ def assembled(sides: list[Side], chosen: str | Bound, latent_dim: int, **fields:
     Raises UserError for one that Recipe has not.
     """
     check_fields(Recipe, fields, ("generator", "discriminator", "loss"))
-    fields = {"play": bind(play.alternating), "fake_labels": bind(latents.batch_labels)} | fields
+    fields = {"play": bind(dynamics.alternating), "fake_labels": bind(latents.batch_labels)} | fields
     latent = fields.pop("latent", bind(latents.normal, dimension=latent_dim))
     generator, discriminator = sides
     return Recipe(generator=generator, discriminator=discriminator, loss=loss(chosen), latent=latent, **fields)

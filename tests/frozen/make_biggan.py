@@ -11,7 +11,8 @@ import functools
 import sys
 
 import numpy as np
-from frozen.make_sngan import BATCH, CLASSES, HERE, LABELS, fill, image, nchw, nhwc, parameters, seeded, some
+
+from tests.frozen.make_sngan import BATCH, CLASSES, HERE, LABELS, fill, image, nchw, nhwc, parameters, seeded, some
 
 CONDITION = 5  # length of the vector that a block's batch norm is told
 # The scripts' options for CIFAR-10 and for ImageNet at 128 pixels.

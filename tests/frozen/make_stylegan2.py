@@ -16,7 +16,7 @@ import numpy as np
 try:
     from make_inception import uniform  # run as a script
 except ImportError:
-    from frozen.make_inception import uniform
+    from tests.frozen.make_inception import uniform
 
 HERE = Path(__file__).parent
 CHANNELS = {"channel_base": 64, "channel_max": 12}  # of the small networks: 12, 8 and 4 at sides 4, 8 and 16

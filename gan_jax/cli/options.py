@@ -1,0 +1,219 @@
+"""Command lines: typed arguments in, one line on a user's mistake. JAX is not imported until the arguments are read."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from gan_jax.cli.run import cores, prepare_devices
+from gan_jax.core.errors import UserError
+from gan_jax.training import distributed
+
+
+@dataclass
+class DataOptions:
+    """What every experiment takes."""
+
+    data: str = "digits"
+    """Data set: digits, ring, grid, mnist, fashion_mnist, cifar10, tfds:NAME, npz:PATH or folder:PATH."""
+    subset: int | None = None
+    """Train on the first N images of a seeded, stratified order; all when left out."""
+    size: int | None = None
+    """Resize and crop images to this side."""
+    channels: Literal[1, 3] | None = None
+    """Grey (1) or RGB (3)."""
+    data_dir: Path | None = None
+    """Where TensorFlow Datasets keeps its prepared sets; its own default when left out."""
+    seed: int = 0
+    """Of the splits, the first weights and every draw."""
+    out: Path = Path("runs/quickstart")
+    """The run folder."""
+    resume: bool = False
+    """Continue the run in the folder, as it was begun; from step 0 if it has no checkpoint yet."""
+    overwrite: bool = False
+    """Delete the run in the folder and start again."""
+
+    def load(self, **settings: Any) -> Any:
+        """The Splits asked for; settings: further ones of `gan.load`."""
+        from gan_jax.data import load
+
+        return load(
+            self.data,
+            seed=self.seed,
+            subset=self.subset,
+            size=self.size,
+            channels=self.channels,
+            data_dir=self.data_dir,
+            **settings,
+        )
+
+
+@dataclass
+class RunOptions(DataOptions):
+    """What an experiment that trains one run takes."""
+
+    devices: int = 1
+    """Train on this many devices; on a machine without accelerators the CPU is split into as many."""
+    parallel: Literal["sharding", "pmap"] = "sharding"
+    """How several devices share a batch: by placement, or through pmap with a named axis."""
+    shard: Literal["optimizer", "parameters"] | None = None
+    """Split the state over the devices too, where it does not fit on each: that of the optimizer, or the parameters as well."""
+    stream: bool = False
+    """Leave the training images on disk and read them while training; for what does not fit on a device."""
+    workers: int = 0
+    """Processes that read and decode a streamed training set; 0 for threads of this one."""
+    damaged: Literal["refuse", "skip"] = "refuse"
+    """What becomes of unreadable images of a streamed training set: the run ends, or others take their place."""
+    coordinator: str | None = None
+    """Of several hosts: host:port of process 0; found out under SLURM, GKE and TPU pods."""
+    processes: int | None = None
+    """Of several hosts: how many processes train this run; --devices counts those of all."""
+    process: int | None = None
+    """Of several hosts: which process this is, from 0."""
+    timeout: float = distributed.TIMEOUT
+    """Of several hosts: seconds in which all must have come."""
+    lost_after: float = distributed.LOST_AFTER
+    """Of several hosts: end the run when one has been silent for so many seconds."""
+
+    def prepare(self) -> None:
+        """Call before JAX is first used: joins the other hosts, and splits a CPU into as many devices as this one needs."""
+        job = self.coordinator, self.processes, self.process
+        distributed.connect(*job, timeout=self.timeout, lost_after=self.lost_after)
+        prepare_devices(self.devices // distributed.count())
+
+    def load(self, **settings: Any) -> Any:
+        """The Splits asked for. Raises UserError for settings of a stream where there is none."""
+        if self.stream:
+            settings |= {"stream": {"workers": self.workers, "damaged": self.damaged}}
+        elif self.workers or self.damaged != "refuse":
+            raise UserError("--workers and --damaged are of a streamed training set: add --stream")
+        return super().load(**settings)
+
+
+@dataclass
+class SweepOptions(DataOptions):
+    """What an experiment that trains a population takes."""
+
+    seeds: int = 5
+    """Runs of each setting; with fewer than 5 nothing is tested."""
+    sizes: tuple[int, ...] = ()
+    """Numbers of training images; each setting is trained on the first of them, nested. All images when left out."""
+    order: Literal["shared", "own"] = "shared"
+    """Every member sees the data in one order, or each seed in its own; comparisons are paired either way."""
+    members_per_program: int | None = None
+    """Train at most this many members in one program; as many as fit the memory when left out."""
+    devices: int | None = None
+    """Spread the members over this many devices; over all when left out, and then a CPU counts as one for each core."""
+    devices_per_member: int | None = None
+    """Share each member's batch among so many of them; chosen by the members' number and the memory when left out."""
+    warm_start: Path | None = None
+    """Begin every member with the networks of the run in this folder."""
+    executor: Literal["local", "ray", "slurm"] = "local"
+    """Train here, or each group of one structure as a task of a Ray cluster or of a SLURM array; all machines see --out."""
+    address: str | None = None
+    """Of the Ray cluster, host:port; a cluster of this machine when left out. 'local' runs SLURM's tasks on this machine."""
+    task_cpus: int = 1
+    """CPU cores of each task."""
+    task_gpus: int = 0
+    """GPUs of each task; without, tasks run on the CPU."""
+    task_minutes: int = 24 * 60
+    """Time limit of each SLURM task."""
+    partition: str | None = None
+    """SLURM partition; the cluster's default when left out."""
+    retries: int = 3
+    """How often a task that was killed, or whose machine was lost, is submitted again."""
+
+    def prepare(self) -> None:
+        """Call before JAX is first used. Raises UserError in one of several processes, which would write to one folder."""
+        distributed.alone("a sweep", distributed.step_tasks())
+        if self.executor != "local":  # this process only watches
+            os.environ["JAX_PLATFORMS"] = "cpu"
+        count = cores() if self.executor == "local" else self.task_cpus
+        prepare_devices(self.devices or count, collectives=(self.devices_per_member or 1) > 1)
+
+    def engine(self) -> Any:
+        """The executor asked for, with its settings."""
+        from gan_jax.sweeps import executors
+
+        common: dict[str, Any] = {"cpus": self.task_cpus, "gpus": self.task_gpus, "retries": self.retries}
+        if self.executor == "ray":
+            return executors.Ray(self.address, **common)
+        if self.executor == "slurm":
+            return executors.Slurm(self.address, self.partition, self.task_minutes, **common)
+        return executors.choose("local", self.address, self.out) or "local"
+
+    def run(self, settings: dict[str, Any], data: Any, **arguments: Any) -> Any:
+        """`gan.sweep` of these settings with what the command line says."""
+        import gan_jax as gan
+
+        return gan.sweep(
+            settings, data, seeds=range(self.seed, self.seed + self.seeds), sizes=self.sizes or None, order=self.order,
+            members_per_program=self.members_per_program, out=self.out, resume=self.resume, overwrite=self.overwrite,
+            devices=self.devices, devices_per_member=self.devices_per_member, warm_start=self.warm_start,
+            executor=self.engine(), **arguments,
+        )  # fmt: skip
+
+
+@dataclass
+class ComparisonOptions(SweepOptions):
+    """What an experiment that compares named settings, and ends in the overfitting report, takes."""
+
+    subset: int | None = 200
+    """Train on the first N images of a seeded, stratified order."""
+    steps: int = 2500
+    """Training steps: updates of the generator."""
+    width: int = 16
+    """Channels of the widest image layers; deeper layers have multiples."""
+    batch_size: int = 64
+    """Images per discriminator turn."""
+    only: tuple[str, ...] = ()
+    """These settings, the first being the baseline; all when left out."""
+    rank_by: str = "D/train_validation_auc"
+    """Metric of the pictures of training, smaller is better; others are G/fd_gap and G/validation_fd."""
+    final: bool = False
+    """Open the test split S, once, for the setting that the report chooses on V and for the baseline."""
+    log_every: int = 250
+    """Steps between evaluations."""
+
+    def choose(self, known: dict[str, Any]) -> dict[str, Any]:
+        """The settings that --only names, or all. Raises UserError for an unknown name."""
+        if unknown := [name for name in self.only if name not in known]:
+            raise UserError(f"--only: no setting {unknown[0]!r}; there are {', '.join(known)}")
+        return {name: known[name] for name in self.only or known}
+
+    def compare(self, settings: dict[str, Any], data: Any) -> int:
+        """Train the settings, judge every run on V, print the report and where it lies. Returns the exit code."""
+        from gan_jax.report import sweep_report
+        from gan_jax.report.controls import enough
+
+        swept = self.run(settings, data, steps=self.steps, rank_by=self.rank_by, log_every=self.log_every)
+        if swept.stopped:
+            print(f"stopped by {swept.stopped}; --resume finishes what is missing")
+            return swept.exit_code
+        if not enough(data, min(self.sizes or (len(data.train),))):
+            print(f"{swept.report()}\ntoo few images for the overfitting report\n\npictures: {self.out}/pictures")
+            return swept.exit_code
+        report = sweep_report(swept, final=self.final)
+        page = report.save(self.out)
+        print(f"\n{report.text()}\n\npictures: {self.out}/pictures    table: {self.out}/table.csv    report: {page}")
+        return swept.exit_code
+
+
+@dataclass
+class RemedyOptions(ComparisonOptions):
+    """Those of a comparison of remedies, which has two sizes: one for two cores, and that of the literature."""
+
+    published: bool = False
+    """Train at the published size, on CIFAR-10 (a GPU): options left at their defaults, --data among them, become its own."""
+
+    PUBLISHED: ClassVar[dict[str, Any]] = {  # the article's DCGAN; SNGAN's number of steps; DiffAugment's tenth of CIFAR-10
+        "data": "cifar10", "size": 32, "subset": 5000, "width": 64, "steps": 100_000, "log_every": 5000,
+    }  # fmt: skip
+
+    def __post_init__(self) -> None:
+        left = lambda name: getattr(self, name) == getattr(type(self), name)
+        for name, value in self.PUBLISHED.items() if self.published else ():
+            if left(name):
+                setattr(self, name, value)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from gan_jax.core.errors import UserError
+
+
+def device_mean(x: Any, axis_name: str | None) -> Any:
+    """The mean over devices of a value (or pytree) that is already averaged over the local examples.
+
+    Raises UserError inside a `jax.shard_map` that checks what varies (its default): there the gradient of what all devices
+    share, parameters or images, is their sum already, so that steps would be too large by their number.
+    """
+    if axis_name is None:
+        return x
+    if axis_name in _varying(jax.lax.axis_index(axis_name)):  # x may not vary: such a sum does not
+        raise UserError(f"jax.shard_map over {axis_name!r} would sum gradients in silence: give it check_vma=False")
+    return jax.lax.pmean(x, axis_name)
+
+
+def _varying(leaf: Any) -> frozenset:
+    """The device axes over which a value is known to vary; none under pmap, or with check_vma=False."""
+    return getattr(getattr(jax.typeof(leaf), "mat", None), "varying", frozenset())
+
+
+def everyone(x: Array, axis_name: str | None) -> Array:
+    """[b, ...] of this device -> [B, ...] of the whole batch, on every device, in the order of the devices."""
+    return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
+
+
+class Batch(struct.PyTreeNode):
+    """Examples for one step.
+
+    images:  [b, ...] floats in the source's scale ([-1, 1] for images)
+    index:   [b] each example's position in the whole batch, over all devices
+    labels:  [b] integers, or None; weights: [b] of the real examples in D's loss, mean 1, or None
+    mask:    [b, ...] which values were observed, or None (for games that fill in missing ones)
+    fake_labels: [b] of the examples that the generator makes in this turn, or None; set by the turn
+    axis_name:   of the devices that share the batch under pmap, or None; set by the step
+    """
+
+    images: Float[Array, "b *shape"]
+    index: Int[Array, "b"]
+    labels: Int[Array, "b"] | None = None
+    weights: Float[Array, "b"] | None = None
+    mask: Array | None = None
+    fake_labels: Int[Array, "b"] | None = None
+    axis_name: str | None = struct.field(pytree_node=False, default=None)
+
+    def mean(self, values: Array) -> Array:
+        """The mean over the whole batch (first axis), on every device."""
+        return device_mean(values.mean(0), self.axis_name)
+
+    def everyone(self, values: Array) -> Array:
+        """[b, ...] of this device -> [B, ...] of the whole batch, on every device, in the order of the devices."""
+        return everyone(values, self.axis_name)
+
+
+def to_unit(images: Array, dtype="float32") -> Float[Array, "b *shape"]:
+    """uint8 0 ... 255 as floats in [-1, 1]; points and tables keep their own scale."""
+    return images.astype(dtype) / 127.5 - 1 if images.dtype == jnp.uint8 else images.astype(dtype)
+
+
+class Feed(struct.PyTreeNode):
+    """A training set on the device: examples [N, ...], labels [N] or None, how many to use, and the key of their order.
+
+    `size` is a leaf: one program trains on the first 100, 300 or 1,000. weights [N] and mask [N, ...] go into the batch.
+    """
+
+    images: Array
+    labels: Array | None
+    size: Int[Array, ""]
+    key: jax.Array
+    weights: Float[Array, "n"] | None = None
+    mask: Array | None = None
+
+
+class Window(struct.PyTreeNode):
+    """The examples of the next steps, [steps, b, ...] and labels [steps, b] or None: streamed, in place of a `Feed`.
+
+    first: the step that they begin with.
+    """
+
+    images: Array
+    labels: Array | None
+    first: Int[Array, ""]

@@ -1,0 +1,209 @@
+"""What to train. A number that may be swept is a pytree leaf; whatever shapes the program is static and compares by value.
+
+`bind(f, gamma=10.0)` says exactly that: `f` is structure, `gamma` a leaf, and so are the numbers that f has by default.
+Losses, penalties, optimizers, augmentations, latents and ways to play are all bound functions, so there is no registry, no base
+class and no config language.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import jax
+import numpy as np
+from flax import struct
+from jax.tree_util import DictKey, GetAttrKey, SequenceKey
+
+from gan_jax.core.errors import UserError
+
+STRUCTURAL = {"int", "bool", "str", "int | None", "bool | None", "str | None"}
+
+
+def static(**kwargs) -> Any:
+    """A dataclass field that is structure: it compares by value, and changing it compiles a new program."""
+    return struct.field(pytree_node=False, **kwargs)
+
+
+def number(value: Any) -> Any:
+    """A Python or NumPy number as a float32 array; anything else (a tracer, a stacked leaf, a schedule) as it is.
+
+    Numbers of one type share one compiled program: 10, 10.0 and np.float32(10) would otherwise compile three. They stay in
+    NumPy so that writing down a recipe starts no JAX backend.
+    """
+    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+        return np.asarray(value, np.float32)
+    if isinstance(value, np.ndarray):
+        return value.astype(np.float32)
+    return value
+
+
+@cache
+def _parameters(function: Callable) -> tuple[inspect.Parameter, ...]:
+    """What a function takes; nothing where it does not tell."""
+    try:
+        return tuple(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return ()
+
+
+@cache
+def _structural_names(function: Callable) -> frozenset[str]:
+    """The parameters that a function annotates as int, bool or str: they shape the program."""
+    kind = lambda p: p.annotation if isinstance(p.annotation, str) else inspect.formatannotation(p.annotation)
+    return frozenset(p.name for p in _parameters(function) if kind(p) in STRUCTURAL)
+
+
+@cache
+def defaults(function: Callable) -> Mapping[str, np.ndarray]:
+    """The numbers that a function has when none are given: keyword-only parameters whose default is a float.
+
+    optax's are left out: its factories may branch on them in Python.
+    """
+    if (getattr(function, "__module__", None) or "").partition(".")[0] == "optax":
+        return {}
+    floats = [p for p in _parameters(function) if p.kind is p.KEYWORD_ONLY and isinstance(p.default, float)]
+    return {p.name: number(p.default) for p in floats if p.name not in _structural_names(function)}
+
+
+def _is_structure(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, str)) or (callable(value) and not isinstance(value, Bound))
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Bound:
+    """A module-level function with arguments attached: `numbers` are leaves, `options` and the function are structure.
+
+    `parts` are positional children, themselves bound (the transformations that an optimizer chains, say).
+    """
+
+    def __init__(self, function: Callable, parts: tuple = (), numbers: Mapping | None = None, options: Mapping | None = None):
+        self.function, self.parts = function, tuple(parts)
+        self.numbers, self.options = dict(numbers or {}), dict(options or {})
+
+    def __call__(self, *args, **kwargs):
+        return self.function(*self.parts, *args, **{**self.options, **self.numbers, **kwargs})
+
+    def replace(self, **values) -> Bound:
+        """The same function with some arguments changed; a name that is not bound yet is added."""
+        return bind(self.function, *self.parts, **{**self.options, **self.numbers, **values})
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    def tree_flatten_with_keys(self):
+        names = tuple(sorted(self.numbers))
+        children = [(SequenceKey(i), part) for i, part in enumerate(self.parts)]
+        children += [(GetAttrKey(name), self.numbers[name]) for name in names]
+        return children, (type(self), self.function, len(self.parts), names, tuple(sorted(self.options.items())))
+
+    @classmethod
+    def tree_unflatten(cls, aux, children):
+        kind, function, parts, names, options = aux
+        new = object.__new__(kind)
+        new.function, new.parts, new.options = function, tuple(children[:parts]), dict(options)
+        new.numbers = dict(zip(names, children[parts:], strict=True))
+        return new
+
+    def __repr__(self) -> str:
+        shown = [repr(part) for part in self.parts]
+        shown += [f"{k}={_short(v)}" for k, v in {**self.options, **self.numbers}.items()]
+        return f"{self.name}({', '.join(shown)})"
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Schedule(Bound):
+    """A number that is a function of the step: `schedule(f, ...)` may stand wherever a leaf may (see `schedules.py`)."""
+
+
+def _short(value: Any) -> str:
+    return f"{float(value):g}" if isinstance(value, (np.ndarray, jax.Array)) and np.ndim(value) == 0 else repr(value)
+
+
+def _split(function: Callable, values: Mapping) -> tuple[dict, dict]:
+    structural = _structural_names(function)
+    values = {**defaults(function), **values}
+    options = {k: v for k, v in values.items() if k in structural or _is_structure(v)}
+    return {k: number(v) for k, v in values.items() if k not in options}, options
+
+
+def _check_names(function: Callable, values: Mapping) -> None:
+    """Refuse what a call would: a keyword that the function does not take, or one that it needs and has not got."""
+    parameters = _parameters(function)
+    name, takes = getattr(function, "__name__", repr(function)), {p.name for p in parameters}
+    keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    if missing := [p.name for p in keywords if p.default is p.empty and p.name not in values]:
+        raise UserError(f"{name} needs {' and '.join(missing)}: bind({name}, {', '.join(f'{k}=...' for k in missing)})")
+    anything = not parameters or any(p.kind is p.VAR_KEYWORD for p in parameters)
+    if not anything and (unknown := [k for k in values if k not in takes]):
+        known = ", ".join(p.name for p in keywords or parameters)
+        raise UserError(f"{name} takes no {unknown[0]!r}: it has {known}")
+
+
+def bind(function: Callable, *parts: Any, **values: Any) -> Bound:
+    """`function` with `values` attached: numbers become float32 leaves; bools, None, names and functions stay structure.
+
+    An argument that the function annotates as `int`, `bool` or `str` is structure too. Keyword-only parameters are those to
+    bind: one left out whose default is a float is a leaf at its default, so that it can be swept and is recorded; the function
+    must work with it traced (no `if` on it, no shape from it). Floats among the positional parameters stay constants.
+    The function must be defined at module level (or in a notebook cell, once): a closure made anew each time would compile
+    anew each time. Raises UserError for a keyword that the function does not take, or one without default that is left out.
+    """
+    if isinstance(function, Bound):
+        return function.replace(**values)
+    _check_names(function, values)
+    numbers, options = _split(function, values)
+    return Bound(function, parts, numbers, options)
+
+
+def schedule(function: Callable, **values: Any) -> Schedule:
+    """A number that changes with the step: `function(step, **values)`, bound as by `bind`."""
+    _check_names(function, values)
+    numbers, options = _split(function, values)
+    return Schedule(function, (), numbers, options)
+
+
+def dotted(path) -> str:
+    """A pytree path as the user writes it: discriminator.penalties.r1.gamma"""
+    parts = {GetAttrKey: lambda k: k.name, DictKey: lambda k: str(k.key), SequenceKey: lambda k: str(k.idx)}
+    return ".".join(parts.get(type(k), str)(k) for k in path)
+
+
+def leaves(knobs: Any) -> dict[str, Any]:
+    """Every number of a recipe (or of any pytree of knobs) by its dotted path."""
+    return {dotted(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(knobs)[0]}
+
+
+def with_leaves(knobs: Any, values: Mapping[str, Any]) -> Any:
+    """The same knobs with the named leaves replaced; the name of a schedule replaces it as a whole.
+
+    Raises UserError for a path that names no leaf.
+    """
+    whole = lambda x: isinstance(x, Schedule) and x is not knobs
+    flat, tree = jax.tree_util.tree_flatten_with_path(knobs, is_leaf=whole)
+    flat = [(dotted(path), leaf) for path, leaf in flat]
+    names = dict.fromkeys([name for name, _ in flat] + list(leaves(knobs)))
+    if unknown := [name for name in values if name not in names]:
+        raise UserError(f"no such number in the recipe: {unknown[0]!r}; it has {', '.join(names)}")
+
+    def replaced(name: str, leaf: Any) -> Any:
+        if name in values:
+            return number(values[name])
+        inside = {k.removeprefix(f"{name}."): v for k, v in values.items() if k.startswith(f"{name}.")}
+        return with_leaves(leaf, inside) if inside else leaf
+
+    return jax.tree_util.tree_unflatten(tree, [replaced(name, leaf) for name, leaf in flat])
+
+
+def effective(knobs: Any, step: jax.Array, live: Mapping[str, Any] | None = None) -> Any:
+    """The knobs as they stand at this step: controlled leaves at their live value, schedules evaluated.
+
+    The identity for knobs with neither.
+    """
+    if live:
+        knobs = with_leaves(knobs, live)
+    is_schedule = lambda x: isinstance(x, Schedule)
+    return jax.tree.map(lambda x: x(step) if is_schedule(x) else x, knobs, is_leaf=is_schedule)

@@ -1,0 +1,100 @@
+"""The seam between a network and the game: `Net` gives pure `init` and `apply` over plain dicts.
+
+A generator is called as module(z, labels, mode, **numbers) and returns images; a discriminator as
+module(images, labels, mode, **numbers) and returns a Judgement. `numbers` are the leaves of its Side.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, fields
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jaxtyping import Array, Float
+
+from gan_jax.core.errors import UserError
+from gan_jax.core.rng import Draws
+
+
+class Judgement(struct.PyTreeNode):
+    """What a discriminator says of a batch: logits [b]; class logits [b, classes]; features [b, d], the last hidden layer."""
+
+    logits: Float[Array, "b"]
+    classes: Any = None
+    features: Any = None
+
+
+class Mode(struct.PyTreeNode):
+    """How a network is run: training (batch statistics, random layers) or evaluation; its draws; the device axis.
+
+    passes: batches of examples that are one after the other in this one: 2 where D sees reals and fakes together.
+    """
+
+    train: bool = struct.field(pytree_node=False, default=False)
+    draws: Draws | None = None
+    axis_name: str | None = struct.field(pytree_node=False, default=None)
+    passes: int = struct.field(pytree_node=False, default=1)
+
+
+EVALUATION = Mode()
+
+
+def cast(tree: Any, dtype: Any) -> Any:
+    """Every floating leaf as `dtype`; keys, integers and None as they are."""
+    floating = lambda x: jnp.issubdtype(jnp.result_type(x), jnp.floating)
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype) if floating(x) else x, tree)
+
+
+def numbers_of(module: nn.Module) -> list[str] | None:
+    """The names of the numbers that a module takes, besides its inputs, labels and mode; None where it takes any.
+
+    One that takes any and holds another network, as a decoder holds a generator, hands them on.
+    """
+    parameters = list(inspect.signature(type(module).__call__).parameters.values())
+    inputs = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return inputs[4:] + [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    held = [getattr(module, f.name) for f in fields(module) if f.name != "parent"]
+    nets = [x for x in held if isinstance(x, nn.Module) and "mode" in inspect.signature(type(x).__call__).parameters]
+    return numbers_of(nets[0]) if len(nets) == 1 else None
+
+
+def check_module_numbers(module: nn.Module, numbers: dict) -> None:
+    """Raises UserError for a number that the module does not take."""
+    known = numbers_of(module) if numbers else None
+    if known is not None and (unknown := [name for name in numbers if name not in known]):
+        place = type(module).__module__.rpartition(".")[2]
+        network = f"{place}.{type(module).__qualname__}"
+        raise UserError(f"the network {network} has no number {unknown[0]!r}: it has {', '.join(known) or 'none'}")
+
+
+@dataclass(frozen=True)
+class Net:
+    """A linen module as two pure functions. Compares by value, so that two equal recipes share one program.
+
+    Any object with these two methods can take its place. Both raise UserError for a number that the module does not take.
+    """
+
+    module: nn.Module
+
+    def init(self, key, inputs, labels, numbers: dict) -> tuple[dict, dict]:
+        """(params, stats) for one example batch; stats are linen's other collections (running averages)."""
+        check_module_numbers(self.module, numbers)
+        variables = dict(self.module.init({"params": key}, inputs, labels, EVALUATION, **numbers))
+        return variables.pop("params", {}), variables
+
+    def apply(self, params, stats, inputs, labels, mode: Mode, numbers: dict, compute_dtype=None) -> tuple[Any, dict]:
+        """(output, new stats). With `compute_dtype` the network computes in it and answers in the dtype of `inputs`."""
+        check_module_numbers(self.module, numbers)
+        dtype = inputs.dtype
+        if compute_dtype is not None:
+            params, inputs = cast((params, inputs), compute_dtype)
+        numbers = cast(numbers, inputs.dtype)
+        mutable = list(stats) if mode.train else False
+        output = self.module.apply({"params": params, **stats}, inputs, labels, mode, mutable=mutable, **numbers)
+        output, new = output if mode.train else (output, stats)
+        return cast(output, dtype), dict(new)

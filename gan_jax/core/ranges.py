@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from gan_jax.core.bind import Schedule, dotted, leaves
+from gan_jax.core.errors import UserError
+
+
+class Limits(NamedTuple):
+    """Where a number may lie: [low, high), or [low, high] if `closed`."""
+
+    low: float = 0.0
+    high: float = np.inf
+    closed: bool = False
+
+    def outside(self, value: Any) -> np.ndarray:
+        value = np.asarray(value)
+        above = value > self.high if self.closed else value >= self.high
+        return ~np.isfinite(value) | (value < self.low) | above
+
+    def __str__(self) -> str:
+        if self.high == np.inf:
+            return "not be negative" if self.low == 0 else "be a number"
+        return f"lie in [{self.low:g}, {self.high:g}{']' if self.closed else ')'}"
+
+
+# Where a number of this name may lie, anywhere or in one field of a recipe; any other must be finite and not negative.
+RANGES = {
+    "dropout": Limits(0.0, 1.0),
+    "smoothing": Limits(0.0, 1.0),
+    "ema_decay": Limits(0.0, 1.0),
+    "b1": Limits(0.0, 1.0),
+    "b2": Limits(0.0, 1.0),
+    "decay": Limits(0.0, 1.0),
+    "momentum": Limits(-1.0, 1.0),
+    "augment.p": Limits(0.0, 1.0, closed=True),
+    "loss.share": Limits(0.0, 1.0, closed=True),
+    "controllers.target": Limits(-np.inf),
+}
+
+
+ENDS = ("start", "stop", "before", "after", "floor")
+
+
+"""Numbers of a schedule that are values of the number in whose place it stands."""
+
+
+def limits(path: str, schedules: Iterable[str] = ()) -> Limits:
+    """Where the number at this path may lie. schedules: the paths at which schedules stand.
+
+    A schedule's ends, and the bounds of a controller, have the limits of the number that they stand for.
+    """
+    owner, _, name = path.rpartition(".")
+    if owner in schedules and name in ENDS:
+        return limits(owner, schedules)
+    field = path.partition(".")[0]
+    if field == "controllers" and name in ("low", "high"):
+        return limits(owner.removeprefix("controllers."), schedules)
+    return RANGES.get(f"{field}.{name}") or RANGES.get(name) or Limits()
+
+
+def check_numbers(knobs: Any) -> None:
+    """Refuse a number that cannot be meant: not finite, negative, or outside the range that its name has.
+
+    Raises UserError naming the leaf and its value.
+    """
+    flat, _ = jax.tree_util.tree_flatten_with_path(knobs, is_leaf=lambda x: isinstance(x, Schedule))
+    schedules = {dotted(path) for path, leaf in flat if isinstance(leaf, Schedule)}
+    for path, value in leaves(knobs).items():
+        allowed = limits(path, schedules)
+        if np.any(bad := allowed.outside(value)):
+            shown = float(np.asarray(value)[bad].ravel()[0])
+            raise UserError(f"{path} is {shown:g}: it must be finite and {allowed}")

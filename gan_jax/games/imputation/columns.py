@@ -1,0 +1,170 @@
+"""Mixed tables as rows of cells in [0, 1], and back: a number is one cell (min-max), a category of k values k (one-hot)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gan_jax.core.errors import UserError
+
+MOST_CATEGORIES = 1000  # a column of more different values is an identity, not a category
+
+
+def is_missing(column: Any) -> np.ndarray:
+    """[n] where a column has NaN, None, pandas' NA or NaT."""
+    import pandas as pd
+
+    return np.asarray(pd.isna(np.asarray(column, object)) if not isinstance(column, np.ndarray) else pd.isna(column), bool)
+
+
+def floats(column: Any, missing: np.ndarray, what: str) -> np.ndarray:
+    """float64 [n] with NaN where missing. Raises UserError for an infinity; TypeError or ValueError for what is no number."""
+    column = np.asarray(column)
+    values = np.full(len(column), np.nan)
+    present = column[~missing]
+    if present.dtype.kind == "O" and (odd := next((v for v in present if not _is_number(v)), None)) is not None:
+        kind = TypeError if not isinstance(odd, str) else UserError
+        raise kind(f"{what}: argument must be a string or a number, not {type(odd).__name__} {odd!r:.40}")
+    values[~missing] = present.astype(np.float64)
+    if np.isinf(values).any():
+        row = int(np.isinf(values).argmax())
+        raise UserError(f"{what} is infinity in row {row}: put a number there, or NaN where it is missing")
+    return values
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+@dataclass
+class Numeric:
+    """A column of numbers: [low, high] of what was observed becomes [0, 1]; what is imputed lies in it.
+
+    whole: imputed values are rounded (as the authors' code does with columns of few different values).
+    """
+
+    low: float
+    high: float
+    whole: bool = False
+    cells: int = 1
+
+    @classmethod
+    def learn(cls, column: Any, missing: np.ndarray, what: str, rounding: int) -> Numeric:
+        seen = floats(column, missing, what)[~missing]
+        few = len(different := np.unique(seen)) < rounding
+        return cls(float(seen.min()), float(seen.max()), bool(few and (different == np.rint(different)).all()))
+
+    def encode(self, column: Any, missing: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
+        """(cells [n, 1] float32, which are known [n, 1]). Scaled in halves: the range of extreme floats is not finite."""
+        values = np.where(missing, self.low, floats(column, missing, what))
+        half = self.high / 2 - self.low / 2
+        cells = np.clip((values / 2 - self.low / 2) / (half if half > 0 else 1.0), -1e6, 1e6)
+        return cells[:, None].astype(np.float32), ~missing[:, None]
+
+    def decode(self, cells: np.ndarray) -> np.ndarray:
+        """[n, 1] -> float64 [n] in [low, high]."""
+        cells = cells[:, 0].astype(np.float64)
+        values = np.clip(self.low * (1 - cells) + self.high * cells, self.low, self.high)
+        return np.rint(values) if self.whole else values
+
+
+@dataclass
+class Category:
+    """A column of names: each different observed value is a cell. A value not seen before counts as missing for the others."""
+
+    values: np.ndarray
+
+    @property
+    def cells(self) -> int:
+        return len(self.values)
+
+    @classmethod
+    def learn(cls, column: Any, missing: np.ndarray, what: str) -> Category:
+        seen = {value: None for value in np.asarray(column, object)[~missing]}
+        try:
+            ordered = sorted(seen)
+        except TypeError:
+            ordered = sorted(seen, key=lambda v: (type(v).__name__, str(v)))
+        if len(ordered) > MOST_CATEGORIES:
+            raise UserError(f"{what} has {len(ordered)} different values: too many for a category, leave the column out")
+        values = np.empty(len(ordered), object)
+        values[:] = ordered
+        return cls(values)
+
+    def encode(self, column: Any, missing: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
+        """(one-hot [n, k] float32, which rows are known, for each cell [n, k])."""
+        place = {value: i for i, value in enumerate(self.values)}
+        code = np.array([-1 if gone else place.get(v, -1) for v, gone in zip(np.asarray(column, object), missing, strict=True)])
+        known = np.repeat((code >= 0)[:, None], self.cells, 1)
+        return (code[:, None] == np.arange(self.cells)).astype(np.float32), known
+
+    def decode(self, cells: np.ndarray) -> np.ndarray:
+        """[n, k] probabilities -> the most probable value, object [n]."""
+        return self.values[cells.argmax(1)]
+
+
+@dataclass
+class Empty:
+    """A column without any observed value: it tells nothing, takes no cell, and is filled with `value`."""
+
+    value: Any
+    cells: int = 0
+
+    def encode(self, column: Any, missing: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
+        if not isinstance(self.value, str):
+            floats(column, missing, what)  # refuses infinities, as a column that was learnt does
+        return np.zeros((len(missing), 0), np.float32), np.zeros((len(missing), 0), bool)
+
+    def decode(self, cells: np.ndarray) -> np.ndarray:
+        return np.full(len(cells), self.value, object if isinstance(self.value, str) else np.float64)
+
+
+@dataclass
+class Columns:
+    """How each column of a table becomes cells. names: of the columns, for messages."""
+
+    kinds: list[Numeric | Category | Empty]
+    names: list[str]
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Cells of each column that has any."""
+        return tuple(kind.cells for kind in self.kinds if kind.cells)
+
+    def encode(self, table: Sequence[Any], missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(cells [n, k] float32 in [0, 1], 0 where unknown; known [n, k]) of a list of columns and where they are missing."""
+        parts = [
+            kind.encode(column, missing[:, j], name)
+            for j, (kind, column, name) in enumerate(zip(self.kinds, table, self.names, strict=True))
+        ]
+        cells, known = (np.concatenate(x, 1) for x in zip(*parts, strict=True))
+        return np.where(known, cells, 0).astype(np.float32), known
+
+    def decode(self, cells: np.ndarray) -> list[np.ndarray]:
+        """[n, k] -> one array of values for each column."""
+        ends = np.cumsum([kind.cells for kind in self.kinds])
+        return [kind.decode(cells[:, end - kind.cells : end]) for kind, end in zip(self.kinds, ends, strict=True)]
+
+
+def learn(table: Sequence[Any], missing: np.ndarray, names: list[str], categorical: Sequence[bool], rounding: int) -> Columns:
+    """The columns of a table, from its observed cells.
+
+    A column without any is filled with 0, or with "missing" if it is categorical.
+    """
+    kinds: list[Numeric | Category | Empty] = []
+    for j, (column, name) in enumerate(zip(table, names, strict=True)):
+        gone = missing[:, j]
+        if gone.all():
+            kinds.append(Empty("missing" if categorical[j] else 0.0))
+        elif categorical[j]:
+            kinds.append(Category.learn(column, gone, name))
+        else:
+            kinds.append(Numeric.learn(column, gone, name, rounding))
+    return Columns(kinds, names)

@@ -1,0 +1,121 @@
+"""A population whose members each have their own table: other rows, other masks, other numbers, one program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gan_jax.core.batch import Feed
+from gan_jax.core.errors import UserError
+from gan_jax.core.game import Game
+from gan_jax.core.ranges import check_numbers
+from gan_jax.core.rng import named
+from gan_jax.data.splits import as_integer
+from gan_jax.gan.game import game_of
+from gan_jax.sweeps.members import over_members, own
+from gan_jax.training.chunk import chunk
+from gan_jax.training.placement import Placement, place
+
+MOST, LEAST = 500, 50  # steps of one call of a program: on a CPU, XLA frees what a loop has used only when it ends
+
+
+def train(
+    knobs: Sequence[Any],
+    tables: Sequence[tuple[np.ndarray, np.ndarray]],
+    seeds: Sequence[int],
+    *,
+    steps: int,
+    game: Game | None = None,
+    devices: int = 1,
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """Train member i with knobs[i] on tables[i] = (values [n, ...], observed [n, ...]) from seeds[i], all in one program.
+
+    The knobs are of one structure and the tables of one width; their numbers of rows may differ. A single one of knobs or
+    tables serves all. Returns the states on the host, stacked on the first axis (as `stacked` does with knobs), and
+    {metric: [members]} of the last step: NaN for a member that was not finite at some step, and stays as it was before.
+    game: that of the knobs unless another is given. Raises UserError for tables that do not fit together, less than one seed
+    or step, and a number of the knobs that cannot be meant (`recipe.check_numbers`).
+    """
+    members, steps = len(seeds), as_integer(steps, "steps", least=1)
+    if not members:
+        raise UserError("no seeds: give one for each member, at least one")
+    for each in knobs:
+        check_numbers(each)
+    placement, keys = place(min(devices, members)), jnp.stack([jax.random.key(seed) for seed in seeds])
+    values, sizes, masks = _tables(tables, members)
+    feed = Feed(values, None, sizes, jnp.stack([named(key, "order") for key in keys]), mask=masks)
+    padded = _padded((stacked(knobs, members), keys, feed), members, len(placement.devices))
+    game, (own_knobs, own_keys, own_feed) = game_of(knobs[0], game), padded
+    state, alive = _beginning(game, placement)(own_knobs, own_keys)
+    metrics: Any = None
+    for length in _chunks(steps):
+        state, alive, metrics = _program(game, length, placement)(own_knobs, own_keys, own_feed, state, alive)
+    # On the host: to slice what lies on several devices takes collectives, which can deadlock on few cores.
+    state, metrics = jax.tree.map(lambda x: x[:members], jax.device_get((state, metrics)))
+    return state.replace(key=keys), metrics
+
+
+def stacked(knobs: Sequence[Any], members: int) -> Any:
+    """The members' knobs with the members on each leaf's first axis."""
+    knobs = list(knobs) * (members if len(knobs) == 1 else 1)
+    return jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *knobs)
+
+
+def rows_padded(rows: int, least: int = 64) -> int:
+    """The next power of two: tables of nearly one length share a program."""
+    return max(least, 1 << (rows - 1).bit_length())
+
+
+def _tables(tables, members: int) -> tuple:
+    tables = list(tables) * (members if len(tables) == 1 else 1)
+    if len(tables) != members or len({v.shape[1:] for v, _ in tables}) != 1 or not all(len(v) for v, _ in tables):
+        raise UserError(f"{len(tables)} tables for {members} members: give one for each, all with rows and of one width")
+    longest = rows_padded(max(len(values) for values, _ in tables))
+    long = lambda x: np.concatenate([x, np.zeros((longest - len(x), *x.shape[1:]), x.dtype)])
+    values, masks = (np.stack([long(np.asarray(x)) for x in part]) for part in zip(*tables, strict=True))
+    sizes = jnp.asarray([len(v) for v, _ in tables], jnp.int32)
+    return jnp.asarray(values), sizes, jnp.asarray(masks)
+
+
+def _padded(tree: Any, members: int, devices: int) -> Any:
+    rows = np.minimum(np.arange(members + -members % devices), members - 1)
+    return tree if len(rows) == members else jax.tree.map(lambda x: x[rows], tree)
+
+
+def _chunks(steps: int) -> list[int]:
+    """Steps of each call of a program: equally many where that is no less than LEAST."""
+    even = max(k for k in range(1, min(steps, MOST) + 1) if steps % k == 0)
+    if even >= min(steps, LEAST):
+        return [even] * (steps // even)
+    return [MOST] * (steps // MOST) + [steps % MOST] * (steps % MOST > 0)
+
+
+@lru_cache(maxsize=32)
+def _beginning(game: Game, placement: Placement):
+    """(knobs, keys) -> (states without their keys, whether they are alive), the members on the first axis."""
+
+    def run(knobs, keys):
+        first = lambda knobs, key: (game.init(knobs, key).replace(key=None), jnp.bool_(True))
+        return over_members(first, own((knobs, keys)), placement)(knobs, keys)
+
+    return jax.jit(run)
+
+
+@lru_cache(maxsize=32)
+def _program(game: Game, length: int, placement: Placement):
+    """(knobs, keys, feed, state, alive) -> (state, alive, metrics of the last step): `length` steps of every member."""
+    single = Placement("single", placement.devices[:1])
+
+    def one(knobs, key, feed, state, alive):
+        state, good, metrics = chunk(game, length, single, knobs, state.replace(key=key), feed, alive)
+        return state.replace(key=None), good[-1], jax.tree.map(lambda x: x[-1], metrics)
+
+    def run(*arguments):
+        return over_members(one, own(arguments), placement)(*arguments)
+
+    return jax.jit(run, donate_argnums=(3, 4))

@@ -1,0 +1,93 @@
+"""The GAN as a game for the loop: what is logged besides the losses, and whether a recipe fits its data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from gan_jax.core.batch import Batch, Feed
+from gan_jax.core.bind import effective
+from gan_jax.core.errors import UserError
+from gan_jax.core.game import Game, check_fit
+from gan_jax.core.rng import Draws
+from gan_jax.gan import control
+from gan_jax.gan.evaluate import evaluate
+from gan_jax.gan.recipe import Recipe
+from gan_jax.gan.step import State, init, sample, train_step
+from gan_jax.sampling import class_table
+
+
+def observe(recipe: Recipe, state: State, row: dict[str, Array], steps) -> dict:
+    """What an evaluation changes: the numbers that controllers drive by it."""
+    return {"memory": control.observe(recipe, state, row, steps)} if recipe.controllers else {}
+
+
+def check_data(recipe: Recipe, data) -> None:
+    """Refuse a recipe that does not fit the data. Raises UserError naming both sides."""
+    made = jax.eval_shape(lambda key: sample(recipe, init(recipe, key), key, 1), jax.random.key(0)).shape[1:]
+    check_fit("recipe", recipe, made, data)
+    check_sampling(recipe, data)
+    if recipe.controllers:
+        control.check_statistics(recipe, _logged(recipe, data))
+
+
+def sampler(recipe: Recipe, feed: Feed) -> Any:
+    """The recipe's `sampling` for these data; None where it has none."""
+    if recipe.sampling is None or feed.labels is None:
+        return None
+    table = class_table(feed.labels, feed.size, recipe.sampling.options["classes"])
+
+    def choose(state: State, draws: Draws, rows: Array) -> Array:
+        live = effective(recipe, state.step, state.memory.get("live"))
+        return live.sampling(draws, rows, feed.labels, table)
+
+    return choose
+
+
+def check_sampling(recipe: Recipe, data) -> None:
+    """Refuse a sampling of reals by classes that the data do not have. Raises UserError."""
+    if recipe.sampling is None:
+        return
+    if data.train.labels is None:
+        raise UserError(f"the recipe draws reals by their class, but {data.name} has no labels")
+    if (classes := recipe.sampling.options.get("classes")) != data.classes:
+        raise UserError(f"the recipe's sampling is of {classes} classes, but {data.name} has {data.classes}")
+
+
+def _logged(recipe: Recipe, data) -> set[str]:
+    """The names of all that training logs."""
+    judged = lambda split, n: (jnp.asarray(split.images[:n]), None if split.labels is None else jnp.asarray(split.labels[:n]))
+    examples, rows = _examples(recipe), judged(data.validation, 2)
+
+    def names(key):
+        state = init(recipe, key)
+        images = jnp.zeros((examples, *rows[0].shape[1:]), recipe.dtype)
+        batch = Batch(images, jnp.arange(examples), None if rows[1] is None else jnp.zeros(examples, jnp.int32))
+        return train_step(recipe, state, batch)[1] | evaluate(recipe, state, rows, rows)
+
+    return set(jax.eval_shape(names, jax.random.key(0)))
+
+
+def _examples(recipe: Recipe) -> int:
+    return recipe.batch_size * recipe.d_steps
+
+
+def _dtype(recipe: Recipe) -> str:
+    return recipe.dtype
+
+
+GAN = Game(init, train_step, _examples, _dtype, check_data, evaluate, observe, sample, sampler=sampler)
+
+
+def game_of(knobs: Any, game: Game | None = None) -> Game:
+    """The game to train these knobs in: the one given, else the one that they name as `knobs.game`, else the GAN for a Recipe.
+
+    Raises UserError where none of these says it.
+    """
+    found = game or getattr(knobs, "game", None) or (GAN if isinstance(knobs, Recipe) else None)
+    if found is None:
+        raise UserError(f"{type(knobs).__name__} does not say of which game it is: give game=")
+    return found

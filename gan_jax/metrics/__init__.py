@@ -1,0 +1,9 @@
+"""What samples are worth: pure functions of points, images or features, for any program to call."""
+
+import lazy_loader
+
+_SUBMODULES = [
+    *("discriminator", "distances", "features", "frechet", "kernels", "labelled", "likelihood", "memorization", "modes"),
+    *("neighbours", "pairs", "per_class", "ranking", "training"),
+]
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=_SUBMODULES)

@@ -1,0 +1,296 @@
+"""Pictures of the overfitting report: curves, distances to T, what D says, doses, closest pairs, quality against novelty.
+
+Each function takes plain arrays and returns a matplotlib Figure (`as_image` shows it in a notebook). What is not finite is
+left out; where nothing is left they raise UserError, and `report_pictures` leaves the picture out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gan_jax.core.errors import UserError
+from gan_jax.metrics import ranking
+from gan_jax.plots import curves, figures, grids, parts, sweeps
+from gan_jax.plots.figures import BLACK, BLUE, GREEN, ORANGE
+from gan_jax.plots.parts import GREY, MARK, PALE, VERMILION
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FDS = {"G/train_fd": ("to training data T", BLUE, "-"), "G/validation_fd": ("to validation data V", ORANGE, "--")}
+COPIES = {"G/near_copies": ("near-copies of T", GREEN, "-.")}
+AUC = {"D/train_validation_auc": ("D tells T from V", BLACK, "-")}
+SETS = {
+    "train": ("training data T", BLUE, "-"),
+    "held out": ("held-out data", ORANGE, "--"),
+    "samples": ("samples", GREEN, "-."),
+    "copycat": ("copycat", VERMILION, ":"),
+}
+MARKERS = "DsPX^vphd"  # of the controls
+PAIRS = 5  # in a row
+GAP, TEXT, HEAD, LARGEST = 14, 20, 30, 128  # pixels: between pairs, a distance's line, a heading, the largest tile
+
+
+def report_pictures(report: Any) -> dict[str, bytes]:
+    """{name: PNG} of a report, those that its `evidence` has the data for. Equal evidence gives equal bytes.
+
+    evidence: any of "history" (rows of metrics.jsonl), "distances" and "threshold", "logits", "dose" (a table), "pairs",
+    "scatter", "samples" (uint8 [k, h, w, c] or points [k, 2]).
+    """
+    found = report.evidence
+    draw = {
+        "curves": lambda: overfitting_curves(found["history"]),
+        "distances": lambda: distance_cdfs(found["distances"], found.get("threshold")),
+        "logits": lambda: logit_histograms(found["logits"]),
+        "dose": lambda: gap_doses(found["dose"]),
+        "strength": lambda: gap_doses(found["dose"], "strength"),
+        "pairs": lambda: closest_pairs(found["pairs"]),
+        "scatter": lambda: quality_novelty(found["scatter"]),
+        "samples": lambda: samples_png(found["samples"]),
+    }
+    pictures = {}
+    for name, make in draw.items():
+        try:
+            picture = make()
+        except (UserError, KeyError):  # no evidence, or nothing finite in it
+            continue
+        pictures[name] = picture if isinstance(picture, bytes) else figures.png(picture)
+    return pictures
+
+
+def overfitting_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Frechet distance to T and V, near-copies, and D's AUC of T against V over the steps, as far as they were recorded.
+
+    Args:
+        rows: dicts with "step" and any of "G/train_fd", "G/validation_fd", "G/near_copies" (share of samples) and
+            "D/train_validation_auc", in any order. The dotted line is at the step of the smallest G/validation_fd.
+
+    Raises:
+        UserError: none of them was recorded.
+    """
+    panels = (
+        ("Frechet distance", "FD", FDS, None),
+        ("Near-copies of training images", "share of samples", COPIES, None),
+        ("The discriminator (0.5: no difference)", "AUC, T against V", AUC, 0.5),
+    )
+    shown = sorted((dict(row) for row in rows if math.isfinite(_number(row, "step"))), key=lambda row: float(row["step"]))
+    kept = [p for p in panels if any(math.isfinite(_number(row, field)) for row in shown for field in p[2])]
+    if not kept:
+        raise UserError(f"the curves want rows with a step and one of {[*FDS, *COPIES, *AUC]}; got {len(rows)} rows")
+    figure, axes = figures.new(len(kept), (7.6, 0.8 + 2.4 * len(kept)))
+    best = min((row for row in shown if math.isfinite(_number(row, "G/validation_fd"))),
+               key=lambda row: _number(row, "G/validation_fd"), default=None)  # fmt: skip
+    for axis, (title, label, fields, neutral) in zip(axes, kept, strict=True):
+        if best is not None:
+            mark = f"least FD to V: step {best['step']:g}" if fields is FDS else None
+            axis.axvline(best["step"], color=VERMILION, linewidth=1.3, linestyle=":", label=mark)
+        curves.panel(axis, shown, fields, neutral)
+        axis.set(title=title, ylabel=label)
+    axes[-1].set_xlabel("step (updates of the generator)")
+    return figure
+
+
+def distance_cdfs(distances: Mapping[str, np.ndarray], threshold: float | None = None) -> Figure:
+    """Share of each set that is at most so far from its nearest training image.
+
+    Args:
+        distances: {"samples", "held out" or "copycat": [n]}, in the extractor's features.
+        threshold: below it a sample counts as a near-copy: a dotted line, and the shares below it in the legend.
+
+    Raises:
+        UserError: no finite distance.
+    """
+    shown = _finite(distances, ("samples", "held out", "copycat"))
+    threshold = None if threshold is None or not math.isfinite(threshold) else float(threshold)
+    figure, (axis,) = figures.new(1, (6, 5))
+    for name, values in shown.items():
+        label, color, style = SETS[name]
+        below = "" if threshold is None else f"\n({np.mean((values < threshold) | (values == 0)):.1%} below the threshold)"
+        x = np.concatenate([[values[0]], values])
+        share = np.linspace(0, 1, len(x))
+        axis.plot(x, share, style, color=color, linewidth=1.8, drawstyle="steps-post", label=label + below)
+    right = max(float(np.quantile(values, 0.995)) for values in shown.values())
+    right = max(right, 0.0 if threshold is None else 1.5 * threshold) or 1.0
+    if threshold is not None:
+        axis.axvline(threshold, color=MARK, linewidth=1.2, linestyle=(0, (1, 2)), label=f"threshold {parts.number(threshold)}")
+    axis.set(xlim=(-0.02 * right, 1.02 * right), ylim=(-0.02, 1.02))
+    axis.set(xlabel="distance to the nearest training image, in features", ylabel="share of images at most so far")
+    _legend(axis)
+    return figure
+
+
+def logit_histograms(logits: Mapping[str, np.ndarray]) -> Figure:
+    """Densities of D's logits of {"train", "held out" or "samples": [n]} in common bins. Raises UserError without any."""
+    shown = _finite(logits, ("train", "held out", "samples"))
+    everything = np.concatenate(list(shown.values()))
+    low, high = np.quantile(everything, [0.001, 0.999])
+    if not high > low:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, 51)
+    figure, (axis,) = figures.new(1, (6, 4.6))
+    for name, values in shown.items():
+        label, color, style = SETS[name]
+        label += f"\n(mean {parts.number(values.mean())})"
+        density = np.histogram(np.clip(values, low, high), edges, density=True)[0]
+        axis.stairs(density, edges, fill=True, color=color, alpha=0.18)
+        axis.stairs(density, edges, color=color, linewidth=1.6, linestyle=style, label=label)
+    if low < 0 < high:
+        axis.axvline(0, color=MARK, linewidth=0.9, zorder=0.9)
+    beyond = int(((everything < low) | (everything > high)).sum())
+    note = f"\n({beyond} beyond the ends are in the outermost bins)" if beyond else ""
+    axis.set(xlabel=f"logit of D (above 0: taken for real){note}", ylabel="density")
+    _legend(axis)
+    return figure
+
+
+def gap_doses(table: pd.DataFrame, x: str = "n", metric: str = "fd_gap") -> Figure:
+    """`dose_figure` of a gap (held-out minus training: 0 without overfitting) against n, or against another number.
+
+    Args:
+        table: columns setting, seed, n, `metric`, `x`; a sweep's step and diverged are taken where they are there.
+
+    Raises:
+        UserError: a column is missing or holds no finite number; else as `dose_figure`.
+    """
+    for name in (metric, x):
+        if name not in table.columns or not np.isfinite(np.asarray(table[name], np.float64)).any():
+            raise UserError(f"doses want finite numbers in the column {name!r}; the table has {list(table.columns)}")
+    known = {"step": 0, "diverged": False}
+    full = table.assign(**{name: value for name, value in known.items() if name not in table.columns})
+    label = "FD gap (held-out - training)" if metric == "fd_gap" else metric
+    figure = sweeps.dose_figure(full, metric, label, x, reference=0.0)
+    if "step" not in table.columns:
+        figure.supxlabel(figure.get_supxlabel().replace(" at step 0", ""), fontsize=8, color=MARK)
+    return figure
+
+
+def closest_pairs(pairs: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
+    """Samples beside their nearest training images, the closest first, the distance below each pair.
+
+    Args:
+        pairs: {"features" or "pixels": (samples, training images, distances [k])}, images uint8 [k, h, w, 1 or 3].
+
+    Raises:
+        UserError: no pair, or no images (2-D points have no pairs to look at).
+    """
+    blocks = {space: _pairs_of(*pairs[space]) for space in ("features", "pixels") if space in pairs and len(pairs[space][0])}
+    if not blocks:
+        raise UserError(f"closest pairs want images under 'features' or 'pixels'; got {sorted(pairs) or 'none'}")
+    height, width = next(iter(blocks.values()))[0].shape[1:3]
+    wide = 2 * width + 2 + GAP
+    rows = {space: -(-len(samples) // PAIRS) for space, (samples, _, _) in blocks.items()}
+    size = sum(HEAD + count * (height + TEXT) for count in rows.values()), max(PAIRS * wide, 460) + GAP
+    canvas = np.full((*size, 3), 255, np.uint8)
+    figure, (axis,) = figures.new(1, (size[1] / 110, size[0] / 110))
+    figure.set_layout_engine("none")
+    axis.set_position((0, 0, 1, 1))
+    axis.axis("off")
+    top = 0
+    for space, (samples, nearest, distances) in blocks.items():
+        axis.text(GAP, top + HEAD / 2, f"closest in {space}: sample | training image", va="center", fontsize=9.5, weight="bold")
+        for i, distance in enumerate(distances):
+            y, x = top + HEAD + i // PAIRS * (height + TEXT), GAP + i % PAIRS * wide
+            canvas[y : y + height, x : x + width] = samples[i]
+            canvas[y : y + height, x + width + 2 : x + 2 * width + 2] = nearest[i]
+            axis.text(x + width + 1, y + height + TEXT / 2 - 1, parts.number(distance), ha="center", va="center", fontsize=8)
+        top += HEAD + rows[space] * (height + TEXT)
+    axis.imshow(canvas, interpolation="nearest", aspect="auto", extent=(0, size[1], size[0], 0))
+    return figure
+
+
+def quality_novelty(points: Sequence[Mapping[str, Any]]) -> Figure:
+    """Frechet distance to held-out data (left: better) against the share of near-copies (low: novel); copies fill the corner.
+
+    Args:
+        points: dicts with "name", "quality", "near_copies" (in [0, 1]) and "kind": "samples", "control" or "setting".
+            Settings are numbered.
+
+    Raises:
+        UserError: no point with two finite numbers.
+    """
+    seen = [point for point in points if math.isfinite(_number(point, "quality") + _number(point, "near_copies"))]
+    if not seen:
+        raise UserError(f"the scatter wants points with a finite quality and near_copies; got {len(points)} points")
+    figure, (axis,) = figures.new(1, (6, 4.4 + 0.14 * len(seen)))
+    axis.set_yscale("symlog", linthresh=0.01, linscale=0.6)
+    axis.set(ylim=(-0.0008, 1.7), xlabel="FD to held-out data (left: better)", ylabel="near-copies of T (share of samples)")
+    axis.set_yticks([0, 0.01, 0.1, 1], ["0", "1 %", "10 %", "100 %"])
+    axis.set_yticks([], minor=True)
+    qualities = [_number(point, "quality") for point in seen]
+    if min(qualities) > 0 and max(qualities) > 30 * min(qualities):
+        axis.set_xscale("log")
+    corner = {"transform": axis.transAxes, "color": VERMILION}
+    axis.fill_between([0, 0.34], 0.72, 1, alpha=0.1, linewidth=0, zorder=0, **corner)
+    axis.text(0.01, 0.73, "copycat corner", fontsize=8.5, va="bottom", **corner)
+    controls = [point["name"] for point in seen if point["kind"] == "control"]
+    settings = [point["name"] for point in seen if point["kind"] == "setting"]
+    for point, x in zip(seen, qualities, strict=True):
+        name, y = parts.text(ranking.shorten(point["name"], 50)), _number(point, "near_copies")
+        style: dict[str, Any] = {"linestyle": "", "zorder": 3}
+        if point["kind"] == "control":
+            marker = MARKERS[controls.index(point["name"]) % len(MARKERS)]
+            axis.plot(x, y, marker, color=GREY, markeredgecolor=BLACK, markersize=8, label=f"control: {name}", **style)
+        elif point["kind"] == "setting":
+            number = str(settings.index(point["name"]) + 1)
+            axis.plot(x, y, marker=f"${number}$", color=BLUE, markersize=4 + 4 * len(number), label=name, **style)
+        else:
+            axis.plot(x, y, "*", color=GREEN, markeredgecolor=BLACK, markersize=16, label=name, **style)
+    axis.margins(x=0.08)
+    axis.grid(color=PALE, linewidth=0.6)
+    axis.set_axisbelow(True)
+    _legend(axis)
+    return figure
+
+
+def samples_png(samples: np.ndarray) -> bytes:
+    """Images uint8 [k, h, w, 1 or 3] as a sheet, or points [k, 2] as a scatter plot. Raises UserError for anything else."""
+    samples = np.asarray(samples)
+    if samples.ndim == 2 and samples.shape[1] == 2 and np.isfinite(samples).all(1).any():
+        return figures.png(sweeps.scatter_sheet({f"{len(samples)} samples": samples.astype(np.float64)}))
+    return grids.png(grids.sample_grid(samples, columns=8))
+
+
+def _number(row: Mapping[str, Any], key: str) -> float:
+    """NaN for what is missing or no number."""
+    try:
+        return float(row[key])
+    except (KeyError, TypeError, ValueError):
+        return math.nan
+
+
+def _finite(sets: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The finite values of each set, sorted. Raises UserError where there are none at all."""
+    flat = {name: np.ravel(np.asarray(sets[name], np.float64)) for name in names if name in sets}
+    kept = {name: np.sort(values[np.isfinite(values)]) for name, values in flat.items()}
+    kept = {name: values for name, values in kept.items() if len(values)}
+    if not kept:
+        raise UserError(f"the picture wants finite numbers under {', '.join(names)}; got {sorted(sets) or 'none'}")
+    return kept
+
+
+def _pairs_of(samples: np.ndarray, nearest: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs in the order of their distances, as tiles that can be looked at."""
+    samples, nearest, distances = np.asarray(samples), np.asarray(nearest), np.asarray(distances)
+    if samples.dtype != np.uint8 or samples.ndim != 4 or samples.shape != nearest.shape or len(samples) != len(distances):
+        found = f"{samples.dtype} {list(samples.shape)}, {list(nearest.shape)} and {list(distances.shape)}"
+        raise UserError(f"closest pairs want uint8 images [k, h, w, c] twice and k distances, not {found}")
+    order = np.argsort(distances, kind="stable")
+    return _tiles(samples[order]), _tiles(nearest[order]), distances[order]
+
+
+def _tiles(images: np.ndarray) -> np.ndarray:
+    """Images enlarged to at least 48 pixels, or made smaller than 128 by leaving pixels out."""
+    scale, step = -(-sweeps.SHEET_TILE // min(images.shape[1:3])), -(-max(images.shape[1:3]) // LARGEST)
+    return images[:, ::step, ::step].repeat(scale, 1).repeat(scale, 2)
+
+
+def _legend(axis: Axes) -> None:
+    """Above the panel, in two columns where the names are short enough."""
+    long = any(len(line) > 30 for name in axis.get_legend_handles_labels()[1] for line in name.split("\n"))
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=1 if long else 2, frameon=False, fontsize=9)

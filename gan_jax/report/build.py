@@ -1,0 +1,244 @@
+"""From images, or from a trained run, to a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from gan_jax.core.errors import UserError
+from gan_jax.data.splits import Splits
+from gan_jax.metrics import neighbours
+from gan_jax.metrics.features import Extractor, check_images, from_function
+from gan_jax.metrics.features.fixed import pixels, random
+from gan_jax.metrics.memorization import share_interval
+from gan_jax.report.controls import REAL, sets_of
+from gan_jax.report.metric_specs import KINDS
+from gan_jax.report.number import VERSION, numbers_of
+from gan_jax.report.numbers import Measured, References, around, discriminator_numbers
+from gan_jax.report.report import Report
+from gan_jax.report.verdict import Verdict, decide
+from gan_jax.training.run import Run
+
+SAMPLES = 2048  # of a run, at least
+SHOWN = 64
+PAIRS = 20
+NOT_MEASURED = {
+    10: "no discriminator, no likelihood: give logits={'train': ..., 'held_out': ..., 'samples': ...}",
+    11: "not asked for: recovery=256 (slow)",
+    12: "the samples have no labels, and the data no known law",
+}
+
+
+def overfitting_report(
+    fakes: Any,
+    data: Any = None,
+    *,
+    final: bool = False,
+    features: str | Extractor | Callable[[Any], Any] = "auto",
+    logits: Mapping[str, Any] | None = None,
+    labels: Any = None,
+    n: int | None = None,
+    recovery: int = 0,
+    permutations: int = 0,
+    seed: int = 0,
+    references: References | None = None,
+) -> Report:
+    """Does it overfit? Twelve rows of numbers, each beside its controls, and a verdict.
+
+    fakes: a `Run`, or the samples of any GAN: uint8 [n, h, w, c] (points: float32 [n, d]).
+    data: the Splits of `gan.load`, or two arrays (training images, held-out images); a Run brings its own.
+    final: open the test split S. Without it everything is judged on V (one half; the other is the real control): choose,
+        stop and rank with that, and open S once, for what you chose. A run with a folder records each opening.
+    features: "auto" (the classifier where the data have labels, "random" where not, coordinates for points), "classifier",
+        "random", "pixels", an Extractor (such as `gan.measure.features.inception(weights)`), or a function of images.
+    logits: what the GAN's discriminator says of {"train", "held_out", "samples"}: [n] each; a Run brings its own.
+    labels: of the samples, where they have some: a classifier trained on them is tested on held-out images. A conditional
+        Run brings its own.
+    n: images of each set in rows 1 to 5 and 9; as many as there are of T, held-out and control when left out.
+    recovery: images of T, and held-out ones, that are searched in the generator's range (Run only; 0: none).
+    permutations: of T and held-out images, for the p of the gap in Frechet distance (0: none; 200 take a second or two).
+    references: made by `references_of` and shared by many reports of the same data; then data, final, features, n are its own.
+
+    Returns a `Report`: `.verdict`, `.numbers`, `.save(path)`. Raises UserError for images that are not such, too few of them,
+    or a run that has no discriminator to ask.
+    """
+    run = fakes if isinstance(fakes, Run) else None
+    data = run.data if run is not None and data is None else data
+    if references is None:
+        if data is None:
+            raise UserError("samples alone say nothing of overfitting: give data=, the Splits or (training, held-out) images")
+        references = references_of(data, final=final, features=features, n=n, seed=seed)
+    if run is not None and (why := diverged(run)):
+        return _empty(references, run, why)
+    final = references.sets.held_out_name == "S"
+    if final and run is not None:
+        from gan_jax.report.runs import record_opening
+
+        record_opening(run)
+    images = check_images(fakes if run is None else run.samples(max(references.n, SAMPLES)), "generated images")
+    measured, real = references.measure(images), {}
+    evidence: dict[str, Any] = {"history": run.history if run else []}
+    if run is not None:
+        from gan_jax.report.runs import measure_run
+
+        labels = np.arange(len(images)) % run.recipe.classes if labels is None and run.recipe.classes else labels
+        extra, real, evidence["logits"] = measure_run(run, references, recovery)
+        measured |= extra
+    elif logits is not None:
+        measured |= discriminator_numbers(logits)
+        evidence["logits"] = {k.replace("_", " "): np.asarray(v) for k, v in logits.items()}
+    if permutations:
+        measured["fd_gap_p"] = references.gap_p(images, permutations)
+    useful, reference = _useful(references, images, labels)
+    measured |= _truth(references, images) | useful
+    controls = references.controls | {REAL: references.controls[REAL] | real | reference}
+    name, protocol, with_train = _protocol(references, run, images)
+    numbers = numbers_of(measured, controls, name, protocol, with_train)
+    missing = {row: why for row, why in NOT_MEASURED.items() if row not in {KINDS[key].row for key in measured}}
+    report = Report(decide(numbers, references.rate), numbers, _about(references, run, images), protocol, evidence, missing)
+    evidence |= _evidence(references, images, report)
+    return report
+
+
+def references_of(
+    data: Any,
+    *,
+    final: bool = False,
+    features: str | Extractor | Callable[[Any], Any] = "auto",
+    n: int | None = None,
+    seed: int = 0,
+) -> References:
+    """What samples are compared with, to be shared by the reports of many runs; arguments as in `overfitting_report`."""
+    sets = sets_of(data, final)
+    return References(sets, extractor_of(features, data, sets.train.images.shape[1:]), n=n, seed=seed)
+
+
+def extractor_of(features: Any, data: Any, image_shape: tuple[int, ...]) -> Extractor:
+    """The extractor that `features` names. Raises UserError for an unknown name, or one that does not fit the data."""
+    if isinstance(features, Extractor):
+        return features
+    if callable(features):
+        return from_function(features, image_shape)
+    labelled = isinstance(data, Splits) and data.classes and data.extractor.labels is not None
+    if features == "auto":
+        features = "pixels" if len(image_shape) == 1 else "classifier" if labelled else "random"
+    if features == "classifier":
+        if not isinstance(data, Splits):
+            raise UserError("the classifier's features are trained on the split E of gan.load: use features='random'")
+        from gan_jax.metrics.features.classifier import classifier
+
+        return classifier(data)
+    if features in ("random", "pixels"):
+        return {"random": random, "pixels": pixels}[features](image_shape)
+    raise UserError(f"unknown features {features!r}: use auto, classifier, random, pixels, an Extractor or a function")
+
+
+def diverged(run: Run) -> str | None:
+    """Why a run counts as diverged, or None."""
+    import jax
+
+    if run.stopped and run.stopped.startswith("not finite"):
+        return run.stopped
+    finite = jax.tree.map(lambda x: bool(np.isfinite(np.asarray(x)).all()), run.state.ema)
+    return None if all(jax.tree.leaves(finite)) else f"the parameters are not finite at step {run.step}"
+
+
+# ---- parts of the report ----------------------------------------------------------------------------------------------
+
+
+def _empty(references: References, run: Run, why: str) -> Report:
+    """The report of a run that diverged: nothing is measured."""
+    _, protocol, _ = _protocol(references, run, np.empty(0))
+    return Report(Verdict("diverged", (why,)), {}, _about(references, run, np.empty(0)), protocol, {"history": run.history})
+
+
+def _protocol(references: References, run: Run | None, images: np.ndarray) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """(name of the held-out set, what every number depends on, what those with T depend on besides)."""
+    sets, extractor = references.sets, references.extractor
+    protocol = {
+        "version": VERSION, "features": extractor.name, "extractor": extractor.digest, **dict(extractor.settings),
+        "dtype": "float64", "n": references.n, "samples": len(images), "k": references.k, "near_copy_rate": references.rate,
+        "held_out": sets.held_out_name, "held_out_hash": sets.held_out.hash, "control_hash": sets.control.hash,
+        "seed": references.seed, "ema": run is not None,
+    }  # fmt: skip
+    return sets.held_out_name, protocol, {"train": len(sets.train), "train_hash": sets.train.hash}
+
+
+def _about(references: References, run: Run | None, images: np.ndarray) -> dict[str, Any]:
+    """What was judged, for people."""
+    sets = references.sets
+    about: dict[str, Any] = {
+        "data": sets.splits.name if sets.splits else "two arrays", "training images": len(sets.train),
+        f"held-out images ({sets.held_out_name})": len(sets.held_out), "control images": len(sets.control),
+        "samples": len(images), "features": references.extractor.name,
+    }  # fmt: skip
+    if run is not None:
+        from gan_jax.report.runs import openings
+
+        about = {"run": str(run.folder or "in memory"), "step": run.step, "seed": run.seed, "openings": openings(run)} | about
+    return about
+
+
+def _truth(references: References, images: np.ndarray) -> dict[str, Measured]:
+    """Row 12 on toys whose law is known."""
+    density = references.sets.splits.density if references.sets.splits else None
+    if density is None:
+        return {}
+    from gan_jax.metrics.likelihood import mixture_report
+
+    found = mixture_report(images, density)
+    return {
+        "truth_log_density": Measured(found["log_likelihood"]),
+        "truth_modes": Measured(found["modes"]),
+        "truth_high_quality": Measured(found["high_quality"], *share_interval(found["high_quality"], len(images))),
+        "truth_reverse_kl": Measured(found["reverse_kl"]),
+    }
+
+
+def _useful(references: References, images: np.ndarray, labels: Any) -> tuple[dict[str, Measured], dict[str, Measured]]:
+    """Row 12 where the samples have labels: of a classifier trained on them, and of one trained on T."""
+    if labels is None:
+        return {}, {}
+    splits = references.sets.splits
+    if splits is None or references.sets.held_out.labels is None:
+        raise UserError("labels of samples are tested on labelled held-out images: give the Splits of labelled data")
+    from gan_jax.metrics.labelled import gan_train
+
+    found = gan_train(images, np.asarray(labels), splits, references.sets.held_out)
+    spread = lambda share: around(share, (share * (1 - share) / found["tested"]) ** 0.5)
+    return {"gan_train": spread(found["accuracy"])}, {"gan_train": spread(found["reference"])}
+
+
+def _evidence(references: References, images: np.ndarray, report: Report) -> dict[str, Any]:
+    """Arrays for the pictures."""
+    x = references.extractor(images)
+    distance, index = neighbours.nearest(x, references.train)
+    distances = references.distances
+    found = {
+        "distances": {"samples": distance} | distances,
+        "threshold": references.copying.threshold,
+        "samples": images[:SHOWN],
+        "scatter": _scatter(references, report),
+    }
+    if images.ndim == 4:
+        found["pairs"] = {"features": _pairs(references, images, distance, index)}
+        if references.extractor.digest != references.pixels.digest:
+            nearest = neighbours.nearest(references.pixels(images), references.copying_pixels.train)
+            found["pairs"]["pixels"] = _pairs(references, images, *nearest)
+    return found
+
+
+def _pairs(references: References, images: np.ndarray, distance: np.ndarray, index: np.ndarray) -> tuple:
+    """The closest samples of different training images: (samples, training images, distances)."""
+    order = np.argsort(distance, kind="stable")
+    order = order[np.sort(np.unique(index[order], return_index=True)[1])][:PAIRS]
+    return images[order], references.sets.train.images[index[order]], distance[order]
+
+
+def _scatter(references: References, report: Report) -> list[dict[str, Any]]:
+    points = [{"name": "samples", "kind": "samples"} | {k: report.numbers[k].value for k in ("fd", "near_copies")}]
+    for name, control in references.controls.items():
+        points.append({"name": name, "kind": "control", "fd": control["fd"].value, "near_copies": control["near_copies"].value})
+    return [{("quality" if k == "fd" else k): v for k, v in point.items()} for point in points]

@@ -1,0 +1,113 @@
+"""Which images are compared with which: T, a held-out set, and the controls that say what each number can see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gan_jax.core.errors import UserError
+from gan_jax.data.splits import Split, Splits
+from gan_jax.metrics.features import check_images
+
+REAL, COPYCAT, NOISY, HALF, BLURRED = "real", "copycat", "noisy copycat", "half the modes", "blurred"
+CONTROLS = (REAL, COPYCAT, NOISY, HALF, BLURRED)
+NOISE = 8.0  # of 255, standard deviation of the noisy copycat's noise
+LEAST = 50  # images below which nothing is measured
+
+
+@dataclass(frozen=True)
+class Sets:
+    """T and a held-out set of the same law, equally fresh images as a control, and what to call the held-out set."""
+
+    train: Split
+    held_out: Split
+    control: Split
+    held_out_name: str  # "V", "S" or "held-out"
+    splits: Splits | None = None
+
+
+def sets_of(data: Splits | Sequence[Any], final: bool) -> Sets:
+    """The sets of a report. While choosing (not `final`): held out is one half of V, the control the other, and S stays
+    closed. `final`: held out is S, the control V. For two arrays (train, held-out): as while choosing.
+
+    Raises UserError for anything else, for arrays that do not fit, or fewer than 50 images in a set.
+    """
+    if isinstance(data, Splits):
+        if final:
+            sets = Sets(data.train, data.test, data.validation, "S", data)
+        else:
+            sets = Sets(data.train, *_halves(data.validation), "V", data)
+    else:
+        if final:
+            raise UserError("final opens the test split S, but the data are two arrays: give the Splits of gan.load")
+        if not isinstance(data, (tuple, list)) or len(data) != 2:
+            raise UserError("data are the Splits of gan.load, or two arrays (training images, held-out images)")
+        train, held_out = (check_images(x, what) for x, what in zip(data, ("training images", "held-out images"), strict=True))
+        if train.shape[1:] != held_out.shape[1:]:
+            raise UserError(f"training images are {list(train.shape[1:])}, held-out images {list(held_out.shape[1:])}")
+        sets = Sets(Split(train), *_halves(Split(held_out)), "held-out")
+    fewest = {"training": sets.train, "held-out": sets.held_out, "control": sets.control}
+    for name, part in fewest.items():
+        if len(part) < LEAST:
+            raise UserError(f"{len(part)} {name} images are too few to judge by: at least {LEAST} (V is cut in halves)")
+    return sets
+
+
+def enough(data: Splits, n: int) -> bool:
+    """Whether a run on the first n training images can be judged while choosing."""
+    return min(n, len(data.validation) // 2) >= LEAST
+
+
+def _halves(split: Split) -> tuple[Split, Split]:
+    middle = len(split) // 2  # a prefix of a split is stratified, so both halves are
+    labels = split.labels
+    return (
+        Split(split.images[:middle], None if labels is None else labels[:middle]),
+        Split(split.images[middle:], None if labels is None else labels[middle:]),
+    )
+
+
+def controls(sets: Sets, cells: np.ndarray, n: int, seed: int) -> dict[str, np.ndarray]:
+    """{name: images}: what a perfect generator, copiers, a collapsed and a blurring one would give, n images (or all).
+
+    real:           held-out images in the role of G: what no number may hold against a generator
+    copycat:        training images, drawn with replacement
+    noisy copycat:  the same with Gaussian noise of 8 / 255 (points: a tenth of their median distance to the nearest other)
+    half the modes: the real control, half of its classes or `cells` only, each image as often as it takes
+    blurred:        the real control under a Gaussian blur of 1 pixel (points: noise of a quarter of their spread)
+    """
+    random = np.random.Generator(np.random.PCG64(seed))
+    real = sets.control.images[:n]
+    copies = sets.train.images[random.integers(0, len(sets.train), n)]
+    kept = _half(sets.control.labels if sets.control.labels is not None else cells)
+    half = sets.control.images[np.resize(random.permutation(kept), len(real))]
+    return {REAL: real, COPYCAT: copies, NOISY: noisy(copies, random), HALF: half, BLURRED: blurred(real, random)}
+
+
+def _half(labels: np.ndarray) -> np.ndarray:
+    """The places of the first half of the labels (all, where there is one)."""
+    names = np.unique(labels)
+    return np.flatnonzero(np.isin(labels, names[: max(1, len(names) // 2)]))
+
+
+def noisy(images: np.ndarray, random: np.random.Generator, std: float = NOISE) -> np.ndarray:
+    """Images with Gaussian noise of `std` / 255; points with a tenth of their median distance to the nearest other."""
+    if images.ndim == 4:
+        return np.clip(np.rint(images + std * random.standard_normal(images.shape)), 0, 255).astype(np.uint8)
+    from scipy.spatial import KDTree
+
+    points = np.unique(images[:5000], axis=0)
+    nearest = np.median(KDTree(points).query(points, 2)[0][:, 1])
+    return (images + 0.1 * nearest * random.standard_normal(images.shape)).astype(images.dtype)
+
+
+def blurred(images: np.ndarray, random: np.random.Generator, sigma: float = 1.0) -> np.ndarray:
+    """Images under a Gaussian blur of `sigma` pixels; points with noise of a quarter of their standard deviation."""
+    if images.ndim == 4:
+        from scipy.ndimage import gaussian_filter
+
+        return np.clip(np.rint(gaussian_filter(images.astype(np.float32), (0, sigma, sigma, 0))), 0, 255).astype(np.uint8)
+    return (images + images.std(0) / 4 * random.standard_normal(images.shape)).astype(images.dtype)

@@ -1,0 +1,103 @@
+"""One number of the report beside its controls, and the protocol that says whether two numbers may be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gan_jax.core.errors import UserError
+from gan_jax.report.controls import CONTROLS, REAL
+from gan_jax.report.metric_specs import KINDS, Kind
+from gan_jax.report.numbers import Measured
+
+VERSION = 1  # of the numbers' definitions: part of every protocol
+CLEAR = 2.0  # standard errors by which a control has to come out worse than real data
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number of the report.
+
+    low, high: its 95 % interval, or None; controls: {name: Measured}; protocol: all that the number depends on.
+    informative: whether the controls that it has to see come out worse than real data; why: which one does not.
+    """
+
+    kind: Kind
+    label: str
+    value: float
+    low: float | None
+    high: float | None
+    controls: Mapping[str, Measured]
+    protocol: Mapping[str, Any]
+
+    @cached_property
+    def why(self) -> str:
+        """Why the number says nothing here, or ''."""
+        if not np.isfinite(self.value):
+            return "it is not finite"
+        if REAL not in self.controls:
+            return ""
+        real = self.controls[REAL]
+        for name in self.kind.sees:
+            control = self.controls[name]
+            worse = (control.value - real.value) * (1 if self.kind.worse == "higher" else -1)
+            if not worse > CLEAR * (real.error**2 + control.error**2) ** 0.5:
+                return f"{name} {control.value:.3g} is not told from real data {real.value:.3g}"
+        return ""
+
+    @property
+    def informative(self) -> bool:
+        return not self.why
+
+    def minus(self, other: Number) -> float:
+        """The difference of the values. Raises UserError where the protocols differ."""
+        if differing := different(self.protocol, other.protocol):
+            raise UserError(f"{self.label} cannot be compared: {differing}")
+        return self.value - other.value
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "row": self.kind.row, "label": self.label, "value": _plain(self.value),
+            "interval": [_plain(self.low), _plain(self.high)], "null": self.kind.null,
+            "controls": {name: _plain(c.value) for name, c in self.controls.items()},
+            "informative": self.informative, "why_not": self.why, "protocol": dict(self.protocol),
+        }  # fmt: skip
+
+
+def _plain(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The first key in which two protocols differ, with both values; '' where they agree."""
+    for key in [*one, *(k for k in other if k not in one)]:
+        if one.get(key) != other.get(key):
+            return f"{key} is {_brief(one.get(key))} in one and {_brief(other.get(key))} in the other"
+    return ""
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else text[:12] + "..."
+
+
+def numbers_of(
+    measured: Mapping[str, Measured],
+    controls: Mapping[str, Mapping[str, Measured]],
+    held_out: str,
+    protocol: Mapping[str, Any],
+    train: Mapping[str, Any],
+) -> dict[str, Number]:
+    """Numbers beside their controls. train: what the protocol adds for the numbers that involve T."""
+    return {
+        key: Number(
+            KINDS[key], KINDS[key].label.replace("{H}", held_out), one.value, one.low, one.high,
+            {name: controls[name][key] for name in CONTROLS if key in controls.get(name, {})},
+            dict(protocol) | (dict(train) if KINDS[key].train else {}),
+        )
+        for key, one in measured.items()
+    }  # fmt: skip

@@ -1,0 +1,332 @@
+"""Rows 1 to 9 of the report, for any set of images: a generator's samples and each control go through the same function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gan_jax.core.errors import UserError
+from gan_jax.metrics import discriminator, frechet, kernels, memorization, neighbours, pairs
+from gan_jax.metrics.features import Extractor, check_images
+from gan_jax.metrics.features.fixed import pixels
+from gan_jax.metrics.pairs import Between, Within
+from gan_jax.report.controls import COPYCAT, Sets, controls
+
+Nearest = tuple[np.ndarray, np.ndarray]  # (distance, index) of each sample's nearest
+
+NEIGHBOURS = 5
+LARGEST = 10_000  # of a set, in the passes over all pairs
+FEW = 1000  # held-out images below which near-copies are told at 5 % false positives instead of 1 %
+PER_CELL = 50  # held-out images for each cell, at least
+CELLS = 20  # cells, at most
+FITTED = 4000  # images of T that the cells are fitted to, at most
+BLOCKS, FEW_BLOCKS, WIDE = 10, 5, 512  # that the jackknife leaves out in turn; fewer for more features than WIDE: each costs
+POINTS = 5  # subset sizes of the extrapolated Frechet distance
+HARDLY = 4  # a cell is missing where samples have less than a quarter of the held-out share
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number with the ends of its 95 % interval over the draw of the samples; the references are as they are."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def error(self) -> float:
+        """Standard error, 0 where none is known."""
+        return 0.0 if self.low is None or self.high is None else (self.high - self.low) / (2 * 1.96)
+
+
+def around(value: float, error: float) -> Measured:
+    return Measured(float(value), float(value - 1.96 * error), float(value + 1.96 * error))
+
+
+class References:
+    """T, the held-out set and what is measured of them once, in one extractor's features.
+
+    `measure(images)` gives the numbers of any images; `controls` are those of the five controls. `n`: the equal number of
+    images of T, of the held-out set and of the samples that the distances of rows 1 to 5 and 9 are taken with; the copying
+    scores of rows 6 to 8 use all of T, all held-out images and all samples.
+    """
+
+    def __init__(self, sets: Sets, extractor: Extractor, *, n: int | None = None, k: int = NEIGHBOURS, seed: int = 0):
+        self.sets, self.extractor, self.k, self.seed = sets, extractor, k, seed
+        most = min(len(sets.train), len(sets.held_out), len(sets.control), LARGEST)
+        self.n = most if n is None else n
+        if not k < self.n <= most:
+            raise UserError(f"n={self.n} images of each set: there are {most}, and neighbours ask for more than {k}")
+        self.rate = 0.01 if len(sets.held_out) >= FEW else 0.05
+        self.pixels = pixels(sets.train.images.shape[1:])
+
+    # ---- of the references alone ----
+
+    @cached_property
+    def train(self) -> np.ndarray:
+        return self.extractor(self.sets.train.images)
+
+    @cached_property
+    def held_out(self) -> np.ndarray:
+        return self.extractor(self.sets.held_out.images)
+
+    @cached_property
+    def near(self) -> tuple[Within, Within]:
+        """Neighbours inside the first n of T, and inside the first n held-out images."""
+        return pairs.within(self.train[: self.n], self.k), pairs.within(self.held_out[: self.n], self.k)
+
+    @cached_property
+    def frechet(self) -> tuple[frechet.Moments, frechet.Moments]:
+        return frechet.moments(self.train[: self.n]), frechet.moments(self.held_out[: self.n])
+
+    @cached_property
+    def copying(self) -> _Copying:
+        return _Copying(self.train, self.held_out, self.rate, self.near[0] if self.n == len(self.train) else None)
+
+    @cached_property
+    def copying_pixels(self) -> _Copying:
+        return _Copying(self.pixels(self.sets.train.images), self.pixels(self.sets.held_out.images), self.rate)
+
+    @cached_property
+    def cells(self) -> _Cells:
+        return _Cells(self.train, self.held_out, self.seed)
+
+    # ---- of samples ----
+
+    def measure(self, images: np.ndarray) -> dict[str, Measured]:
+        """{key of a number: its value}; see `kinds.KINDS`. images: as those of T, at least n.
+
+        Raises UserError where the images do not fit or are too few.
+        """
+        images = check_images(images, "generated images")
+        made, real = list(images.shape[1:]), list(self.sets.train.images.shape[1:])
+        if made != real:
+            raise UserError(f"generated images have shape {made}, those of T {real}: resize them as the data were")
+        if len(images) < self.n:
+            raise UserError(f"{len(images)} generated images: give at least {self.n}, as many as T and held-out images each")
+        x = self.extractor(images)
+        numbers, passes = self._distances(x[: self.n])
+        numbers |= self.cells.missing(x) | self._copying(x, *passes)
+        if self.extractor.digest != self.pixels.digest:
+            nearest = neighbours.nearest(self.pixels(images), self.copying_pixels.train)
+            numbers["near_copies_pixels"] = self.copying_pixels.near_copies(nearest)
+        return numbers
+
+    def _distances(self, x: np.ndarray) -> tuple[dict[str, Measured], tuple[Between, Between]]:
+        """Rows 1 to 5 and 9: n samples against n images of T and n held-out ones; and the two passes over their pairs."""
+        t, h = self.train[: self.n], self.held_out[: self.n]
+        wt, wh = self.near
+        wx = pairs.within(x, self.k)
+        to_t, to_h = pairs.between(x, t, wx, wt), pairs.between(x, h, wx, wh)
+        numbers = self._frechet(x) | _kernels(wx, wt, wh, to_t, to_h) | _prdc(wx, wt, wh, to_t, to_h)
+        return numbers | _one_nn(wx, wt, wh, to_t, to_h), (to_t, to_h)
+
+    def _nearest(self, x: np.ndarray, reals: np.ndarray, made: Between) -> Nearest:
+        """The nearest of all `reals` to each x, from the pass that was made where it had them all."""
+        if len(x) == len(reals) == self.n:
+            return made.forward_distance, made.forward_index
+        return neighbours.nearest(x, reals)
+
+    def _frechet(self, x: np.ndarray) -> dict[str, Measured]:
+        subsets = [frechet.Subsets(x.astype(np.float64), reference) for reference in self.frechet]
+        values, replicates = frechet.frechet_jackknife(x, subsets, BLOCKS if x.shape[1] <= WIDE else FEW_BLOCKS)
+        (to_t, to_h), (_, error) = values, frechet.jackknife_error(replicates)
+        gap_error = frechet.jackknife_error(replicates[:, 1] - replicates[:, 0])
+        return {
+            "fd": around(to_h, float(error)),
+            "fd_infinity": Measured(frechet.fd_infinity(x, subsets[1], points=POINTS, seed=self.seed)),
+            "fd_gap": around(to_h - to_t, float(gap_error)),
+        }
+
+    def gap_p(self, images: np.ndarray, permutations: int) -> Measured:
+        """p of the gap of Frechet distances: how often a random half of T and held-out images together gives as large a one.
+
+        One-sided (positive gaps are overfitting), (1 + count) / (1 + permutations). Exact for samples that never saw T.
+        """
+        random = np.random.Generator(np.random.PCG64(self.seed))
+        own = frechet.moments(self.extractor(images)[: self.n])
+        pool = np.concatenate([self.train[: self.n], self.held_out[: self.n]])
+
+        def gap(order: np.ndarray) -> float:
+            t, h = (frechet.moments(pool[half]) for half in (order[: self.n], order[self.n :]))
+            return frechet.frechet_distance(h, own) - frechet.frechet_distance(t, own)
+
+        observed = gap(np.arange(len(pool)))
+        larger = sum(gap(random.permutation(len(pool))) >= observed for _ in range(permutations))
+        return Measured((1 + larger) / (1 + permutations))
+
+    def _copying(self, x: np.ndarray, to_t: Between, to_h: Between) -> dict[str, Measured]:
+        """Rows 6 to 8: all samples against all of T, calibrated by all held-out images."""
+        to_train, to_held = self._nearest(x, self.train, to_t), self._nearest(x, self.held_out, to_h)
+        copying, cells = self.copying, self.cells
+        test = memorization.data_copying(to_train[0], copying.held_out_distance, cells.of(x), cells.held_out)
+        authentic = copying.authenticity(to_train)
+        gap = copying.held_out_authenticity - authentic
+        error = (authentic * (1 - authentic) / len(x)) ** 0.5
+        return {
+            "c_t": around(test.global_z, 1.0),
+            "c_t_worst": Measured(test.worst_z),
+            "c_t_share": Measured(test.share_below),
+            "authenticity_gap": around(gap, error),
+            "near_copies": copying.near_copies(to_train),
+            "copy_share": _copy_share(to_train, to_held, len(self.train), len(self.held_out)),
+        }
+
+    @cached_property
+    def control_images(self) -> dict[str, np.ndarray]:
+        """The controls as images: all of the real control, and as many of the others."""
+        groups = self.cells.of(self.extractor(self.sets.control.images))
+        return controls(self.sets, groups, len(self.sets.control), self.seed)
+
+    @cached_property
+    def controls(self) -> dict[str, dict[str, Measured]]:
+        """{control: its numbers}."""
+        return {name: self.measure(images) for name, images in self.control_images.items()}
+
+    def to_train(self, images: np.ndarray) -> np.ndarray:
+        """Distance of each image to T, in features."""
+        return neighbours.nearest(self.extractor(images), self.train)[0]
+
+    @cached_property
+    def distances(self) -> dict[str, np.ndarray]:
+        """Distances to T of held-out images and of copies, for the picture of their distributions."""
+        return {"held out": self.copying.held_out_distance, COPYCAT: self.to_train(self.control_images[COPYCAT])}
+
+
+class _Copying:
+    """How near held-out images are to T, and by that measure, other images."""
+
+    def __init__(self, train: np.ndarray, held_out: np.ndarray, rate: float, inside: Within | None = None):
+        self.train, self.held, self.rate, self.inside = train, held_out, rate, inside
+
+    @cached_property
+    def held_out_nearest(self) -> Nearest:
+        return neighbours.nearest(self.held, self.train)
+
+    @property
+    def held_out_distance(self) -> np.ndarray:
+        return self.held_out_nearest[0]
+
+    @cached_property
+    def train_distance(self) -> np.ndarray:
+        """Of each image of T to the nearest other one."""
+        return (self.inside or pairs.within(self.train, 1)).distance
+
+    def authenticity(self, to_train: Nearest) -> float:
+        return memorization.authenticity(self.train_distance, to_train[1], to_train[0])
+
+    @cached_property
+    def held_out_authenticity(self) -> float:
+        return self.authenticity(self.held_out_nearest)
+
+    @cached_property
+    def threshold(self) -> float:
+        """The distance to T below which an image is a near-copy."""
+        return memorization.near_copies(self.held_out_distance, self.held_out_distance, self.rate).threshold
+
+    def near_copies(self, to_train: Nearest) -> Measured:
+        """The share nearer to T than all but `rate` of held-out images; the interval counts samples of one image together."""
+        found = memorization.near_copies(to_train[0], self.held_out_distance, self.rate)
+        return Measured(found.rate, *memorization.share_interval(found.rate, _effective(to_train[1])))
+
+
+def _effective(groups: np.ndarray) -> float:
+    """How many independent examples as many are worth of which those of one group are taken for one: n^2 / sum of squares."""
+    return len(groups) ** 2 / float((np.bincount(groups).astype(float) ** 2).sum())
+
+
+def _copy_share(to_train: Nearest, to_held: Nearest, n_train: int, n_held: int) -> Measured:
+    """Share of samples whose nearest real image is in T, above chance: (share - p) / (1 - p), p = |T| / (|T| + |held|).
+
+    Samples of a law that never saw T are as near to either set, whatever the law. The interval has chance's width, with
+    clusters: samples that share their nearest image count as one.
+    """
+    nearer = to_train[0] < to_held[0]
+    chance = n_train / (n_train + n_held)
+    groups = np.where(nearer, to_train[1], n_train + to_held[1])
+    error = (chance * (1 - chance) / _effective(groups)) ** 0.5
+    return around((nearer.mean() - chance) / (1 - chance), error / (1 - chance))
+
+
+class _Cells:
+    """Cells of the feature space (k-means of T), for what an average hides."""
+
+    def __init__(self, train: np.ndarray, held_out: np.ndarray, seed: int):
+        k = int(np.clip(len(held_out) // PER_CELL, 1, CELLS))
+        self.centres = memorization.cells(train[:FITTED], k, seed)
+        self.held_out = self.of(held_out)
+
+    def of(self, x: np.ndarray) -> np.ndarray:
+        return memorization.assign(x, self.centres)
+
+    def missing(self, x: np.ndarray) -> dict[str, Measured]:
+        """The share of held-out images in cells where the samples' share is under a quarter of theirs."""
+        k = len(self.centres)
+        held, made = (np.bincount(c, minlength=k) / len(c) for c in (self.held_out, self.of(x)))
+        lost = made < held / HARDLY
+        return {"missing": Measured(float(held[lost].sum()))}
+
+
+def _kernels(wx: Within, wt: Within, wh: Within, to_t: Between, to_h: Between) -> dict[str, Measured]:
+    error = kernels.kid_error(wx, wt, to_t)
+    return {
+        "kid": around(kernels.kid_from(wx, wh, to_h), kernels.kid_error(wx, wh, to_h)),
+        "kid_gap": around(*kernels.kid_gap(wh, to_h, wt, to_t)),
+        "kid_train_z": around(kernels.kid_from(wx, wt, to_t) / max(error, 1e-300), 1.0),
+    }
+
+
+def _prdc(wx: Within, wt: Within, wh: Within, to_t: Between, to_h: Between) -> dict[str, Measured]:
+    by_t, by_h = neighbours.prdc_from(wt, wx, to_t), neighbours.prdc_from(wh, wx, to_h)
+    n = to_h.n
+    binomial = lambda p: (p * (1 - p) / n) ** 0.5
+    covered = by_h["coverage"]
+    gap = by_t["coverage"] - covered
+    return {
+        "precision": around(by_h["precision"], binomial(by_h["precision"])),
+        "density": around(by_h["density"], to_h.in_y_balls.std() / wh.k / n**0.5),
+        "coverage": around(covered, binomial(covered)),
+        "coverage_gap": around(gap, (binomial(covered) ** 2 + binomial(by_t["coverage"]) ** 2) ** 0.5),
+    }
+
+
+def _one_nn(wx: Within, wt: Within, wh: Within, to_t: Between, to_h: Between) -> dict[str, Measured]:
+    by_t, by_h = neighbours.one_nn_from(wx, wt, to_t), neighbours.one_nn_from(wx, wh, to_h)
+    n = to_h.n
+    measured = lambda p, count: around(p, max(p * (1 - p) / count, 0.25 / count**2) ** 0.5)
+    return {
+        "one_nn_train": measured(by_t["accuracy"], 2 * n),
+        "one_nn": measured(by_h["accuracy"], 2 * n),
+        "one_nn_generated": measured(by_h["x_accuracy"], n),
+        "one_nn_real": measured(by_h["y_accuracy"], n),
+    }
+
+
+def likelihood_numbers(train: np.ndarray, held_out: np.ndarray) -> dict[str, Measured]:
+    """Row 10 of a game with a likelihood, from bounds of the log density [n] of either set, in nats."""
+    told = discriminator.auc(train, held_out), discriminator.auc_error(train, held_out)
+    error = (train.var() / len(train) + held_out.var() / len(held_out)) ** 0.5
+    return {"elbo_auc": around(*told), "elbo_gap": around(train.mean() - held_out.mean(), error)}
+
+
+def discriminator_numbers(logits: Mapping[str, Any], boundary: float = 0.0) -> dict[str, Measured]:
+    """Row 10, from D's logits of {"train", "held_out", "samples"}."""
+    if missing := [name for name in ("train", "held_out", "samples") if name not in logits]:
+        raise UserError(f"logits lack {missing[0]!r}: give D's logits of 'train', 'held_out' and 'samples'")
+    t, h, g = (np.asarray(logits[name], np.float64).ravel() for name in ("train", "held_out", "samples"))
+    found = discriminator.discriminator_gap(t, h, g, boundary)
+    spread = found["train_logit"] - found["fake_logit"]
+    r_v = Measured(math.nan)  # a share of nothing, where D does not take T for more real than samples
+    if spread > 0:
+        r_v = around(found["r_v"], (t.var() / len(t) + h.var() / len(h)) ** 0.5 / spread)
+    return {
+        "d_auc": around(found["auc"], found["auc_error"]),
+        "d_tpr": Measured(found["tpr"], *memorization.share_interval(found["tpr"], len(t))),
+        "d_r_v": r_v,
+        "d_r_t": around(found["r_t"], ((1 - found["r_t"] ** 2) / len(t)) ** 0.5),
+    }

@@ -1,0 +1,131 @@
+"""Tasks of a Ray cluster (https://docs.ray.io)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gan_jax.core.errors import UserError
+from gan_jax.sweeps.executors.base import Handle, Outcome, Submit, brief, outcome
+from gan_jax.sweeps.executors.task import train_group
+
+ACCELERATORS = {"GPU", "TPU", "HPU", "NPU", "neuron_cores"}  # Ray's names of those that JAX can use
+ANSWER = 10.0  # seconds within which a cluster must take a connection; Ray itself would try for many minutes
+
+
+@dataclass(frozen=True)
+class Ray:
+    """Each group as a Ray task. A worker without GPUs is used again for the next group; one with GPUs ends with its task.
+
+    address: of a cluster ("host:port", "auto", "ray://host:port"); None for that of RAY_ADDRESS, or else for a cluster of
+        this machine alone, which lasts as long as the sweep. A program that has called `ray.init` keeps its own.
+    cpus, gpus: of each group, as Ray's scheduler counts them. resources: further ones, {"TPU": 4} or names of your own.
+    retries: how often a lost task is submitted again.
+    """
+
+    address: str | None = None
+    cpus: float = 1
+    gpus: float = 0
+    resources: Mapping[str, float] = field(default_factory=dict)
+    retries: int = 3
+
+    @property
+    def accelerated(self) -> bool:
+        """See `Executor`."""
+        return self.gpus > 0 or any(self.resources.get(name) for name in ACCELERATORS)
+
+    def check(self) -> None:
+        """See `Executor.check`."""
+        if _ray().is_initialized():  # by the program: it keeps its own cluster
+            return
+        host, _, port = self._where().removeprefix("ray://").rpartition(":")
+        try:
+            if port.isdecimal():
+                socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
+        except OSError as error:
+            raise self._absent(error) from None
+
+    def _where(self) -> str:
+        return self.address or os.environ.get("RAY_ADDRESS") or "local"
+
+    def _absent(self, error: Exception) -> UserError:
+        reason = brief(str(error)) or type(error).__name__
+        return UserError(f"no Ray cluster at {self._where()} ({reason}): start one, or give its address")
+
+    @contextmanager
+    def tasks(self, folder: Path, environment: dict[str, str | None]) -> Iterator[Submit]:
+        """See `Executor.tasks`."""
+        ray = _ray()
+        ours = not ray.is_initialized()
+        if ours:
+            self._connect(ray)
+        try:
+            self._check_room(ray)
+            variables = {name: value for name, value in environment.items() if value is not None}
+            asked: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.resources)}
+            remote: Any = ray.remote(**asked, max_retries=0, runtime_env={"env_vars": variables})(train_group)
+            # Retries are the driver's own, so that it can show them; a task that was out of memory counts among them.
+            yield lambda specs: [_RayTask(ray, remote.remote(spec)) for spec in specs]
+        finally:
+            if ours:
+                ray.shutdown()
+
+    def _connect(self, ray: Any) -> None:
+        address = self._where()
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        try:
+            if address == "local":
+                os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # a program is executed at once
+                    ray.init(address="local", include_dashboard=False, **quiet)
+            else:
+                ray.init(address=address, **quiet)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise self._absent(error) from None
+
+    def _check_room(self, ray: Any) -> None:
+        """Refuse what no node of the cluster has: the tasks would wait for ever."""
+        asked = {"CPU": self.cpus, "GPU": self.gpus, **self.resources}
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if any(all(node.get(name, 0) >= count for name, count in asked.items()) for node in nodes):
+            return
+        wanted = ", ".join(f"{count:g} {name}" for name, count in asked.items() if count)
+        has = "; ".join(", ".join(f"{node.get(name, 0):g} {name}" for name in asked) for node in nodes[:4])
+        raise UserError(f"a group asks for {wanted}, which no node of the Ray cluster has ({has}): ask for less")
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise UserError('the executor is Ray\'s: pip install "gan-jax[ray]"') from None
+    return ray
+
+
+class _RayTask(Handle):
+    def __init__(self, ray: Any, reference: Any):
+        self.ray, self.reference = ray, reference
+
+    def poll(self) -> Outcome | None:
+        errors = self.ray.exceptions
+        try:
+            if not self.ray.wait([self.reference], timeout=0)[0]:
+                return None
+            return outcome(self.ray.get(self.reference))
+        except errors.TaskCancelledError:
+            return Outcome("stopped", "cancelled")
+        except errors.RayTaskError as error:
+            return Outcome("lost", brief(str(error).strip().splitlines()[-1]))
+        except errors.RayError as error:
+            return Outcome("lost", brief(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"))
+
+    def cancel(self, force: bool) -> None:
+        self.ray.cancel(self.reference, force=force)

@@ -1,0 +1,150 @@
+"""Tasks of a SLURM array, submitted through submitit (https://github.com/facebookincubator/submitit)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gan_jax.core.errors import UserError
+from gan_jax.sweeps.executors.base import Handle, Outcome, Spec, Submit, brief, outcome
+from gan_jax.sweeps.executors.task import train_group
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """Each group as a task of one SLURM array. Preempted or timed-out tasks requeue themselves and go on from their checkpoint.
+
+    address: None for `sbatch` of this machine; 'local' for plain processes of this machine, all at once, where there is no
+        SLURM. partition: SLURM's; minutes: the limit of each task; cpus, gpus, memory_gb: of each task; at_once: most tasks
+        that run at a time. settings: further ones of submitit's, such as {"slurm_account": "me", "slurm_qos": "low"}.
+    retries: how often a lost task is submitted again.
+    submitit keeps its pickled calls and its logs in the sweep folder, under tasks/submitit.
+    """
+
+    address: str | None = None
+    partition: str | None = None
+    minutes: int = 24 * 60
+    cpus: int = 1
+    gpus: int = 0
+    memory_gb: float | None = None
+    at_once: int = 256
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    retries: int = 3
+
+    @property
+    def accelerated(self) -> bool:
+        """See `Executor`. Settings may ask for GPUs in many ways: {"slurm_gres": "gpu:1"}, {"slurm_gpus_per_task": 1}."""
+        asked = {**self.settings, **(self.settings.get("slurm_additional_parameters") or {})}
+        said = (
+            f"{name}={value}"
+            for name, value in asked.items()
+            if value and any(word in name for word in ("gpu", "gres", "tres"))
+        )
+        return self.gpus > 0 or any(kind in words for words in said for kind in ("gpu", "tpu"))
+
+    def check(self) -> None:
+        """See `Executor.check`."""
+        _submitit()
+        if self.address not in (None, "local"):
+            raise UserError(f"address={self.address!r}: SLURM has none, leave it out; 'local' runs the tasks on this machine")
+        if self.address is None and shutil.which("sbatch") is None:
+            raise UserError(
+                "SLURM cannot take the sweep: there is no sbatch here; start it on the cluster, or give address 'local'"
+            )
+
+    @contextmanager
+    def tasks(self, folder: Path, environment: dict[str, str | None]) -> Iterator[Submit]:
+        """See `Executor.tasks`."""
+        submitit = _submitit()
+        known = {
+            "slurm_partition": self.partition,
+            "mem_gb": self.memory_gb,
+            "gpus_per_node": self.gpus or None,
+            **self.settings,
+        }
+        try:
+            executor = submitit.AutoExecutor(folder / "tasks" / "submitit", cluster=self.address or "slurm")
+            executor.update_parameters(
+                name="gan_jax", timeout_min=self.minutes, cpus_per_task=self.cpus,
+                slurm_array_parallelism=self.at_once, **{k: v for k, v in known.items() if v is not None},
+            )  # fmt: skip
+        except (RuntimeError, ValueError, NameError, TypeError) as error:
+            raise UserError(f"SLURM cannot take the sweep: {brief(str(error))}") from None
+        yield lambda specs: self._submit(submitit, executor, specs)
+
+    def _submit(self, submitit: Any, executor: Any, specs: list[Spec]) -> list[Handle]:
+        try:
+            with _deaf_to_ctrl_c():
+                jobs = executor.map_array(GroupTask(), specs)
+        except submitit.core.utils.FailedSubmissionError as error:
+            raise UserError(f"SLURM refuses the sweep: {brief(str(error))}") from None
+        return [_Job(submitit, job, self.address == "local") for job in jobs]
+
+
+def _submitit() -> Any:
+    """The module, without the logging that it sets up when imported: it would close this process's other handlers."""
+    name = "SUBMITIT_LOG_LEVEL"
+    before, os.environ[name] = os.environ.get(name), "NOCONFIG"
+    try:
+        import submitit
+    except ImportError:
+        raise UserError('the executor is submitit\'s: pip install "gan-jax[slurm]"') from None
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+    return submitit
+
+
+class GroupTask:
+    """`train_group`, and what submitit is to run when the task is preempted: the same again."""
+
+    def __call__(self, spec: Spec) -> dict[str, str | None]:
+        return train_group(spec)
+
+    def checkpoint(self, spec: Spec) -> Any:
+        """Called by submitit; the group's own checkpoints are in the sweep folder."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, spec)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes started here do not get the terminal's Ctrl-C; the driver tells them itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Job(Handle):
+    def __init__(self, submitit: Any, job: Any, local: bool):
+        self.submitit, self.job, self.local = submitit, job, local
+
+    def poll(self) -> Outcome | None:
+        if not self.job.done():
+            return None
+        try:
+            return outcome(self.job.result())
+        except self.submitit.core.utils.UncompletedJobError as error:
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            return Outcome("lost", brief(lines[-1] if "Traceback" in str(error) else lines[0]))
+
+    def cancel(self, force: bool) -> None:
+        if self.local and not force:  # submitit would kill after a second; SIGTERM is passed on
+            with suppress(ProcessLookupError):
+                os.kill(int(self.job.job_id), signal.SIGTERM)
+        else:
+            self.job.cancel(check=False)

@@ -1,0 +1,181 @@
+"""A population: members of one structure (a recipe, a seed and a number of training images each), stacked into one program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from gan_jax.core.batch import Feed
+from gan_jax.core.game import Game
+from gan_jax.gan.state import warm_started
+from gan_jax.sweeps.members import over_members, own, population_chunk, shared
+from gan_jax.training.placement import Placement
+
+SHARE = 0.8  # of the free memory that a program may plan with
+AT_ONCE = 1000  # steps times members that one of several CPU devices takes in one call
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a sweep: a setting's recipe, its seed, and how many training images it sees."""
+
+    setting: str
+    recipe: Any
+    seed: int
+    n: int
+
+
+def by_structure(members: Sequence[Member]) -> list[list[int]]:
+    """The members' indices, grouped by what their recipes compile to, in order of first appearance."""
+    groups: dict[Any, list[int]] = {}
+    for i, member in enumerate(members):
+        leaves, tree = jax.tree.flatten(member.recipe)
+        groups.setdefault((tree, tuple((np.shape(x), np.asarray(x).dtype) for x in leaves)), []).append(i)
+    return list(groups.values())
+
+
+class Population:
+    """Members of one structure on the placement's devices: state, knobs and feed stacked, and the programs that run them.
+
+    feed: the shared examples, and the key of their order: a scalar, or one for each member. `size` becomes the members' n,
+    one for each where they differ or where it has an axis (so that parts with equal and with different n share a program).
+    Where the members do not divide among the groups of devices the last is repeated; `count` are real.
+    origin: the state whose networks every member begins with (see `train.networks`); fresh ones when None.
+    """
+
+    def __init__(self, game: Game, placement: Placement, members: Sequence[Member], feed: Feed, origin: Any = None):
+        self.game, self.placement, self.count = game, placement, len(members)
+        self.origin = jax.device_put(origin, self.sharding(False))
+        members = [*members, *[members[-1]] * (-len(members) % placement.groups)]
+        self.knobs = self.put(jax.tree.map(lambda *x: np.stack(x), *(member.recipe for member in members)))
+        self.keys = self.put(jnp.stack([jax.random.key(member.seed) for member in members]))
+        sizes = np.array([member.n for member in members], np.int32)
+        key = feed.key if feed.key.ndim == 0 else self.put(feed.key[jnp.minimum(jnp.arange(len(members)), self.count - 1)])
+        same = not feed.size.ndim and (sizes == sizes[0]).all()
+        self.feed = feed.replace(size=jnp.int32(sizes[0]) if same else self.put(jnp.asarray(sizes)), key=key)
+        self.alive = self.put(jnp.ones(len(members), bool))
+
+    def sharding(self, members: bool = True) -> NamedSharding | None:
+        """Each group of devices its share of the members, or all of it; None on one device."""
+        one = len(self.placement.devices) == 1
+        return None if one else NamedSharding(self.placement.mesh, self.placement.spread if members else P())
+
+    def put(self, tree: Any) -> Any:
+        return jax.device_put(tree, self.sharding())
+
+    def _init(self, knobs, keys, origin):
+        def fresh(knobs, key, origin):
+            state = self.game.init(knobs, key)
+            return state if origin is None else warm_started(state, origin)
+
+        state = over_members(fresh, (own(knobs), True, shared(origin)), self.placement)(knobs, keys, origin)
+        return state.replace(step=jnp.int32(0))
+
+    def fresh(self) -> Any:
+        """The arguments of the program that makes the first state."""
+        return self.knobs, self.keys, self.origin
+
+    def like(self) -> Any:
+        """The state, as shapes where they lie."""
+        state = jax.eval_shape(self._init, *self.fresh())
+        place = lambda x, members: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.sharding(members))
+        return jax.tree.map(lambda x: place(x, True), state.replace(step=None)).replace(step=place(state.step, False))
+
+    def saved(self, state: Any, alive: Any) -> tuple[Any, Any]:
+        """What a checkpoint holds: the real members, so that it fits any number of devices."""
+        real = lambda tree: jax.tree.map(lambda x: x[: self.count], tree)
+        return real(state.replace(step=None)).replace(step=state.step), real(alive)
+
+    def restored(self, state: Any, alive: Any) -> tuple[Any, Any]:
+        """The inverse of `saved`: the last member repeated to fill the groups of devices."""
+        rows = jnp.minimum(jnp.arange(len(self.alive)), self.count - 1)
+        fill = lambda tree: self.put(jax.tree.map(lambda x: x[rows], tree))
+        return fill(state.replace(step=None)).replace(step=jax.device_put(state.step, self.sharding(False))), fill(alive)
+
+    def piece(self, length: int) -> int:
+        """How many of `length` steps one call takes: all, but on several CPU devices its largest divisor of few steps.
+
+        There XLA keeps something of every large product of matrices until the call returns: a tenth to a third of a MiB for a
+        step of a member, gigabytes in thousands of steps. (A length with small divisors alone stays whole.)
+        """
+        most = AT_ONCE // (len(self.alive) // self.placement.groups)
+        if len(self.placement.devices) == 1 or self.placement.devices[0].platform != "cpu" or length <= most:
+            return length
+        return max((n for n in range(most // 10 + 1, most + 1) if length % n == 0), default=length)
+
+    def chunk(self, length: int) -> Any:
+        """`length` steps, traced: (knobs, state, feed, alive) -> (state, good, metrics)."""
+        chunk = jax.jit(partial(population_chunk, self.game, length, self.placement), donate_argnums=1)
+        return chunk.lower(self.knobs, self.like(), self.feed, self.alive)
+
+    def lowered(self, length: int, judged: tuple | None) -> Lowered:
+        """What trains this population, with an evaluation every `length` steps, traced and ready to be compiled."""
+        shardings = jax.tree.map(lambda x: x.sharding, self.like())
+        init = jax.jit(self._init, out_shardings=None if self.sharding() is None else shardings).lower(*self.fresh())
+        chunk = self.chunk(self.piece(length))
+        if not judged or not self.game.evaluate:
+            return Lowered(init, chunk, None)
+        evaluate = jax.jit(self._evaluate).lower(self.knobs, self.like(), jnp.int32(length), judged)
+        return Lowered(init, chunk, evaluate)
+
+    def _evaluate(self, knobs, state, steps, judged):
+        step = state.step
+        one = lambda knobs, state, steps, judged: self.game.look(knobs, state.replace(step=step), steps, *judged)
+        state = state.replace(step=None)
+        each = over_members(one, (own(knobs), own(state), False, shared(judged)), self.placement)
+        return each(knobs, state, steps, judged)
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The three programs of a population: (knobs, keys, origin) -> state; the chunk; and the evaluation,
+
+    (knobs, state, steps since the last one, judged) -> ({name: [members]}, what it changes of the state).
+    """
+
+    init: Any
+    chunk: Any
+    evaluate: Any | None
+
+    def compile(self) -> Lowered:
+        return Lowered(self.init.compile(), self.chunk.compile(), self.evaluate and self.evaluate.compile())
+
+    def bytes_needed(self) -> int:
+        """Of the largest, once compiled: an evaluation may judge more examples at once than a step takes."""
+        return max(bytes_needed(program) for program in (self.init, self.chunk, self.evaluate) if program)
+
+
+def member_state(state: Any, i: int) -> Any:
+    """The state of member i as that of a run of its own."""
+    step = state.step
+    return jax.tree.map(lambda x: x[i], state.replace(step=None)).replace(step=step)
+
+
+def bytes_needed(compiled: Any) -> int:
+    """What a compiled program holds on each device while it runs, as its compiler measured it."""
+    m = compiled.memory_analysis()
+    return m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes - m.alias_size_in_bytes
+
+
+def bytes_free(placement: Placement) -> int:
+    """What a program may use on each device: four fifths of its free memory; CPU devices share the machine's."""
+    import psutil
+
+    device = placement.devices[0]
+    if stats := device.memory_stats():
+        return int(SHARE * (stats["bytes_limit"] - stats["bytes_in_use"]))
+    free = psutil.virtual_memory().available
+    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))  # of a container
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        statistics = dict(line.split() for line in (limit.parent / "memory.stat").read_text().splitlines())
+        free = min(free, int(text) - int(used.read_text()) + int(statistics.get("inactive_file", 0)))  # a cache gives way
+    return int(SHARE * free / len(placement.devices))

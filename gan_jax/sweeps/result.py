@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from gan_jax import plots
+from gan_jax.core.bind import leaves
+from gan_jax.core.errors import UserError
+from gan_jax.core.game import Game
+from gan_jax.gan.game import game_of
+from gan_jax.metrics import ranking
+from gan_jax.sweeps.checks import GAP, listed, members_of
+from gan_jax.sweeps.population import Member
+from gan_jax.training.folder import SweepFolder
+from gan_jax.training.run import Run, exit_code, load_again
+from gan_jax.training.serialization import from_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+QUALITY = "G/validation_energy"
+
+
+SHOWN = 12  # samples of each setting on a sheet
+
+
+PANELS = {
+    GAP: plots.Panel(GAP, "D tells T from V (AUC)", 0.5, "chance"),
+    QUALITY: plots.Panel(QUALITY, "samples to V (energy distance)", 0.0, "equal distributions"),
+}
+
+
+def recorded(files: SweepFolder, record: dict[str, Any], data: Any, settings: Any, game: Game | None, trusted=()) -> Sweep:
+    """The sweep that a folder's record describes, with nothing trained."""
+    settings = {k: from_json(v, trusted) for k, v in record["settings"].items()} if settings is None else dict(settings)
+    data = load_again(record) if data is None else data
+    members = members_of(settings, data, record["seeds"], record["sizes"])
+    return Sweep(members, data, game, record["baseline"], record["rank_by"], record["higher_is_better"], files.path)
+
+
+@dataclass
+class Sweep:
+    """A trained population. `table`: a pandas DataFrame, one row per member and evaluation; `stopped`: why it ended early."""
+
+    members: list[Member]
+    data: Any
+    game: Game | None
+    baseline: str
+    rank_by: str
+    higher_is_better: bool = False
+    folder: Path | None = None
+    stopped: str | None = None
+    rows: dict[int, list[dict[str, Any]]] = field(default_factory=dict, repr=False)
+    states: dict[int, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def exit_code(self) -> int:
+        """For a command line: 0 when complete (diverged members are a finding), 128 + the signal that stopped it."""
+        return exit_code(self.stopped)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Tidy: setting, each number that varies by its path, seed, n, step, diverged, diverged_step, then the metrics.
+
+        Means over the steps since the last evaluation for losses and penalties; values at the step for the others. NaN from
+        the evaluation on at which a member had diverged.
+        """
+        import pandas as pd
+
+        varying = _varying(self.members)
+        rows = []
+        for i, member in enumerate(self.members):
+            about = {"setting": member.setting} | {path: values[i] for path, values in varying.items()}
+            rows += [about | {"seed": member.seed, "n": member.n} | row for row in self.rows.get(i, [])]
+        return pd.DataFrame(rows)
+
+    @property
+    def settings(self) -> list[str]:
+        return list(dict.fromkeys(member.setting for member in self.members))
+
+    def find(self, setting: str, seed: int | None = None, n: int | None = None) -> int:
+        """The index of a member: by default the setting's first seed, with its most images. Raises UserError if none fits."""
+        fits = [
+            i for i, m in enumerate(self.members)
+            if m.setting == setting and (seed is None or m.seed == seed) and (n is None or m.n == n)
+        ]  # fmt: skip
+        if not fits:
+            asked = {"setting": ranking.shorten(setting, 60), "seed": seed, "n": n}
+            asked = ", ".join(f"{k}={v}" for k, v in asked.items() if v is not None)
+            raise UserError(f"no member of this sweep has {asked}; it has the settings {listed(self.settings)}")
+        return max(fits, key=lambda i: (self.members[i].n, -i))
+
+    def run(self, setting: str, seed: int | None = None, n: int | None = None) -> Run:
+        """One member as a run: its samples, curves and verdict."""
+        i = self.find(setting, seed, n)
+        if i not in self.states:
+            raise UserError(f"{setting!r} has not been trained yet: resume the sweep")
+        member, state, at = self.members[i], self.states[i](), self.rows[i][-1]["diverged_step"]
+        history = [{k: v for k, v in row.items() if v is not None and "diverged" not in k} for row in self.rows[i]]
+        run = Run(member.recipe, state, self.data.subset(member.n), member.seed, game_of(member.recipe, self.game), history)
+        if at is not None:
+            run.state = state.replace(step=jnp.int32(at))
+            run.stopped = f"not finite at step {at}; the state is the last good one"
+        return run
+
+    def samples(self, k: int, **settings: Any) -> dict[str, np.ndarray]:
+        """k samples of each setting's first seed, {setting: as `Run.samples`}; those not trained yet are left out."""
+        done = [name for name in self.settings if self.find(name) in self.states]
+        return {name: self.run(name).samples(k, **settings) for name in done}
+
+    def ranking(self, metric: str | None = None, **arguments: Any) -> pd.DataFrame:
+        """The settings, best first, with intervals and tests against the baseline (see `ranking.rank`)."""
+        arguments = {"baseline": self.baseline} | arguments
+        if metric in (None, self.rank_by):
+            arguments = {"higher_is_better": self.higher_is_better} | arguments
+        return ranking.rank(self.table, metric or self.rank_by, **arguments)
+
+    def report(self, metric: str | None = None) -> str:
+        """The ranking as text."""
+        return ranking.ranking_text(self.ranking(metric), metric or self.rank_by)
+
+    def measured(self, metric: str) -> bool:
+        """Whether any member has a value of this metric."""
+        return any(row.get(metric) is not None for rows in self.rows.values() for row in rows)
+
+    def panels(self) -> list[plots.Panel]:
+        """What the pictures show: the ranking's metric, then the others that have a meaning here."""
+        own = plots.Panel(self.rank_by, self.rank_by, None, "", self.higher_is_better)
+        panels = {self.rank_by: PANELS.get(self.rank_by, own)} | PANELS
+        return [panel for name, panel in panels.items() if self.measured(name)]
+
+    def draw(self, folder: str | Path) -> list[Path]:
+        """The pictures: ranking, curves with seed bands, T against V, samples; dose and response for several sizes."""
+        folder, panels, drawn = Path(folder), self.panels(), []
+        table: Any = self.table
+        largest = table[table["n"] == table["n"].max()]
+        if panels:
+            drawn += [plots.ranking_figure(folder / "ranking.png", table, panels, self.baseline)]
+        for panel in panels:
+            name, shown = panel.metric.replace("/", "_"), (panel.metric, panel.label)
+            path = folder / f"curves_{name}.png"
+            drawn += [plots.seed_bands(path, largest, *shown, panel.reference, self.baseline)]
+            if len(largest) < len(table):
+                drawn += [plots.dose_response(folder / f"sizes_{name}.png", table, *shown, reference=panel.reference)]
+        if self.measured("D/validation_logit"):
+            drawn += [plots.gap_curves(folder / "gaps.png", largest)]
+        samples = all(game_of(member.recipe, self.game).sample for member in self.members)
+        if samples and (len(self.data.image_shape) == 3 or self.data.image_shape == (2,)):
+            real = {"real (V)": self.data.validation.images[:SHOWN]}
+            drawn += [plots.sample_sheet(folder / "samples.png", real | self.samples(SHOWN))]
+        return drawn
+
+
+def _varying(members: list[Member]) -> dict[str, list[float | None]]:
+    """{path of a number that is not the same in all members: its value in each, None where a member has no such number}."""
+    numbers = {m.setting: {k: v for k, v in leaves(m.recipe).items() if np.ndim(v) == 0} for m in members}
+    paths = dict.fromkeys(path for values in numbers.values() for path in values)
+    columns = {path: {name: values.get(path) for name, values in numbers.items()} for path in paths}
+    plain = lambda x: None if x is None else float(x)
+    return {
+        path: [plain(column[m.setting]) for m in members]
+        for path, column in columns.items()
+        if len({plain(x) for x in column.values()}) > 1
+    }

@@ -1,0 +1,5 @@
+"""One run: what is asked, how it is placed on devices, trained, logged, saved and restored."""
+
+from gan_jax.training import distributed
+
+__all__ = ["distributed"]

@@ -1,0 +1,159 @@
+"""Train one game, in memory or in a run folder, or go on with one: what is asked is checked before anything is written."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gan_jax.core.bind import leaves
+from gan_jax.core.errors import UserError
+from gan_jax.core.game import Game
+from gan_jax.core.ranges import check_numbers
+from gan_jax.core.rng import MAX_POSITION
+from gan_jax.gan.game import game_of
+from gan_jax.gan.recipe import Recipe
+from gan_jax.gan.state import warm_started
+from gan_jax.training import distributed
+from gan_jax.training.feed import check_streamed
+from gan_jax.training.folder import RunFolder, environment, git_commit
+from gan_jax.training.placement import place
+from gan_jax.training.run import Run, load_again, open_run
+from gan_jax.training.serialization import from_json, to_json
+from gan_jax.training.trainer import IN_MEMORY, Session
+
+SAME = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_default_matmul_precision")  # in all hosts
+
+
+def fit(
+    recipe: Any,
+    data: Any,
+    *,
+    steps: int,
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    log_every: int = 50,
+    checkpoint_every: int | None = None,
+    sample_every: int | None = None,
+    keep: int = 2,
+    devices: int = 1,
+    parallel: str = "sharding",
+    shard: str | None = None,
+    warm_start: Run | str | Path | None = None,
+    game: Game | None = None,
+    progress: bool = True,
+    command: str | None = None,
+) -> Run:
+    """Train `recipe` on `data` (a Splits, whose train may be a Stream) for `steps` steps, in memory or in the run folder `out`.
+
+    log_every, checkpoint_every, sample_every: in steps; the latter two are multiples of the first, from 100 and 500 on when
+    left out. keep: checkpoints kept.
+    resume: continue the run in `out` bit for bit (from step 0 where it has no checkpoint yet). Ctrl-C and SIGTERM save and
+    return with `run.stopped` set; so does a loss that is not finite, with the last good state.
+    devices, parallel, shard: how many devices share a batch, by 'sharding' or 'pmap', and how much of the state ('optimizer',
+    'parameters' or None): see `parallel.place`. devices counts those of all hosts: of
+    several processes (`hosts`) all call `fit` with the same arguments, and process 0 alone writes.
+    warm_start: begin with the networks of another GAN's run (or of its folder) in place of fresh ones; optimizers start anew.
+    game: that of the recipe (a GAN, a VAE, ...) unless another is given.
+    Raises UserError for anything that cannot be meant, before a step is run.
+    """
+    game = game_of(recipe, game)
+    check_numbers(recipe)
+    checkpoint_every, sample_every = multiple(checkpoint_every, log_every, 100), multiple(sample_every, log_every, 500)
+    check_intervals(steps, log_every, checkpoint_every, sample_every, keep)
+    if steps * game.examples(recipe) > MAX_POSITION:
+        raise UserError(f"{steps} steps of {game.examples(recipe)} examples are more than {MAX_POSITION}: take fewer")
+    placement = place(devices, parallel, getattr(recipe, "batch_size", None), getattr(recipe, "accumulate", 1), shard)
+    if game.check:
+        game.check(recipe, data)
+    check_streamed(recipe, data)
+    record = {
+        "recipe": to_json(recipe), "data": data.describe(), "seed": seed, "intervals": [log_every],
+        "numbers": {k: np.asarray(v).tolist() for k, v in leaves(recipe).items()},
+        "source": getattr(data, "source", None), "schedule": [log_every, checkpoint_every, sample_every, keep],
+        "steps": steps, "environment": environment(), "git_commit": git_commit(), "command": command or " ".join(sys.argv),
+        "warm_start": called(warm_start),
+    }  # fmt: skip
+    if out is None and (resume or overwrite):
+        raise UserError("resume and overwrite speak of a run folder: name it with out")
+    same = {name: record[name] for name in (*RunFolder.identity, "schedule", "steps")}
+    same |= {"devices": devices, "parallel": parallel, "shard": shard}
+    distributed.check_same(same | {name: getattr(jax.config, name) for name in SAME})
+    folder = None if out is None else RunFolder(out)
+
+    def start() -> None:
+        nonlocal warm_start
+        if warm_start is not None and not resume:
+            warm_start = origin_of(warm_start, data)
+            check_origin(warm_start, recipe, game)  # before anything is written
+        if folder:
+            folder.start(record, resume, overwrite)
+
+    distributed.told(start)
+    session = Session(recipe, data, seed, game, placement, folder, (log_every, checkpoint_every, sample_every), keep)
+    session.warm_start = warm_start
+    return session.run(steps, progress)
+
+
+def called(warm_start: Run | str | Path | None) -> str | None:
+    """What a record says of a warm start."""
+    return IN_MEMORY if isinstance(warm_start, Run) else warm_start and str(warm_start)
+
+
+def origin_of(warm_start: Run | str | Path, data: Any, trusted: Sequence[str] = ()) -> Run:
+    """The run to begin from: as it is, or that of a folder. Raises UserError where there is none."""
+    return warm_start if isinstance(warm_start, Run) else open_run(warm_start, data=data, trusted=trusted)
+
+
+def check_origin(run: Run, recipe: Any, game: Game) -> None:
+    """Raises UserError where a run has other networks than the recipe."""
+    if not (isinstance(recipe, Recipe) and isinstance(run.recipe, Recipe)):
+        raise UserError(f"a warm start is of a GAN by a GAN, not of {type(recipe).__name__} by {type(run.recipe).__name__}")
+    jax.eval_shape(lambda key: warm_started(game.init(recipe, key), run.state), jax.random.key(0))
+
+
+def multiple(given: int | None, log_every: int, least: int) -> int:
+    """The interval given; where there is none, the first multiple of `log_every` that is at least so long."""
+    return -(-least // max(1, log_every)) * log_every if given is None else given
+
+
+def check_intervals(steps: int, log_every: int, checkpoint_every: int, sample_every: int, keep: int) -> None:
+    named_values = {"steps": steps, "log_every": log_every, "checkpoint_every": checkpoint_every, "keep": keep}
+    for name, value in (named_values | {"sample_every": sample_every}).items():
+        if value < 1:
+            raise UserError(f"{name} is {value}: it must be at least 1")
+    for name, value in {"checkpoint_every": checkpoint_every, "sample_every": sample_every}.items():
+        if value % log_every:
+            raise UserError(f"{name} is {value}: it must be a multiple of log_every, {log_every}")
+
+
+def resume(
+    folder: str | Path,
+    *,
+    steps: int | None = None,
+    data: Any = None,
+    recipe: Any = None,
+    game: Game | None = None,
+    trusted: Sequence[str] = (),
+    **settings: Any,
+) -> Run:
+    """Continue the run in a folder with its own recipe, data, seed and intervals, to its own number of steps or to `steps`.
+
+    data, recipe: where the run was given its own in memory. trusted: modules of yours that the recipe names.
+    settings: devices, parallel, shard, progress of `fit`. Raises UserError where there is no run or it cannot be read.
+    """
+    record = distributed.told(RunFolder(folder).read)
+    recipe = from_json(record["recipe"], trusted) if recipe is None else recipe
+    data = load_again(record) if data is None else data
+    log_every, checkpoint_every, sample_every, keep = record["schedule"]
+    settings = {"warm_start": record.get("warm_start")} | settings
+    return fit(
+        recipe, data, steps=steps or record["steps"], seed=record["seed"], out=folder, resume=True, log_every=log_every,
+        checkpoint_every=checkpoint_every, sample_every=sample_every, keep=keep, game=game, **settings,
+    )  # fmt: skip

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gan_jax.core.bind import bind, effective
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import EVALUATION
+from gan_jax.core.rng import Draws, named
+from gan_jax.gan import turns
+from gan_jax.gan.recipe import Recipe
+from gan_jax.latents import interpolate, normal, rare_noise, truncated
+
+
+def with_truncation(recipe: Any, truncation: float) -> Any:
+    """The recipe of the same trained GAN with samples that are likelier and less varied.
+
+    truncation: of a generator that has an average style (StyleGAN2's), psi: w becomes average + psi * (w - average); 1 changes
+    nothing and 0 gives the average image. Of any other with normal latents, the threshold of `truncated`, above 0.
+    Raises UserError for a number that is neither, for other latents, and for what is no GAN.
+    """
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"truncation={truncation:g} means nothing for a {type(recipe).__name__}: it is of a GAN's generator")
+    side = recipe.generator
+    if _takes(side.net, "truncation"):
+        if not np.isfinite(truncation):
+            raise UserError(f"truncation={truncation:g}: psi must be finite; .5 to .7 is usual, and 1 changes nothing")
+        return recipe.replace(generator=side.replace(numbers=side.numbers | {"truncation": truncation}))
+    latent = recipe.latent
+    if latent.function not in (normal, truncated):
+        raise UserError(f"truncation={truncation:g} means nothing for {latent.name} latents: it is of normal ones")
+    if not 0 < truncation < np.inf:
+        raise UserError(f"truncation={truncation:g}: the threshold of normal latents must be finite and above 0; 2 is mild")
+    return recipe.replace(latent=bind(truncated, dimension=latent.options["dimension"], threshold=truncation))
+
+
+def _takes(net: Any, number: str) -> bool:
+    """Whether a network, or what it wraps, has a number of this name."""
+    while not hasattr(net, "module") and hasattr(net, "net"):
+        net = net.net
+    return hasattr(net, "module") and number in inspect.signature(type(net.module).__call__).parameters
+
+
+def paths(
+    recipe: Any, state: Any, starts, ends, steps: int = 9, *,
+    spherical: bool | None = None, labels=None, seed: int = 0, ema: bool = True, truncation: float | None = None,
+) -> Float[Array, "k s *shape"]:  # fmt: skip
+    """What a trained GAN makes on the way from one sample to another: [k, steps, ...] in the data's scale.
+
+    Args:
+        recipe, state: of the GAN, say `run.recipe` and `run.state`.
+        starts, ends: [k] numbers of samples: number i is sample i of `run.samples(n, seed=seed)`.
+        steps: as for `interpolate`.
+        spherical: as for `interpolate`; by default True for latents that lie around a sphere, as normal ones do.
+        labels: [k], one for a whole path; by default, of a conditional recipe, that of its start.
+        seed, ema, truncation: of the samples, see `run.samples`.
+
+    Raises:
+        UserError: as many starts, ends and labels are not given, or none, or fewer than 2 steps; or truncation means nothing.
+    """
+    starts, ends = jnp.atleast_1d(jnp.asarray(starts)), jnp.atleast_1d(jnp.asarray(ends))
+    labels = starts % recipe.classes if recipe.classes and labels is None else labels
+    given = {"starts": starts, "ends": ends} | ({} if labels is None else {"labels": labels})
+    if len({len(values) for values in given.values()}) > 1 or not len(starts):
+        counts = ", ".join(f"{len(values)} {name}" for name, values in given.items())
+        raise UserError(f"each path has one start, one end and at most one label; got {counts}")
+    if truncation is not None:
+        recipe = with_truncation(recipe, truncation)
+    labels = None if labels is None else jnp.asarray(labels, jnp.int32)
+    latent, key = effective(recipe, state.step, state.memory.get("live")).latent, named(jax.random.key(seed), "latent")
+    start, end = (latent(Draws(key, numbers), labels, jnp.dtype(recipe.dtype)) for numbers in (starts, ends))
+    if spherical is None:
+        spherical = latent.function in (normal, truncated, rare_noise)
+    z = interpolate(start, end, steps, spherical)
+    source = state.ema if ema else {"params": state.generator.params, "stats": state.generator.stats}
+    images = _made(recipe, state.replace(ema=source), z.reshape(-1, z.shape[-1]), labels, steps)
+    return images.reshape(*z.shape[:2], *images.shape[1:])
+
+
+@partial(jax.jit, static_argnums=4)
+def _made(recipe: Any, state: Any, z, labels, steps: int):
+    """The moving average's images of z [k * steps, d]."""
+    from gan_jax.training.generation import generator_of
+
+    generate, _ = generator_of(recipe, state)
+    return generate(z, None if labels is None else jnp.repeat(labels, steps))
+
+
+Draw = Callable[..., Float[Array, "n k"]]
+
+
+def generator_of(recipe: Recipe, state: turns.State) -> tuple[Callable[..., Array], Draw]:
+    """(generate, draw) of a trained GAN, for `latent_recovery`: the moving average, in evaluation mode.
+
+    generate(z [b, k], labels [b] or None) -> images [b, ...] in the data's scale; draw(key, n) -> float32 z [n, k].
+    A conditional generator wants labels: UserError without.
+    """
+    live = effective(recipe, state.step, state.memory.get("live"))
+    weights = state.ema
+
+    def generate(z, labels=None):
+        if live.classes and labels is None:
+            raise UserError("this generator is conditional: give latent_recovery labels=(training's, held-out's)")
+        labels = labels if live.classes else None
+        return turns.generate(live, weights["params"], weights["stats"], z, labels, EVALUATION)[0]
+
+    def draw(key, n):
+        labels = jnp.arange(n) % live.classes if live.classes else None
+        return live.latent(Draws(key, jnp.arange(n)), labels, jnp.dtype("float32"))
+
+    return generate, draw

@@ -1,0 +1,187 @@
+"""A trained game: its samples, its pictures, its verdict; and a run folder opened again."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gan_jax import plots
+from gan_jax.core.errors import UserError
+from gan_jax.core.game import Game
+from gan_jax.gan.game import game_of
+from gan_jax.gan.recipe import Recipe
+from gan_jax.training import generation
+from gan_jax.training.folder import RunFolder
+from gan_jax.training.serialization import from_json
+
+EVALUATED = 512  # images of T, and as many of V, that the discriminator judges at each log
+FILM = 64  # images in each picture of samples, always from the same latents
+
+
+@dataclass
+class Run:
+    """A trained game. `history`: one dict per log; `stopped`: why it ended early, or None; `folder`: its files, or None."""
+
+    recipe: Any
+    state: Any
+    data: Any
+    seed: int = 0
+    game: Game = None  # pyright: ignore[reportAssignmentType] # that of the recipe, unless given
+    history: list[dict[str, Any]] = field(default_factory=list)
+    folder: Path | None = None
+    stopped: str | None = None
+
+    def __post_init__(self):
+        self.game = game_of(self.recipe, self.game)
+
+    @property
+    def step(self) -> int:
+        return int(self.state.step)
+
+    @property
+    def exit_code(self) -> int:
+        """For a command line: 0 when the run is complete, 128 + the signal that stopped it, 1 when it diverged."""
+        return exit_code(self.stopped)
+
+    def samples(
+        self, n: int, *, labels=None, ema: bool = True, seed: int = 0, truncation: float | None = None
+    ) -> np.ndarray:  # fmt: skip
+        """n generated examples: uint8 [n, h, w, c] for images, float32 [n, d] for points.
+
+        labels: [n], of a conditional GAN; every class in turn when left out. ema: of the moving average, or the generator as
+        it is. truncation: psi of StyleGAN2's networks, else the threshold of truncated normal latents (see
+        `generation.with_truncation`): likelier samples, of less variety.
+        Raises UserError for n < 1, for labels that do not fit, and for a truncation that means nothing.
+        """
+        if n < 1:
+            raise UserError(f"samples asked for: {n}; ask for at least 1")
+        labels = self._labels(labels, n, "samples")
+        recipe = self.recipe if truncation is None else generation.with_truncation(self.recipe, truncation)
+        key, pieces = jax.random.key(seed), []
+        for first in range(0, n, 256):
+            size = min(256, n - first)
+            part = None if labels is None else labels[first : first + size]
+            pieces.append(np.asarray(_sampler(self.game, size, ema)(recipe, self.state, key, part, first)))
+        made = np.concatenate(pieces)
+        return plots.to_uint8(made) if made.ndim == 4 else made.astype(np.float32)
+
+    def _labels(self, labels: Any, n: int, what: str) -> np.ndarray | None:
+        """The labels of n samples or paths, as int32. Raises UserError where they do not fit."""
+        if labels is None:
+            return None
+        classes, labels = getattr(self.recipe, "classes", 0), np.asarray(labels, np.int32)
+        if not classes:
+            raise UserError("the generator knows no classes: leave the labels out, or train a conditional one")
+        if len(labels) != n:
+            raise UserError(f"{len(labels)} labels for {n} {what}: give one each")
+        if len(wrong := labels[(labels < 0) | (labels >= classes)]):
+            raise UserError(f"label {wrong[0]} is none of the {classes} classes: 0 to {classes - 1}")
+        return labels
+
+    def show(self, n: int = FILM, **settings: Any):
+        """A grid of n samples (settings as for `samples`) as a PIL image, which a notebook shows. Images only."""
+        from PIL import Image
+
+        return Image.fromarray(plots.sample_grid(self.samples(n, **settings)))
+
+    def interpolate(self, rows: int = 8, steps: int = 9, **settings: Any):
+        """What G makes between samples, as a PIL image: row i goes from sample i to sample rows + i, with one label all along.
+
+        settings: labels (one a row), ema, seed, truncation as for `samples`; spherical: along an arc (the default where
+        latents are normal) or a straight line (where they are uniform). Images only, of a GAN: UserError for others.
+        """
+        from PIL import Image
+
+        if not isinstance(self.recipe, Recipe) or len(self.data.image_shape) != 3:
+            raise UserError("interpolate makes a picture of a GAN's images: this run is of something else; use samples")
+        if rows < 1:
+            raise UserError(f"paths asked for: {rows}; ask for at least 1")
+        settings["labels"] = self._labels(settings.get("labels"), rows, "paths")
+        starts = np.arange(rows)
+        images = generation.paths(self.recipe, self.state, starts, rows + starts, steps, **settings)
+        return Image.fromarray(plots.interpolation_grid(np.asarray(images)))
+
+    def curves(self):
+        """The training curves as a PIL image: losses, and D's logits and accuracies on T, V and fakes."""
+        return plots.as_image(plots.curves_figure(self.history))
+
+    def verdict(self) -> str:
+        """One line: has the discriminator begun to tell training images from held-out ones?"""
+        return discriminator_verdict(self.history, min(EVALUATED, len(self.data.train), len(self.data.validation)))
+
+
+def exit_code(stopped: str | None) -> int:
+    if stopped is None:
+        return 0
+    return 128 + signal.Signals[stopped] if stopped in signal.Signals.__members__ else 1
+
+
+@lru_cache(maxsize=32)
+def _sampler(game: Game, n: int, ema: bool):
+    if game.sample is None:
+        raise UserError("this game makes no samples")
+    sample = game.sample
+    return jax.jit(lambda knobs, state, key, labels, first: sample(knobs, state, key, n, labels, ema=ema, first=first))
+
+
+def discriminator_verdict(history: list[dict], n: int) -> str:
+    """Overfitting of D in one line, from the AUC of telling n training from n held-out images (standard error under chance
+    sqrt((2n + 1) / (12 n^2)); begun: more than 3 standard errors above chance, from the first log after which it stays so)."""
+    rows = [row for row in history if np.isfinite(row.get("D/train_validation_auc", np.nan))]
+    if not rows:
+        return "D: nothing was evaluated, so nothing can be said of overfitting"
+    error = ((2 * n + 1) / (12 * n * n)) ** 0.5
+    over = [row["D/train_validation_auc"] - 0.5 > 3 * error for row in rows]
+    since = len(over) - next((i for i, o in enumerate(reversed(over)) if not o), len(over))
+    last = rows[-1]
+    measured = (
+        f"AUC {last['D/train_validation_auc']:.3f} for {n} training against {n} held-out images at step {last['step']}, "
+        f"chance .500 +- {error:.3f}; mean logit {last['D/train_logit']:+.2f} against {last['D/validation_logit']:+.2f}"
+    )
+    if over[-1]:
+        return f"D has begun to overfit, since step {rows[since]['step']}: {measured}"
+    return f"D shows no overfitting yet: {measured}"
+
+
+def load_again(record: dict[str, Any]) -> Any:
+    """The data of a run, loaded by name as they were; refused where they have changed since."""
+    from gan_jax.data import load
+
+    if not record.get("source"):
+        raise UserError(f"the run's data, {record['data']['name']!r}, were given in memory: give them again with data=")
+    data = load(**record["source"])
+    if data.hashes != record["data"]["hashes"]:
+        raise UserError(f"the data {data.name!r} are not those of the run: their hashes differ")
+    return data
+
+
+def open_run(
+    folder: str | Path,
+    *,
+    data: Any = None,
+    recipe: Any = None,
+    game: Game | None = None,
+    trusted: Sequence[str] = (),
+    step: int | None = None,
+) -> Run:
+    """The run in a folder, at its newest intact checkpoint or at that of `step`, to look at; else as `resume`."""
+    from gan_jax.training.checkpoints import Checkpoints
+
+    files = RunFolder(folder)
+    record = files.read()
+    recipe = from_json(record["recipe"], trusted) if recipe is None else recipe
+    data, game = load_again(record) if data is None else data, game_of(recipe, game)
+    with Checkpoints(files.checkpoints) as checkpoints:
+        found = checkpoints.restore_latest(jax.eval_shape(game.init, recipe, jax.random.key(record["seed"])), step)
+    if found is None:
+        raise UserError(f"{folder} has no checkpoint yet: train it first")
+    state, _, at = found
+    history = [row for row in files.rows() if row["step"] <= at]
+    return Run(recipe, state, data, record["seed"], game, history, files.path, files.stopped(at))

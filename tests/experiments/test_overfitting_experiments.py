@@ -1,0 +1,163 @@
+"""The overfitting report's experiments: the tour in a notebook, the dynamics on a few steps, the planted truths on one seed."""
+
+import json
+import math
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from nbclient import NotebookClient
+
+import gan_jax as gan
+from experiments import overfitting_dynamics, planted_truths
+from tests.experiments.test_experiments import ROOT, script
+from tests.experiments.test_sweep_experiments import decoded
+
+# ---- the tour ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_tour_shows_d_overfit_a_remedy_and_a_copycat(tmp_path):
+    notebook = nbformat.read(ROOT / "experiments/notebooks/overfitting_tour.ipynb", as_version=4)
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("runs/overfitting_tour", str(tmp_path))
+    said = "import json; print(json.dumps([report.verdict, copycat.verdict, *table['d_auc'], *table['near_copies']]))"
+    notebook.cells.append(nbformat.v4.new_code_cell(said))
+    NotebookClient(notebook, timeout=400, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    overfitted, copying, auc, remedied_auc, *near_copies = json.loads(outputs[-1]["text"])
+    assert (overfitted, copying) == ("discriminator overfits", "generator memorises")
+    assert auc > 0.55 > remedied_auc, "the remedy closes D's gap"
+    assert max(near_copies) < 0.15, "G does not copy: of fresh real images 5 % count"
+    shown = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(shown) == 4, "the curves, two sheets of pairs, the distances"
+    assert any("<table" in output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {}))
+    assert "discriminator overfits" in (tmp_path / "report.html").read_text()
+
+
+# ---- the dynamics --------------------------------------------------------------------------------------------------------
+
+
+TINY = ["--steps", 4, "--log-every", 2, "--width", 4, "--batch-size", 8, "--seeds", 2]
+
+
+@pytest.mark.slow
+def test_the_dynamics_end_in_a_table_and_a_picture_of_both_sizes(tmp_path):
+    out = tmp_path / "sweep"
+    text = script("experiments/overfitting_dynamics.py", "--out", out, *TINY, "--sizes", 24, 20, "--no-report")
+    table = pd.read_csv(out / "table.csv")
+    members = {(n, seed, step) for n in (20, 24) for seed in (0, 1) for step in (2, 4)}
+    assert {*zip(table["n"], table["seed"], table["step"], strict=True)} == members and not any(table["diverged"])
+    pictures = decoded(out / "pictures")
+    assert pictures["dynamics.png"] and {"sizes_G_validation_fd.png", "samples.png"} <= pictures.keys()
+    for distance in overfitting_dynamics.DISTANCES:
+        assert f"{distance}: when the one to V is least" in text
+    assert text.count("nothing was tested") == 2 and not (out / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--sizes", 10, 40], "--sizes has 10: near-copies are counted among at least 20"),
+        (["--sizes", 40, 100], "40 training images are too few to judge by: at least 50"),
+        (["--sizes", 100, 100000], "100000"),
+        (["--no-report", "--sizes", 30, "--batch-size", 64], "fewer than the batch of 64"),
+        (["--sizes", 100, "--seeds", 0], "0 seeds"),
+        (["--log-every", 0], "log_every"),
+    ],
+)
+def test_a_mistake_in_the_dynamics_is_one_line(capsys, monkeypatch, tmp_path, arguments, said):
+    command = ["overfitting_dynamics.py", "--out", tmp_path / "sweep", *arguments]
+    monkeypatch.setattr("sys.argv", [str(word) for word in command])
+    monkeypatch.setattr(overfitting_dynamics.Options, "prepare", lambda self: None)  # devices: once in a process
+    with pytest.raises(SystemExit) as stopped:
+        overfitting_dynamics.run(overfitting_dynamics.main)
+    text = capsys.readouterr().err
+    assert stopped.value.code == 2 and text.startswith("error: ") and text.count("\n") == 1 and said in text
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_an_unknown_flag_of_the_dynamics_is_one_line():
+    text = script("experiments/overfitting_dynamics.py", "--log-everything", code=2)
+    assert text == "error: Unrecognized options: --log-everything; see --help\n"
+
+
+def curves(value, seeds=6, sizes=(100, 200), noise=0.0, lost=()):
+    """A sweep's table with value(n, step) and noise of each seed for every metric, NaN from `lost` {(n, seed)} on halfway."""
+    rng, rows = np.random.default_rng(0), []
+    for n in sizes:
+        for seed in range(seeds):
+            for step in range(100, 2100, 100):
+                gone = (n, seed) in lost and step > 1000
+                x = math.nan if gone else value(n, step) + noise * rng.normal()
+                rows.append((overfitting_dynamics.SETTING, seed, n, step, gone, *[x] * 6))
+    pairs = [metric for both in overfitting_dynamics.DISTANCES.values() for metric in both]
+    metrics = [*pairs, overfitting_dynamics.AUC, overfitting_dynamics.COPIES]
+    return pd.DataFrame(rows, columns=["setting", "seed", "n", "step", "diverged", *metrics])
+
+
+def u_shape(n, step):
+    """Least at step 600 for n = 100, falling to the end for others."""
+    return 1 + abs(step - 600) / 1000 if n == 100 else 3 - step / 1000
+
+
+def test_a_rise_is_found_at_its_step_and_a_fall_is_none():
+    few, many = overfitting_dynamics.summary(curves(u_shape, noise=0.01), "FD")
+    assert few["best step"][0] == pytest.approx(600, abs=60) and few["rise"][0] == pytest.approx(1.4, abs=0.05)
+    assert few["p"] < 0.001
+    assert many["best step"][0] > 1900 and abs(many["rise"][0]) < 0.05
+    assert "it rises again at n = 100 (Holm's correction over 2 tests)." in overfitting_dynamics.summary_text([few, many], "FD")
+    assert "no rise is shown" in overfitting_dynamics.finding([many], "FD")
+
+
+def test_noise_around_a_flat_curve_is_no_rise():
+    """The least of 20 noisy values is 1.9 standard deviations below the last one: read at its own least, every seed rises."""
+    rises = [row["rise"][0] for row in overfitting_dynamics.summary(curves(lambda n, step: 1, 40, noise=1.0), "FD")]
+    assert np.abs(rises).max() < 4 * math.sqrt(2 / 40), "two standard errors of a difference of two draws, and as much again"
+    table = curves(lambda n, step: 1, 40, noise=1.0)
+    own = [curve[-1] - curve.min() for _, cs in gan.ranking.histories(table, "G/validation_fd").values() for curve in cs]
+    assert np.mean(own) > 1.5, "which is why each seed is read where the others are least"
+
+
+def test_seeds_that_diverge_are_left_out_and_told():
+    few, many = overfitting_dynamics.summary(curves(u_shape, noise=0.01, lost={(100, 0)}), "FD")
+    assert few["rise"][0] == pytest.approx(1.4, abs=0.05)
+    assert "at n = 100 (among survivors) (Holm" in overfitting_dynamics.finding([few, many], "FD")
+    every = {(n, seed) for n in (100, 200) for seed in range(6)}
+    assert overfitting_dynamics.summary(curves(u_shape, lost=every), "FD")[0]["verdict"] == "every seed diverged"
+
+
+def test_one_seed_is_read_at_its_own_least_and_not_tested():
+    few, _ = overfitting_dynamics.summary(curves(u_shape, seeds=1), "FD")
+    assert few["rise"][0] == pytest.approx(1.4) and math.isnan(few["p"]) and few["verdict"] == "too few seeds for a test"
+    text = overfitting_dynamics.summary_text([few], "FD")
+    assert "1.400" in text and "+-" not in text and text.endswith("it takes 5 seeds that have not diverged.")
+
+
+def test_the_picture_marks_the_least_distance_to_v():
+    figure = overfitting_dynamics.dynamics_figure(curves(u_shape))
+    panels = {axis.get_title(loc="left"): axis for axis in figure.axes}
+    assert list(panels) == [f"{d}, n = {n}" for d in ("FD", "energy distance") for n in (100, 200)]
+    for n, step in {100: 600, 200: 2000}.items():
+        (mark,) = (line for line in panels[f"FD, n = {n}"].lines if "least" in str(line.get_label()))
+        assert np.asarray(mark.get_xdata())[0] == step
+
+
+def test_verdicts_are_counted_for_each_number_of_images():
+    rows = pd.DataFrame({"n": [20, 20, 20, 9], "verdict": ["healthy", "mode loss", "mode loss", "diverged"]})
+    assert overfitting_dynamics.verdicts(rows).splitlines()[1:] == [
+        "n = 9: diverged in 1",
+        "n = 20: mode loss in 2, healthy in 1",
+    ]
+
+
+# ---- the planted truths --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_every_truth_planted_on_the_ring_is_found(tmp_path, capsys):
+    planted_truths.main(planted_truths.Options(data=("ring",), seeds=1, out=tmp_path))
+    found = pd.read_csv(tmp_path / "planted_truths.csv").set_index("case")["verdict"].to_dict()
+    assert found == planted_truths.EXPECTED
+    assert "ring: verdicts of 1 seeds from 100" in capsys.readouterr().out
