@@ -171,7 +171,7 @@ class Slopes:
         import jax.numpy as jnp
 
         def terms(real, fake):
-            return gan.recipes.loss(loss)(gan.Judgement(real[None]), gan.Judgement(fake[None]), None)
+            return gan.recipes.loss(loss)(gan.DiscriminatorOutput(real[None]), gan.DiscriminatorOutput(fake[None]), None)
 
         def discriminator(real, fake):
             found = terms(real, fake)

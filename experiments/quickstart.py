@@ -176,10 +176,10 @@ def main(options: Options) -> int:
     data = options.load()
     recipe = recipe_of(options, data)
     devices = {"devices": options.devices, "parallel": options.parallel, "shard": options.shard}
-    if options.resume and distributed.told(lambda: RunFolder(options.out).exists):
-        record = distributed.told(RunFolder(options.out).read)
+    if options.resume and distributed.broadcast(lambda: RunFolder(options.out).exists):
+        record = distributed.broadcast(RunFolder(options.out).read)
         aside = differences(to_json(recipe), record["recipe"]) + differences(data.describe(), record["data"])
-        if aside and distributed.first():
+        if aside and distributed.is_primary():
             print(f"resuming {options.out} as it was begun; set aside: {'; '.join(aside)}", file=sys.stderr)
         result = gan.resume(options.out, steps=options.steps, **devices)
     else:
@@ -188,7 +188,7 @@ def main(options: Options) -> int:
             log_every=options.log_every, checkpoint_every=options.checkpoint_every, sample_every=options.sample_every,
             warm_start=options.warm_start, **devices,
         )  # fmt: skip
-    if not distributed.first():
+    if not distributed.is_primary():
         return result.exit_code
     print(f"samples: {options.out}/samples    curves: {options.out}/curves.png")
     if result.stopped:

@@ -66,11 +66,11 @@ def step_row(repeats: int) -> list[dict]:
     import jax
 
     import gan_jax as gan
-    from gan_jax.training.chunk import compiled_chunk, take
+    from gan_jax.training.chunk import compiled_chunk, gather_batch
     from gan_jax.training.placement import place
 
     recipe, state, _, feed = game()
-    batch = take(feed, state.step, 64, "float32", place(1))
+    batch = gather_batch(feed, state.step, 64, "float32", place(1))
     step = jax.jit(gan.train_step).lower(recipe, state, batch).compile()
     scan = compiled_chunk(gan.GAN, CHUNK, place(1))
     copy = lambda: jax.tree.map(jax.numpy.copy, state)  # a chunk uses up its state

@@ -64,11 +64,11 @@ def roles(g: Any, t: Any, v: Any) -> dict[str, Any]:
 def ours(g: Any, t: Any, v: Any, s: Any) -> Numbers:
     """All numbers, by gan_jax."""
     from gan_jax.metrics.frechet import moments
-    from gan_jax.metrics.pairs import between, within
+    from gan_jax.metrics.pairs import cross_pairs, self_pairs
 
     numbers: Numbers = {}
-    refs = {"s": (s, moments(s), within(s, K)), "t": (t, moments(t), within(t, K))}
-    numbers["s to t"] = float(between(s, t).forward_distance.mean())
+    refs = {"s": (s, moments(s), self_pairs(s, K)), "t": (t, moments(t), self_pairs(t, K))}
+    numbers["s to t"] = float(cross_pairs(s, t).forward_distance.mean())
     numbers["t to t"] = float(refs["t"][2].distance.mean())
     for role, x in roles(g, t, v).items():
         own = our_frechet(x, refs["s"][1], refs["t"][1]) | our_pairs(x, refs)
@@ -89,11 +89,11 @@ def our_frechet(x: Any, s: Any, t: Any) -> Numbers:
 def our_pairs(x: Any, refs: dict[str, Any]) -> Numbers:
     from gan_jax.metrics.kernels import kid_from
     from gan_jax.metrics.neighbours import one_nn_from, prdc_from
-    from gan_jax.metrics.pairs import between, within
+    from gan_jax.metrics.pairs import cross_pairs, self_pairs
 
-    wx, numbers = within(x, K), {}
+    wx, numbers = self_pairs(x, K), {}
     for name, (reference, _, wr) in refs.items():
-        pairs = between(x, reference, wx, wr)
+        pairs = cross_pairs(x, reference, wx, wr)
         made = {"kid": kid_from(wx, wr, pairs)} | prdc_from(wr, wx, pairs) | one_nn_from(wx, wr, pairs)
         made["nearest"] = float(pairs.forward_distance.mean())
         numbers |= {f"{key}_{name}": value for key, value in made.items()}

@@ -141,7 +141,7 @@ def measured(options: dict[str, Any], devices: int, batch_size: int) -> dict[str
     }  # fmt: skip
     if options["steps"]:
         chunk, everywhere = compiled_chunk(gan.GAN, 1, placement), placement.replicate(feed)
-        state = placement.lay(jax.jit(gan.init)(recipe, jax.random.key(0)))
+        state = placement.shard_state(jax.jit(gan.init)(recipe, jax.random.key(0)))
         row["steps_per_s"] = _rate(lambda state: chunk(recipe, state, everywhere)[0], state, options["steps"])
     return row
 

@@ -62,11 +62,11 @@ class Bench:
     def check(self) -> None:
         """Refuse to time what is not the same work."""
         from gan_jax.core.batch import to_unit
-        from gan_jax.training.chunk import take
+        from gan_jax.training.chunk import gather_batch
 
         with self.windows(1) as windows:
             window = next(windows.upto(0, self.chunk))
-        batch = take(self.feed, window.first, self.recipe.batch_size, "float32", self.place)
+        batch = gather_batch(self.feed, window.first, self.recipe.batch_size, "float32", self.place)
         if not np.array_equal(batch.images, to_unit(window.images[0])):
             raise UserError("the stream's first batch is not the resident one: nothing was timed")
 

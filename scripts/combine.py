@@ -79,7 +79,7 @@ class Discriminator(nn.Module):
         logits = nn.Dense(1, dtype=x.dtype)(x)[:, 0]
         if self.conditioning == "projection":
             logits += (x * embedding(labels, CLASSES, x.shape[-1], x.dtype)).sum(-1)
-        return gan.Judgement(logits, nn.Dense(CLASSES, dtype=x.dtype)(x), x)
+        return gan.DiscriminatorOutput(logits, nn.Dense(CLASSES, dtype=x.dtype)(x), x)
 
 
 class Combination(NamedTuple):

@@ -56,11 +56,11 @@ def recipe():
 
 def dying(at, how, note=None, **_):
     """Once."""
-    advance = trainer.Session.advance
+    advance = trainer.RunTrainer.advance
 
     def until_then(self, state, feed, step, until):
         if until > at:
-            trainer.Session.advance = advance
+            trainer.RunTrainer.advance = advance
             if note:
                 Path(note).touch()
             match how:
@@ -78,7 +78,7 @@ def dying(at, how, note=None, **_):
                     raise SystemExit(0)
         return advance(self, state, feed, step, until)
 
-    trainer.Session.advance = until_then
+    trainer.RunTrainer.advance = until_then
 
 
 def train(streamed=False, damaged=(), save=None, die=None, small=sharding.SMALL, own=None, **settings):
@@ -87,7 +87,7 @@ def train(streamed=False, damaged=(), save=None, die=None, small=sharding.SMALL,
     if die and die["process"] == told["process"]:
         dying(**die)
     run = gan.fit(recipe(), data(streamed, damaged), **settings)
-    if save and distributed.first():
+    if save and distributed.is_primary():
         np.savez(save, *state_arrays(run.state))
     print(f"process {told['process']}: step {run.step}, {len(run.history)} rows, stopped {run.stopped}", flush=True)
     if settings.get("shard"):

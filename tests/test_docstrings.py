@@ -11,7 +11,7 @@ from gan_jax.gan import dynamics
 
 # What the step hands to a function of each kind; all its other parameters are the user's.
 GIVEN = {
-    "real", "fake", "batch", "turn", "images", "labels", "draws", "reals", "fakes", "recipe", "state", "axis_name", "dtype",
+    "real", "fake", "batch", "context", "images", "labels", "draws", "reals", "fakes", "recipe", "state", "axis_name", "dtype",
     "loss", "optimizer", "parts", "losses", "weights", "names", "penalty", "rows", "table", "classes", "fields",
 }  # fmt: skip
 PARTS = {  # of functions that are items, or helpers: they take no part in a recipe by themselves

@@ -295,7 +295,7 @@ def test_slow_weights_stay_narrow():
 def test_schedules_reach_the_numbers_within_a_wrapper():
     alpha, rate = gan.schedules.linear(0.0, 1.0, 10), gan.schedules.linear(1.0, 0.0, 10)
     wrapped = optimizers.freeze(optimizers.lookahead(optimizers.optimistic_gradient(rate, beta=alpha), 2, alpha), "b")
-    live = gan.recipe.effective(wrapped, jnp.int32(5))
+    live = gan.recipe.resolve(wrapped, jnp.int32(5))
     numbers = {path: float(x) for path, x in gan.leaves(live).items()}
     assert numbers == {"0.0.learning_rate": 0.5, "0.0.alpha": 1.0, "0.0.beta": 0.5, "0.alpha": 0.5}
 

@@ -8,7 +8,7 @@ import pytest
 
 import gan_jax as gan
 from gan_jax import optimizers
-from gan_jax.gan.turns import Look, move
+from gan_jax.gan.turns import PlayerGradient, apply_gradient
 
 START = {"w": jnp.array([1.0, -2.0, 0.5]), "b": jnp.array(0.25)}
 GRADIENTS = [
@@ -27,7 +27,7 @@ def stepped(optimizer, who, gradient):
     recipe = gan.recipes.dirac()
     recipe = recipe.replace(discriminator=recipe.discriminator.replace(optimizer=optimizer))
     state = gan.State(step=0, key=None, generator=None, discriminator=who, ema=None, memory={})
-    return move(recipe, state, "discriminator", Look(gradient, {}, {}, {}))[0].discriminator
+    return apply_gradient(recipe, state, "discriminator", PlayerGradient(gradient, {}, {}, {}))[0].discriminator
 
 
 def path(optimizer, gradients=GRADIENTS, params=START):
@@ -189,7 +189,7 @@ def test_every_number_of_an_optimizer_can_be_swept_in_one_program():
 def test_a_schedule_may_stand_for_a_rate():
     rate = gan.schedules.linear(1.0, 0.0, 10)
     recipe = gan.recipes.dirac(learning_rate=rate)
-    at = lambda step: gan.recipe.effective(recipe, jnp.int32(step)).discriminator.optimizer
+    at = lambda step: gan.recipe.resolve(recipe, jnp.int32(step)).discriminator.optimizer
     for step, expected in [(0, 1.0), (5, 0.5), (10, 0.0), (99, 0.0)]:
         change = path(at(step), GRADIENTS[:1])[0]["b"] - START["b"]
         np.testing.assert_allclose(change, -expected * 2.0, rtol=1e-6)

@@ -28,7 +28,7 @@ def _varying(leaf: Any) -> frozenset:
     return getattr(getattr(jax.typeof(leaf), "mat", None), "varying", frozenset())
 
 
-def everyone(x: Array, axis_name: str | None) -> Array:
+def all_gather(x: Array, axis_name: str | None) -> Array:
     """[b, ...] of this device -> [B, ...] of the whole batch, on every device, in the order of the devices."""
     return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
@@ -56,9 +56,9 @@ class Batch(struct.PyTreeNode):
         """The mean over the whole batch (first axis), on every device."""
         return device_mean(values.mean(0), self.axis_name)
 
-    def everyone(self, values: Array) -> Array:
+    def all_gather(self, values: Array) -> Array:
         """[b, ...] of this device -> [B, ...] of the whole batch, on every device, in the order of the devices."""
-        return everyone(values, self.axis_name)
+        return all_gather(values, self.axis_name)
 
 
 def to_unit(images: Array, dtype="float32") -> Float[Array, "b *shape"]:

@@ -198,7 +198,7 @@ def with_leaves(knobs: Any, values: Mapping[str, Any]) -> Any:
     return jax.tree_util.tree_unflatten(tree, [replaced(name, leaf) for name, leaf in flat])
 
 
-def effective(knobs: Any, step: jax.Array, live: Mapping[str, Any] | None = None) -> Any:
+def resolve(knobs: Any, step: jax.Array, live: Mapping[str, Any] | None = None) -> Any:
     """The knobs as they stand at this step: controlled leaves at their live value, schedules evaluated.
 
     The identity for knobs with neither.

@@ -1,7 +1,7 @@
 """The seam between a network and the game: `Net` gives pure `init` and `apply` over plain dicts.
 
 A generator is called as module(z, labels, mode, **numbers) and returns images; a discriminator as
-module(images, labels, mode, **numbers) and returns a Judgement. `numbers` are the leaves of its Side.
+module(images, labels, mode, **numbers) and returns a DiscriminatorOutput. `numbers` are the leaves of its Side.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gan_jax.core.errors import UserError
 from gan_jax.core.rng import Draws
 
 
-class Judgement(struct.PyTreeNode):
+class DiscriminatorOutput(struct.PyTreeNode):
     """What a discriminator says of a batch: logits [b]; class logits [b, classes]; features [b, d], the last hidden layer."""
 
     logits: Float[Array, "b"]

@@ -24,7 +24,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
 from gan_jax.core.batch import Batch, device_mean, to_unit
-from gan_jax.core.bind import Bound, Schedule, effective, number, static
+from gan_jax.core.bind import Bound, Schedule, number, resolve, static
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game, check_fit, refuse_penalties
 from gan_jax.core.net import EVALUATION, Mode, cast
@@ -33,8 +33,8 @@ from gan_jax.data.imbalance import class_counts
 from gan_jax.data.splits import as_integer
 from gan_jax.gan.recipe import Side
 from gan_jax.gan.state import Player, moving_average
-from gan_jax.gan.turns import moved
-from gan_jax.metrics.training import watch
+from gan_jax.gan.turns import optimizer_step
+from gan_jax.metrics.training import training_metrics
 
 EVALUATION_KEY = 20131220  # evaluation draws the same latents at every step, so that curves compare
 BATCH = 256
@@ -131,7 +131,7 @@ def init(vae: VAE, key: Key[Array, ""]) -> VAEState:
     Raises UserError for penalties: neither side takes any.
     """
     refuse_penalties("VAE", vae, "encoder", "decoder")
-    vae = effective(vae, jnp.int32(0))
+    vae = resolve(vae, jnp.int32(0))
     labels = jnp.zeros(2, jnp.int32) if vae.classes else None
     z = jnp.zeros((2, vae.latent_dim), jnp.float32)
 
@@ -147,7 +147,7 @@ def init(vae: VAE, key: Key[Array, ""]) -> VAEState:
 
 def step(vae: VAE, state: VAEState, batch: Batch, axis_name: str | None = None) -> tuple[VAEState, dict]:
     """Both networks move once down one loss. Returns the new state and scalars averaged over the whole batch, in nats."""
-    live = effective(vae, state.step)
+    live = resolve(vae, state.step)
     labels = batch.labels if live.classes else None
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)
     mode = lambda name: Mode(True, draws.named(name), axis_name)
@@ -171,7 +171,10 @@ def step(vae: VAE, state: VAEState, batch: Batch, axis_name: str | None = None) 
         {k: p.params for k, p in players.items()}
     )
     gradient, metrics = device_mean(gradient, axis_name), {k: device_mean(v, axis_name) for k, v in metrics.items()}
-    new = {k: moved(getattr(live, k), players[k], gradient[k], stats) for k, stats in (("encoder", seen), ("decoder", made))}
+    new = {
+        k: optimizer_step(getattr(live, k), players[k], gradient[k], stats)
+        for k, stats in (("encoder", seen), ("decoder", made))
+    }
     metrics |= {f"{name}/gradient_norm": optax.tree.norm(gradient[name]) for name in new}
     ramp = not isinstance(vae.ema_decay, Schedule)
     ema = moving_average(live.ema_decay, state.step, state.ema, _averaged(**new), ramp)
@@ -188,7 +191,7 @@ def sample(vae: VAE, state: VAEState, key: Key[Array, ""], n: int, labels=None, 
 
     Example i depends on key and `first + i` alone. The likelihood's own noise is not drawn: as published samples are shown.
     """
-    live = effective(vae, state.step)
+    live = resolve(vae, state.step)
     index = first + jnp.arange(n)
     if live.classes and labels is None:
         labels = index % live.classes
@@ -206,7 +209,7 @@ def log_weights(vae: VAE, state: VAEState, images, labels, draws: Draws, *, ema:
     Both have the ELBO as their mean; the second, which takes the KL in closed form, varies less. The first is the logarithm of
     an importance weight, whose mean over draws is p(x).
     """
-    live = effective(vae, state.step)
+    live = resolve(vae, state.step)
     labels = labels if live.classes else None
     own = state.ema if ema else _averaged(state.encoder, state.decoder)
     posterior, _ = encode(live, own["encoder"]["params"], own["encoder"]["stats"], images, labels, EVALUATION)
@@ -262,9 +265,9 @@ def likelihood(run: Any, split: Any, draws: int = 100, seed: int = 0) -> np.ndar
 def evaluate(vae: VAE, state: VAEState, train: tuple, validation: tuple) -> dict[str, Array]:
     """The ELBO on training and held-out images, their gap, how well it tells them apart, and how far samples are from either.
 
-    train, validation: (images, labels), equally many. See `measure.watch` for the last.
+    train, validation: (images, labels), equally many. See `measure.training_metrics` for the last.
     """
-    live = effective(vae, state.step)
+    live = resolve(vae, state.step)
     n, labels = len(train[0]), train[1] if live.classes else None
     reals, held_out = (to_unit(images, live.dtype) for images in (train[0], validation[0]))
     t, v = (log_density(vae, state, x, y) for x, y in ((reals, train[1]), (held_out, validation[1])))
@@ -272,7 +275,7 @@ def evaluate(vae: VAE, state: VAEState, train: tuple, validation: tuple) -> dict
     row = {"VAE/train_elbo": t.mean(), "VAE/validation_elbo": v.mean(), "VAE/elbo_gap": t.mean() - v.mean()}
     row["VAE/train_validation_auc"] = (1 + higher.mean()) / 2
     samples = sample(vae, state, jax.random.key(EVALUATION_KEY), n, labels, ema=True)
-    return row | watch(jnp.clip(samples, -1, 1) if samples.ndim == 4 else samples, reals, held_out)
+    return row | training_metrics(jnp.clip(samples, -1, 1) if samples.ndim == 4 else samples, reals, held_out)
 
 
 def check_data(vae: VAE, data) -> None:

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Key
 
 from gan_jax import augment, losses
 from gan_jax.core.batch import Batch, device_mean
-from gan_jax.core.bind import Schedule, effective, number
+from gan_jax.core.bind import Schedule, number, resolve
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game, refuse_penalties
 from gan_jax.core.net import EVALUATION, Mode, cast
@@ -30,7 +30,7 @@ from gan_jax.gan import step as train
 from gan_jax.gan.game import GAN
 from gan_jax.gan.recipe import Recipe
 from gan_jax.gan.state import Player, State, moving_average
-from gan_jax.gan.turns import generate, judge, latents_of, moved, total, turn_of, with_penalties
+from gan_jax.gan.turns import discriminate, draw_latents, generate, optimizer_step, penalty_context, total_loss, with_penalties
 
 
 class VAEGAN(Recipe):
@@ -70,7 +70,7 @@ def init(recipe: VAEGAN, key: Key[Array, ""]) -> VAEGANState:
     if [name for name, change in recipe.augment.items() if augment.mixing(change)]:
         raise UserError("a VAE-GAN does not mix fakes into its reals (APA): leave that augmentation out")
     refuse_penalties("VAE-GAN", recipe, "encoder")
-    state, live = train.init(recipe, key), effective(recipe, jnp.int32(0))
+    state, live = train.init(recipe, key), resolve(recipe, jnp.int32(0))
     labels, side = jnp.zeros(2, jnp.int32) if recipe.classes else None, live.encoder
     z = live.latent(Draws(jax.random.key(0), jnp.arange(2)), labels, jnp.float32)
     images, _ = generate(live, state.generator.params, state.generator.stats, z, labels, EVALUATION)
@@ -82,17 +82,17 @@ def init(recipe: VAEGAN, key: Key[Array, ""]) -> VAEGANState:
 
 def step(recipe: VAEGAN, state: VAEGANState, batch: Batch, axis_name: str | None = None) -> tuple[VAEGANState, dict]:
     """All three players move from the same point. Returns the new state and scalars averaged over the whole batch."""
-    live = effective(recipe, state.step)
+    live = resolve(recipe, state.step)
     batch = batch if recipe.classes else batch.replace(labels=None)
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)
-    batch, z = latents_of(live, batch, draws, axis_name)
+    batch, z = draw_latents(live, batch, draws, axis_name)
     looks = {"encoder": _encoder_loss, "generator": _generator_loss, "discriminator": _discriminator_loss}
     new, metrics, memory = {}, {}, state.memory
     for name, loss in looks.items():
         player = getattr(state, name)
         look = jax.value_and_grad(lambda params, loss=loss: loss(live, state, params, batch, z, draws), has_aux=True)
         (_, (stats, remembered, values)), gradient = look(player.params)
-        new[name] = moved(getattr(live, name), player, device_mean(gradient, axis_name), stats)
+        new[name] = optimizer_step(getattr(live, name), player, device_mean(gradient, axis_name), stats)
         metrics |= {f"{name}/{key}": device_mean(value.mean(), axis_name) for key, value in values.items()}
         if name in remembered:
             memory = memory | {name: remembered[name]}
@@ -111,7 +111,7 @@ def _encoder_loss(live, state, params, batch, z, draws):
     error = _error(live, state, batch, _reconstruction(live, state, state.generator.params, posterior, batch, draws)[0], draws)
     kl = posterior.kl().sum(-1)
     values = {"kl": jnp.asarray(live.beta, kl.dtype) * kl, "reconstruction": error}
-    return total(values), (stats, {}, values)
+    return total_loss(values), (stats, {}, values)
 
 
 def _generator_loss(live, state, params, batch, z, draws):
@@ -119,16 +119,18 @@ def _generator_loss(live, state, params, batch, z, draws):
     posterior, _ = _posterior(live, state, state.encoder.params, batch, draws)
     made, stats = _reconstruction(live, state, params, posterior, batch, draws)
     fakes, stats = generate(live, params, stats, z, batch.fake_labels, _mode(draws, "generate", batch))
-    said = lambda images, labels, name: judge(live, d.params, d.stats, images, labels, draws.named(name), batch.axis_name)[0]
+    said = lambda images, labels, name: discriminate(
+        live, d.params, d.stats, images, labels, draws.named(name), batch.axis_name
+    )[0]
     real, fake = said(batch.images, batch.labels, "judge"), said(fakes, batch.fake_labels, "judge fakes")
     values = {
         "loss": 0.5 * live.loss(real, fake, batch).generator,
         "loss_reconstructed": 0.5 * live.loss(real, said(made, batch.labels, "judge made"), batch).generator,
     }
     values["reconstruction"] = jnp.asarray(live.gamma, made.dtype) * _error(live, state, batch, made, draws)
-    turn = turn_of(live, state, "generator", params, batch, fakes, z, (real, fake), draws)
+    turn = penalty_context(live, state, "generator", params, batch, fakes, z, (real, fake), draws)
     values, memory = with_penalties(live.generator, "generator", values, turn, state.memory)
-    return total(values), (stats, memory, values)
+    return total_loss(values), (stats, memory, values)
 
 
 def _discriminator_loss(live, state, params, batch, z, draws):
@@ -136,16 +138,18 @@ def _discriminator_loss(live, state, params, batch, z, draws):
     posterior, _ = _posterior(live, state, state.encoder.params, batch, draws)
     made, _ = _reconstruction(live, state, g.params, posterior, batch, draws)
     fakes, _ = generate(live, g.params, g.stats, z, batch.fake_labels, _mode(draws, "generate", batch))
-    said = lambda stats, images, labels, name: judge(live, params, stats, images, labels, draws.named(name), batch.axis_name)
+    said = lambda stats, images, labels, name: discriminate(
+        live, params, stats, images, labels, draws.named(name), batch.axis_name
+    )
     real, stats = said(d.stats, batch.images, batch.labels, "judge")
     fake, stats = said(stats, fakes, batch.fake_labels, "judge fakes")
     again, stats = said(stats, made, batch.labels, "judge made")
     terms, others = live.loss(real, fake, batch), live.loss(real, again, batch)
     values = {"loss": losses.real_weights(batch, terms.real) * terms.real + 0.5 * (terms.fake + others.fake)}
-    turn = turn_of(live, state, "discriminator", params, batch, fakes, z, (real, fake), draws)
+    turn = penalty_context(live, state, "discriminator", params, batch, fakes, z, (real, fake), draws)
     values, memory = with_penalties(live.discriminator, "discriminator", values, turn, state.memory)
     logged = values | {"real_logit": real.logits, "fake_logit": fake.logits, "reconstructed_logit": again.logits}
-    return total(values), (stats, memory, logged)
+    return total_loss(values), (stats, memory, logged)
 
 
 def _mode(draws: Draws, name: str, batch: Batch) -> Mode:
@@ -165,7 +169,7 @@ def _reconstruction(live, state, params, posterior, batch: Batch, draws: Draws):
 def _error(live, state, batch: Batch, made, draws: Draws) -> Float[Array, "b"]:
     """|f(x) - f(x')|^2 / 2, both judged with the same draws, by the discriminator as it is."""
     d = state.discriminator
-    seen = lambda x: judge(live, d.params, d.stats, x, batch.labels, draws.named("judge"), batch.axis_name)[0].features
+    seen = lambda x: discriminate(live, d.params, d.stats, x, batch.labels, draws.named("judge"), batch.axis_name)[0].features
     return 0.5 * per_example((seen(batch.images) - seen(made)) ** 2)
 
 

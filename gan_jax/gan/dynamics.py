@@ -15,7 +15,7 @@ from gan_jax.core.errors import UserError
 from gan_jax.core.rng import Draws
 from gan_jax.gan.recipe import Recipe
 from gan_jax.gan.state import State
-from gan_jax.gan.turns import Look, deal, discriminator_turn, generator_turn, look, move
+from gan_jax.gan.turns import PlayerGradient, apply_gradient, discriminator_turn, generator_turn, player_gradient, split_batch
 
 PLAYERS = ("discriminator", "generator")
 
@@ -64,8 +64,8 @@ def consensus(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_nam
     here = {name: getattr(state, name).params for name in PLAYERS}
 
     def energy(params):
-        moved = {name: getattr(state, name).replace(params=params[name]) for name in PLAYERS}
-        seen = _both(recipe, state.replace(**moved), batch, draws, axis_name)
+        optimizer_step = {name: getattr(state, name).replace(params=params[name]) for name in PLAYERS}
+        seen = _both(recipe, state.replace(**optimizer_step), batch, draws, axis_name)
         return sum(optax.tree.norm(s.gradient, squared=True) for s in seen.values()) / 2, seen
 
     slope, seen = jax.grad(energy, has_aux=True)(here)
@@ -89,23 +89,25 @@ def unrolled(
     steps: 5 by default, their notebook's; the paper has 5 and 10. Each is a discriminator turn and its derivative: with 5 of
     them a step takes 6.6 times as long as an alternating one.
     """
-    moved, batch, d_metrics = _discriminator_turns(recipe, state, batch, draws, axis_name)
+    optimizer_step, batch, d_metrics = _discriminator_turns(recipe, state, batch, draws, axis_name)
     draws = draws.replace(index=batch.index)
-    d, ahead = moved.discriminator, draws.named("unrolled")
+    d, ahead = optimizer_step.discriminator, draws.named("unrolled")
     step = lambda p, g: p - jnp.asarray(rate, p.dtype) * g
 
-    def foresee(params: Any) -> Any:
+    def lookahead(params: Any) -> Any:
         """The discriminator's parameters ahead, for these parameters of G."""
-        here = moved.replace(generator=moved.generator.replace(params=params))
+        here = optimizer_step.replace(generator=optimizer_step.generator.replace(params=params))
 
         def once(params):
-            seen = look(recipe, here.replace(discriminator=d.replace(params=params)), "discriminator", batch, ahead, axis_name)
+            seen = player_gradient(
+                recipe, here.replace(discriminator=d.replace(params=params)), "discriminator", batch, ahead, axis_name
+            )
             return jax.tree.map(step, params, seen.gradient)
 
         return jax.lax.scan(lambda params, _: (jax.checkpoint(once)(params), None), d.params, None, length=steps)[0]
 
-    seen = look(recipe, moved, "generator", batch, draws.named("generator"), axis_name, foresee)
-    new, g_metrics = move(recipe, moved, "generator", seen)
+    seen = player_gradient(recipe, optimizer_step, "generator", batch, draws.named("generator"), axis_name, lookahead)
+    new, g_metrics = apply_gradient(recipe, optimizer_step, "generator", seen)
     return new, d_metrics | g_metrics
 
 
@@ -133,17 +135,17 @@ def _one_turn(recipe: Recipe, name: str) -> None:
         raise UserError(f"{name} play has one discriminator turn, not d_steps = {recipe.d_steps}: play alternating or unrolled")
 
 
-def _both(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> dict[str, Look]:
+def _both(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> dict[str, PlayerGradient]:
     """What either player sees from the same point."""
     _one_turn(recipe, recipe.play.name)
-    return {name: look(recipe, state, name, batch, draws.named(name), axis_name) for name in PLAYERS}
+    return {name: player_gradient(recipe, state, name, batch, draws.named(name), axis_name) for name in PLAYERS}
 
 
-def _move_both(recipe: Recipe, state: State, seen: dict[str, Look]) -> tuple[State, dict]:
+def _move_both(recipe: Recipe, state: State, seen: dict[str, PlayerGradient]) -> tuple[State, dict]:
     """Both updates; what each player remembers is its own."""
     memory, metrics = dict(state.memory), {}
     for name, mine in seen.items():
-        state, measured = move(recipe, state, name, mine)
+        state, measured = apply_gradient(recipe, state, name, mine)
         memory |= {k: v for k, v in mine.memory.items() if k == name}
         metrics |= measured
     return state.replace(memory=memory), metrics
@@ -151,7 +153,7 @@ def _move_both(recipe: Recipe, state: State, seen: dict[str, Look]) -> tuple[Sta
 
 def _rounds(batch: Batch, turns: int) -> Batch:
     """The batch dealt to turns, each with a numbering of its own."""
-    dealt = deal(batch, turns)
+    dealt = split_batch(batch, turns)
     return dealt.replace(index=dealt.index // turns)
 
 

@@ -6,23 +6,23 @@ from jaxtyping import Array
 
 from gan_jax import losses
 from gan_jax.core.batch import Batch, to_unit
-from gan_jax.core.bind import effective
-from gan_jax.core.net import EVALUATION, Judgement
+from gan_jax.core.bind import resolve
+from gan_jax.core.net import EVALUATION, DiscriminatorOutput
 from gan_jax.gan.recipe import Recipe
 from gan_jax.gan.step import State, sample
-from gan_jax.metrics.training import watch
+from gan_jax.metrics.training import training_metrics
 
 EVALUATION_KEY = 20140610  # evaluation draws the same latents at every step, so that curves compare
 
 
 def discriminator_logits(recipe: Recipe, state: State, images: Array, labels: Array | None) -> Array:
     """[n] logits of images in [-1, 1], in evaluation mode and without augmentation."""
-    return judgement(recipe, state, images, labels).logits
+    return evaluate_discriminator(recipe, state, images, labels).logits
 
 
-def judgement(recipe: Recipe, state: State, images: Array, labels: Array | None) -> Judgement:
+def evaluate_discriminator(recipe: Recipe, state: State, images: Array, labels: Array | None) -> DiscriminatorOutput:
     """What D says of images in [-1, 1], in evaluation mode and without augmentation."""
-    live = effective(recipe, state.step, state.memory.get("live"))
+    live = resolve(recipe, state.step, state.memory.get("live"))
     side, player = live.discriminator, state.discriminator
     labels = labels if live.classes else None
     return side.net.apply(player.params, player.stats, images, labels, EVALUATION, side.numbers)[0]
@@ -33,23 +33,23 @@ def evaluate(recipe: Recipe, state: State, train: tuple, validation: tuple) -> d
 
     train, validation: (images, labels), equally many. Returns mean logits, accuracies (at the loss's boundary), the AUC of
     telling training images from held-out ones (.5 is chance, above it D has memorised), r_v and the gap of D's loss. And how
-    far the moving average's samples are from either (see `measure.watch`): nearer to training images is overfitting.
+    far the moving average's samples are from either (see `measure.training_metrics`): nearer to training images is overfitting.
     """
-    live = effective(recipe, state.step, state.memory.get("live"))
+    live = resolve(recipe, state.step, state.memory.get("live"))
     n, labels = len(train[0]), train[1] if live.classes else None
     fakes = sample(recipe, state, jax.random.key(EVALUATION_KEY), n, labels, ema=False)
     reals, held_out = (to_unit(images, live.dtype) for images in (train[0], validation[0]))
     said = {
-        "train": judgement(recipe, state, reals, train[1]),
-        "validation": judgement(recipe, state, held_out, validation[1]),
-        "fake": judgement(recipe, state, fakes, labels),
+        "train": evaluate_discriminator(recipe, state, reals, train[1]),
+        "validation": evaluate_discriminator(recipe, state, held_out, validation[1]),
+        "fake": evaluate_discriminator(recipe, state, fakes, labels),
     }
     row = _gaps(live, said, train[1], validation[1])
     samples = sample(recipe, state, jax.random.key(EVALUATION_KEY), n, labels, ema=True)
-    return row | watch(samples, reals, held_out)
+    return row | training_metrics(samples, reals, held_out)
 
 
-def _gaps(live: Recipe, said: dict[str, Judgement], train_labels, validation_labels) -> dict[str, Array]:
+def _gaps(live: Recipe, said: dict[str, DiscriminatorOutput], train_labels, validation_labels) -> dict[str, Array]:
     """D's mean logits and accuracies, AUC of T against V, r_v (Karras et al., 2020, equation 1), and its loss on V - on T."""
     logits = {name: judged.logits for name, judged in said.items()}
     undecided = losses.boundary(live.loss)

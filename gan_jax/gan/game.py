@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gan_jax.core.batch import Batch, Feed
-from gan_jax.core.bind import effective
+from gan_jax.core.bind import resolve
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game, check_fit
 from gan_jax.core.rng import Draws
@@ -41,7 +41,7 @@ def sampler(recipe: Recipe, feed: Feed) -> Any:
     table = class_table(feed.labels, feed.size, recipe.sampling.options["classes"])
 
     def choose(state: State, draws: Draws, rows: Array) -> Array:
-        live = effective(recipe, state.step, state.memory.get("live"))
+        live = resolve(recipe, state.step, state.memory.get("live"))
         return live.sampling(draws, rows, feed.labels, table)
 
     return choose

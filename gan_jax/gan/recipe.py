@@ -27,7 +27,7 @@ class Side(struct.PyTreeNode):
 class Recipe(struct.PyTreeNode):
     """A whole GAN, as data. Leaves can be swept inside one program; static fields cannot.
 
-    loss:           (real Judgement, fake Judgement, batch) -> Terms, one value per example
+    loss:           (real DiscriminatorOutput, fake DiscriminatorOutput, batch) -> Terms, one value per example
     latent:         (draws, labels, dtype) -> z [b, d]
     fake_labels:    (draws, batch, classes) -> labels [b] of the generated examples
     play:           the order of the turns: `alternating`, `simultaneous`, ... (see `play.py`)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Key
 
 from gan_jax import penalties
 from gan_jax.core.batch import Batch
-from gan_jax.core.bind import Schedule, effective
+from gan_jax.core.bind import Schedule, resolve
 from gan_jax.core.net import EVALUATION, cast
 from gan_jax.core.rng import Draws, named
 from gan_jax.gan import control
@@ -31,7 +31,7 @@ def init(recipe: Recipe, key: Key[Array, ""]) -> State:
     Raises UserError for a recipe that cannot be built (unsupported image size, a controller of no number, a penalty that means
     nothing for its player).
     """
-    recipe = effective(recipe, jnp.int32(0))
+    recipe = resolve(recipe, jnp.int32(0))
     draws = Draws(named(key, "init"), jnp.arange(2))
     labels = jnp.zeros(2, jnp.int32) if recipe.classes else None
     z = recipe.latent(draws, labels, jnp.float32)
@@ -65,7 +65,7 @@ def train_step(recipe: Recipe, state: State, batch: Batch, axis_name: str | None
 
     Returns the new state and scalars averaged over the whole batch: each player's loss, penalties, logits, gradient norms.
     """
-    live = effective(recipe, state.step, state.memory.get("live"))
+    live = resolve(recipe, state.step, state.memory.get("live"))
     batch = batch if recipe.classes else batch.replace(labels=None)  # labels of the data that no network is to see
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)
     new, metrics = live.play(live, state, batch, draws, axis_name)
@@ -82,7 +82,7 @@ def sample(recipe: Recipe, state: State, key: Key[Array, ""], n: int, labels=Non
     Example i depends on key and `first + i` alone, so a long sample may be drawn in pieces. labels: [n], or None for every
     class in turn when the recipe is conditional.
     """
-    live = effective(recipe, state.step, state.memory.get("live"))
+    live = resolve(recipe, state.step, state.memory.get("live"))
     index = first + jnp.arange(n)
     if live.classes and labels is None:
         labels = index % live.classes

@@ -15,15 +15,15 @@ from jaxtyping import Array, Float
 from gan_jax import augment, losses, penalties
 from gan_jax.core.batch import Batch, device_mean
 from gan_jax.core.errors import UserError
-from gan_jax.core.net import Judgement, Mode
+from gan_jax.core.net import DiscriminatorOutput, Mode
 from gan_jax.core.rng import Draws
 from gan_jax.core.sharding import split, whole
 from gan_jax.gan.recipe import Recipe, Side
 from gan_jax.gan.state import Player, State
-from gan_jax.penalties import Turn
+from gan_jax.penalties import PenaltyContext
 
 
-class Look(NamedTuple):
+class PlayerGradient(NamedTuple):
     """What a player learns from a batch: its loss's gradient, its statistics and the memory afterwards, and metrics."""
 
     gradient: Any
@@ -34,43 +34,49 @@ class Look(NamedTuple):
 
 def discriminator_turn(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
     """D moves once, against fresh fakes. The generator's batch statistics are its own turn's business and stay."""
-    return move(recipe, state, "discriminator", look(recipe, state, "discriminator", batch, draws, axis_name))
+    return apply_gradient(
+        recipe, state, "discriminator", player_gradient(recipe, state, "discriminator", batch, draws, axis_name)
+    )
 
 
 def generator_turn(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
     """G moves once. D's batch statistics are its own turn's business and stay."""
-    return move(recipe, state, "generator", look(recipe, state, "generator", batch, draws, axis_name))
+    return apply_gradient(recipe, state, "generator", player_gradient(recipe, state, "generator", batch, draws, axis_name))
 
 
-def move(recipe: Recipe, state: State, name: str, seen: Look) -> tuple[State, dict]:
+def apply_gradient(recipe: Recipe, state: State, name: str, seen: PlayerGradient) -> tuple[State, dict]:
     """The player moves, for either one: what it has seen becomes its parameters, statistics and memory."""
-    player = moved(getattr(recipe, name), getattr(state, name), seen.gradient, seen.stats)
+    player = optimizer_step(getattr(recipe, name), getattr(state, name), seen.gradient, seen.stats)
     metrics = seen.metrics | {f"{name}/gradient_norm": optax.tree.norm(seen.gradient)}
     return state.replace(**{name: player}, memory=seen.memory), metrics
 
 
-def moved(side: Side, player: Player, gradient: Any, stats: Any) -> Player:
+def optimizer_step(side: Side, player: Player, gradient: Any, stats: Any) -> Player:
     """The player after its optimizer's step down this gradient."""
     params = split(player.params)
     updates, opt_state = side.optimizer().update(split(whole(gradient)), player.opt_state, params)
     return Player(whole(jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, split(updates))), stats, opt_state)
 
 
-def look(recipe: Recipe, state: State, name: str, batch: Batch, draws: Draws, axis_name, foresee=None) -> Look:
+def player_gradient(
+    recipe: Recipe, state: State, name: str, batch: Batch, draws: Draws, axis_name, lookahead=None
+) -> PlayerGradient:
     """The named player's view of a batch, or its mean over `recipe.accumulate` parts of it, one after the other.
 
     Every example keeps its place, and so its draws; batch statistics, and losses over a batch, are of a part. The gradient is
     averaged over the devices once, after the last part.
     foresee: a function of G's parameters to the D's that it is judged by, for ways to play that look ahead; None is D as it is.
     """
-    once = partial(_generator_look, foresee=foresee) if name == "generator" else _discriminator_look
+    once = partial(_generator_gradient, lookahead=lookahead) if name == "generator" else _discriminator_gradient
     if recipe.accumulate > 1:
-        once = partial(_in_parts, once, name)
+        once = partial(_accumulated, once, name)
     seen = once(recipe, state, batch, draws, axis_name)
     return seen._replace(gradient=device_mean(seen.gradient, axis_name))
 
 
-def _in_parts(once: Callable, name: str, recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> Look:
+def _accumulated(
+    once: Callable, name: str, recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name
+) -> PlayerGradient:
     """The mean of the player's views of the batch's parts."""
 
     def add(carry, part):
@@ -79,16 +85,16 @@ def _in_parts(once: Callable, name: str, recipe: Recipe, state: State, batch: Ba
         here = here.replace(**{name: getattr(here, name).replace(stats=seen.stats)}, memory=seen.memory)
         return (here, jax.tree.map(jnp.add, so_far, (seen.gradient, seen.metrics))), None
 
-    parts = deal(batch, recipe.accumulate)
+    parts = split_batch(batch, recipe.accumulate)
     first = jax.tree.map(lambda x: x[0], parts)
     shape = jax.eval_shape(lambda part: once(recipe, state, part, draws.replace(index=part.index), axis_name), first)
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shape.gradient, shape.metrics))
     (here, summed), _ = jax.lax.scan(add, (state, zero), parts)
     gradient, metrics = jax.tree.map(lambda x: x / recipe.accumulate, summed)
-    return Look(gradient, getattr(here, name).stats, here.memory, metrics)
+    return PlayerGradient(gradient, getattr(here, name).stats, here.memory, metrics)
 
 
-def deal(batch: Batch, hands: int) -> Batch:
+def split_batch(batch: Batch, hands: int) -> Batch:
     """[hands * b, ...] -> [hands, b, ...]: example j goes to hand j % hands, so a device's share stays on that device.
 
     Raises UserError where they do not divide.
@@ -99,48 +105,50 @@ def deal(batch: Batch, hands: int) -> Batch:
     return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(n // hands, hands, *x.shape[1:]), 1, 0), batch)
 
 
-def _discriminator_look(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> Look:
+def _discriminator_gradient(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> PlayerGradient:
     g, d = state.generator, state.discriminator
-    batch, z = latents_of(recipe, batch, draws, axis_name)
+    batch, z = draw_latents(recipe, batch, draws, axis_name)
     fakes, _ = generate(recipe, g.params, g.stats, z, batch.fake_labels, _training(draws.named("generate"), axis_name))
-    batch = with_posing_fakes(recipe, g, batch, draws, axis_name)
+    batch = with_mixed_fakes(recipe, g, batch, draws, axis_name)
 
     def objective(params):
-        real, fake, stats = judge_both(recipe, params, d.stats, batch, fakes, draws.named("judge"), axis_name)
+        real, fake, stats = discriminate_both(recipe, params, d.stats, batch, fakes, draws.named("judge"), axis_name)
         terms = recipe.loss(real, fake, batch)
         values = {"loss": losses.real_weights(batch, terms.real) * terms.real + terms.fake}
-        turn = turn_of(recipe, state, "discriminator", params, batch, fakes, z, (real, fake), draws)
+        turn = penalty_context(recipe, state, "discriminator", params, batch, fakes, z, (real, fake), draws)
         values, memory = with_penalties(recipe.discriminator, "discriminator", values, turn, state.memory)
         metrics = _means(values, "discriminator", axis_name) | _said(recipe, real.logits, fake.logits, axis_name)
-        return total(values), (stats, memory, metrics)
+        return total_loss(values), (stats, memory, metrics)
 
-    return _look(objective, d.params)
+    return _gradient_of(objective, d.params)
 
 
-def _generator_look(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, foresee=None) -> Look:
+def _generator_gradient(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, lookahead=None) -> PlayerGradient:
     g, d = state.generator, state.discriminator
-    batch, z = latents_of(recipe, batch, draws, axis_name)
+    batch, z = draw_latents(recipe, batch, draws, axis_name)
 
     def objective(params):
-        judging = d.replace(params=foresee(params)) if foresee else d
+        judging = d.replace(params=lookahead(params)) if lookahead else d
         mode = _training(draws.named("generate"), axis_name)
         fakes, stats = generate(recipe, params, g.stats, z, batch.fake_labels, mode)
-        real, fake, _ = judge_both(recipe, judging.params, judging.stats, batch, fakes, draws.named("judge"), axis_name)
+        real, fake, _ = discriminate_both(recipe, judging.params, judging.stats, batch, fakes, draws.named("judge"), axis_name)
         values = {"loss": recipe.loss(real, fake, batch).generator}
-        turn = turn_of(recipe, state.replace(discriminator=judging), "generator", params, batch, fakes, z, (real, fake), draws)
+        turn = penalty_context(
+            recipe, state.replace(discriminator=judging), "generator", params, batch, fakes, z, (real, fake), draws
+        )
         values, memory = with_penalties(recipe.generator, "generator", values, turn, state.memory)
-        return total(values), (stats, memory, _means(values, "generator", axis_name))
+        return total_loss(values), (stats, memory, _means(values, "generator", axis_name))
 
-    return _look(objective, g.params)
+    return _gradient_of(objective, g.params)
 
 
-def _look(objective: Callable, params: Any) -> Look:
+def _gradient_of(objective: Callable, params: Any) -> PlayerGradient:
     """The gradient is this device's."""
     (_, (stats, memory, metrics)), gradient = jax.value_and_grad(objective, has_aux=True)(params)
-    return Look(gradient, stats, memory, metrics)
+    return PlayerGradient(gradient, stats, memory, metrics)
 
 
-def total(values: dict[str, Float[Array, "b"]]) -> Float[Array, ""]:
+def total_loss(values: dict[str, Float[Array, "b"]]) -> Float[Array, ""]:
     """What the player minimises: the mean over examples of the sum of all terms."""
     return sum(v.mean() for v in values.values())  # pyright: ignore[reportReturnType]
 
@@ -151,8 +159,10 @@ def generate(recipe: Recipe, params, stats, z, labels, mode: Mode) -> tuple[Any,
     return side.net.apply(params, stats, z, labels, mode, side.numbers, recipe.compute_dtype)
 
 
-def judge(recipe: Recipe, params, stats, images, labels, draws: Draws, axis_name, passes: int = 1) -> tuple[Judgement, Any]:
-    """(Judgement, new stats) of the discriminator in training: it sees the augmented images. passes: see `Mode`."""
+def discriminate(
+    recipe: Recipe, params, stats, images, labels, draws: Draws, axis_name, passes: int = 1
+) -> tuple[DiscriminatorOutput, Any]:
+    """(DiscriminatorOutput, new stats) of the discriminator in training: it sees the augmented images. passes: see `Mode`."""
     side = recipe.discriminator
     for name, change in recipe.augment.items():
         if not augment.mixing(change):
@@ -161,32 +171,32 @@ def judge(recipe: Recipe, params, stats, images, labels, draws: Draws, axis_name
     return side.net.apply(params, stats, images, labels, mode, side.numbers, recipe.compute_dtype)
 
 
-def judge_both(recipe: Recipe, params, stats, batch: Batch, fakes, draws: Draws, axis_name):
-    """(Judgement of reals, of fakes, new stats): in two passes, reals first, or in one if `recipe.judge_together`."""
+def discriminate_both(recipe: Recipe, params, stats, batch: Batch, fakes, draws: Draws, axis_name):
+    """(DiscriminatorOutput of reals, of fakes, new stats): in two passes, reals first, or in one if `recipe.judge_together`."""
     fake_labels = batch.fake_labels
     if not recipe.judge_together:
-        real, stats = judge(recipe, params, stats, batch.images, batch.labels, draws.named("reals"), axis_name)
-        fake, stats = judge(recipe, params, stats, fakes, fake_labels, draws.named("fakes"), axis_name)
+        real, stats = discriminate(recipe, params, stats, batch.images, batch.labels, draws.named("reals"), axis_name)
+        fake, stats = discriminate(recipe, params, stats, fakes, fake_labels, draws.named("fakes"), axis_name)
         return real, fake, stats
     images, labels = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), (batch.images, batch.labels), (fakes, fake_labels))
     both = draws.replace(index=jnp.concatenate([draws.index, draws.index + recipe.batch_size]))
-    judgement, stats = judge(recipe, params, stats, images, labels, both.named("both"), axis_name, 2)
-    n = len(judgement.logits) // 2
-    return jax.tree.map(lambda x: x[:n], judgement), jax.tree.map(lambda x: x[n:], judgement), stats
+    evaluate_discriminator, stats = discriminate(recipe, params, stats, images, labels, both.named("both"), axis_name, 2)
+    n = len(evaluate_discriminator.logits) // 2
+    return jax.tree.map(lambda x: x[:n], evaluate_discriminator), jax.tree.map(lambda x: x[n:], evaluate_discriminator), stats
 
 
 def _training(draws: Draws, axis_name) -> Mode:
     return Mode(train=True, draws=draws, axis_name=axis_name)
 
 
-def latents_of(recipe: Recipe, batch: Batch, draws: Draws, axis_name) -> tuple[Batch, Float[Array, "b d"]]:
+def draw_latents(recipe: Recipe, batch: Batch, draws: Draws, axis_name) -> tuple[Batch, Float[Array, "b d"]]:
     """The batch with the labels to generate, and z."""
     labels = recipe.fake_labels(draws.named("labels"), batch, recipe.classes)
     z = recipe.latent(draws.named("latent"), labels, batch.images.dtype)
     return batch.replace(fake_labels=labels, axis_name=axis_name), z
 
 
-def with_posing_fakes(recipe: Recipe, g: Player, batch: Batch, draws: Draws, axis_name) -> Batch:
+def with_mixed_fakes(recipe: Recipe, g: Player, batch: Batch, draws: Draws, axis_name) -> Batch:
     """The batch that D learns from where an augmentation mixes fakes into its reals (`augment.mixing`); else the batch itself.
 
     The fakes that pose have latents of their own, as losses over pairs and batches compare the reals with D's other fakes, and
@@ -200,26 +210,26 @@ def with_posing_fakes(recipe: Recipe, g: Player, batch: Batch, draws: Draws, axi
     return batch.replace(images=augment.mixed(recipe.augment, batch.images, posing, draws.named("augment")))
 
 
-def turn_of(recipe, state, mover: str, params, batch: Batch, fakes, z, said, draws: Draws) -> Turn:
+def penalty_context(recipe, state, mover: str, params, batch: Batch, fakes, z, said, draws: Draws) -> PenaltyContext:
     """The record that penalties see, with the mover's current parameters in place."""
     g, d, axis_name = state.generator, state.discriminator, batch.axis_name
     g_params, d_params = (params, d.params) if mover == "generator" else (g.params, params)
-    look, make = draws.named("penalty", "critic"), draws.named("penalty", "generator")
+    player_gradient, make = draws.named("penalty", "critic"), draws.named("penalty", "generator")
 
     def generator(z, labels, **numbers):
         side = recipe.generator.replace(numbers=recipe.generator.numbers | numbers)
         mode = _training(make, axis_name)
         return generate(recipe.replace(generator=side), g_params, g.stats, z, labels, mode)[0]
 
-    return Turn(
-        critic=lambda images, y: judge(recipe, d_params, d.stats, images, y, look, axis_name)[0],
+    return PenaltyContext(
+        critic=lambda images, y: discriminate(recipe, d_params, d.stats, images, y, player_gradient, axis_name)[0],
         generator=generator, params=params, reals=batch.images, fakes=fakes, real_labels=batch.labels,
         fake_labels=batch.fake_labels, z=z, real=said[0], fake=said[1], draws=draws.named("penalty"), step=state.step,
         axis_name=axis_name,
     )  # fmt: skip
 
 
-def with_penalties(side: Side, name: str, values: dict, turn: Turn, memory) -> tuple[dict, Any]:
+def with_penalties(side: Side, name: str, values: dict, turn: PenaltyContext, memory) -> tuple[dict, Any]:
     """The turn's terms with this player's penalties, and the memory that they leave."""
     mine = dict(memory.get(name, {}))
     for key, penalty in side.penalties.items():

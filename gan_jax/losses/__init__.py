@@ -1,4 +1,4 @@
-"""Losses: (Judgement of reals, Judgement of fakes, batch) -> Terms, one value per example for each player to minimise.
+"""Losses: (DiscriminatorOutput of reals, DiscriminatorOutput of fakes, batch) -> Terms, one value per example for each player to minimise.
 
 Formulae: d_r, d_f are the logits of reals and fakes. The step weights the terms and takes their mean; losses that compare
 examples return terms whose mean is the loss. A loss may name the logit at which D is undecided (`boundary`), which the

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from gan_jax.core.bind import Bound, bind
 from gan_jax.core.errors import UserError
-from gan_jax.core.net import Judgement
+from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.losses.terms import Terms
 
 
@@ -26,7 +26,9 @@ def auxiliary_classifier(loss: Any, weight_real=1.0, weight_fake=1.0, weight_gen
     return bind(_auxiliary, bind(loss), **numbers)
 
 
-def _auxiliary(loss: Bound, real: Judgement, fake: Judgement, batch: Any, *, weight_real, weight_fake, weight_generator):
+def _auxiliary(
+    loss: Bound, real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, *, weight_real, weight_fake, weight_generator
+):
     terms = loss(real, fake, batch)
     of_real = _cross_entropy(*_class_logits("auxiliary_classifier", "auxiliary", real, batch.labels))
     of_fake = _cross_entropy(*_class_logits("auxiliary_classifier", "auxiliary", fake, batch.fake_labels))
@@ -38,7 +40,7 @@ def _auxiliary(loss: Bound, real: Judgement, fake: Judgement, batch: Any, *, wei
     )
 
 
-def multi_class(real: Judgement, fake: Judgement, batch: Any) -> Terms:
+def multi_class(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """D tells K classes of reals and one of fakes apart, whose logit is 0; cross-entropy (Salimans et al., 2016, section 5).
 
     With the class logits l and Z = sum_k e^l_k: D: log(1 + Z) - l_y on reals of class y, log(1 + Z) on fakes; G:
@@ -48,7 +50,7 @@ def multi_class(real: Judgement, fake: Judgement, batch: Any) -> Terms:
     return _with_fake_class("multi_class", _cross_entropy, real, fake, batch)
 
 
-def multi_hinge(real: Judgement, fake: Judgement, batch: Any) -> Terms:
+def multi_hinge(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """As multi_class, with the hinge of Crammer & Singer (2001): relu(1 + max_{k != y} l_k - l_y) over K + 1 classes.
 
     Kavalerov et al. (2021): D minimises it with y the class of a real, and with y the class of fakes on fakes; G with y the
@@ -58,7 +60,7 @@ def multi_hinge(real: Judgement, fake: Judgement, batch: Any) -> Terms:
     return _with_fake_class("multi_hinge", _multi_hinge, real, fake, batch)
 
 
-def _with_fake_class(name: str, cost, real: Judgement, fake: Judgement, batch: Any) -> Terms:
+def _with_fake_class(name: str, cost, real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     of_real, labels = _class_logits(name, "multi_class", real, batch.labels)
     of_fake, fake_labels = _class_logits(name, "multi_class", fake, batch.fake_labels)
     of_real, of_fake = (jnp.pad(logits, ((0, 0), (0, 1))) for logits in (of_real, of_fake))
@@ -76,7 +78,7 @@ def _multi_hinge(logits: Float[Array, "b k"], labels) -> Float[Array, "b"]:
     return relu(1 + best_other - jnp.where(own, logits, 0).sum(1))
 
 
-def _class_logits(loss: str, conditioning: str, said: Judgement, labels) -> tuple[Array, Array]:
+def _class_logits(loss: str, conditioning: str, said: DiscriminatorOutput, labels) -> tuple[Array, Array]:
     """(class logits, labels) of one side."""
     if said.classes is None:
         raise UserError(

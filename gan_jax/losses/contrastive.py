@@ -6,11 +6,11 @@ from typing import Any
 
 from jax.nn import logsumexp, softplus
 
-from gan_jax.core.net import Judgement
+from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.losses.terms import Terms, real_weights
 
 
-def dual_contrastive(real: Judgement, fake: Judgement, batch: Any, *, saturating: bool = True) -> Terms:
+def dual_contrastive(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, *, saturating: bool = True) -> Terms:
     """D: -log[e^d_r / (e^d_r + sum_j e^d_fj)] - log[e^-d_f / (e^-d_f + sum_i e^-d_ri)]; G: minus D's (Yu et al., 2021).
 
     The sums are over the whole batch of n, over all devices: where all logits are equal each term is log(1 + n). Terms.real
@@ -20,7 +20,7 @@ def dual_contrastive(real: Judgement, fake: Judgement, batch: Any, *, saturating
     that of saturating=False.
     """
     d_r, d_f, weights = real.logits, fake.logits, real_weights(batch, real.logits)
-    reals, fakes, shares = (batch.everyone(x) for x in (d_r, d_f, weights))
+    reals, fakes, shares = (batch.all_gather(x) for x in (d_r, d_f, weights))
     of_real = softplus(logsumexp(fakes) - d_r)
     of_fake = softplus(logsumexp(-reals, b=shares) + d_f)
     if saturating:

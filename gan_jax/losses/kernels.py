@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gan_jax.core.errors import UserError
-from gan_jax.core.net import Judgement
+from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.losses.terms import Terms, places, real_weights
 
 SCALES = {"rational_quadratic": (0.1, 1.0, 10.0), "rbf": (2.0, 5.0, 10.0, 20.0, 40.0, 80.0)}
@@ -30,7 +30,7 @@ def kernel_values(x: Float[Array, "n d"], y: Float[Array, "m d"], kernel: str, d
     return values + jnp.asarray(dot, x.dtype) * (x[:, None] * y[None]).sum(-1)
 
 
-def representation(said: Judgement, on: str) -> Float[Array, "b d"]:
+def representation(said: DiscriminatorOutput, on: str) -> Float[Array, "b d"]:
     """What the kernel compares: the 'logits' as one dimension, or the 'features'.
 
     Raises UserError for another name, or features that are not there.
@@ -40,7 +40,7 @@ def representation(said: Judgement, on: str) -> Float[Array, "b d"]:
     if on == "logits":
         return said.logits[:, None]
     if said.features is None:
-        raise UserError("mmd on 'features' needs a discriminator whose Judgement has features: use on='logits'")
+        raise UserError("mmd on 'features' needs a discriminator whose DiscriminatorOutput has features: use on='logits'")
     return said.features.reshape(len(said.features), -1)
 
 
@@ -48,13 +48,19 @@ def witness(values, real, fake, kernel: str = "rational_quadratic", dot=0.0) -> 
     """mean_j k(values, real_j) - mean_j k(values, fake_j): where it is high D finds more reals than fakes. All are [., d].
 
     Its gradient is what the penalty of Binkowski et al. (2018, section 3) holds at norm 1, with weight 1 in their code.
-    On several devices give all reals and fakes (`batch.everyone`).
+    On several devices give all reals and fakes (`batch.all_gather`).
     """
     return kernel_values(values, real, kernel, dot).mean(1) - kernel_values(values, fake, kernel, dot).mean(1)
 
 
 def mmd(
-    real: Judgement, fake: Judgement, batch: Any, *, kernel: str = "rational_quadratic", on: str = "logits", dot=0.0
+    real: DiscriminatorOutput,
+    fake: DiscriminatorOutput,
+    batch: Any,
+    *,
+    kernel: str = "rational_quadratic",
+    on: str = "logits",
+    dot=0.0,
 ) -> Terms:
     """D: -MMD^2; G: MMD^2, unbiased, over all devices (Li et al., 2017; Binkowski et al., 2018).
 
@@ -74,7 +80,7 @@ def mmd(
     """
     x, y = representation(real, on), representation(fake, on)
     weights = real_weights(batch, x)
-    every_x, every_y, shares = (batch.everyone(v) for v in (x, y, weights))
+    every_x, every_y, shares = (batch.all_gather(v) for v in (x, y, weights))
     n, m = len(every_x), len(every_y)
     if min(n, m) < 2:
         raise UserError(f"mmd compares pairs, and the batch has {min(n, m)} example: use batches of at least 2")

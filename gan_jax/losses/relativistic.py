@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gan_jax.core.net import Judgement
+from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.losses.terms import Terms, real_weights
 
 
-def rpgan(real: Judgement, fake: Judgement, batch: Any) -> Terms:
+def rpgan(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """D: softplus(-(d_r - d_f)); G: softplus(-(d_f - d_r)), each real paired with the fake at its place in the batch.
 
     Relativistic pairing (Jolicoeur-Martineau, 2019; the loss of R3GAN, Huang et al., 2024, equation 2, with R1 and R2). It has
@@ -24,7 +24,7 @@ def rpgan(real: Judgement, fake: Judgement, batch: Any) -> Terms:
     return Terms(terms, jnp.zeros_like(terms), real_weights(batch, ahead) * jax.nn.softplus(ahead))
 
 
-def relativistic_average(real: Judgement, fake: Judgement, batch: Any) -> Terms:
+def relativistic_average(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """RaSGAN: D: [softplus(-(d_r - mean d_f)) + softplus(d_f - mean d_r)] / 2; G: the same with the two sides exchanged.
 
     Jolicoeur-Martineau (2019), equations 12 and 13, halved as in her code; it has no numbers. The means are over the whole
@@ -33,7 +33,7 @@ def relativistic_average(real: Judgement, fake: Judgement, batch: Any) -> Terms:
     return _average(real, fake, batch, _logistic)
 
 
-def relativistic_average_least_squares(real: Judgement, fake: Judgement, batch: Any) -> Terms:
+def relativistic_average_least_squares(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """RaLSGAN: D: [(d_r - mean d_f - 1)^2 + (d_f - mean d_r + 1)^2] / 2; G: the same with the two sides exchanged,
     [(d_f - mean d_r - 1)^2 + (d_r - mean d_f + 1)^2] / 2.
 
@@ -42,7 +42,7 @@ def relativistic_average_least_squares(real: Judgement, fake: Judgement, batch: 
     return _average(real, fake, batch, _square)
 
 
-def relativistic_average_hinge(real: Judgement, fake: Judgement, batch: Any) -> Terms:
+def relativistic_average_hinge(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """RaHingeGAN: D: [relu(1 - (d_r - mean d_f)) + relu(1 + (d_f - mean d_r))] / 2; G: the same with the two sides exchanged,
     [relu(1 - (d_f - mean d_r)) + relu(1 + (d_r - mean d_f))] / 2.
 
@@ -64,7 +64,7 @@ def _hinge(margin):
     return jax.nn.relu(1 - margin)
 
 
-def _average(real: Judgement, fake: Judgement, batch: Any, cost: Callable) -> Terms:
+def _average(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, cost: Callable) -> Terms:
     """`cost` of a margin that should be large. No gradient is stopped at the means, as in the paper."""
     weights = real_weights(batch, real.logits)
     reals, fakes = real.logits - batch.mean(fake.logits), fake.logits - batch.mean(weights * real.logits)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gan_jax.core.bind import Bound, bind
-from gan_jax.core.net import Judgement
+from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.losses.terms import Terms
 
 
@@ -24,10 +24,10 @@ def top_k(loss: Any, share=0.5) -> Bound:
     return bind(_top_k, bind(loss), share=share)
 
 
-def _top_k(loss: Bound, real: Judgement, fake: Judgement, batch: Any, *, share) -> Terms:
+def _top_k(loss: Bound, real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, *, share) -> Terms:
     terms = loss(real, fake, batch)
     logits = jax.lax.stop_gradient(fake.logits)
-    every = jnp.sort(batch.everyone(logits))
+    every = jnp.sort(batch.all_gather(logits))
     kept = jnp.clip(jnp.round(share * len(every)), 1, len(every)).astype(int)
     keep = (logits >= every[len(every) - kept]).astype(logits.dtype)
     return terms._replace(generator=terms.generator * keep / batch.mean(keep))

@@ -34,6 +34,6 @@ def of_packets(weights: Float[Array, "examples"], n: int) -> Float[Array, "n"]:
 
 
 def places(batch: Any, n: int) -> Int[Array, "b"]:
-    """Where the n values of this device stand in `batch.everyone`."""
+    """Where the n values of this device stand in `batch.all_gather`."""
     first = 0 if batch.axis_name is None else jax.lax.axis_index(batch.axis_name) * n
     return first + jnp.arange(n)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from gan_jax.class_weights import checked_counts, class_weights
 from gan_jax.core.bind import Bound, bind
 from gan_jax.core.errors import UserError
-from gan_jax.core.net import Judgement
+from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.losses.terms import Terms, of_packets
 
 
@@ -42,7 +42,7 @@ def class_weighted(
 
 
 def _class_weighted(
-    loss: Bound, real_said: Judgement, fake_said: Judgement, batch: Any, *, counts, beta, real, fake, generator,
+    loss: Bound, real_said: DiscriminatorOutput, fake_said: DiscriminatorOutput, batch: Any, *, counts, beta, real, fake, generator,
     balance_real, balance_fake,
 ) -> Terms:  # fmt: skip
     if batch is None or batch.labels is None or batch.fake_labels is None:

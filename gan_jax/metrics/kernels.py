@@ -8,7 +8,7 @@ import numpy as np
 
 from gan_jax.core.errors import UserError
 from gan_jax.metrics.checks import check_two
-from gan_jax.metrics.pairs import Between, Within, between, check_fit, within
+from gan_jax.metrics.pairs import CrossPairs, SelfPairs, check_fit, cross_pairs, self_pairs
 
 
 def kid(x: Any, y: Any) -> float:
@@ -19,16 +19,16 @@ def kid(x: Any, y: Any) -> float:
     above. A copy is clearly below 0, as the pairs of an example with itself are in the last term alone: a sign of copying.
     Cost: three passes (`pairs`). Raises UserError where the sets are no features of one width.
     """
-    return kid_from(within(x, 1), within(y, 1), between(x, y))
+    return kid_from(self_pairs(x, 1), self_pairs(y, 1), cross_pairs(x, y))
 
 
-def kid_from(wx: Within, wy: Within, pairs: Between) -> float:
+def kid_from(wx: SelfPairs, wy: SelfPairs, pairs: CrossPairs) -> float:
     """`kid` of passes that are there: within(x), within(y) and between(x, y)."""
     check_fit("kid", pairs.n, pairs.m, wx, wy)
     return _mean_within(wx) + _mean_within(wy) - 2 * float(pairs.kernel_rows.mean()) / pairs.m
 
 
-def kid_error(wx: Within, wy: Within, pairs: Between) -> float:
+def kid_error(wx: SelfPairs, wy: SelfPairs, pairs: CrossPairs) -> float:
     """Standard error of `kid_from`, over draws of both samples.
 
     By Hoeffding's decomposition, with h_i = sum_j k(x_i, x_j) / (n - 1) - sum_j k(x_i, y_j) / m, g_j its like for y, and
@@ -48,7 +48,7 @@ def kid_error(wx: Within, wy: Within, pairs: Between) -> float:
     return _error([x, y], second)
 
 
-def kid_gap(ws: Within, xs: Between, wt: Within, xt: Between) -> tuple[float, float]:
+def kid_gap(ws: SelfPairs, xs: CrossPairs, wt: SelfPairs, xt: CrossPairs) -> tuple[float, float]:
     """(KID(x, s) - KID(x, t), its standard error) for one x against two sets: xs is between(x, s), xt is between(x, t).
 
     The pairs within x are in both and drop out, and so does most of the noise of x. The error is made as in `kid_error`, with
@@ -70,11 +70,11 @@ def _error(terms: list[np.ndarray], second: float) -> float:
     return float(np.sqrt(max(both - second, second, 0)))
 
 
-def _mean_within(w: Within) -> float:
+def _mean_within(w: SelfPairs) -> float:
     return w.kernel_sum / (w.n * (w.n - 1))
 
 
-def _own(w: Within) -> float:
+def _own(w: SelfPairs) -> float:
     """Variance of k(x_i, x_j), i != j, around mean + a_i + a_j, by least squares."""
     n = w.n
     if n < 4:
@@ -85,7 +85,7 @@ def _own(w: Within) -> float:
     return max(float(left) / (n * (n - 3) / 2), 0.0)
 
 
-def _cross(pairs: Between) -> float:
+def _cross(pairs: CrossPairs) -> float:
     """Variance of k(x_i, y_j) around mean + a_i + b_j, by least squares."""
     n, m = pairs.n, pairs.m
     if min(n, m) < 4:

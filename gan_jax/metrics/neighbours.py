@@ -8,7 +8,7 @@ import numpy as np
 
 from gan_jax.core.errors import UserError
 from gan_jax.metrics.checks import check_two
-from gan_jax.metrics.pairs import Between, Within, between, check_fit, within
+from gan_jax.metrics.pairs import CrossPairs, SelfPairs, check_fit, cross_pairs, self_pairs
 
 
 def prdc(real: Any, fake: Any, k: int = 5, strict: bool = True) -> dict[str, float]:
@@ -21,18 +21,18 @@ def prdc(real: Any, fake: Any, k: int = 5, strict: bool = True) -> dict[str, flo
         density    balls of reals that a fake is in, on average, over k; from 0, may exceed 1
         coverage   the share of reals with a fake in their ball, in [0, 1]
 
-    strict: balls without their surface, as in the package prdc, or with it, as in torch-fidelity (there k = 3); see `between`.
+    strict: balls without their surface, as in the package prdc, or with it, as in torch-fidelity (there k = 3); see `cross_pairs`.
     Independent real data in the place of fakes have density 1 and coverage `expected_coverage` on average (.969 for k = 5);
     a copy has 1 in all four: none of them sees copying. Duplicates among the fakes lower recall, one outlier among the reals
     raises precision. Cost: three passes (`pairs`), n^2 + m^2 + n m pairs.
     Raises UserError where the sets are no features of one width, or have no k-th neighbour.
     """
     real, fake = check_two(real, fake, "prdc")
-    wr, wf = within(real, k), within(fake, k)
-    return prdc_from(wr, wf, between(fake, real, wf, wr, strict))
+    wr, wf = self_pairs(real, k), self_pairs(fake, k)
+    return prdc_from(wr, wf, cross_pairs(fake, real, wf, wr, strict))
 
 
-def prdc_from(wr: Within, wf: Within, pairs: Between) -> dict[str, float]:
+def prdc_from(wr: SelfPairs, wf: SelfPairs, pairs: CrossPairs) -> dict[str, float]:
     """`prdc` of passes that are there: within(real), within(fake) and between(fake, real, wf, wr)."""
     check_fit("prdc", pairs.n, pairs.m, wf, wr)
     if wr.k != wf.k:
@@ -70,10 +70,10 @@ def one_nn(x: Any, y: Any) -> dict[str, float]:
     """
     x, y = check_two(x, y, "one_nn")
     _check_equal(len(x), len(y))
-    return one_nn_from(within(x, 1), within(y, 1), between(x, y))
+    return one_nn_from(self_pairs(x, 1), self_pairs(y, 1), cross_pairs(x, y))
 
 
-def one_nn_from(wx: Within, wy: Within, pairs: Between) -> dict[str, float]:
+def one_nn_from(wx: SelfPairs, wy: SelfPairs, pairs: CrossPairs) -> dict[str, float]:
     """`one_nn` of passes that are there: within(x), within(y) and between(x, y), with any k."""
     check_fit("one_nn", pairs.n, pairs.m, wx, wy)
     _check_equal(pairs.n, pairs.m)
@@ -87,7 +87,7 @@ def nearest(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
 
     x [n, d], y [m, d]: features. Cost: one pass. Raises UserError where they are no features of one width.
     """
-    pairs = between(x, y)
+    pairs = cross_pairs(x, y)
     return pairs.forward_distance, pairs.forward_index
 
 

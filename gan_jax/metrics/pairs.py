@@ -29,7 +29,7 @@ PAIRS = 2**24  # numbers at a time in such a comparison
 
 
 @dataclass(frozen=True, eq=False)
-class Within:
+class SelfPairs:
     """What the pairs of different examples of one set x say.
 
     n, k:           the set's size, and which neighbour `radius` is of
@@ -49,7 +49,7 @@ class Within:
 
 
 @dataclass(frozen=True, eq=False)
-class Between:
+class CrossPairs:
     """What the pairs of an example of x and one of y say.
 
     n, m, strict:          the sizes of x and y, and whether a ball is open (`<`) or closed (`<=`)
@@ -72,15 +72,15 @@ class Between:
     kernel_columns: Float64[np.ndarray, "m"]
     kernel_squares: float
 
-    def swapped(self) -> Between:
+    def swapped(self) -> CrossPairs:
         """The same pairs, of y against x."""
-        return Between(
+        return CrossPairs(
             self.m, self.n, self.strict, self.backward_distance, self.backward_index, self.forward_distance,
             self.forward_index, self.in_x_balls, self.in_y_balls, self.kernel_columns, self.kernel_rows, self.kernel_squares,
         )  # fmt: skip
 
 
-def check_fit(what: str, n: int, m: int, wx: Within | None, wy: Within | None) -> None:
+def check_fit(what: str, n: int, m: int, wx: SelfPairs | None, wy: SelfPairs | None) -> None:
     """Raises UserError where the passes within x and y are not of the n and m examples of a pass between; `what` wants them."""
     for w, size, name in ((wx, n, "first"), (wy, m, "second")):
         if w is not None and w.n != size:
@@ -89,7 +89,7 @@ def check_fit(what: str, n: int, m: int, wx: Within | None, wy: Within | None) -
             )
 
 
-def within(x: Any, k: int = 5) -> Within:
+def self_pairs(x: Any, k: int = 5) -> SelfPairs:
     """The pass over x [n, d] against itself, without the pairs of an example with itself.
 
     Distances are those of differences in float64, so that a duplicate is at exactly 0. Which neighbour is nearest is found by
@@ -105,23 +105,23 @@ def within(x: Any, k: int = 5) -> Within:
     with jax.enable_x64(True):
         side = _side(x, _middle(x))
         for first in range(0, n, ROWS):
-            parts.append([np.asarray(a) for a in _within_block(first, n, side, k)])
+            parts.append([np.asarray(a) for a in _self_block(first, n, side, k)])
     near, far, rows, squares = (np.concatenate([np.atleast_1d(part[i]) for part in parts]) for i in range(4))
     near, far, rows = near[:n], far[:n], rows[:n]
     every = np.arange(n)
     radius = apart(x, every, x, far)
     distance = np.minimum(apart(x, every, x, near), radius)
-    return Within(n, k, distance, near, radius, float(rows.sum()), float(squares.sum()), rows)
+    return SelfPairs(n, k, distance, near, radius, float(rows.sum()), float(squares.sum()), rows)
 
 
-def between(x: Any, y: Any, wx: Within | None = None, wy: Within | None = None, strict: bool = True) -> Between:
-    """The pass over x [n, d] against y [m, d]; wx and wy are their `within`, for the balls. Without one there are no balls.
+def cross_pairs(x: Any, y: Any, wx: SelfPairs | None = None, wy: SelfPairs | None = None, strict: bool = True) -> CrossPairs:
+    """The pass over x [n, d] against y [m, d]; wx and wy are their `self_pairs`, for the balls. Without one there are no balls.
 
     strict: whether a point at exactly the radius is outside the ball, as in prdc (Naeem et al., 2020), or inside, as in
     torch-fidelity. They differ on duplicates and on copies alone. With `<`, more than k alike examples have balls of radius 0
     that hold nothing, not even each other: a set of such has recall 0. With `<=`, the k-th neighbour counts, too: the density
     of a copy is (k + 1) / k, where `<` has 1. Comparisons that rounding could decide are made again by differences.
-    Distances and cost: as `within`, n m d multiply-adds. Raises UserError where the sets are no features of one width.
+    Distances and cost: as `self_pairs`, n m d multiply-adds. Raises UserError where the sets are no features of one width.
     """
     x, y = check_two(x, y, "pairs", 1)
     n, m = len(x), len(y)
@@ -135,7 +135,7 @@ def between(x: Any, y: Any, wx: Within | None = None, wy: Within | None = None, 
         scale = 0.0 if x.shape[1] <= NARROW else float(rows.square.max() + columns.square.max())
         x_limits, y_limits = _limits(x_radius, scale), _limits(y_radius, scale)
         for first in range(0, n, ROWS):
-            here, there, balls, doubts = _between_block(first, n, m, rows, columns, x_limits, y_limits)
+            here, there, balls, doubts = _cross_block(first, n, m, rows, columns, x_limits, y_limits)
             in_y, in_x = (np.array(a) for a in balls)
             _settle(in_y, in_x, doubts, first, (x, y), (x_radius, y_radius), strict)
             parts.append((*(np.asarray(a) for a in here), in_y))
@@ -148,7 +148,7 @@ def between(x: Any, y: Any, wx: Within | None = None, wy: Within | None = None, 
             ]
     forward, kernel_rows, squares, in_y = (np.concatenate([np.atleast_1d(part[i]) for part in parts]) for i in range(4))
     kernel_columns, in_x, _, backward = sums
-    return Between(
+    return CrossPairs(
         n, m, strict, apart(x, np.arange(n), y, forward[:n]), forward[:n], apart(y, np.arange(m), x, backward), backward,
         in_y[:n], in_x, kernel_rows[:n], kernel_columns, float(squares.sum()),
     )  # fmt: skip
@@ -221,7 +221,7 @@ def _argmin(x: Array, axis: int) -> Array:
 
 
 @functools.partial(jax.jit, static_argnames="k")
-def _within_block(first: Array, n: Array, side: _Side, k: int) -> tuple[Array, ...]:
+def _self_block(first: Array, n: Array, side: _Side, k: int) -> tuple[Array, ...]:
     squared, kernel = _block(first, side, side)
     columns, rows = jnp.arange(len(side.x)), first + jnp.arange(ROWS)
     hidden = (columns == rows[:, None]) | (columns >= n)
@@ -235,7 +235,7 @@ def _within_block(first: Array, n: Array, side: _Side, k: int) -> tuple[Array, .
 
 
 @jax.jit
-def _between_block(
+def _cross_block(
     first: Array, n: Array, m: Array, side: _Side, others: _Side, x_limits: tuple[Array, Array], y_limits: tuple[Array, Array]
 ) -> tuple[tuple[Array, ...], ...]:
     squared, kernel = _block(first, side, others)

@@ -16,7 +16,7 @@ FEATURES = 32  # of the fixed random network; few, so that a covariance of some 
 RATE = 0.05  # of held-out examples that count as near-copies
 
 
-def watch(samples: Array, train: Array, validation: Array) -> dict[str, Array]:
+def training_metrics(samples: Array, train: Array, validation: Array) -> dict[str, Array]:
     """Distances of n samples to n training and n held-out examples, all in [-1, 1] (points: as they are).
 
         G/train_energy, G/validation_energy   energy distance of the pixels

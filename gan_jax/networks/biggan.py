@@ -158,10 +158,10 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """images [b, h, w, c], labels [b] -> Judgement. Numbers: dropout, noise (after each block).
+    """images [b, h, w, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (after each block).
 
     width: 1/4 of every map's at 32 pixels, the first map's at 128. attention, start: as the generator's.
-    conditioning: how labels enter, in the paper by projection (see `heads.judgement`); 'embedding' is one more channel.
+    conditioning: how labels enter, in the paper by projection (see `heads.discriminator_output`); 'embedding' is one more channel.
 
     Raises UserError for an unknown size or start, or an attention that fits no map.
     """

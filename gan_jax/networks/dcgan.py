@@ -14,7 +14,7 @@ from flax import linen as nn
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Mode
 from gan_jax.networks.conv import Conv, ConvTranspose
-from gan_jax.networks.heads import dense, judgement, with_label
+from gan_jax.networks.heads import dense, discriminator_output, with_label
 from gan_jax.networks.initializers import glorot
 from gan_jax.networks.layers import Norm, embedding, perturbed
 from gan_jax.networks.minibatch import minibatch_std
@@ -64,9 +64,9 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """images [b, h, w, c], labels [b] -> Judgement. Numbers: dropout, noise (on each hidden layer).
+    """images [b, h, w, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (on each hidden layer).
 
-    conditioning: how labels enter, by projection unless said (see `heads.judgement`); 'embedding' is one more channel.
+    conditioning: how labels enter, by projection unless said (see `heads.discriminator_output`); 'embedding' is one more channel.
     representation: width of the layer that `losses.mmd` compares; 0 is none.
     group: examples whose standard deviation is one more channel of the last map (`minibatch_std`); 0 is none.
     """
@@ -89,4 +89,4 @@ class Discriminator(nn.Module):
         x = minibatch_std(x, self.group, mode=mode) if self.group else x
         features = x.reshape(len(x), -1)
         linear = dense(use_bias=False, kernel_init=glorot)
-        return judgement(features, labels, self.classes, self.conditioning, self.representation, linear=linear)
+        return discriminator_output(features, labels, self.classes, self.conditioning, self.representation, linear=linear)

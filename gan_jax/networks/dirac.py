@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from flax import linen as nn
 
-from gan_jax.core.net import Judgement, Mode
+from gan_jax.core.net import DiscriminatorOutput, Mode
 
 
 class Generator(nn.Module):
@@ -27,4 +27,4 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, points, labels, mode: Mode):
         psi = self.param("psi", nn.initializers.constant(self.start), ())
-        return Judgement(psi.astype(points.dtype) * points[:, 0], features=points)
+        return DiscriminatorOutput(psi.astype(points.dtype) * points[:, 0], features=points)

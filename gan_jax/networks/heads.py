@@ -1,4 +1,4 @@
-"""The end of a discriminator: features -> Judgement, and the ways in which it may know of labels."""
+"""The end of a discriminator: features -> DiscriminatorOutput, and the ways in which it may know of labels."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from gan_jax.core.errors import UserError
-from gan_jax.core.net import Judgement
+from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.networks.layers import embedding
 
 CONDITIONINGS = ("projection", "auxiliary", "multi_class", "embedding")
 
 
 def dense(**options: Any) -> Callable:
-    """The linear layers of a `judgement`: (features, width, name) -> [b, width]; options: of linen's Dense."""
+    """The linear layers of a `discriminator_output`: (features, width, name) -> [b, width]; options: of linen's Dense."""
 
     def layer(x, width: int, name: str):
         return nn.Dense(width, name=None if name == "logit" else name, dtype=x.dtype, **options)(x)
@@ -26,10 +26,10 @@ def dense(**options: Any) -> Callable:
     return layer
 
 
-def judgement(
+def discriminator_output(
     features: Float[Array, "b d"], labels, classes: int, conditioning: str, representation: int = 0, *,
     linear: Callable | None = None, projected: Callable | None = None,
-) -> Judgement:  # fmt: skip
+) -> DiscriminatorOutput:  # fmt: skip
     """What a discriminator with these last hidden features says. Call it inside the module.
 
     With classes, conditioning is one of
@@ -50,18 +50,18 @@ def judgement(
         raise UserError(f"a representation does not go with conditioning {conditioning!r}: use 'embedding' or 'auxiliary'")
     linear = linear or dense()
     if classes and conditioning == "projection" and projected:
-        return Judgement(projected(features, labels), features=features)
+        return DiscriminatorOutput(projected(features, labels), features=features)
     scores = linear(features, classes, "class_logits") if classes and conditioning in ("auxiliary", "multi_class") else None
     if scores is not None and conditioning == "multi_class":
-        return Judgement(jax.nn.logsumexp(scores, -1), scores, features)
+        return DiscriminatorOutput(jax.nn.logsumexp(scores, -1), scores, features)
     if representation:
         shown = linear(features, representation, "logit")
-        return Judgement(shown.sum(-1) * representation**-0.5, scores, shown)
+        return DiscriminatorOutput(shown.sum(-1) * representation**-0.5, scores, shown)
     logits = linear(features, 1, "logit")[:, 0]
     if classes and conditioning == "projection":
         label = embedding(labels, classes, features.shape[-1], features.dtype, scale=features.shape[-1] ** -0.5)
         logits += (features * label).sum(-1)
-    return Judgement(logits, scores, features)
+    return DiscriminatorOutput(logits, scores, features)
 
 
 def with_label(images: Float[Array, "b h w c"], labels, classes: int, conditioning: str) -> Array:

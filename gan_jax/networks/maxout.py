@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from flax import linen as nn
 
-from gan_jax.core.net import Judgement, Mode
+from gan_jax.core.net import DiscriminatorOutput, Mode
 from gan_jax.networks.layers import BatchNorm, perturbed
 
 small = nn.initializers.normal(0.02)
@@ -33,7 +33,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """rows [b, features] -> Judgement. Numbers: dropout, noise (on each hidden layer).
+    """rows [b, features] -> DiscriminatorOutput. Numbers: dropout, noise (on each hidden layer).
 
     A hidden unit is the largest of its `pieces` affine functions of the layer below.
     """
@@ -49,4 +49,4 @@ class Discriminator(nn.Module):
             x = nn.Dense(self.pieces * self.width, kernel_init=small, dtype=x.dtype)(x)
             x = x.reshape(len(x), self.pieces, self.width).max(1)
             x = perturbed(x, mode, dropout, noise)
-        return Judgement(nn.Dense(1, kernel_init=small, dtype=x.dtype)(x)[:, 0], features=x)
+        return DiscriminatorOutput(nn.Dense(1, kernel_init=small, dtype=x.dtype)(x)[:, 0], features=x)

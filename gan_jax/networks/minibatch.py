@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gan_jax.core.batch import everyone
+from gan_jax.core.batch import all_gather
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import EVALUATION, Mode
 
@@ -46,10 +46,10 @@ def minibatch_std(
 
 def _spread_over_devices(x, group: int, channels: int, mode: Mode) -> Float[Array, "b channels"]:
     """Each example's value(s), in groups of the whole batch in the order of the examples' indices."""
-    n, every = len(x), everyone(x, mode.axis_name)
+    n, every = len(x), all_gather(x, mode.axis_name)
     places = jnp.arange(len(every))
     if mode.draws is not None and len(mode.draws.index) == n:  # reals and fakes of one device lie side by side
-        places = everyone(mode.draws.index, mode.axis_name)
+        places = all_gather(mode.draws.index, mode.axis_name)
     order = jnp.argsort(places)
     whole = _spread(every[order], group, channels)[jnp.argsort(order)]
     return jax.lax.dynamic_slice_in_dim(whole, jax.lax.axis_index(mode.axis_name) * n, n)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from gan_jax.core.net import Mode
-from gan_jax.networks.heads import judgement
+from gan_jax.networks.heads import discriminator_output
 from gan_jax.networks.layers import Norm, embedding, perturbed
 
 
@@ -29,9 +29,9 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """rows [b, features], labels [b] -> Judgement. Numbers: dropout, noise (on each hidden layer).
+    """rows [b, features], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (on each hidden layer).
 
-    conditioning: how labels enter, with the row unless said (see `heads.judgement`). representation: width of the layer that
+    conditioning: how labels enter, with the row unless said (see `heads.discriminator_output`). representation: width of the layer that
     `losses.mmd` compares; 0 is none.
     """
 
@@ -48,7 +48,7 @@ class Discriminator(nn.Module):
         for _ in range(self.depth):
             x = nn.Dense(self.width, dtype=x.dtype)(x)
             x = perturbed(nn.leaky_relu(Norm(self.norm)(x, mode), 0.2), mode, dropout, noise)
-        return judgement(x, labels, self.classes, self.conditioning, self.representation)
+        return discriminator_output(x, labels, self.classes, self.conditioning, self.representation)
 
 
 def _with_label(x, labels, classes: int):

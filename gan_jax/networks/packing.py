@@ -17,7 +17,7 @@ from gan_jax.core.net import Mode
 class Packed:
     """A discriminator whose examples are packets: `size` consecutive examples of the batch, joined on their last axis.
 
-    Takes the place of a Net: `Packed(Net(Discriminator()), 4)`. Its Judgement has one row for each packet (b / size): a logit
+    Takes the place of a Net: `Packed(Net(Discriminator()), 4)`. Its DiscriminatorOutput has one row for each packet (b / size): a logit
     is the packet's. Images are stacked as channels, points as features, as in the paper (section 2.1). In evaluation, examples
     that fill no packet are left out. size: 2 to 4 in the paper; 1 is no packing. The penalties of gradients then hold for a
     packet as a whole.

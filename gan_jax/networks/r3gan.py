@@ -35,7 +35,7 @@ from jaxtyping import Array, Float
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Mode
 from gan_jax.networks.conv import conv
-from gan_jax.networks.heads import judgement, with_label
+from gan_jax.networks.heads import discriminator_output, with_label
 from gan_jax.networks.initializers import normal, variance_scaling
 from gan_jax.networks.layers import embedding, perturbed
 
@@ -211,11 +211,11 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """images [b, h, h, c], labels [b] -> Judgement. Numbers: dropout, noise (in every block; not the authors').
+    """images [b, h, h, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (in every block; not the authors').
 
     The features are the products with the basis. conditioning: how labels enter. 'projection' is the authors': the logit is
     <linear(features), label's vector>, of `label_width` (0: that of the first stage, theirs); there is no term without the
-    label. The others are those of `heads.judgement`; 'embedding' is one more channel.
+    label. The others are those of `heads.discriminator_output`; 'embedding' is one more channel.
     """
 
     widths: tuple[int, ...] = (768, 768, 768, 768)
@@ -237,7 +237,7 @@ class Discriminator(nn.Module):
             x = residual_blocks(self, stage, x, mode, dropout, noise)
         basis = self.param("basis", normal(1 / side), (side, side, x.shape[-1])).astype(x.dtype)
         features = (x * basis).sum((1, 2))
-        return judgement(features, labels, self.classes, self.conditioning, linear=linear, projected=self.projected)
+        return discriminator_output(features, labels, self.classes, self.conditioning, linear=linear, projected=self.projected)
 
     def projected(self, features, labels):
         width = self.label_width or self.widths[0]

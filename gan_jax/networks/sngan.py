@@ -27,7 +27,7 @@ from flax import linen as nn
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Mode
 from gan_jax.networks.conv import Conv
-from gan_jax.networks.heads import judgement, with_label
+from gan_jax.networks.heads import discriminator_output, with_label
 from gan_jax.networks.initializers import glorot, normal, variance_scaling
 from gan_jax.networks.layers import BatchNorm, perturbed
 
@@ -165,7 +165,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Head(nn.Module):
-    """features [b, d], labels [b] -> Judgement (`heads.judgement`).
+    """features [b, d], labels [b] -> DiscriminatorOutput (`heads.discriminator_output`).
 
     By projection: Dense 1 + <label's vector, features> (Miyato & Koyama, 2018, equation 4).
     """
@@ -183,7 +183,7 @@ class Head(nn.Module):
             table = nn.Embed(self.classes, features.shape[-1], embedding_init=self.kernel_init, name="label", **start)
             return linear(features, 1, "logit")[:, 0] + (features * table(labels)).sum(-1)
 
-        return judgement(features, labels, self.classes, self.conditioning, linear=linear, projected=projected)
+        return discriminator_output(features, labels, self.classes, self.conditioning, linear=linear, projected=projected)
 
 
 # ---- the networks ------------------------------------------------------------------------------------------------------
@@ -216,10 +216,10 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """images [b, h, w, c], labels [b] -> Judgement. Numbers: dropout, noise (after each block).
+    """images [b, h, w, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (after each block).
 
     width: of the last map, None for the plan's. conditioning: how labels enter, in the papers by projection (see
-    `heads.judgement`); 'embedding' is one more channel. The features are what the last Dense sees.
+    `heads.discriminator_output`); 'embedding' is one more channel. The features are what the last Dense sees.
     """
 
     width: int | None = None

@@ -22,7 +22,7 @@ from gan_jax.core.batch import device_mean
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Mode
 from gan_jax.core.rng import Draws
-from gan_jax.networks.heads import judgement, with_label
+from gan_jax.networks.heads import discriminator_output, with_label
 from gan_jax.networks.layers import Dropout, perturbed
 from gan_jax.networks.minibatch import minibatch_std
 from gan_jax.networks.stylegan2_parts import (
@@ -210,7 +210,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Epilogue(nn.Module):
-    """Features [b, 4, 4, c] (and image, for 'skip') -> Judgement; its features are the last hidden layer.
+    """Features [b, 4, 4, c] (and image, for 'skip') -> DiscriminatorOutput; its features are the last hidden layer.
 
     label [b, d]: the label's vector, for 'projection': the logit is its product with `d` numbers, over the square root of d.
     """
@@ -234,18 +234,18 @@ class Epilogue(nn.Module):
         x = activate(Dense(width, name="fc")(x.reshape(len(x), -1)))
         linear = lambda x, width, name: Dense(width, name="out" if name == "logit" else name)(x)
         projected = lambda x, label: (linear(x, label.shape[-1], "logit") * label).sum(-1) / label.shape[-1] ** 0.5
-        return judgement(x, label, self.classes, self.conditioning, linear=linear, projected=projected)
+        return discriminator_output(x, label, self.classes, self.conditioning, linear=linear, projected=projected)
 
 
 class Discriminator(nn.Module):
-    """images [b, size, size, channels], labels [b] -> Judgement; features are the last hidden layer.
+    """images [b, size, size, channels], labels [b] -> DiscriminatorOutput; features are the last hidden layer.
 
     Numbers: dropout, noise (after each block; the paper has none). The adaptive dropout that Karras et al. (2020b) compare ADA
     with multiplies each channel by a random factor; here it is plain dropout, whose rate a controller may drive.
     group: examples whose features' standard deviation D sees (`minibatch_std`), which must divide the batch: 4 in StyleGAN2, 32
     for CIFAR-10; std_channels 0 leaves it out. conditioning: how labels enter, by 'projection' in the source: the logit is the
     product of the features' and the label's vector, which comes from a mapping network of `mapping` layers, over the square
-    root of their length; the others are those of `heads.judgement`, 'embedding' one more channel.
+    root of their length; the others are those of `heads.discriminator_output`, 'embedding' one more channel.
     architecture: 'resnet' in the paper, 'orig' for CIFAR-10.
     """
 

@@ -11,12 +11,12 @@ from jaxtyping import Array, Float
 
 from gan_jax.class_weights import effective_number
 from gan_jax.core.errors import UserError
-from gan_jax.penalties.turn import Turn, only_for
+from gan_jax.penalties.context import PenaltyContext, only_for
 
 
 @only_for("generator")
 def class_balance(
-    turn: Turn, *, weight, counts: Any = 1.0, beta=0.99, classifier: Callable[[Array], Array] | None = None
+    context: PenaltyContext, *, weight, counts: Any = 1.0, beta=0.99, classifier: Callable[[Array], Array] | None = None
 ) -> Float[Array, "b"]:
     """weight * sum_k w_k p_k log p_k, p [K] the mean over the batch of the fakes' predicted classes (Rangwani et al., 2021,
     equation 1). For G; the same value for every example, from -weight * log K up where all w_k are 1.
@@ -32,13 +32,13 @@ def class_balance(
     classifier is trained before, on the same long-tailed data.
     Raises UserError where there are no class logits.
     """
-    logits = turn.fake.classes if classifier is None else classifier(turn.fakes)
+    logits = context.fake.classes if classifier is None else classifier(context.fakes)
     if logits is None:
         raise UserError(
             'class_balance needs class logits: give the recipe classes and its discriminator conditioning="auxiliary", '
             "or a classifier"
         )
-    share = turn.mean(jax.nn.softmax(logits, -1))
+    share = context.mean(jax.nn.softmax(logits, -1))
     inverse = 1 / effective_number(jnp.broadcast_to(jnp.asarray(counts, share.dtype), share.shape), beta)
     value = (inverse / inverse.mean() * share * jnp.log(jnp.maximum(share, jnp.finfo(share.dtype).tiny))).sum()
-    return jnp.broadcast_to(jnp.asarray(weight, value.dtype) * value, (len(turn.fakes),))
+    return jnp.broadcast_to(jnp.asarray(weight, value.dtype) * value, (len(context.fakes),))

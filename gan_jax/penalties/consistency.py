@@ -14,14 +14,14 @@ from gan_jax.augment.parts import copied, reflected
 from gan_jax.core.bind import Bound, bind
 from gan_jax.core.errors import UserError
 from gan_jax.core.rng import Draws
+from gan_jax.penalties.context import PenaltyContext, only_for
 from gan_jax.penalties.gradient import square_norm
-from gan_jax.penalties.turn import Turn, only_for
 
 SHARE = 8  # a shift is at most this part of a side
 
 
 @only_for("discriminator")
-def cr(turn: Turn, *, weight, flip: bool = False) -> Float[Array, "b"]:
+def cr(context: PenaltyContext, *, weight, flip: bool = False) -> Float[Array, "b"]:
     """weight * (D(x) - D(T(x)))^2 on reals (Zhang et al., 2020, equation 2, of the logits alone). For D.
 
     T: a shift by up to an eighth of each side, uniform over whole pixels, filled by reflection; with `flip` also left-right in
@@ -29,10 +29,10 @@ def cr(turn: Turn, *, weight, flip: bool = False) -> Float[Array, "b"]:
 
     weight: 10 in the paper. Raises UserError for data that are not images.
     """
-    return _weighted(weight, _inconsistency(turn, turn.reals, turn.real_labels, "reals", flip))
+    return _weighted(weight, _inconsistency(context, context.reals, context.real_labels, "reals", flip))
 
 
-def bcr(turn: Turn, *, weight, fakes=1.0, flip: bool = False) -> Float[Array, "b"]:
+def bcr(context: PenaltyContext, *, weight, fakes=1.0, flip: bool = False) -> Float[Array, "b"]:
     """weight * ((D(x) - D(T(x)))^2 + fakes * (D(G(z)) - D(T(G(z))))^2): balanced (Zhao et al., 2021, algorithm 1). For D.
 
     T and flip as for `cr`, which alone lets the shifts of the reals leak into the samples. fakes: the fakes' weight as a share
@@ -40,30 +40,32 @@ def bcr(turn: Turn, *, weight, fakes=1.0, flip: bool = False) -> Float[Array, "b
 
     Raises UserError for data that are not images.
     """
-    real = _inconsistency(turn, turn.reals, turn.real_labels, "reals", flip)
-    fake = _inconsistency(turn, turn.fakes, turn.fake_labels, "fakes", flip)
+    real = _inconsistency(context, context.reals, context.real_labels, "reals", flip)
+    fake = _inconsistency(context, context.fakes, context.fake_labels, "fakes", flip)
     return _weighted(weight, real + jnp.asarray(fakes, fake.dtype) * fake)
 
 
-def zcr_discriminator(turn: Turn, *, weight, sigma=0.05) -> Float[Array, "b"]:
+def zcr_discriminator(context: PenaltyContext, *, weight, sigma=0.05) -> Float[Array, "b"]:
     """weight * (D(G(z)) - D(G(z + sigma * N(0, 1))))^2: D overlooks a small step of z (Zhao et al., 2021, algorithm 2).
 
     weight: 20 and sigma .05 (the default) in StudioGAN's CIFAR-10 configuration; .2 and .1 in StyleGAN2-ADA's experiments,
     logistic loss.
     """
-    images, moved = _neighbours(turn, sigma)
-    return _weighted(weight, jnp.square(_logits(turn, images, turn.fake_labels) - _logits(turn, moved, turn.fake_labels)))
+    images, moved = _neighbours(context, sigma)
+    return _weighted(
+        weight, jnp.square(_logits(context, images, context.fake_labels) - _logits(context, moved, context.fake_labels))
+    )
 
 
 @only_for("generator")
-def zcr_generator(turn: Turn, *, weight, sigma=0.05) -> Float[Array, "b"]:
+def zcr_generator(context: PenaltyContext, *, weight, sigma=0.05) -> Float[Array, "b"]:
     """-weight * mean over pixels of (G(z) - G(z + sigma * N(0, 1)))^2: a step of z shows (Zhao et al., 2021, algorithm 2).
 
     Not positive, and bounded below for images alone: an unbounded generator (points) can grow it without end. For G.
 
     weight: .5 and sigma .05 (the default) in StudioGAN's CIFAR-10 configuration; .02 and .1 in StyleGAN2-ADA's experiments.
     """
-    images, moved = _neighbours(turn, sigma)
+    images, moved = _neighbours(context, sigma)
     return -_weighted(weight, square_norm(images - moved) / images[0].size)
 
 
@@ -94,19 +96,19 @@ def _places(draws: Draws, n: int):
     return reflected(jnp.arange(n) + shift[:, None], max(n, 2))
 
 
-def _inconsistency(turn: Turn, images, labels, name: str, flip: bool):
-    moved = shifted(images, turn.draws.named(name), flip)
-    return jnp.square(_logits(turn, images, labels) - _logits(turn, moved, labels))
+def _inconsistency(context: PenaltyContext, images, labels, name: str, flip: bool):
+    moved = shifted(images, context.draws.named(name), flip)
+    return jnp.square(_logits(context, images, labels) - _logits(context, moved, labels))
 
 
-def _neighbours(turn: Turn, sigma):
+def _neighbours(context: PenaltyContext, sigma):
     """The images of z and of a point near it."""
-    step = jnp.asarray(sigma, turn.z.dtype) * turn.draws.named("step").normal(turn.z.shape[1:], turn.z.dtype)
-    return turn.generator(turn.z, turn.fake_labels), turn.generator(turn.z + step, turn.fake_labels)
+    step = jnp.asarray(sigma, context.z.dtype) * context.draws.named("step").normal(context.z.shape[1:], context.z.dtype)
+    return context.generator(context.z, context.fake_labels), context.generator(context.z + step, context.fake_labels)
 
 
-def _logits(turn: Turn, images, labels):
-    return turn.critic(images, labels).logits
+def _logits(context: PenaltyContext, images, labels):
+    return context.critic(images, labels).logits
 
 
 def _weighted(weight, values):

@@ -9,13 +9,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gan_jax.core.errors import UserError
+from gan_jax.penalties.context import PenaltyContext, only_for, remembers
 from gan_jax.penalties.gradient import EPSILON, square_norm
-from gan_jax.penalties.turn import Turn, only_for, remembers
 
 
 @only_for("generator")
 @remembers(mean=0.0)
-def path_length(turn: Turn, *, weight, decay=0.01, layers: int = 0, style: int = 0) -> tuple[Float[Array, "b"], dict]:
+def path_length(
+    context: PenaltyContext, *, weight, decay=0.01, layers: int = 0, style: int = 0
+) -> tuple[Float[Array, "b"], dict]:
     """weight * (|J^T y| - a)^2, J the derivative of the image by what makes it, y ~ N(0, 1) / sqrt(height * width), and a a
     moving average of the mean length (Karras et al., 2020a, equation 4). For G.
 
@@ -30,32 +32,32 @@ def path_length(turn: Turn, *, weight, decay=0.01, layers: int = 0, style: int =
     """
     if (layers > 0) != (style > 0):
         raise UserError(f"path_length wants both layers and style, or neither; got layers={layers}, style={style}")
-    y = turn.draws.normal(turn.fakes.shape[1:], turn.fakes.dtype) / math.sqrt(math.prod(turn.fakes.shape[1:-1]))
-    lengths = jnp.sqrt(_squared_slope(turn, y, layers, style) + EPSILON)
-    mean = jnp.asarray(turn.memory["mean"], lengths.dtype)
-    mean += jnp.asarray(decay, mean.dtype) * (turn.mean(lengths) - mean)
+    y = context.draws.normal(context.fakes.shape[1:], context.fakes.dtype) / math.sqrt(math.prod(context.fakes.shape[1:-1]))
+    lengths = jnp.sqrt(_squared_slope(context, y, layers, style) + EPSILON)
+    mean = jnp.asarray(context.memory["mean"], lengths.dtype)
+    mean += jnp.asarray(decay, mean.dtype) * (context.mean(lengths) - mean)
     return jnp.asarray(weight, mean.dtype) * jnp.square(lengths - mean), {"mean": mean}
 
 
-def _squared_slope(turn: Turn, y, layers: int, style: int) -> Float[Array, "b"]:
+def _squared_slope(context: PenaltyContext, y, layers: int, style: int) -> Float[Array, "b"]:
     """|J^T y|^2 of each example."""
     if not layers:
-        return square_norm(jax.grad(lambda z: (turn.generator(z, turn.fake_labels) * y).sum())(turn.z))
-    still = jnp.zeros((len(turn.z), layers, style), turn.z.dtype)
-    slope = jax.grad(lambda shift: (turn.generator(turn.z, turn.fake_labels, shift=shift) * y).sum())(still)
+        return square_norm(jax.grad(lambda z: (context.generator(z, context.fake_labels) * y).sum())(context.z))
+    still = jnp.zeros((len(context.z), layers, style), context.z.dtype)
+    slope = jax.grad(lambda shift: (context.generator(context.z, context.fake_labels, shift=shift) * y).sum())(still)
     return square_norm(slope) / layers
 
 
 @only_for("generator")
-def feature_matching(turn: Turn, *, weight) -> Float[Array, "b"]:
+def feature_matching(context: PenaltyContext, *, weight) -> Float[Array, "b"]:
     """weight * |mean f(x) - mean f(G(z))|^2, f the discriminator's last hidden layer (Salimans et al., 2016, section 3.1).
 
     For G: in D's hands it would make reals and fakes alike. The same value for every example.
 
     weight: 1 in the paper, where it takes the place of the loss. Raises UserError for a discriminator that tells no features.
     """
-    real, fake = turn.real.features, turn.fake.features
+    real, fake = context.real.features, context.fake.features
     if real is None or fake is None:
-        raise UserError("feature_matching wants a discriminator whose Judgement has features; this one tells none")
-    distance = jnp.square(turn.mean(real) - turn.mean(fake)).sum()
+        raise UserError("feature_matching wants a discriminator whose DiscriminatorOutput has features; this one tells none")
+    distance = jnp.square(context.mean(real) - context.mean(fake)).sum()
     return jnp.broadcast_to(jnp.asarray(weight, distance.dtype) * distance, (len(fake),))

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gan_jax.penalties.turn import Turn, remembers
+from gan_jax.penalties.context import PenaltyContext, remembers
 
 
 @remembers(real=0.0, fake=0.0)
-def lecam(turn: Turn, *, weight, decay=0.99, start=1000.0) -> tuple[Float[Array, "b"], dict]:
+def lecam(context: PenaltyContext, *, weight, decay=0.99, start=1000.0) -> tuple[Float[Array, "b"], dict]:
     """weight * (relu(d_r - a_f)^2 + relu(a_r - d_f)^2), a_r and a_f moving averages of the mean logits of reals and fakes
     (Tseng et al., 2021, equation 4; the relu is in their code alone). For D; adds no pass of it.
 
@@ -21,13 +21,13 @@ def lecam(turn: Turn, *, weight, decay=0.99, start=1000.0) -> tuple[Float[Array,
     loss (BigGAN, CIFAR-10), 1e-6 and 3e-7 with the logistic one (StyleGAN2, CIFAR-10 and FFHQ). decay: .99 in the paper (the
     default), .9 in its BigGAN code. start: 1,000 in the BigGAN code (the default).
     """
-    d_r, d_f = turn.real.logits, turn.fake.logits
-    keep = jnp.where(turn.step > start, jnp.asarray(decay, d_r.dtype), 0)
-    average = {"real": _moved(turn, "real", d_r, keep), "fake": _moved(turn, "fake", d_f, keep)}
+    d_r, d_f = context.real.logits, context.fake.logits
+    keep = jnp.where(context.step > start, jnp.asarray(decay, d_r.dtype), 0)
+    average = {"real": _moved(context, "real", d_r, keep), "fake": _moved(context, "fake", d_f, keep)}
     far = jnp.square(jax.nn.relu(d_r - average["fake"])) + jnp.square(jax.nn.relu(average["real"] - d_f))
-    return jnp.where(turn.step >= start, jnp.asarray(weight, d_r.dtype), 0) * far, average
+    return jnp.where(context.step >= start, jnp.asarray(weight, d_r.dtype), 0) * far, average
 
 
-def _moved(turn: Turn, name: str, logits, keep):
-    now = jax.lax.stop_gradient(turn.mean(logits))
-    return keep * jnp.asarray(turn.memory[name], now.dtype) + (1 - keep) * now
+def _moved(context: PenaltyContext, name: str, logits, keep):
+    now = jax.lax.stop_gradient(context.mean(logits))
+    return keep * jnp.asarray(context.memory[name], now.dtype) + (1 - keep) * now

@@ -1,7 +1,7 @@
 """Is it overfitting? Numbers beside their controls, and a verdict: for a run, or for images from any GAN."""
 
 from gan_jax.report.build import extractor_of, overfitting_report, references_of
-from gan_jax.report.metric_specs import KINDS, Kind
+from gan_jax.report.metric_specs import METRIC_SPECS, MetricSpec
 from gan_jax.report.number import Number
 from gan_jax.report.numbers import Measured, References
 from gan_jax.report.report import Report, compare
@@ -9,8 +9,8 @@ from gan_jax.report.sweeps import SweepReport, sweep_report
 from gan_jax.report.verdict import PHRASES
 
 __all__ = [
-    "KINDS",
-    "Kind",
+    "METRIC_SPECS",
+    "MetricSpec",
     "Measured",
     "Number",
     "PHRASES",

@@ -14,7 +14,7 @@ from gan_jax.metrics.features import Extractor, check_images, from_function
 from gan_jax.metrics.features.fixed import pixels, random
 from gan_jax.metrics.memorization import share_interval
 from gan_jax.report.controls import REAL, sets_of
-from gan_jax.report.metric_specs import KINDS
+from gan_jax.report.metric_specs import METRIC_SPECS
 from gan_jax.report.number import VERSION, numbers_of
 from gan_jax.report.numbers import Measured, References, around, discriminator_numbers
 from gan_jax.report.report import Report
@@ -96,7 +96,7 @@ def overfitting_report(
     controls = references.controls | {REAL: references.controls[REAL] | real | reference}
     name, protocol, with_train = _protocol(references, run, images)
     numbers = numbers_of(measured, controls, name, protocol, with_train)
-    missing = {row: why for row, why in NOT_MEASURED.items() if row not in {KINDS[key].row for key in measured}}
+    missing = {row: why for row, why in NOT_MEASURED.items() if row not in {METRIC_SPECS[key].row for key in measured}}
     report = Report(decide(numbers, references.rate), numbers, _about(references, run, images), protocol, evidence, missing)
     evidence |= _evidence(references, images, report)
     return report

@@ -15,7 +15,7 @@ class Findings:
     """What `overfitting_report` found.
 
     verdict: one of seven phrases (see `verdict.PHRASES`); reasons: the sentences that decided it; also: what else was found.
-    numbers: {key: Number}, see `kinds.KINDS`; about: what was judged; evidence: arrays and rows for the pictures.
+    numbers: {key: Number}, see `kinds.METRIC_SPECS`; about: what was judged; evidence: arrays and rows for the pictures.
     """
 
     judged: Verdict

@@ -27,7 +27,7 @@ ROWS = {
 
 
 @dataclass(frozen=True)
-class Kind:
+class MetricSpec:
     """sees: the controls that must come out worse than real data, or the number says nothing here. worse: in which direction.
 
     pairs: whether the number involves T (and so its protocol names T).
@@ -44,41 +44,47 @@ class Kind:
 
 
 _KINDS = (
-    Kind("fd", 1, "FD to {H}", "above 0: see the control", "higher", (HALF, BLURRED), meaning="0: equal laws, endless data"),
-    Kind("fd_infinity", 1, "FD to {H}, extrapolated to endless samples", "near 0", "higher", (HALF, BLURRED)),
-    Kind("fd_gap", 2, "FD to {H} - FD to T", "0", "higher", (COPYCAT,), True),
-    Kind("fd_gap_p", 2, "p of this gap, T and {H} exchanged", "uniform", "lower", train=True),
-    Kind("kid", 3, "KID to {H}", "0", "higher", (HALF, BLURRED)),
-    Kind("kid_gap", 3, "KID to {H} - KID to T", "0", "higher", (COPYCAT,), True),
-    Kind("kid_train_z", 3, "KID to T in standard errors", "0 +- 1", "lower", (COPYCAT,), True, "below -3: copies of T"),
-    Kind("precision", 4, "precision by {H}", "see the control", "lower", (BLURRED,)),
-    Kind("density", 4, "density by {H}", "1", "lower", (BLURRED,)),
-    Kind("coverage", 5, "coverage of {H}", "1 - 2^-k", "lower", (HALF,)),
-    Kind("coverage_gap", 5, "coverage of T - coverage of {H}", "0", "higher", (COPYCAT,), True),
-    Kind("missing", 5, "share of {H} in cells that samples hardly reach", "0", "higher", (HALF,)),
-    Kind("c_t", 6, "C_T, all cells together", "0 +- 1", "lower", (COPYCAT, NOISY), True, "far below 0: copying"),
-    Kind("c_t_worst", 6, "C_T of the worst cell", "about -1 to -2", "lower", (COPYCAT, NOISY), True),
-    Kind("c_t_share", 6, "share of cells with C_T below -3", "0", "higher", (COPYCAT, NOISY), True),
-    Kind("authenticity_gap", 7, "authentic share of real data - of samples", "0", "higher", (COPYCAT, NOISY), True),
-    Kind("near_copies", 8, "near-copies of T", "the false-positive rate", "higher", (COPYCAT, NOISY), True),
-    Kind("near_copies_pixels", 8, "near-copies of T, in pixels", "the false-positive rate", "higher", (COPYCAT, NOISY), True),
-    Kind("copy_share", 8, "samples nearest to T, above chance", "0", "higher", (COPYCAT, NOISY), True, "1 when all are copies"),
-    Kind("one_nn_train", 9, "1-NN accuracy, samples against T", ".5", "lower", (COPYCAT,), True, "below .5: copying"),
-    Kind("one_nn", 9, "1-NN accuracy, samples against {H}", ".5", "higher", (HALF, BLURRED), meaning="above .5: misfit"),
-    Kind("one_nn_generated", 9, "1-NN accuracy on the samples alone", ".5", "higher", (BLURRED,)),
-    Kind("one_nn_real", 9, "1-NN accuracy on {H} alone", ".5", "higher", (HALF,)),
-    Kind("d_auc", 10, "D tells T from {H} (AUC)", ".5", "higher", train=True),
-    Kind("d_tpr", 10, "members found at 1 % false positives", ".01", "higher", train=True),
-    Kind("d_r_v", 10, "r_v", "0", "higher", train=True, meaning="1 when D takes held-out images for fakes"),
-    Kind("d_r_t", 10, "r_t = E sign D(T)", "0", "higher", train=True),
-    Kind("elbo_auc", 10, "the evidence bound tells T from {H} (AUC)", ".5", "higher", train=True),
-    Kind("elbo_gap", 10, "evidence bound on T - on {H}, nats", "0", "higher", train=True),
-    Kind("recovery_gap", 11, "relative gap of median recovery errors", "0", "higher", train=True),
-    Kind("recovery_p", 11, "p of equal recovery errors (Kolmogorov-Smirnov)", "uniform", "lower", train=True),
-    Kind("gan_train", 12, "accuracy on {H} of a classifier trained on samples", "that of one trained on T", "lower"),
-    Kind("truth_log_density", 12, "mean log density of samples under the truth", "minus the entropy", "lower"),
-    Kind("truth_modes", 12, "modes reached", "all", "lower"),
-    Kind("truth_high_quality", 12, "share of samples within 3 standard deviations of a mode", ".989 in 2-D", "lower"),
-    Kind("truth_reverse_kl", 12, "KL of the samples' modes from uniform", "near 0", "higher"),
+    MetricSpec(
+        "fd", 1, "FD to {H}", "above 0: see the control", "higher", (HALF, BLURRED), meaning="0: equal laws, endless data"
+    ),
+    MetricSpec("fd_infinity", 1, "FD to {H}, extrapolated to endless samples", "near 0", "higher", (HALF, BLURRED)),
+    MetricSpec("fd_gap", 2, "FD to {H} - FD to T", "0", "higher", (COPYCAT,), True),
+    MetricSpec("fd_gap_p", 2, "p of this gap, T and {H} exchanged", "uniform", "lower", train=True),
+    MetricSpec("kid", 3, "KID to {H}", "0", "higher", (HALF, BLURRED)),
+    MetricSpec("kid_gap", 3, "KID to {H} - KID to T", "0", "higher", (COPYCAT,), True),
+    MetricSpec("kid_train_z", 3, "KID to T in standard errors", "0 +- 1", "lower", (COPYCAT,), True, "below -3: copies of T"),
+    MetricSpec("precision", 4, "precision by {H}", "see the control", "lower", (BLURRED,)),
+    MetricSpec("density", 4, "density by {H}", "1", "lower", (BLURRED,)),
+    MetricSpec("coverage", 5, "coverage of {H}", "1 - 2^-k", "lower", (HALF,)),
+    MetricSpec("coverage_gap", 5, "coverage of T - coverage of {H}", "0", "higher", (COPYCAT,), True),
+    MetricSpec("missing", 5, "share of {H} in cells that samples hardly reach", "0", "higher", (HALF,)),
+    MetricSpec("c_t", 6, "C_T, all cells together", "0 +- 1", "lower", (COPYCAT, NOISY), True, "far below 0: copying"),
+    MetricSpec("c_t_worst", 6, "C_T of the worst cell", "about -1 to -2", "lower", (COPYCAT, NOISY), True),
+    MetricSpec("c_t_share", 6, "share of cells with C_T below -3", "0", "higher", (COPYCAT, NOISY), True),
+    MetricSpec("authenticity_gap", 7, "authentic share of real data - of samples", "0", "higher", (COPYCAT, NOISY), True),
+    MetricSpec("near_copies", 8, "near-copies of T", "the false-positive rate", "higher", (COPYCAT, NOISY), True),
+    MetricSpec(
+        "near_copies_pixels", 8, "near-copies of T, in pixels", "the false-positive rate", "higher", (COPYCAT, NOISY), True
+    ),
+    MetricSpec(
+        "copy_share", 8, "samples nearest to T, above chance", "0", "higher", (COPYCAT, NOISY), True, "1 when all are copies"
+    ),
+    MetricSpec("one_nn_train", 9, "1-NN accuracy, samples against T", ".5", "lower", (COPYCAT,), True, "below .5: copying"),
+    MetricSpec("one_nn", 9, "1-NN accuracy, samples against {H}", ".5", "higher", (HALF, BLURRED), meaning="above .5: misfit"),
+    MetricSpec("one_nn_generated", 9, "1-NN accuracy on the samples alone", ".5", "higher", (BLURRED,)),
+    MetricSpec("one_nn_real", 9, "1-NN accuracy on {H} alone", ".5", "higher", (HALF,)),
+    MetricSpec("d_auc", 10, "D tells T from {H} (AUC)", ".5", "higher", train=True),
+    MetricSpec("d_tpr", 10, "members found at 1 % false positives", ".01", "higher", train=True),
+    MetricSpec("d_r_v", 10, "r_v", "0", "higher", train=True, meaning="1 when D takes held-out images for fakes"),
+    MetricSpec("d_r_t", 10, "r_t = E sign D(T)", "0", "higher", train=True),
+    MetricSpec("elbo_auc", 10, "the evidence bound tells T from {H} (AUC)", ".5", "higher", train=True),
+    MetricSpec("elbo_gap", 10, "evidence bound on T - on {H}, nats", "0", "higher", train=True),
+    MetricSpec("recovery_gap", 11, "relative gap of median recovery errors", "0", "higher", train=True),
+    MetricSpec("recovery_p", 11, "p of equal recovery errors (Kolmogorov-Smirnov)", "uniform", "lower", train=True),
+    MetricSpec("gan_train", 12, "accuracy on {H} of a classifier trained on samples", "that of one trained on T", "lower"),
+    MetricSpec("truth_log_density", 12, "mean log density of samples under the truth", "minus the entropy", "lower"),
+    MetricSpec("truth_modes", 12, "modes reached", "all", "lower"),
+    MetricSpec("truth_high_quality", 12, "share of samples within 3 standard deviations of a mode", ".989 in 2-D", "lower"),
+    MetricSpec("truth_reverse_kl", 12, "KL of the samples' modes from uniform", "near 0", "higher"),
 )
-KINDS = {kind.key: kind for kind in _KINDS}
+METRIC_SPECS = {kind.key: kind for kind in _KINDS}

@@ -11,7 +11,7 @@ import numpy as np
 
 from gan_jax.core.errors import UserError
 from gan_jax.report.controls import CONTROLS, REAL
-from gan_jax.report.metric_specs import KINDS, Kind
+from gan_jax.report.metric_specs import METRIC_SPECS, MetricSpec
 from gan_jax.report.numbers import Measured
 
 VERSION = 1  # of the numbers' definitions: part of every protocol
@@ -26,7 +26,7 @@ class Number:
     informative: whether the controls that it has to see come out worse than real data; why: which one does not.
     """
 
-    kind: Kind
+    kind: MetricSpec
     label: str
     value: float
     low: float | None
@@ -95,9 +95,9 @@ def numbers_of(
     """Numbers beside their controls. train: what the protocol adds for the numbers that involve T."""
     return {
         key: Number(
-            KINDS[key], KINDS[key].label.replace("{H}", held_out), one.value, one.low, one.high,
+            METRIC_SPECS[key], METRIC_SPECS[key].label.replace("{H}", held_out), one.value, one.low, one.high,
             {name: controls[name][key] for name in CONTROLS if key in controls.get(name, {})},
-            dict(protocol) | (dict(train) if KINDS[key].train else {}),
+            dict(protocol) | (dict(train) if METRIC_SPECS[key].train else {}),
         )
         for key, one in measured.items()
     }  # fmt: skip

@@ -14,7 +14,7 @@ from gan_jax.core.errors import UserError
 from gan_jax.metrics import discriminator, frechet, kernels, memorization, neighbours, pairs
 from gan_jax.metrics.features import Extractor, check_images
 from gan_jax.metrics.features.fixed import pixels
-from gan_jax.metrics.pairs import Between, Within
+from gan_jax.metrics.pairs import CrossPairs, SelfPairs
 from gan_jax.report.controls import COPYCAT, Sets, controls
 
 Nearest = tuple[np.ndarray, np.ndarray]  # (distance, index) of each sample's nearest
@@ -76,9 +76,9 @@ class References:
         return self.extractor(self.sets.held_out.images)
 
     @cached_property
-    def near(self) -> tuple[Within, Within]:
+    def near(self) -> tuple[SelfPairs, SelfPairs]:
         """Neighbours inside the first n of T, and inside the first n held-out images."""
-        return pairs.within(self.train[: self.n], self.k), pairs.within(self.held_out[: self.n], self.k)
+        return pairs.self_pairs(self.train[: self.n], self.k), pairs.self_pairs(self.held_out[: self.n], self.k)
 
     @cached_property
     def frechet(self) -> tuple[frechet.Moments, frechet.Moments]:
@@ -99,7 +99,7 @@ class References:
     # ---- of samples ----
 
     def measure(self, images: np.ndarray) -> dict[str, Measured]:
-        """{key of a number: its value}; see `kinds.KINDS`. images: as those of T, at least n.
+        """{key of a number: its value}; see `kinds.METRIC_SPECS`. images: as those of T, at least n.
 
         Raises UserError where the images do not fit or are too few.
         """
@@ -117,16 +117,16 @@ class References:
             numbers["near_copies_pixels"] = self.copying_pixels.near_copies(nearest)
         return numbers
 
-    def _distances(self, x: np.ndarray) -> tuple[dict[str, Measured], tuple[Between, Between]]:
+    def _distances(self, x: np.ndarray) -> tuple[dict[str, Measured], tuple[CrossPairs, CrossPairs]]:
         """Rows 1 to 5 and 9: n samples against n images of T and n held-out ones; and the two passes over their pairs."""
         t, h = self.train[: self.n], self.held_out[: self.n]
         wt, wh = self.near
-        wx = pairs.within(x, self.k)
-        to_t, to_h = pairs.between(x, t, wx, wt), pairs.between(x, h, wx, wh)
+        wx = pairs.self_pairs(x, self.k)
+        to_t, to_h = pairs.cross_pairs(x, t, wx, wt), pairs.cross_pairs(x, h, wx, wh)
         numbers = self._frechet(x) | _kernels(wx, wt, wh, to_t, to_h) | _prdc(wx, wt, wh, to_t, to_h)
         return numbers | _one_nn(wx, wt, wh, to_t, to_h), (to_t, to_h)
 
-    def _nearest(self, x: np.ndarray, reals: np.ndarray, made: Between) -> Nearest:
+    def _nearest(self, x: np.ndarray, reals: np.ndarray, made: CrossPairs) -> Nearest:
         """The nearest of all `reals` to each x, from the pass that was made where it had them all."""
         if len(x) == len(reals) == self.n:
             return made.forward_distance, made.forward_index
@@ -160,7 +160,7 @@ class References:
         larger = sum(gap(random.permutation(len(pool))) >= observed for _ in range(permutations))
         return Measured((1 + larger) / (1 + permutations))
 
-    def _copying(self, x: np.ndarray, to_t: Between, to_h: Between) -> dict[str, Measured]:
+    def _copying(self, x: np.ndarray, to_t: CrossPairs, to_h: CrossPairs) -> dict[str, Measured]:
         """Rows 6 to 8: all samples against all of T, calibrated by all held-out images."""
         to_train, to_held = self._nearest(x, self.train, to_t), self._nearest(x, self.held_out, to_h)
         copying, cells = self.copying, self.cells
@@ -201,7 +201,7 @@ class References:
 class _Copying:
     """How near held-out images are to T, and by that measure, other images."""
 
-    def __init__(self, train: np.ndarray, held_out: np.ndarray, rate: float, inside: Within | None = None):
+    def __init__(self, train: np.ndarray, held_out: np.ndarray, rate: float, inside: SelfPairs | None = None):
         self.train, self.held, self.rate, self.inside = train, held_out, rate, inside
 
     @cached_property
@@ -215,7 +215,7 @@ class _Copying:
     @cached_property
     def train_distance(self) -> np.ndarray:
         """Of each image of T to the nearest other one."""
-        return (self.inside or pairs.within(self.train, 1)).distance
+        return (self.inside or pairs.self_pairs(self.train, 1)).distance
 
     def authenticity(self, to_train: Nearest) -> float:
         return memorization.authenticity(self.train_distance, to_train[1], to_train[0])
@@ -272,7 +272,7 @@ class _Cells:
         return {"missing": Measured(float(held[lost].sum()))}
 
 
-def _kernels(wx: Within, wt: Within, wh: Within, to_t: Between, to_h: Between) -> dict[str, Measured]:
+def _kernels(wx: SelfPairs, wt: SelfPairs, wh: SelfPairs, to_t: CrossPairs, to_h: CrossPairs) -> dict[str, Measured]:
     error = kernels.kid_error(wx, wt, to_t)
     return {
         "kid": around(kernels.kid_from(wx, wh, to_h), kernels.kid_error(wx, wh, to_h)),
@@ -281,7 +281,7 @@ def _kernels(wx: Within, wt: Within, wh: Within, to_t: Between, to_h: Between) -
     }
 
 
-def _prdc(wx: Within, wt: Within, wh: Within, to_t: Between, to_h: Between) -> dict[str, Measured]:
+def _prdc(wx: SelfPairs, wt: SelfPairs, wh: SelfPairs, to_t: CrossPairs, to_h: CrossPairs) -> dict[str, Measured]:
     by_t, by_h = neighbours.prdc_from(wt, wx, to_t), neighbours.prdc_from(wh, wx, to_h)
     n = to_h.n
     binomial = lambda p: (p * (1 - p) / n) ** 0.5
@@ -295,7 +295,7 @@ def _prdc(wx: Within, wt: Within, wh: Within, to_t: Between, to_h: Between) -> d
     }
 
 
-def _one_nn(wx: Within, wt: Within, wh: Within, to_t: Between, to_h: Between) -> dict[str, Measured]:
+def _one_nn(wx: SelfPairs, wt: SelfPairs, wh: SelfPairs, to_t: CrossPairs, to_h: CrossPairs) -> dict[str, Measured]:
     by_t, by_h = neighbours.one_nn_from(wx, wt, to_t), neighbours.one_nn_from(wx, wh, to_h)
     n = to_h.n
     measured = lambda p, count: around(p, max(p * (1 - p) / count, 0.25 / count**2) ** 0.5)

@@ -15,7 +15,7 @@ import numpy as np
 from gan_jax.core.errors import UserError
 from gan_jax.metrics import ranking
 from gan_jax.report.build import overfitting_report, references_of
-from gan_jax.report.metric_specs import KINDS
+from gan_jax.report.metric_specs import METRIC_SPECS
 from gan_jax.report.report import Report
 from gan_jax.report.runs import OPENINGS
 from gan_jax.training.folder import SweepFolder, write_atomic, writing
@@ -125,7 +125,7 @@ class SweepReport:
 
 
 def _label(key: str) -> str:
-    return KINDS[key].label.replace("{H}", "V")
+    return METRIC_SPECS[key].label.replace("{H}", "V")
 
 
 def sweep_report(

@@ -21,7 +21,7 @@ from gan_jax.sweeps import executors
 from gan_jax.sweeps.checks import GAP, check, check_metric, check_shares, members_of, named_settings, origin_for
 from gan_jax.sweeps.executors.driver import run_groups
 from gan_jax.sweeps.executors.inputs import check_tasks
-from gan_jax.sweeps.trainer import Session
+from gan_jax.sweeps.trainer import SweepTrainer
 from gan_jax.training import distributed
 from gan_jax.training.fit import called, check_intervals
 from gan_jax.training.folder import SweepFolder, environment, git_commit
@@ -111,7 +111,7 @@ def sweep(
     result = Sweep(members, data, game, baseline, rank_by, higher_is_better, where)
     intervals = (steps, log_every, checkpoint_every)
     per_member = None if engine else devices_per_member  # the tasks have the devices
-    session = Session(result, placement, folder, order, intervals, members_per_program, per_member, origin)
+    session = SweepTrainer(result, placement, folder, order, intervals, members_per_program, per_member, origin)
     if engine:
         shares = {"devices": devices, "devices_per_member": devices_per_member}
         run_groups(session, engine, **shares, trusted=trusted, progress=progress)
@@ -137,5 +137,5 @@ def open_sweep(
     record = files.read()
     result = recorded(files, record, data, settings, game, trusted)
     intervals = (record["steps"], record["intervals"][0], record["steps"])
-    Session(result, place(1), files, record["order"], intervals, None).read()
+    SweepTrainer(result, place(1), files, record["order"], intervals, None).read()
     return result

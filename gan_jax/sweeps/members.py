@@ -13,22 +13,22 @@ from gan_jax.training.chunk import chunk
 from gan_jax.training.placement import Placement
 
 
-def own(tree: Any) -> Any:
+def batched(tree: Any) -> Any:
     """True for every leaf: members lie on its first axis."""
     return jax.tree.map(lambda _: True, tree)
 
 
-def shared(tree: Any) -> Any:
+def unbatched(tree: Any) -> Any:
     """False for every leaf: all members see the same."""
     return jax.tree.map(lambda _: False, tree)
 
 
-def owned_of_feed(feed: Feed) -> Feed:
+def batched_feed(feed: Feed) -> Feed:
     """Members share the examples; each may have its own number of them and its own order."""
-    return shared(feed).replace(size=bool(np.ndim(feed.size)), key=bool(feed.key.ndim))
+    return unbatched(feed).replace(size=bool(np.ndim(feed.size)), key=bool(feed.key.ndim))
 
 
-def over_members(function: Callable, owned: tuple, placement: Placement) -> Callable:
+def map_members(function: Callable, owned: tuple, placement: Placement) -> Callable:
     """`function` of one member, for all of them.
 
     owned: for each argument a pytree of bools, true for leaves with members on their first axis. The results have members
@@ -62,7 +62,7 @@ def _in_turn(function, flags, leaves):
 
 
 def population_chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any, feed: Feed, alive: Any) -> tuple:
-    """`chunk` over members: knobs, state (but `step`) and alive have them on the first axis; the feed as `owned_of_feed` says.
+    """`chunk` over members: knobs, state (but `step`) and alive have them on the first axis; the feed as `batched_feed` says.
 
     Returns (state, good [members, length], {name: [members, length]}). A member that is not finite freezes alone.
     """
@@ -73,6 +73,6 @@ def population_chunk(game: Game, length: int, placement: Placement, knobs: Any, 
         return state.replace(step=None), good, metrics
 
     state = state.replace(step=None)
-    each = over_members(one, (own(knobs), own(state), owned_of_feed(feed), True), placement)
+    each = map_members(one, (batched(knobs), batched(state), batched_feed(feed), True), placement)
     state, good, metrics = each(knobs, state, feed, alive)
     return state.replace(step=step + length), good, metrics

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 from gan_jax.core.batch import Feed
 from gan_jax.core.game import Game
 from gan_jax.gan.state import warm_started
-from gan_jax.sweeps.members import over_members, own, population_chunk, shared
+from gan_jax.sweeps.members import batched, map_members, population_chunk, unbatched
 from gan_jax.training.placement import Placement
 
 SHARE = 0.8  # of the free memory that a program may plan with
@@ -77,7 +77,7 @@ class Population:
             state = self.game.init(knobs, key)
             return state if origin is None else warm_started(state, origin)
 
-        state = over_members(fresh, (own(knobs), True, shared(origin)), self.placement)(knobs, keys, origin)
+        state = map_members(fresh, (batched(knobs), True, unbatched(origin)), self.placement)(knobs, keys, origin)
         return state.replace(step=jnp.int32(0))
 
     def fresh(self) -> Any:
@@ -101,7 +101,7 @@ class Population:
         fill = lambda tree: self.put(jax.tree.map(lambda x: x[rows], tree))
         return fill(state.replace(step=None)).replace(step=jax.device_put(state.step, self.sharding(False))), fill(alive)
 
-    def piece(self, length: int) -> int:
+    def steps_per_call(self, length: int) -> int:
         """How many of `length` steps one call takes: all, but on several CPU devices its largest divisor of few steps.
 
         There XLA keeps something of every large product of matrices until the call returns: a tenth to a third of a MiB for a
@@ -117,26 +117,26 @@ class Population:
         chunk = jax.jit(partial(population_chunk, self.game, length, self.placement), donate_argnums=1)
         return chunk.lower(self.knobs, self.like(), self.feed, self.alive)
 
-    def lowered(self, length: int, judged: tuple | None) -> Lowered:
+    def lowered(self, length: int, judged: tuple | None) -> Programs:
         """What trains this population, with an evaluation every `length` steps, traced and ready to be compiled."""
         shardings = jax.tree.map(lambda x: x.sharding, self.like())
         init = jax.jit(self._init, out_shardings=None if self.sharding() is None else shardings).lower(*self.fresh())
-        chunk = self.chunk(self.piece(length))
+        chunk = self.chunk(self.steps_per_call(length))
         if not judged or not self.game.evaluate:
-            return Lowered(init, chunk, None)
+            return Programs(init, chunk, None)
         evaluate = jax.jit(self._evaluate).lower(self.knobs, self.like(), jnp.int32(length), judged)
-        return Lowered(init, chunk, evaluate)
+        return Programs(init, chunk, evaluate)
 
     def _evaluate(self, knobs, state, steps, judged):
         step = state.step
         one = lambda knobs, state, steps, judged: self.game.look(knobs, state.replace(step=step), steps, *judged)
         state = state.replace(step=None)
-        each = over_members(one, (own(knobs), own(state), False, shared(judged)), self.placement)
+        each = map_members(one, (batched(knobs), batched(state), False, unbatched(judged)), self.placement)
         return each(knobs, state, steps, judged)
 
 
 @dataclass(frozen=True)
-class Lowered:
+class Programs:
     """The three programs of a population: (knobs, keys, origin) -> state; the chunk; and the evaluation,
 
     (knobs, state, steps since the last one, judged) -> ({name: [members]}, what it changes of the state).
@@ -146,8 +146,8 @@ class Lowered:
     chunk: Any
     evaluate: Any | None
 
-    def compile(self) -> Lowered:
-        return Lowered(self.init.compile(), self.chunk.compile(), self.evaluate and self.evaluate.compile())
+    def compile(self) -> Programs:
+        return Programs(self.init.compile(), self.chunk.compile(), self.evaluate and self.evaluate.compile())
 
     def bytes_needed(self) -> int:
         """Of the largest, once compiled: an evaluation may judge more examples at once than a step takes."""

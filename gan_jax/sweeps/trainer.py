@@ -18,7 +18,7 @@ from gan_jax.core.text import shorten
 from gan_jax.gan.game import game_of
 from gan_jax.gan.state import networks
 from gan_jax.sweeps.layout import Layout, batch_size_of, fitted, possible_shares, start
-from gan_jax.sweeps.population import Lowered, Member, Population, by_structure, bytes_free, member_state
+from gan_jax.sweeps.population import Member, Population, Programs, by_structure, bytes_free, member_state
 from gan_jax.training.checkpoints import FILES
 from gan_jax.training.feed import feed_of, judged_of
 from gan_jax.training.folder import RunFolder, SweepFolder, environment, write_atomic, writing
@@ -37,7 +37,7 @@ class _Part:
 
     indices: list[int]
     population: Population
-    programs: Lowered | None
+    programs: Programs | None
     folder: RunFolder | None
 
     def reached(self) -> int:
@@ -50,7 +50,7 @@ class _Part:
         return min(max(saved, default=-1), max(logged, default=-1))
 
 
-class Session:
+class SweepTrainer:
     """One call of `sweep`."""
 
     def __init__(
@@ -109,7 +109,7 @@ class Session:
         indices = self.groups[number]
         return [list(part) for part in np.array_split(indices, -(-len(indices) // layout.size))]
 
-    def lowered(self, number: int, layout: Layout) -> Lowered:
+    def lowered(self, number: int, layout: Layout) -> Programs:
         """The programs of a group's first part, traced."""
         return self.population(self.cut(number, layout)[0], layout).lowered(self.length(), self.judged)
 
@@ -163,7 +163,7 @@ class Session:
                 write_atomic(self.plan_path, json.dumps(self.plan))
         return [self.part(number, k, indices, layout, made[layout]) for k, indices in enumerate(cut)]
 
-    def part(self, number: int, k: int, indices: list[int], layout: Layout, programs: Lowered | None) -> _Part:
+    def part(self, number: int, k: int, indices: list[int], layout: Layout, programs: Programs | None) -> _Part:
         """programs: of as many members as the layout has."""
         same = len(indices) == layout.size
         return _Part(indices, self.population(indices, layout), programs if same else None, self.part_folder(number, k))
@@ -189,7 +189,7 @@ class Session:
     def train(self, number: int, parts: list[_Part], bar: SweepProgress, stop: Stop) -> None:
         """The parts of a group, one after the other; the sweep is `stopped` where a signal came before its last step."""
         for part in parts:
-            _Training(self, part, bar, f"group {number + 1} of {len(self.groups)}").run(stop)
+            PartTrainer(self, part, bar, f"group {number + 1} of {len(self.groups)}").run(stop)
             if stop.signal and len(self.result.states) < len(self.result.members):
                 self.result.stopped = stop.signal
                 return
@@ -213,7 +213,7 @@ class Session:
         bar = SweepProgress(0, None, enabled=False)
         for number in range(len(self.groups)):
             for part in self.planned(number):
-                training = _Training(self, part, bar, "")
+                training = PartTrainer(self, part, bar, "")
                 if part.reached() >= self.steps:
                     training.run(Stop())
                 elif part.folder:
@@ -241,10 +241,10 @@ def called(member: Member) -> str:
     return f"{shorten(member.setting, 60)}, n {member.n}, seed {member.seed}"
 
 
-class _Training:
+class PartTrainer:
     """One part of a sweep: begin or restore, run chunk by chunk, log, save."""
 
-    def __init__(self, session: Session, part: _Part, bar: SweepProgress, where: str):
+    def __init__(self, session: SweepTrainer, part: _Part, bar: SweepProgress, where: str):
         self.session, self.part, self.bar, self.where = session, part, bar, where
         self.population, self.folder = part.population, part.folder
         self.members = [session.result.members[i] for i in part.indices]
@@ -258,7 +258,7 @@ class _Training:
             self.checkpoints = Checkpoints(self.folder.checkpoints)
 
     @property
-    def programs(self) -> Lowered:
+    def programs(self) -> Programs:
         session, part = self.session, self.part
         part.programs = part.programs or part.population.lowered(session.length(), session.judged).compile()
         return part.programs
@@ -311,7 +311,7 @@ class _Training:
     def advance(self, state: Any, alive: Any, length: int) -> tuple[Any, list[tuple]]:
         """`length` steps on. Returns the state, and what each call said: (good, metrics)."""
         population, taken = self.population, []
-        most = population.piece(self.session.length())
+        most = population.steps_per_call(self.session.length())
         for n in [most] * (length // most) + [length % most] * (length % most > 0):
             program = self.programs.chunk if n == most else population.chunk(n).compile()
             state, good, metrics = program(population.knobs, state, population.feed, alive)

@@ -16,7 +16,7 @@ from gan_jax.core.rng import Draws, order
 from gan_jax.training.placement import AXIS, Placement
 
 
-def take(
+def gather_batch(
     feed: Feed | Window, step: jax.Array, examples: int, dtype: str, placement: Placement, choose: Callable | None = None
 ) -> Batch:
     """The batch of this step (this device's share of it under pmap), gathered on the device.
@@ -65,16 +65,16 @@ def chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any,
         (state, alive), (step, window) = carry, x
         state = state.replace(step=step)
         now = feed if window is None else Window(window[0], window[1], step)
-        batch = take(now, step, examples, dtype, placement, sampler and partial(sampler, state))
-        new, metrics = placement.stepping(game.step)(knobs, state, batch, axis_name)
+        batch = gather_batch(now, step, examples, dtype, placement, sampler and partial(sampler, state))
+        new, metrics = placement.wrap_step(game.step)(knobs, state, batch, axis_name)
         metrics = jax.tree.map(lambda x: jnp.where(alive, x, jnp.nan), metrics)
         alive &= all_finite(metrics)
-        new = jax.tree.map(lambda a, b: jnp.where(alive, a, b), placement.keep(new), state)
-        return (placement.keep(new), alive), (alive, metrics)
+        new = jax.tree.map(lambda a, b: jnp.where(alive, a, b), placement.constrain(new), state)
+        return (placement.constrain(new), alive), (alive, metrics)
 
     steps = start + jnp.arange(length, dtype=start.dtype)
-    (state, _), (good, metrics) = jax.lax.scan(one, (placement.keep(state), jnp.asarray(alive, bool)), (steps, window))
-    return placement.keep(state.replace(step=start + length)), good, metrics
+    (state, _), (good, metrics) = jax.lax.scan(one, (placement.constrain(state), jnp.asarray(alive, bool)), (steps, window))
+    return placement.constrain(state.replace(step=start + length)), good, metrics
 
 
 def single_chunk(
@@ -90,7 +90,7 @@ def single_chunk(
 def compiled_chunk(game: Game, length: int, placement: Placement, streamed: bool = False):
     """A run's chunk as one program: (knobs, state, feed) -> (state, metrics). The state given is used up (donated).
 
-    Nothing is copied where the state lies as `Placement.lay` lays it and the feed as `Placement.replicate` does.
+    Nothing is copied where the state lies as `Placement.shard_state` lays it and the feed as `Placement.replicate` does.
 
     streamed: the feed is a window.
     """

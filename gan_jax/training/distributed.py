@@ -123,7 +123,7 @@ def step_tasks() -> int:
     return max(int(os.environ.get(name) or 1) for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
 
 
-def first() -> bool:
+def is_primary() -> bool:
     """Whether this is process 0: it writes and prints."""
     return _wire is None or _wire.me == 0
 
@@ -131,7 +131,7 @@ def first() -> bool:
 # ---- one run -----------------------------------------------------------------------------------------------------------
 
 
-def told(make: Callable[[], Any]) -> Any:
+def broadcast(make: Callable[[], Any]) -> Any:
     """What `make` returns (JSON) in process 0, which alone calls it, in all; its UserError is raised in all."""
     if _wire is None:
         return make()
@@ -149,7 +149,7 @@ def told(make: Callable[[], Any]) -> Any:
     return value
 
 
-def told_state(make: Callable[[], tuple[Any, Any]], target: Any) -> tuple[Any, Any]:
+def broadcast_state(make: Callable[[], tuple[Any, Any]], target: Any) -> tuple[Any, Any]:
     """What `make` returns in process 0, (a pytree of arrays or None, JSON), in all: in the others the arrays are NumPy's, but
     for PRNG keys. target: shapes and dtypes of the pytree."""
     import jax
@@ -199,7 +199,7 @@ def cpu() -> Any:
         return None
 
 
-def agree(signal: str | None) -> str | None:
+def any_signal(signal: str | None) -> str | None:
     """The signal that any process was stopped with, the same in all; None where none was. All call it at the same steps."""
     if _wire is None:
         return signal
@@ -224,11 +224,11 @@ def check_same(record: dict[str, Any]) -> None:
             )
         return
     mine = {name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest() for name, value in record.items()}
-    theirs = told(lambda: mine)
+    theirs = broadcast(lambda: mine)
     if other := [name for name in mine if mine[name] != theirs.get(name)]:
         me = _wire.name(_wire.me)
         raise UserError(f"{me} has another {', '.join(other)} than process 0: give all the same arguments and data")
-    meet_again()
+    barrier()
 
 
 def note(kind: str, value: Any) -> None:
@@ -242,7 +242,7 @@ def noted(kind: str) -> list[Any]:
     return _wire.received(kind) if _wire and _wire.me == 0 else []
 
 
-def meet_again() -> None:
+def barrier() -> None:
     """Returns in process 0 when all have come to this point, and what they noted before it is there."""
     if _wire:
         if _wire.me:
@@ -284,7 +284,7 @@ def _of_devices(error: Exception) -> bool:
     return isinstance(error, jax.errors.JaxRuntimeError) and not str(error).startswith(own)
 
 
-def local(tree: Any) -> Any:
+def fetch(tree: Any) -> Any:
     """A pytree of arrays that all processes share as one, whole in this process alone: what all devices hold on one of them,
     what is split over them in the host's memory (NumPy); another one as it is."""
     import jax

@@ -41,7 +41,7 @@ class Windows:
     def __exit__(self, *_) -> None:
         if self.reading is not None:
             self.reading.close()
-        if (damaged := self.stream.damaged_examples) and distributed.first():
+        if (damaged := self.stream.damaged_examples) and distributed.is_primary():
             names = ", ".join(list(damaged)[:10]) + (", ..." if len(damaged) > 10 else "")
             line = f"skipped {len(damaged)} damaged example{'s'[: len(damaged) > 1]}, others took their place: {names}"
             print(line, file=sys.stderr)

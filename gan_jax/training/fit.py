@@ -24,7 +24,7 @@ from gan_jax.training.folder import RunFolder, environment, git_commit
 from gan_jax.training.placement import place
 from gan_jax.training.run import Run, load_again, open_run
 from gan_jax.training.serialization import from_json, to_json
-from gan_jax.training.trainer import IN_MEMORY, Session
+from gan_jax.training.trainer import IN_MEMORY, RunTrainer
 
 SAME = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_default_matmul_precision")  # in all hosts
 
@@ -95,8 +95,8 @@ def fit(
         if folder:
             folder.start(record, resume, overwrite)
 
-    distributed.told(start)
-    session = Session(recipe, data, seed, game, placement, folder, (log_every, checkpoint_every, sample_every), keep)
+    distributed.broadcast(start)
+    session = RunTrainer(recipe, data, seed, game, placement, folder, (log_every, checkpoint_every, sample_every), keep)
     session.warm_start = warm_start
     return session.run(steps, progress)
 
@@ -148,7 +148,7 @@ def resume(
     data, recipe: where the run was given its own in memory. trusted: modules of yours that the recipe names.
     settings: devices, parallel, shard, progress of `fit`. Raises UserError where there is no run or it cannot be read.
     """
-    record = distributed.told(RunFolder(folder).read)
+    record = distributed.broadcast(RunFolder(folder).read)
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe
     data = load_again(record) if data is None else data
     log_every, checkpoint_every, sample_every, keep = record["schedule"]

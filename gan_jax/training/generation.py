@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gan_jax.core.bind import bind, effective
+from gan_jax.core.bind import bind, resolve
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import EVALUATION
 from gan_jax.core.rng import Draws, named
@@ -74,7 +74,7 @@ def paths(
     if truncation is not None:
         recipe = with_truncation(recipe, truncation)
     labels = None if labels is None else jnp.asarray(labels, jnp.int32)
-    latent, key = effective(recipe, state.step, state.memory.get("live")).latent, named(jax.random.key(seed), "latent")
+    latent, key = resolve(recipe, state.step, state.memory.get("live")).latent, named(jax.random.key(seed), "latent")
     start, end = (latent(Draws(key, numbers), labels, jnp.dtype(recipe.dtype)) for numbers in (starts, ends))
     if spherical is None:
         spherical = latent.function in (normal, truncated, rare_noise)
@@ -102,7 +102,7 @@ def generator_of(recipe: Recipe, state: turns.State) -> tuple[Callable[..., Arra
     generate(z [b, k], labels [b] or None) -> images [b, ...] in the data's scale; draw(key, n) -> float32 z [n, k].
     A conditional generator wants labels: UserError without.
     """
-    live = effective(recipe, state.step, state.memory.get("live"))
+    live = resolve(recipe, state.step, state.memory.get("live"))
     weights = state.ema
 
     def generate(z, labels=None):

@@ -92,15 +92,15 @@ class Placement:
         """Where each leaf of a state (arrays or shapes) lies between steps; None where its arrays lie says it."""
         return zero.layout(state, self.mesh, self.shard) if self.style == "sharding" else None
 
-    def lay(self, state: Any) -> Any:
+    def shard_state(self, state: Any) -> Any:
         """The state as `layout` says."""
         return self._put(state, self.layout(state)) if self.style == "sharding" else self.replicate(state)
 
-    def keep(self, state: Any) -> Any:
+    def constrain(self, state: Any) -> Any:
         """The same, of a state in a compiled program."""
         return jax.lax.with_sharding_constraint(state, self.layout(state)) if self.shard else state
 
-    def stepping(self, step: Callable) -> Callable:
+    def wrap_step(self, step: Callable) -> Callable:
         """A game's step, which is to see whole parameters."""
         if not self.shard:
             return step

@@ -24,7 +24,7 @@ class Stop:
             self.__exit__()
             signal.raise_signal(number)
         self.signal = signal.Signals(number).name
-        if distributed.first():
+        if distributed.is_primary():
             print(f"\n{self.signal}: stopping at the end of this chunk (once more stops at once)", file=sys.stderr)
 
     def __exit__(self, *_):

@@ -48,7 +48,7 @@ def say_environment(meta: dict) -> None:
         )
 
 
-class Session:
+class RunTrainer:
     """One call of `fit`."""
 
     def __init__(self, recipe, data, seed, game, placement: Placement, folder, intervals, keep):
@@ -57,7 +57,7 @@ class Session:
         self.key = jax.random.key(seed)
         self.run_result = Run(recipe, None, data, seed, game, folder=folder.path if folder else None)
         self.warm_start: Run | str | Path | None = None
-        self.files = folder if distributed.first() else None  # to write to
+        self.files = folder if distributed.is_primary() else None  # to write to
         self.checkpoints, self.noted = None, set[str]()  # damaged examples
         if self.files:
             from gan_jax.training.checkpoints import Checkpoints
@@ -79,10 +79,10 @@ class Session:
         elif self.placement.shard:
             lie = self.placement.layout(target)
             like = jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), target, lie)
-        state, self.run_result.history = distributed.told_state(partial(self.begun, like, lie), target)
+        state, self.run_result.history = distributed.broadcast_state(partial(self.begun, like, lie), target)
         if state is None:
             state = self.fresh(self.placement.layout(target) if several else lie)
-        return self.placement.lay(state)
+        return self.placement.shard_state(state)
 
     def fresh(self, lie: Any) -> Any:
         return jax.jit(self.game.init, out_shardings=lie)(self.recipe, self.key)
@@ -153,7 +153,7 @@ class Session:
 
     def run(self, steps: int, progress: bool) -> Run:
         with distributed.together(), self.feeding(steps) as feed:
-            return self.train(feed, steps, progress and distributed.first())
+            return self.train(feed, steps, progress and distributed.is_primary())
 
     def train(self, feed: Feed | Windows, steps: int, progress: bool) -> Run:
         result, data = self.run_result, self.data
@@ -167,7 +167,7 @@ class Session:
             if step == 0:
                 self.picture(state, 0)
             pending, evaluate, asked = None, _evaluator(self.game), None
-            while step < steps and not result.stopped and not (asked := distributed.agree(stop.signal)):
+            while step < steps and not result.stopped and not (asked := distributed.any_signal(stop.signal)):
                 until = min(steps, (step // self.log_every + 1) * self.log_every)
                 state, metrics = self.advance(state, feed, step, until)
                 row = {}
@@ -187,9 +187,9 @@ class Session:
                 result.stopped = result.stopped or asked
             if result.stopped:
                 self.save(state)
-        result.state = distributed.local(state)
-        distributed.meet_again()
-        distributed.told(partial(self.finish, step > start))
+        result.state = distributed.fetch(state)
+        distributed.barrier()
+        distributed.broadcast(partial(self.finish, step > start))
         return result
 
     def log(self, bar: Progress, start: int, until: int, metrics: dict, row: dict) -> None:
@@ -216,20 +216,20 @@ class Session:
         """The checkpoint and the picture that are due."""
         if self.run_result.stopped:
             return
-        state = distributed.local(state)  # gathered once for both
+        state = distributed.fetch(state)  # gathered once for both
         if step % self.checkpoint_every == 0 or step >= steps:
             self.save(state)
         if step % self.sample_every == 0 or step >= steps:
             self.picture(state, step)
 
     def save(self, state: Any) -> None:
-        state = distributed.local(state)
+        state = distributed.fetch(state)
         if self.checkpoints and (step := int(state.step)) not in self.checkpoints.steps():
             self.checkpoints.save(step, state, {"environment": environment()})
 
     def picture(self, state: Any, step: int) -> None:
         """The samples of the same latents as ever, from the moving average and from the raw generator."""
-        state = distributed.local(state)
+        state = distributed.fetch(state)
         if not self.files or not self.game.sample:
             return
         run = Run(self.recipe, state, self.data, game=self.game)

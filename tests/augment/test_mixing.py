@@ -10,7 +10,7 @@ import pytest
 import gan_jax as gan
 from gan_jax.augment import adaptive_pseudo, mixed, mixing
 from gan_jax.core.batch import Batch
-from gan_jax.core.net import Judgement
+from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.core.rng import Draws
 
 REALS, FAKES = jnp.ones((1000, 2, 2, 1)), -jnp.ones((1000, 2, 2, 1))
@@ -63,7 +63,7 @@ class Around:
     def apply(self, params, stats, inputs, labels, mode, numbers, compute_dtype=None):
         if self.generates:
             return 10.0 * labels[:, None] + params["scale"] * jnp.tanh(inputs), stats
-        return Judgement((params["w"] * inputs).sum(-1)), stats
+        return DiscriminatorOutput((params["w"] * inputs).sum(-1)), stats
 
 
 def nearest_fake(turn):

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import gan_jax as gan
-from gan_jax.core.bind import Schedule, effective
+from gan_jax.core.bind import Schedule, resolve
 from gan_jax.core.ranges import check_numbers
 from gan_jax.optimizers import adam, chain, clip_gradient, sgd
 from gan_jax.training.serialization import differences, from_json, to_json
@@ -158,15 +158,15 @@ def test_a_path_that_names_no_leaf_is_refused_with_those_that_do(path):
 
 
 def test_a_recipe_without_schedules_is_already_effective():
-    assert_same(effective(small(), jnp.int32(7)), small())
+    assert_same(resolve(small(), jnp.int32(7)), small())
 
 
 def test_effective_evaluates_schedules_at_the_step_and_live_values_win():
     recipe = small(ema_decay=gan.schedules.linear(0.0, 0.8, 8))
-    at = jax.jit(lambda step: effective(recipe, step).ema_decay)
+    at = jax.jit(lambda step: resolve(recipe, step).ema_decay)
     np.testing.assert_allclose([at(step) for step in (0, 2, 8, 100)], [0, 0.2, 0.8, 0.8], rtol=1e-6)
     live = {"ema_decay": jnp.float32(0.5), "generator.optimizer.learning_rate": jnp.float32(3)}
-    moved = effective(recipe, jnp.int32(0), live)
+    moved = resolve(recipe, jnp.int32(0), live)
     assert moved.ema_decay == 0.5 and moved.generator.optimizer.numbers["learning_rate"] == 3
     assert moved.discriminator.optimizer.numbers["learning_rate"] == np.float32(1e-3)
 
@@ -186,7 +186,7 @@ def test_a_schedule_of_no_steps_is_at_its_end_from_step_one():
 def test_schedules_are_leaves_that_can_be_swept():
     recipes = [small(ema_decay=gan.schedules.cosine(start, 0.0, 4)) for start in (0.1, 0.2, 0.4)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *recipes)
-    halfway = jax.vmap(lambda r: effective(r, jnp.int32(2)).ema_decay)(stacked)
+    halfway = jax.vmap(lambda r: resolve(r, jnp.int32(2)).ema_decay)(stacked)
     np.testing.assert_allclose(halfway, [0.05, 0.1, 0.2], rtol=1e-6)
 
 
@@ -197,7 +197,7 @@ def steps_up(step, *, low, high, at: int):
 def test_any_function_of_the_step_may_be_a_schedule():
     recipe = small(ema_decay=gan.schedule(steps_up, low=0.1, high=0.9, at=5))
     assert isinstance(recipe.ema_decay, Schedule)
-    assert [float(effective(recipe, jnp.int32(s)).ema_decay) for s in (4, 5)] == pytest.approx([0.1, 0.9])
+    assert [float(resolve(recipe, jnp.int32(s)).ema_decay) for s in (4, 5)] == pytest.approx([0.1, 0.9])
     assert set(gan.leaves(recipe)) >= {"ema_decay.low", "ema_decay.high"} and "ema_decay.at" not in gan.leaves(recipe)
 
 

@@ -45,9 +45,9 @@ def required(function):
 CASES = {f"{kind} {f.__module__}.{f.__name__}": f for kind in ROOMS for f in functions(kind)}
 
 
-def judgement(images):
+def evaluate_discriminator(images):
     flat = images.reshape(N, -1)
-    return gan.Judgement(flat.sum(-1), flat[:, :CLASSES], flat[:, :5])
+    return gan.DiscriminatorOutput(flat.sum(-1), flat[:, :CLASSES], flat[:, :5])
 
 
 def turn(dtype, memory):
@@ -55,9 +55,9 @@ def turn(dtype, memory):
     reals, fakes = (jnp.asarray(rng.normal(size=(N, 8, 8, 1)), dtype) for _ in range(2))
     z = jnp.asarray(rng.normal(size=(N, 2)), dtype)
     generator = lambda z, labels: jnp.tanh(z[:, :1, None, None] * jnp.ones((N, 8, 8, 1), dtype))
-    return penalties.Turn(
-        critic=lambda images, labels: judgement(jnp.square(images)), generator=generator, params={}, reals=reals, fakes=fakes,
-        real_labels=None, fake_labels=None, z=z, real=judgement(reals), fake=judgement(fakes), memory=memory,
+    return penalties.PenaltyContext(
+        critic=lambda images, labels: evaluate_discriminator(jnp.square(images)), generator=generator, params={}, reals=reals, fakes=fakes,
+        real_labels=None, fake_labels=None, z=z, real=evaluate_discriminator(reals), fake=evaluate_discriminator(fakes), memory=memory,
         draws=gan.Draws(jax.random.key(2), jnp.arange(N)), step=jnp.int32(1500),
     )  # fmt: skip
 
@@ -71,7 +71,7 @@ def call(name, function, chosen, dtype="float32"):
         case "augmentation":
             return chosen(images, None, draws)
         case "loss":
-            return chosen(judgement(images), judgement(images[::-1] / 2), batch)
+            return chosen(evaluate_discriminator(images), evaluate_discriminator(images[::-1] / 2), batch)
         case "penalty":
             memory = {k: jnp.asarray(v, dtype) for k, v in getattr(function, "initial_memory", {}).items()}
             return chosen(turn(dtype, memory or None))

@@ -11,7 +11,7 @@ from scipy import stats
 import gan_jax as gan
 from gan_jax.core import rng as draws_module
 from gan_jax.core.rng import MAX_POSITION, indexed, named
-from gan_jax.training.chunk import take
+from gan_jax.training.chunk import gather_batch
 from gan_jax.training.placement import place
 
 SIZES = sorted({1, 2, 3, 5, 6, 7, 10, 100, 1000} | {2**k + d for k in range(2, 11) for d in (-1, 0, 1)})
@@ -112,7 +112,7 @@ def test_batches_straddle_epochs():
     """Batches of 7 from 10 examples: seven epochs in ten batches, each example seven times, none lost at the seams."""
     n, size = 10, 7
     feed = gan.Feed(jnp.arange(n, dtype=jnp.float32)[:, None], jnp.arange(n), jnp.int32(n), jax.random.key(3))
-    draw = jax.jit(lambda step: take(feed, step, size, "float32", place(1)))
+    draw = jax.jit(lambda step: gather_batch(feed, step, size, "float32", place(1)))
     batches = [draw(jnp.int32(step)) for step in range(n)]
     seen = np.concatenate([b.images[:, 0] for b in batches]).astype(int)
     np.testing.assert_array_equal(seen, np.concatenate([b.labels for b in batches]))

@@ -101,9 +101,9 @@ def test_the_order_of_the_classes_may_be_permuted_by_a_seed(digits):
 
 
 @pytest.mark.parametrize("take", [None, "before", "after"])
-def test_the_record_loads_the_same_data_again(digits, take):
-    found = imbalanced(digits.subset(500) if take == "before" else digits, 8, "step", order=1)
-    found = found.subset(60) if take == "after" else found
+def test_the_record_loads_the_same_data_again(digits, gather_batch):
+    found = imbalanced(digits.subset(500) if gather_batch == "before" else digits, 8, "step", order=1)
+    found = found.subset(60) if gather_batch == "after" else found
     again = gan.load(**found.source)
     assert again.hashes == found.hashes != digits.hashes and again.describe() == found.describe()
     assert again.source == found.source
@@ -195,7 +195,7 @@ def labels_of(recipe, given):
     """Of the batch that a chunk takes at step 1."""
     choose = gan.GAN.sampler(recipe, given)
     state = gan.State(jnp.int32(1), jax.random.key(1), None, None, None, {})
-    return chunk.take(given, 1, 64, "float32", placement.place(1), choose and partial(choose, state)).labels
+    return chunk.gather_batch(given, 1, 64, "float32", placement.place(1), choose and partial(choose, state)).labels
 
 
 def test_a_recipe_s_sampling_reaches_the_batch_and_0_is_absence():

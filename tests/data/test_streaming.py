@@ -21,7 +21,7 @@ from gan_jax.data import streaming
 from gan_jax.data.folders import decoded, read_image
 from gan_jax.data.host_order import HostOrder
 from gan_jax.data.streaming import Stream, batches
-from gan_jax.training.chunk import take
+from gan_jax.training.chunk import gather_batch
 from gan_jax.training.feed import Windows, check_streamed, feed_of
 from gan_jax.training.placement import place
 
@@ -81,7 +81,7 @@ def test_streamed_batches_are_those_of_resident_data_and_shards_hold_their_stret
     feed = resident(stream)
     read = [list(batches(stream, KEY, 8, 2, 12, shard=(i, shards))) for i in range(shards)]  # over an epoch's end
     for step, parts in zip(range(2, 12), zip(*read, strict=True), strict=True):
-        batch = take(feed, jnp.int32(step), 8, "float32", place(1))
+        batch = gather_batch(feed, jnp.int32(step), 8, "float32", place(1))
         images, labels = (np.concatenate([part[name] for part in parts]) for name in ("images", "labels"))
         assert len(parts[0]["images"]) == 8 // shards
         np.testing.assert_array_equal(gan.game.to_unit(jnp.asarray(images)), batch.images)
@@ -122,7 +122,7 @@ def sums_step(knobs, state, batch, axis_name=None):
     images = batch.mean(weight[:, None, None, None] * batch.images)
     labels = batch.mean(weight * batch.labels)
     new = state.replace(step=state.step + 1, images=state.images + images, labels=state.labels + labels)
-    return new, {"loss": jnp.where(batch.everyone(bad).any(), jnp.nan, labels)}
+    return new, {"loss": jnp.where(batch.all_gather(bad).any(), jnp.nan, labels)}
 
 
 def eight(knobs):

@@ -7,7 +7,7 @@ import pytest
 
 import gan_jax as gan
 from experiments import adaptive, architectures, augmentation, limited_data, losses, optimizers
-from gan_jax.core.bind import effective
+from gan_jax.core.bind import resolve
 from gan_jax.sweeps import population
 
 
@@ -70,7 +70,7 @@ def test_architectures_are_small_unless_published():
 @pytest.mark.parametrize("published", [False, True], ids=["small", "published"])
 def test_schedules_end_with_the_run(published):
     known = settings(architectures, (32, 32, 3), published=published)
-    rate = lambda name, step: effective(known[name], jnp.int32(step)).generator.optimizer.numbers["learning_rate"]
+    rate = lambda name, step: resolve(known[name], jnp.int32(step)).generator.optimizer.numbers["learning_rate"]
     for name, last in (("sngan", 0.0), ("r3gan", 5e-5)):
         np.testing.assert_allclose(rate(name, 10), last, rtol=1e-4, atol=1e-12)
         assert rate(name, 0) > rate(name, 5) > rate(name, 9) > last

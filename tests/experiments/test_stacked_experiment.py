@@ -10,7 +10,7 @@ import pytest
 
 import gan_jax as gan
 from experiments import stacked_mnist
-from gan_jax.core.bind import effective
+from gan_jax.core.bind import resolve
 from tests.experiments.test_experiments import script
 
 SHAPE = (8, 8, 3)
@@ -24,7 +24,7 @@ def test_objectives_differ_in_the_loss_and_in_the_penalties_alone(network, optim
         ("non_saturating",), ("non_saturating", "r1"), ("rpgan", "r1", "r2"),
     ]  # fmt: skip
     gammas = lambda step: [
-        float(p.numbers["gamma"]) for r in settings.values() for p in effective(r, step).discriminator.penalties.values()
+        float(p.numbers["gamma"]) for r in settings.values() for p in resolve(r, step).discriminator.penalties.values()
     ]
     end = 0.05 if optimizer == "annealed" else 0.5
     assert gammas(jnp.int32(0)) == pytest.approx([0.5] * 3) and gammas(jnp.int32(10)) == pytest.approx([end] * 3)

@@ -9,7 +9,7 @@ from flax import linen as nn
 import gan_jax as gan
 from gan_jax.core.batch import Feed
 from gan_jax.core.errors import UserError
-from gan_jax.core.net import Judgement, Net
+from gan_jax.core.net import DiscriminatorOutput, Net
 from gan_jax.core.rng import Draws
 from gan_jax.data import missing
 from gan_jax.games.imputation import misgan, training
@@ -37,7 +37,7 @@ class Critic(nn.Module):
 
     @nn.compact
     def __call__(self, x, labels, mode):
-        return Judgement(Linear(1, name="linear")(x, labels, mode)[:, 0])
+        return DiscriminatorOutput(Linear(1, name="linear")(x, labels, mode)[:, 0])
 
 
 def linear(dtype="float64", **fields):

@@ -12,7 +12,7 @@ import gan_jax as gan
 from gan_jax import likelihoods
 from gan_jax.core.bind import bind
 from gan_jax.core.errors import UserError
-from gan_jax.core.net import Judgement
+from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.core.rng import Draws
 from gan_jax.data import missing
 from gan_jax.games import vae as complete
@@ -50,7 +50,7 @@ class LinearEncoder:
         precision = 1 + mask @ W**2 / SIGMA**2
         mean = ((x - mask * MU) @ W / SIGMA**2) / precision + params["shift"]
         said = jnp.concatenate([mean, params["spread"] - jnp.log(precision)], -1)
-        return (Judgement(said[:, 0], features=said) if self.judging else said), stats
+        return (DiscriminatorOutput(said[:, 0], features=said) if self.judging else said), stats
 
 
 @dataclass(frozen=True)

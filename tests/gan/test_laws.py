@@ -7,7 +7,7 @@ import pytest
 
 import gan_jax as gan
 from gan_jax.optimizers import sgd
-from gan_jax.training.chunk import compiled_chunk, single_chunk, take
+from gan_jax.training.chunk import compiled_chunk, gather_batch, single_chunk
 from gan_jax.training.placement import place
 from tests.tiny_games import assert_close, everything, feed
 
@@ -19,7 +19,7 @@ init = jax.jit(gan.init)
 
 @jax.jit
 def one_step(recipe, state, feed):
-    return gan.train_step(recipe, state, take(feed, state.step, gan.GAN.examples(recipe), recipe.dtype, ONE))[0]
+    return gan.train_step(recipe, state, gather_batch(feed, state.step, gan.GAN.examples(recipe), recipe.dtype, ONE))[0]
 
 
 def loop(recipe, state, feed, steps):
@@ -104,7 +104,7 @@ def test_users_can_pmap_the_step_themselves(x64):
 
 def eight(data, dtype):
     """The first eight examples that training would take."""
-    return jax.jit(take, static_argnums=(1, 2, 3, 4))(data, 0, 8, dtype, ONE)
+    return jax.jit(gather_batch, static_argnums=(1, 2, 3, 4))(data, 0, 8, dtype, ONE)
 
 
 def compilations():
@@ -145,7 +145,7 @@ def test_equal_recipes_share_one_program():
 def test_the_step_exports_for_other_platforms(platform):
     recipe, data = everything("float32"), feed()
     start = jax.eval_shape(gan.init, recipe, jax.random.key(0))
-    batch = jax.eval_shape(lambda d: take(d, 0, 8, "float32", ONE), data)
+    batch = jax.eval_shape(lambda d: gather_batch(d, 0, 8, "float32", ONE), data)
     raw = lambda r, s, k, b: gan.train_step(r, s.replace(key=jax.random.wrap_key_data(k)), b)[0].replace(key=k)
     key = jax.eval_shape(jax.random.key_data, start.key)
     exported = jax.export.export(jax.jit(raw), platforms=[platform])(recipe, start.replace(key=None), key, batch)

@@ -15,7 +15,7 @@ from gan_jax.gan.turns import judge_both
 from gan_jax.networks import mlp
 from gan_jax.optimizers import sgd
 from gan_jax.penalties import remembers
-from gan_jax.training.chunk import single_chunk, take
+from gan_jax.training.chunk import gather_batch, single_chunk
 from gan_jax.training.placement import place
 from tests.tiny_games import assert_close
 
@@ -58,7 +58,7 @@ class Parabola:
 
     def apply(self, params, stats, images, labels, mode, numbers, compute_dtype=None):
         logits = parabola(params, images)[:, 0] + (0 if labels is None else labels)
-        return gan.Judgement(logits), counted(stats, mode, logits)
+        return gan.DiscriminatorOutput(logits), counted(stats, mode, logits)
 
 
 def line(params, z):
@@ -513,7 +513,7 @@ def test_a_chunk_keeps_the_last_good_state_and_its_metrics_show_where_it_broke()
     assert state.step == 3
     good = start
     for step in range(3):
-        good, _ = STEP(recipe, good, take(feed, jnp.int32(step), 4, "float32", place(1)))
+        good, _ = STEP(recipe, good, gather_batch(feed, jnp.int32(step), 4, "float32", place(1)))
     assert_close(state, good, 1e-6)
 
 

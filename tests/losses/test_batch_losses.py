@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import gan_jax as gan
-from gan_jax.core.bind import effective
+from gan_jax.core.bind import resolve
 from gan_jax.losses import LOSSES, kernel_values, least_squares, mmd, non_saturating, top_k, wasserstein, witness
 
 RNG = np.random.default_rng(0)
@@ -24,7 +24,7 @@ def batch(n=6, weights=None):
 
 def terms(loss, reals=REALS, fakes=FAKES, features=FEATURES, weights=None):
     loss = LOSSES[loss] if isinstance(loss, str) else loss
-    said = (gan.Judgement(jnp.asarray(x), features=f) for x, f in zip((reals, fakes), features, strict=True))
+    said = (gan.DiscriminatorOutput(jnp.asarray(x), features=f) for x, f in zip((reals, fakes), features, strict=True))
     return loss(*said, batch(len(reals), weights))
 
 
@@ -98,7 +98,7 @@ def test_generator_s_gradient_of_mmd_pulls_fakes_towards_reals(x64):
     [
         (gan.bind(mmd, kernel="cubic"), "unknown kernel 'cubic'"),
         (gan.bind(mmd, on="pixels"), "not 'pixels'"),
-        (gan.bind(mmd, on="features"), "Judgement has features"),
+        (gan.bind(mmd, on="features"), "DiscriminatorOutput has features"),
     ],
 )
 def test_mmd_refuses_what_is_not_there(loss, said):
@@ -196,7 +196,7 @@ def test_the_share_of_top_k_may_be_traced_and_scheduled(x64):
     np.testing.assert_allclose(found, [terms(top_k(non_saturating, s)).generator.mean() for s in (1.0, 0.5)], rtol=1e-12)
     schedule = gan.schedules.geometric(1.0, 0.99, 10, 0.5)
     wrapped = top_k(non_saturating, schedule)
-    np.testing.assert_allclose(effective(wrapped, jnp.int32(25)).numbers["share"], 0.99**2, rtol=1e-6)
+    np.testing.assert_allclose(resolve(wrapped, jnp.int32(25)).numbers["share"], 0.99**2, rtol=1e-6)
 
 
 def test_a_geometric_schedule_is_a_loop_of_multiplications():
@@ -227,7 +227,7 @@ def players_loss(loss, params, images, made, weights, axis_name):
 
     def judged(x):
         features = jnp.tanh(x @ params["d"])
-        return gan.Judgement(2 * features.sum(-1), features=features)
+        return gan.DiscriminatorOutput(2 * features.sum(-1), features=features)
 
     seen = gan.Batch(images, jnp.arange(len(images)), weights=weights, axis_name=axis_name)
     d, g = totals(loss(judged(images), judged(jnp.sin(made @ params["g"])), seen), weights)

@@ -24,7 +24,7 @@ CROSS_ENTROPIES = ["non_saturating", "minimax"]
 
 def terms(loss, reals, fakes, **numbers):
     """The loss of these logits; `loss` is a name."""
-    judgements = (gan.Judgement(jnp.asarray(x)) for x in (reals, fakes))
+    judgements = (gan.DiscriminatorOutput(jnp.asarray(x)) for x in (reals, fakes))
     return LOSSES[loss].replace(**numbers)(*judgements, None)
 
 
@@ -161,7 +161,7 @@ def test_terms_have_the_dtype_of_the_logits(x64, loss, dtype):
 
 def test_a_blend_is_the_weighted_sum_and_its_weights_are_leaves(x64):
     rng = np.random.default_rng(0)
-    real, fake = (gan.Judgement(jnp.asarray(rng.normal(size=6))) for _ in range(2))
+    real, fake = (gan.DiscriminatorOutput(jnp.asarray(rng.normal(size=6))) for _ in range(2))
     blend = gan.losses.blend(gan.losses.hinge, gan.bind(gan.losses.non_saturating, smoothing=0.1), hinge=2.0)
     both = gan.with_leaves(blend, {"non_saturating": 0.5})(real, fake, None)
     parts = [part(real, fake, None) for part in blend.parts]

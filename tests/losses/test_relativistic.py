@@ -26,7 +26,7 @@ def batch(n=6, weights=None):
 
 
 def terms(loss, reals=REALS, fakes=FAKES, weights=None):
-    judgements = (gan.Judgement(jnp.asarray(x)) for x in (reals, fakes))
+    judgements = (gan.DiscriminatorOutput(jnp.asarray(x)) for x in (reals, fakes))
     return LOSSES[loss](*judgements, batch(len(reals), weights))
 
 

@@ -64,7 +64,7 @@ REAL_LABELS, FAKE_LABELS = jnp.array([0, 0, 1, 3, 2, 0, 0, 1]), jnp.array([3, 0,
 
 def judged(seed):
     rng = np.random.default_rng(seed)
-    return gan.Judgement(
+    return gan.DiscriminatorOutput(
         jnp.asarray(rng.normal(size=8)), jnp.asarray(rng.normal(size=(8, 4))), jnp.asarray(rng.normal(size=(8, 3)))
     )
 
@@ -111,7 +111,7 @@ def test_weights_multiply_those_that_the_batch_has(x64):
 
 def test_a_uniform_generator_s_weights_have_mean_1_over_classes(x64):
     labels = jnp.arange(4)
-    said = gan.Judgement(jnp.ones(4))
+    said = gan.DiscriminatorOutput(jnp.ones(4))
     given = gan.Batch(jnp.zeros(0), labels, labels, fake_labels=labels)
     terms = class_weighted(losses.wasserstein, COUNTS, beta=0.9, balance_fake=1.0)(said, said, given)
     np.testing.assert_allclose(terms.fake.mean(), 1, rtol=1e-6)
@@ -181,7 +181,9 @@ def test_a_population_s_members_train_as_alone_and_strength_0_as_absence(x64):
 
 def turn(fakes, logits=None):
     """What the regulariser reads of a Turn."""
-    return SimpleNamespace(fakes=fakes, fake=gan.Judgement(fakes.sum((1, 2, 3)), classes=logits), mean=lambda x: x.mean(0))
+    return SimpleNamespace(
+        fakes=fakes, fake=gan.DiscriminatorOutput(fakes.sum((1, 2, 3)), classes=logits), mean=lambda x: x.mean(0)
+    )
 
 
 def of_balance(logits, **numbers):

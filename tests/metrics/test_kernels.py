@@ -12,7 +12,7 @@ from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 import gan_jax as gan
 from gan_jax.metrics.distances import _sliced, sliced_wasserstein
 from gan_jax.metrics.kernels import kid, kid_error, kid_from, kid_gap, kid_subsets, mmd
-from gan_jax.metrics.pairs import ROWS, Between, Within, between, within
+from gan_jax.metrics.pairs import ROWS, CrossPairs, SelfPairs, cross_pairs, self_pairs
 
 FROZEN = np.load(Path(__file__).parents[1] / "frozen" / "fidelity.npz")
 
@@ -60,7 +60,9 @@ def test_a_copy_has_negative_kid():
     alone = (kernel.sum() - np.trace(kernel)) / (200 * 199)
     assert kid(x, x) == pytest.approx(2 * (alone - np.trace(kernel) / 200) / 200, rel=1e-9)
     y = features(200, 40, 3)
-    assert kid(x, x) < -3 * kid_error(within(x, 1), within(y, 1), between(x, y)), "the error that independent samples have"
+    assert kid(x, x) < -3 * kid_error(self_pairs(x, 1), self_pairs(y, 1), cross_pairs(x, y)), (
+        "the error that independent samples have"
+    )
 
 
 def test_kid_is_the_same_for_features_far_from_0_in_float32():
@@ -70,17 +72,17 @@ def test_kid_is_the_same_for_features_far_from_0_in_float32():
 
 
 def kernel_passes(x, *others):
-    """What the kernel's part of `within` and `between` is, without a compiled program in each of many repetitions."""
+    """What the kernel's part of `self_pairs` and `cross_pairs` is, without a compiled program in each of many repetitions."""
     none, cube = np.empty(0), lambda a, b: (a @ b.T / a.shape[1] + 1) ** 3
 
     def alone(a):
         kernel = cube(a, a)
         np.fill_diagonal(kernel, 0)
-        return Within(len(a), 1, none, none, none, kernel.sum(), (kernel**2).sum(), kernel.sum(1))
+        return SelfPairs(len(a), 1, none, none, none, kernel.sum(), (kernel**2).sum(), kernel.sum(1))
 
     def pair(b):
         kernel = cube(x, b)
-        return Between(len(x), len(b), True, *[none] * 6, kernel.sum(1), kernel.sum(0), (kernel**2).sum())
+        return CrossPairs(len(x), len(b), True, *[none] * 6, kernel.sum(1), kernel.sum(0), (kernel**2).sum())
 
     return [alone(a) for a in (x, *others)], [pair(b) for b in others]
 
@@ -115,20 +117,20 @@ def test_kid_and_its_gap_have_the_spread_that_their_errors_say(shift):
 def test_the_kernel_s_part_of_the_passes_is_what_the_errors_were_simulated_with():
     x, y = features(50, 40, 21), features(40, 40, 22)
     (wx, wy), (xy,) = kernel_passes(x, y)
-    made = within(x, 1), within(y, 1), between(x, y)
+    made = self_pairs(x, 1), self_pairs(y, 1), cross_pairs(x, y)
     assert kid_error(*made) == pytest.approx(kid_error(wx, wy, xy), rel=1e-9)
     assert kid_from(*made) == pytest.approx(kid_from(wx, wy, xy), rel=1e-9)
 
 
 def test_passes_of_other_sets_are_refused():
     x, y = features(20, 40, 7), features(30, 40, 8)
-    wx, wy, xy = within(x, 1), within(y, 1), between(x, y)
+    wx, wy, xy = self_pairs(x, 1), self_pairs(y, 1), cross_pairs(x, y)
     with pytest.raises(gan.UserError, match="the first set has 30 examples, but 20 in the pairs"):
         kid_from(wy, wx, xy)
     with pytest.raises(gan.UserError, match="one x, not of 20 and of 30"):
-        kid_gap(wy, xy, wx, between(y, x))
+        kid_gap(wy, xy, wx, cross_pairs(y, x))
     with pytest.raises(gan.UserError, match="at least 4 examples"):
-        kid_error(within(x[:3], 1), wy, between(x[:3], y))
+        kid_error(self_pairs(x[:3], 1), wy, cross_pairs(x[:3], y))
 
 
 @pytest.mark.parametrize("subsets, size", [(0, 10), (3, 1), (3, 31)])

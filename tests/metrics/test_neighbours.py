@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 import gan_jax as gan
 from gan_jax.metrics.checks import check_features
 from gan_jax.metrics.neighbours import expected_coverage, nearest, one_nn, one_nn_from, prdc, prdc_from
-from gan_jax.metrics.pairs import ROWS, Between, Within, between, within
+from gan_jax.metrics.pairs import ROWS, CrossPairs, SelfPairs, cross_pairs, self_pairs
 
 FROZEN = np.load(Path(__file__).parents[1] / "frozen" / "fidelity.npz")
 WIDE = 40
@@ -31,8 +31,8 @@ def features(n, d, seed, shift=0.0):
 def test_passes_in_blocks_are_the_whole_matrices(d):
     """Differences and products, and sizes on both sides of a block; against SciPy's and scikit-learn's matrices."""
     k, x, y = 5, features(ROWS + 7, d, 0), features(60, d, 1, 0.2)
-    wx, wy = within(x, k), within(y, k)
-    pairs = between(x, y, wx, wy)
+    wx, wy = self_pairs(x, k), self_pairs(y, k)
+    pairs = cross_pairs(x, y, wx, wy)
     own, other, cross = cdist(x, x), cdist(y, y), cdist(x, y)
     np.fill_diagonal(own, np.inf), np.fill_diagonal(other, np.inf)
     x_radius, y_radius = np.sort(own, 1)[:, k - 1], np.sort(other, 1)[:, k - 1]
@@ -58,9 +58,9 @@ def test_passes_in_blocks_are_the_whole_matrices(d):
 
 def test_swapped_pairs_are_those_of_the_other_order():
     x, y = features(60, WIDE, 2), features(50, WIDE, 3)
-    wx, wy = within(x), within(y)
-    there, back = between(x, y, wx, wy).swapped(), between(y, x, wy, wx)
-    for name in Between.__dataclass_fields__:
+    wx, wy = self_pairs(x), self_pairs(y)
+    there, back = cross_pairs(x, y, wx, wy).swapped(), cross_pairs(y, x, wy, wx)
+    for name in CrossPairs.__dataclass_fields__:
         np.testing.assert_allclose(getattr(there, name), getattr(back, name), rtol=1e-12, err_msg=name)
 
 
@@ -72,7 +72,7 @@ def test_a_duplicate_is_at_exactly_0_in_float32_too(d):
         x = (size / math.sqrt(d) + x).astype(np.float32)
         x[70] = x[3]
         y = x[[10, 3, 50]]
-        w, pairs = within(x, 1), between(x, y)
+        w, pairs = self_pairs(x, 1), cross_pairs(x, y)
         assert w.distance[3] == w.distance[70] == 0 and (w.index[3], w.index[70]) == (70, 3)
         assert (pairs.backward_distance == 0).all() and (pairs.forward_distance[[10, 3, 70, 50]] == 0).all()
         assert w.distance[10] > 0 and w.distance.min() == 0
@@ -81,7 +81,7 @@ def test_a_duplicate_is_at_exactly_0_in_float32_too(d):
 def test_points_of_a_fine_grid_far_from_0_have_its_spacing():
     """Neighbours at 1e-4 of points around (1, 1): differences, not products."""
     grid = 1 + 1e-4 * np.stack(np.meshgrid(range(12), range(12)), -1).reshape(-1, 2)
-    w = within(grid, 2)
+    w = self_pairs(grid, 2)
     np.testing.assert_allclose(w.distance, 1e-4, rtol=1e-9)
     np.testing.assert_allclose(w.radius, 1e-4, rtol=1e-9)
     distance, index = nearest(grid + 2e-5, grid)
@@ -117,17 +117,17 @@ def test_what_is_no_features_is_refused(x, message):
 
 def test_sets_that_do_not_fit_are_refused():
     x, y = features(30, WIDE, 0), features(20, WIDE, 0)
-    for compare in (between, nearest, prdc, one_nn):
+    for compare in (cross_pairs, nearest, prdc, one_nn):
         with pytest.raises(gan.UserError, match=f"{WIDE} and {WIDE - 1} features: they must come from one extractor"):
             compare(x, x[:, 1:])
     with pytest.raises(gan.UserError, match="first set has 20 examples, but 30"):
-        between(x, y, within(y))
+        cross_pairs(x, y, self_pairs(y))
     with pytest.raises(gan.UserError, match="k is 0"):
-        within(x, 0)
+        self_pairs(x, 0)
     with pytest.raises(gan.UserError, match="5 rows, but at least 6"):
-        within(x[:5])
+        self_pairs(x[:5])
     with pytest.raises(gan.UserError, match="use one k"):
-        prdc_from(within(x, 3), within(x, 4), between(x, x))
+        prdc_from(self_pairs(x, 3), self_pairs(x, 4), cross_pairs(x, x))
     with pytest.raises(gan.UserError, match="one size, not 30 and 20"):
         one_nn(x, y)
 
@@ -154,9 +154,9 @@ def test_with_closed_balls_precision_and_recall_are_torch_fidelity_s():
 def test_a_copy_has_1_in_everything(d):
     """And with closed balls the k-th neighbour is counted, too, though it is at the radius to the last bit or nearly so."""
     x = features(200, d, 9) if d == WIDE else np.random.default_rng(9).normal(size=(200, d))
-    w = within(x)
-    assert prdc_from(w, w, between(x, x, w, w)) == {"precision": 1, "recall": 1, "density": 1, "coverage": 1}
-    closed = prdc_from(w, w, between(x, x, w, w, strict=False))
+    w = self_pairs(x)
+    assert prdc_from(w, w, cross_pairs(x, x, w, w)) == {"precision": 1, "recall": 1, "density": 1, "coverage": 1}
+    closed = prdc_from(w, w, cross_pairs(x, x, w, w, strict=False))
     assert closed == pytest.approx({"precision": 1, "recall": 1, "density": 6 / 5, "coverage": 1})
 
 
@@ -206,8 +206,8 @@ def test_one_nn_is_that_of_scikit_learn():
     expected = {"accuracy": right.mean(), "x_accuracy": right[:80].mean(), "y_accuracy": right[80:].mean()}
     assert one_nn(x, y) == pytest.approx(expected)
     assert 0.2 < expected["x_accuracy"] < 0.95 and expected["x_accuracy"] != expected["y_accuracy"]
-    w = within(x), within(y)
-    assert one_nn_from(*w, between(x, y, *w)) == pytest.approx(expected), "any k will do"
+    w = self_pairs(x), self_pairs(y)
+    assert one_nn_from(*w, cross_pairs(x, y, *w)) == pytest.approx(expected), "any k will do"
 
 
 def test_a_copy_has_a_1_nn_accuracy_of_0():
@@ -241,11 +241,11 @@ def test_the_1_nn_accuracy_of_equal_distributions_is_one_half():
 
 def _alone(distances):
     none = np.empty(0)
-    return Within(len(distances), 1, distances.min(1), none, none, 0, 0, none)
+    return SelfPairs(len(distances), 1, distances.min(1), none, none, 0, 0, none)
 
 
 def _pairs(distances):
     none = np.empty(0)
-    return Between(
+    return CrossPairs(
         *distances.shape, True, distances.min(1), none, distances.min(0), none, none, none, none, none, 0
     )  # fmt: skip

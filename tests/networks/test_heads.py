@@ -20,7 +20,7 @@ LOGITS = RNG.normal(size=(2, 4))
 
 def terms(loss, of_reals=OF_REALS, of_fakes=OF_FAKES, labels=LABELS, fake_labels=FAKE_LABELS, **numbers):
     real, fake = (
-        gan.Judgement(jnp.asarray(x), classes=None if c is None else jnp.asarray(c))
+        gan.DiscriminatorOutput(jnp.asarray(x), classes=None if c is None else jnp.asarray(c))
         for x, c in zip(LOGITS, (of_reals, of_fakes), strict=True)
     )
     batch = gan.Batch(jnp.zeros((4, 1)), jnp.arange(4), labels=labels, fake_labels=fake_labels)
@@ -98,7 +98,7 @@ def test_what_a_loss_on_classes_lacks_is_said(loss, missing, said):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 def test_terms_of_every_loss_have_the_dtype_of_the_logits(x64, dtype):
-    said = gan.Judgement(jnp.ones(4, dtype), jnp.ones((4, 3), dtype), jnp.ones((4, 2), dtype))
+    said = gan.DiscriminatorOutput(jnp.ones(4, dtype), jnp.ones((4, 3), dtype), jnp.ones((4, 2), dtype))
     batch = gan.Batch(jnp.zeros((4, 1)), jnp.arange(4), LABELS, jnp.ones(4, jnp.float32), fake_labels=LABELS)
     found = jax.eval_shape(lambda said: {name: loss(said, said, batch) for name, loss in LOSSES.items()}, said)
     assert {(x.shape, x.dtype) for x in jax.tree.leaves(found)} == {((4,), jnp.dtype(dtype))}

@@ -19,7 +19,7 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, rows, labels, mode):
-        return gan.Judgement(rows @ jnp.asarray(SLOPES.ravel(), rows.dtype))
+        return gan.DiscriminatorOutput(rows @ jnp.asarray(SLOPES.ravel(), rows.dtype))
 
 
 def packed(size, **fields):
@@ -40,7 +40,7 @@ def test_images_are_stacked_as_channels():
         @nn.compact
         def __call__(self, images, labels, mode):
             seen["shape"] = images.shape
-            return gan.Judgement(images.mean((1, 2, 3)))
+            return gan.DiscriminatorOutput(images.mean((1, 2, 3)))
 
     said, _ = Packed(gan.Net(Look()), 3).apply({}, {}, jnp.ones((7, 8, 8, 1)), None, EVALUATION, {})
     assert seen["shape"] == (2, 8, 8, 3) and said.logits.shape == (2,), "in evaluation the seventh is left out"
@@ -53,7 +53,7 @@ def test_each_example_of_a_packet_brings_its_label():
         @nn.compact
         def __call__(self, images, labels, mode):
             seen["images"], seen["labels"] = images, labels
-            return gan.Judgement(images.mean((1, 2, 3)))
+            return gan.DiscriminatorOutput(images.mean((1, 2, 3)))
 
     images = jnp.arange(4.0)[:, None, None, None] * jnp.ones((1, 2, 2, 1))
     Packed(gan.Net(Look()), 2, 3).apply({}, {}, images, jnp.asarray([2, 0, 1, 1]), EVALUATION, {})
@@ -75,7 +75,7 @@ def test_a_conditional_packed_game_trains_with_class_weights():
 def test_the_gradient_penalty_is_of_the_whole_packet():
     critic = lambda x, y: Packed(gan.Net(Linear()), 2).apply({}, {}, x, y, EVALUATION, {})[0]
     rows = jnp.ones((4, 2))
-    turn = gan.Turn(
+    turn = gan.PenaltyContext(
         critic=critic, generator=None, params={}, reals=rows, fakes=rows, real_labels=None, fake_labels=None, z=rows,
         draws=gan.Draws(jax.random.key(0), jnp.arange(4)), step=jnp.int32(0),
     )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 
 import gan_jax as gan
-from gan_jax.core.net import EVALUATION, Judgement, Mode, Net, cast
+from gan_jax.core.net import EVALUATION, DiscriminatorOutput, Mode, Net, cast
 from gan_jax.networks.conv import Conv
 from gan_jax.networks.layers import BatchNorm, embedding
 from gan_jax.networks.spectral import SpectralNorm
@@ -26,7 +26,9 @@ class Small(nn.Module):
     @nn.compact
     def __call__(self, images, labels, mode: Mode):
         x = jnp.tanh(BatchNorm()(Conv(3, name="conv")(images), mode)).sum((1, 2))
-        return Judgement(nn.Dense(1, name="dense", dtype=x.dtype)(x)[:, 0] + (x * embedding(labels, 4, 3, x.dtype)).sum(-1))
+        return DiscriminatorOutput(
+            nn.Dense(1, name="dense", dtype=x.dtype)(x)[:, 0] + (x * embedding(labels, 4, 3, x.dtype)).sum(-1)
+        )
 
 
 PLAIN = Net(Small())

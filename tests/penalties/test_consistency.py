@@ -131,7 +131,7 @@ class Tiny(nn.Module):
     def __call__(self, x, labels, mode, dropout=None, noise=None):
         x = perturbed(nn.relu(nn.Dense(8, dtype=x.dtype)(x.reshape(len(x), -1))), mode, dropout, noise)
         x = nn.Dense(self.outputs, dtype=x.dtype)(x)
-        return gan.Judgement(x[:, 0]) if self.outputs == 1 else x.reshape(-1, 8, 8, 1)
+        return gan.DiscriminatorOutput(x[:, 0]) if self.outputs == 1 else x.reshape(-1, 8, 8, 1)
 
 
 def retaken(turn, *, weight):

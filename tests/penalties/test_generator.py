@@ -77,7 +77,10 @@ def test_a_generator_that_ignores_its_latents_has_finite_derivatives(x64):
 
 
 def matched(real, fake, weight=3.0):
-    said = {"real": gan.Judgement(jnp.zeros(5), features=real), "fake": gan.Judgement(jnp.zeros(5), features=fake)}
+    said = {
+        "real": gan.DiscriminatorOutput(jnp.zeros(5), features=real),
+        "fake": gan.DiscriminatorOutput(jnp.zeros(5), features=fake),
+    }
     return feature_matching(turn(linear(), **said), weight=weight)
 
 

@@ -10,7 +10,7 @@ from scipy.stats import kstest
 
 import gan_jax as gan
 from gan_jax import penalties
-from gan_jax.penalties import Turn, dragan, evaluate, initial_memory, lazy, r1, r2, remembers, wgan_gp
+from gan_jax.penalties import PenaltyContext, dragan, evaluate, initial_memory, lazy, r1, r2, remembers, wgan_gp
 
 RNG = np.random.default_rng(0)
 REALS, FAKES = RNG.normal(size=(2, 5, 3))
@@ -25,12 +25,12 @@ def turn(critic, reals=REALS, fakes=FAKES, **fields):
         "generator": lambda z, y: z, "params": {}, "real_labels": None, "fake_labels": None, "z": jnp.zeros((n, 1)),
         "draws": gan.Draws(jax.random.key(0), jnp.arange(n)), "step": jnp.int32(0),
     }  # fmt: skip
-    judged = lambda x, y: gan.Judgement(say(x, y))
+    judged = lambda x, y: gan.DiscriminatorOutput(say(x, y))
     reals, fakes = jnp.asarray(reals), jnp.asarray(fakes)
     fields = known | fields
     if "real" not in fields:
         fields |= {"real": judged(reals, fields["real_labels"]), "fake": judged(fakes, fields["fake_labels"])}
-    return Turn(critic=judged, reals=reals, fakes=fakes, **fields)
+    return PenaltyContext(critic=judged, reals=reals, fakes=fakes, **fields)
 
 
 def linear(slope=SLOPE):
@@ -158,7 +158,7 @@ def cost(name, weight, scale=0.3):
     reals, fakes = rng.normal(size=(2, 6, 8, 8, 1))
     z, kernel = jnp.asarray(rng.normal(size=(6, 3))), scale * rng.normal(size=(3, 64))
     flat = lambda x: scale * x.reshape(6, -1)
-    judged = lambda x: gan.Judgement(curved(scale)(x), classes=flat(x)[:, :3], features=flat(x))
+    judged = lambda x: gan.DiscriminatorOutput(curved(scale)(x), classes=flat(x)[:, :3], features=flat(x))
     penalty = gan.bind(function, **{k: weight if k in STRENGTHS else 1.0 for k in required}, **SPECIAL.get(name, {}))
     seen = turn(
         curved(scale), reals, fakes, z=z, real=judged(reals), fake=judged(fakes), params={"dense": {"kernel": kernel}},
@@ -237,7 +237,7 @@ def test_a_lazy_penalty_keeps_its_memory_while_it_rests(x64):
 def seen_by(theta, name, reals, fakes, index, axis_name=None):
     """(mean value, memory) of a penalty, of a critic and a generator made of the parameters `theta` [3, 3]."""
     critic = lambda x: jnp.tanh(x @ theta).sum(-1)
-    judged = lambda x: gan.Judgement(critic(x), features=jnp.tanh(x @ theta))
+    judged = lambda x: gan.DiscriminatorOutput(critic(x), features=jnp.tanh(x @ theta))
     function, _ = TABLE[name]
     penalty = gan.bind(function, weight=1.0)
     memory = {k: jnp.float64(v + 0.1) for k, v in initial_memory(penalty).items()}

@@ -13,7 +13,7 @@ from tests.penalties.test_gradient import turn
 def look(real, fake, step=2000, memory=(0.0, 0.0), **numbers):
     """(values, memory) with these logits of reals and fakes."""
     memory = dict(zip(("real", "fake"), memory, strict=True))
-    said = {"real": gan.Judgement(jnp.asarray(real)), "fake": gan.Judgement(jnp.asarray(fake))}
+    said = {"real": gan.DiscriminatorOutput(jnp.asarray(real)), "fake": gan.DiscriminatorOutput(jnp.asarray(fake))}
     return evaluate(gan.bind(lecam, **numbers), turn(lambda x: x[:, 0], step=jnp.int32(step), memory=memory, **said))
 
 

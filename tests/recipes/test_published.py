@@ -9,7 +9,7 @@ import pytest
 
 import gan_jax as gan
 from gan_jax import penalties
-from gan_jax.core.bind import defaults, effective, number
+from gan_jax.core.bind import defaults, number, resolve
 from gan_jax.core.net import Net
 from gan_jax.networks import biggan, dcgan, r3gan, sngan, stylegan2
 from gan_jax.networks.spectral import SpectralNorm
@@ -32,7 +32,7 @@ def small(name, **fields):
 
 def at(recipe, step):
     """{path: number} at a step, schedules evaluated."""
-    return {path: float(value) for path, value in gan.leaves(effective(recipe, jnp.int32(step))).items()}
+    return {path: float(value) for path, value in gan.leaves(resolve(recipe, jnp.int32(step))).items()}
 
 
 def batch_of(recipe):

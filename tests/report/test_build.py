@@ -150,7 +150,7 @@ def test_shared_passes_give_the_numbers_of_the_metrics_themselves(judged):
     }  # fmt: skip
     for key, value in expected.items():
         assert math.isclose(got[key].value, value, rel_tol=1e-9, abs_tol=1e-12), key
-    own = pairs.within(t, 1).distance
+    own = pairs.self_pairs(t, 1).distance
     share = lambda d, i: memorization.authenticity(own, i, d)
     assert got["authenticity_gap"].value == pytest.approx(share(*neighbours.nearest(h, t)) - share(to_train, index))
 
@@ -180,7 +180,7 @@ def test_the_gap_has_an_exact_p(judged):
 
 
 def test_a_number_says_nothing_where_its_controls_do_not_come_out_in_order():
-    kind = metric_specs.KINDS["fd_gap"]
+    kind = metric_specs.METRIC_SPECS["fd_gap"]
     number = lambda real, copycat, value=1.0: Number(kind, kind.label, value, None, None, {REAL: real, COPYCAT: copycat}, {})
     assert number(around(0.0, 0.1), around(1.0, 0.1)).informative
     assert "copycat" in number(around(0.0, 0.5), around(1.0, 0.5)).why  # 1.4 standard errors
@@ -189,8 +189,8 @@ def test_a_number_says_nothing_where_its_controls_do_not_come_out_in_order():
 
 
 def test_every_number_names_a_row_and_every_kind_is_shown_once():
-    assert {kind.row for kind in metric_specs.KINDS.values()} == set(metric_specs.ROWS) == set(range(1, 13))
-    assert all(kind.worse in ("higher", "lower") for kind in metric_specs.KINDS.values())
+    assert {kind.row for kind in metric_specs.METRIC_SPECS.values()} == set(metric_specs.ROWS) == set(range(1, 13))
+    assert all(kind.worse in ("higher", "lower") for kind in metric_specs.METRIC_SPECS.values())
 
 
 # ---- protocols ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from gan_jax.core.errors import UserError
 from gan_jax.plots import closest_pairs, distance_cdfs, gap_doses, logit_histograms, overfitting_curves, parts, quality_novelty
 from gan_jax.plots.reports import report_pictures
 from gan_jax.report.controls import CONTROLS
-from gan_jax.report.metric_specs import KINDS, ROWS
+from gan_jax.report.metric_specs import METRIC_SPECS, ROWS
 from gan_jax.report.number import Number
 from gan_jax.report.numbers import Measured
 from gan_jax.report.page import PLAIN, entries, page_html, rule, sweep_page_html, table_html, table_text, visible
@@ -68,7 +68,7 @@ class Page(HTMLParser):
 
 def number(key, value=0.25, word="", seen=True):
     """A number whose controls come out as they should (`seen`), or all alike."""
-    kind = KINDS[key]
+    kind = METRIC_SPECS[key]
     step = (1 if kind.worse == "higher" else -1) * seen
     controls = {name: Measured(c := value + step * (name in kind.sees), c - 0.01, c + 0.01) for name in CONTROLS if kind.sees}
     return Number(kind, f"{kind.label} {word}", value, value - 0.0625, value + 0.125, controls, {"seed": 0, "name": word})
@@ -76,7 +76,7 @@ def number(key, value=0.25, word="", seen=True):
 
 def report(word="", phrase="healthy", evidence=None, openings=()):
     """Every number there is, each with a value of its own; `word` wherever a name can stand."""
-    numbers = {key: number(key, 0.001 * (101 + i), word) for i, key in enumerate(KINDS) if KINDS[key].row != 11}
+    numbers = {key: number(key, 0.001 * (101 + i), word) for i, key in enumerate(METRIC_SPECS) if METRIC_SPECS[key].row != 11}
     about = {"run": f"/runs/{word}", "step": 7, "sizes": {f"T {word}": 100}, "classes": [word, 2], "nothing": None}
     about["openings"] = [{"time": time, "command": f"gan report {word}"} for time in openings]
     judged = Verdict(phrase, (f"first {word}", "second"), (f"third {word}",))

@@ -15,7 +15,7 @@ from gan_jax.metrics.frechet import frechet_distance
 from gan_jax.metrics.memorization import near_copies
 from gan_jax.metrics.neighbours import nearest
 from gan_jax.metrics.ranking import rank
-from gan_jax.metrics.training import _features, watch
+from gan_jax.metrics.training import _features, training_metrics
 from gan_jax.report.build import overfitting_report, references_of
 from gan_jax.report.sweeps import sweep_report
 from gan_jax.training.folder import RunFolder
@@ -232,13 +232,13 @@ def test_what_is_watched_on_the_device_equals_the_report_s_metrics_in_the_same_f
     random = np.random.default_rng(0)
     g, t, v = (random.uniform(-1, 1, (60, 8, 8, 1)).astype(np.float32) for _ in range(3))
     g[:15] = t[:15]
-    row = jax.jit(watch)(g, t, v)
+    row = jax.jit(training_metrics)(g, t, v)
     features = _features((8, 8, 1))
     x, y, z = (np.asarray(features(jnp.asarray(a)), np.float64) for a in (g, t, v))
     assert row["G/train_fd"] == pytest.approx(frechet_distance(x, y), rel=2e-3)
     assert row["G/fd_gap"] == pytest.approx(frechet_distance(x, z) - frechet_distance(x, y), abs=2e-3 * frechet_distance(x, y))
     expected = near_copies(nearest(x, y)[0], nearest(z, y)[0], 0.05).rate
     assert row["G/near_copies"] == pytest.approx(expected) and expected >= 0.25
-    many = jax.jit(jax.vmap(watch, (0, None, None)))(np.stack([g, v]), t, v)
+    many = jax.jit(jax.vmap(training_metrics, (0, None, None)))(np.stack([g, v]), t, v)
     for name, value in row.items():
         np.testing.assert_allclose(many[name][0], value, rtol=1e-3, atol=2e-3, err_msg=name)

@@ -18,7 +18,7 @@ import pytest
 import gan_jax as gan
 from gan_jax.data.toys import ring
 from gan_jax.sweeps import api, population, trainer
-from gan_jax.sweeps.population import Lowered
+from gan_jax.sweeps.population import Programs
 from gan_jax.training.progress import SweepProgress
 from tests.tiny_games import QUICK, assert_close, mean_start, mean_step, ten
 from tests.training.test_fit import ROOT, same
@@ -210,8 +210,8 @@ def test_a_cut_group_gives_the_same_table_and_says_so(data, capsys, devices, mos
 
 
 def test_a_group_that_does_not_fit_the_memory_is_cut_by_what_the_compiler_measured(data, monkeypatch, capsys):
-    measure, seen = Lowered.bytes_needed, []
-    monkeypatch.setattr(Lowered, "bytes_needed", lambda self: seen.append(measure(self)) or seen[-1])
+    measure, seen = Programs.bytes_needed, []
+    monkeypatch.setattr(Programs, "bytes_needed", lambda self: seen.append(measure(self)) or seen[-1])
     whole = quick(data, devices=1)
     monkeypatch.setattr(trainer, "bytes_free", lambda placement: max(seen) - 1)
     equal(quick(data, devices=1), whole)
@@ -256,7 +256,7 @@ def test_resuming_a_finished_sweep_trains_nothing_and_more_steps_go_on(data, tmp
     log = out / "groups/00-00/metrics.jsonl"
     before = log.read_bytes()
     with monkeypatch.context() as m:
-        m.setattr(trainer._Training, "advance", None)
+        m.setattr(trainer.PartTrainer, "advance", None)
         again = quick(data, out=out, members_per_program=4, resume=True)
     equal(again, first)
     same(again.run("fast").state, first.run("fast").state)

@@ -15,7 +15,7 @@ from gan_jax.core.batch import device_mean
 from gan_jax.data.toys import ring
 from gan_jax.sweeps import api, trainer
 from gan_jax.sweeps.layout import Layout, fitted, possible_shares, shares, speaks, start
-from gan_jax.sweeps.population import Lowered, Population, member_state
+from gan_jax.sweeps.population import Population, Programs, member_state
 from gan_jax.training.placement import place
 from tests.sweeps.test_api import quick, rate, refused
 from tests.sweeps.test_population import NETWORKS, alone, members, train
@@ -240,8 +240,8 @@ def test_a_sweep_shares_batches_where_it_is_told_to_and_says_so(data, capsys):
 
 
 def test_a_member_that_does_not_fit_on_a_device_is_shared(data, capsys, monkeypatch):
-    measure, seen = Lowered.bytes_needed, []
-    monkeypatch.setattr(Lowered, "bytes_needed", lambda self: seen.append(measure(self)) or seen[-1])
+    measure, seen = Programs.bytes_needed, []
+    monkeypatch.setattr(Programs, "bytes_needed", lambda self: seen.append(measure(self)) or seen[-1])
     whole = quick(data, ONE, game=SHARED, seeds=4, devices=4, devices_per_member=1)
     alone = seen[-1]
     monkeypatch.setattr(trainer, "bytes_free", lambda placement: alone - 1)

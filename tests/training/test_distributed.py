@@ -192,9 +192,9 @@ def test_one_process_needs_no_other(monkeypatch):
     distributed.connect()
     assert (
         distributed.count() == 1
-        and distributed.first()
-        and distributed.told(lambda: 5) == 5
-        and distributed.agree("SIGTERM") == "SIGTERM"
+        and distributed.is_primary()
+        and distributed.broadcast(lambda: 5) == 5
+        and distributed.any_signal("SIGTERM") == "SIGTERM"
     )
 
 
@@ -355,8 +355,8 @@ def test_a_stop_that_comes_when_the_run_is_over_is_not_the_next_one_s(wires, mon
     made[1].send("stop", "SIGTERM")
     made[1].send("here")
     monkeypatch.setattr(distributed, "_wire", made[0])
-    distributed.meet_again()
-    assert distributed.agree(None) is None
+    distributed.barrier()
+    assert distributed.any_signal(None) is None
 
 
 def test_one_process_alone_says_that_it_stops(wires, monkeypatch, capsys):

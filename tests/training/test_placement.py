@@ -28,7 +28,7 @@ from gan_jax.gan.game import game_of
 from gan_jax.networks.conv import conv
 from gan_jax.networks.minibatch import minibatch_std
 from gan_jax.sweeps import members as population_members
-from gan_jax.sweeps.members import over_members
+from gan_jax.sweeps.members import map_members
 from gan_jax.training import placement as parallel
 from gan_jax.training.chunk import compiled_chunk
 from gan_jax.training.placement import AXIS, place
@@ -66,7 +66,7 @@ def on_eight_devices(test):
 def train(knobs, data, placement, steps=20):
     """(state, metrics) after these steps."""
     game = game_of(knobs, None)
-    start = placement.lay(_init(game)(knobs, jax.random.key(0)))
+    start = placement.shard_state(_init(game)(knobs, jax.random.key(0)))
     return compiled_chunk(game, steps, placement)(knobs, start, placement.replicate(data))
 
 
@@ -167,7 +167,7 @@ def test_a_chunk_copies_nothing_to_the_devices_and_uses_its_state_up(style):
     """The training set lies on each of them, once and for all."""
     four, data = place(4, style), feed(shape=(2,))
     everywhere, chunk = four.replicate(data), compiled_chunk(QUICK, 1, four)
-    first = four.lay(QUICK.init({}, jax.random.key(0)))
+    first = four.shard_state(QUICK.init({}, jax.random.key(0)))
     knobs = four.replicate({"rate": np.float32(0.5)})
     with jax.transfer_guard_device_to_device("disallow"):
         second, _ = chunk(knobs, first, everywhere)
@@ -405,7 +405,7 @@ def test_members_keep_their_input_gradients_to_themselves(monkeypatch, way):
     monkeypatch.setattr(parallel, "_in_turn", getattr(parallel, way))
     slope = lambda w, x: jax.grad(lambda x: (w * x**2).sum())(x)
     w, x = jnp.arange(4.0), jnp.array([1.0, -3.0])
-    each = jax.jit(over_members(slope, (True, False), place(4)))
+    each = jax.jit(map_members(slope, (True, False), place(4)))
     np.testing.assert_array_equal(each(w, x), 2 * w[:, None] * x)
 
 
@@ -416,7 +416,7 @@ def test_members_with_convolutions_lie_on_their_devices_and_say_nothing(monkeypa
     images, kernels = rng.normal(size=(2, 5, 5, 2)).astype("float32"), rng.normal(size=(8, 3, 3, 2, 3)).astype("float32")
     four = place(4)
     loss = lambda kernel, x: jax.grad(lambda kernel: jnp.square(conv(x, kernel, 2)).sum())(kernel)
-    each = jax.jit(over_members(loss, (True, False), four))
+    each = jax.jit(map_members(loss, (True, False), four))
     given = jax.device_put(kernels, NamedSharding(four.mesh, P(AXIS))), four.replicate(images)
     found = each(*given)
     assert collectives(each.lower(*given).compile()) == []

@@ -54,12 +54,12 @@ class Open(nn.Module):
     layer: nn.Module = nn.LayerNorm()
 
     def __call__(self, rows, labels, mode, **numbers):
-        return gan.Judgement(rows[:, 0] * numbers.get("scale", 1.0))
+        return gan.DiscriminatorOutput(rows[:, 0] * numbers.get("scale", 1.0))
 
 
 class Starred(nn.Module):
     def __call__(self, rows, *rest, dropout=None):
-        return gan.Judgement(rows[:, 0])
+        return gan.DiscriminatorOutput(rows[:, 0])
 
 
 def test_the_numbers_of_a_network_are_those_of_its_signature():
@@ -108,8 +108,8 @@ def test_a_penalty_of_the_reals_does_not_move_the_generator(name):
 
     def value(theta):
         fakes = theta * reals[::-1]
-        critic = lambda x, labels: gan.Judgement(jnp.tanh(x * (1 + jnp.arange(64.0).reshape(8, 8, 1))).sum((1, 2, 3)))
-        turn = penalties.Turn(
+        critic = lambda x, labels: gan.DiscriminatorOutput(jnp.tanh(x * (1 + jnp.arange(64.0).reshape(8, 8, 1))).sum((1, 2, 3)))
+        turn = penalties.PenaltyContext(
             critic=critic, generator=lambda z, labels: fakes, params={"theta": theta}, reals=reals, fakes=fakes,
             real_labels=None, fake_labels=None, z=z, draws=gan.Draws(jax.random.key(0), jnp.arange(3)), step=jnp.int32(0),
             real=critic(reals, None), fake=critic(fakes, None),

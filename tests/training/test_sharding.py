@@ -79,7 +79,7 @@ def of(tree):
 def test_each_device_holds_its_share_of_a_split_state():
     recipe = perceptrons("float32")
     state = jax.jit(gan.init)(recipe, jax.random.key(0))
-    held = {shard: zero.bytes_per_device(place(4, shard=shard).lay(state)) for shard in (None, *zero.SHARDED)}
+    held = {shard: zero.bytes_per_device(place(4, shard=shard).shard_state(state)) for shard in (None, *zero.SHARDED)}
     averages = of([state.generator.opt_state, state.discriminator.opt_state, state.ema])
     params = of([state.generator.params, state.discriminator.params])
     assert held[None] - held["optimizer"] == averages * 3 // 4

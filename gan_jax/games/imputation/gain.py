@@ -25,7 +25,7 @@ from flax import struct
 from jaxtyping import Array, Float, Key
 
 from gan_jax.core.batch import Batch
-from gan_jax.core.bind import Bound, Schedule, effective, number, static
+from gan_jax.core.bind import Bound, Schedule, number, resolve, static
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game, refuse_penalties
 from gan_jax.core.net import EVALUATION, Mode, Net, cast
@@ -35,7 +35,7 @@ from gan_jax.data.splits import as_integer
 from gan_jax.games.imputation.cells import cells_of, check_cells, errors_of, groups_of, of_columns
 from gan_jax.gan.recipe import Side
 from gan_jax.gan.state import Player, State, moving_average
-from gan_jax.gan.turns import Look, move
+from gan_jax.gan.turns import PlayerGradient, apply_gradient
 from gan_jax.networks.initializers import he
 from gan_jax.networks.unet import UNet
 from gan_jax.optimizers import adam
@@ -229,7 +229,7 @@ def generator_terms(knobs: Gain, params: Any, d_params: Any, seen: View) -> dict
 def init(knobs: Gain, key: Key[Array, ""]) -> State:
     """A fresh state in `knobs.dtype`. Raises UserError for penalties: neither side takes any."""
     refuse_penalties("GAIN", knobs, "generator", "discriminator")
-    live = effective(knobs, jnp.int32(0))
+    live = resolve(knobs, jnp.int32(0))
     rows = jnp.zeros((2, 2 * live.features), live.dtype)
 
     def player(name: str) -> Player:
@@ -244,7 +244,7 @@ def init(knobs: Gain, key: Key[Array, ""]) -> State:
 
 def step(knobs: Gain, state: State, batch: Batch, axis_name: str | None = None) -> tuple[State, dict]:
     """D moves, then G against the new D, on the same batch, noise and hint. `axis_name` is the device axis under pmap."""
-    live = effective(knobs, state.step)
+    live = resolve(knobs, state.step)
     batch = batch.replace(axis_name=axis_name)
     seen = view(live, batch, Draws(jax.random.fold_in(state.key, state.step), batch.index))
     metrics, new = {}, state
@@ -258,7 +258,7 @@ def step(knobs: Gain, state: State, batch: Batch, axis_name: str | None = None) 
         gradient, values = jax.grad(objective, has_aux=True)(getattr(new, name).params)
         gradient, values = jax.tree.map(batch.mean, (jax.tree.map(lambda g: g[None], gradient), values))
         said = {f"{name}/{k}": v for k, v in values.items()}
-        new, said = move(live, new, name, Look(gradient, {}, new.memory, said))
+        new, said = apply_gradient(live, new, name, PlayerGradient(gradient, {}, new.memory, said))
         metrics |= said
     latest = {"params": new.generator.params, "stats": {}}
     ema = moving_average(live.ema_decay, state.step, state.ema, latest, ramp=not isinstance(knobs.ema_decay, Schedule))
@@ -281,7 +281,7 @@ def impute(knobs: Gain, params: Any, values: Array, mask: Array, z: Any = None) 
 
 def evaluate(knobs: Gain, state: State, train: tuple, validation: tuple) -> dict[str, Array]:
     """RMSE of G on training and held-out rows: see `cells.errors_of`."""
-    live = effective(knobs, state.step)
+    live = resolve(knobs, state.step)
     return errors_of(lambda values, mask: impute(live, state.ema["params"], values, mask), train, validation, knobs.dtype)
 
 

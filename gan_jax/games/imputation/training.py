@@ -17,7 +17,7 @@ from gan_jax.core.ranges import check_numbers
 from gan_jax.core.rng import named
 from gan_jax.data.splits import as_integer
 from gan_jax.gan.game import game_of
-from gan_jax.sweeps.members import over_members, own
+from gan_jax.sweeps.members import batched, map_members
 from gan_jax.training.chunk import chunk
 from gan_jax.training.placement import Placement, place
 
@@ -101,7 +101,7 @@ def _beginning(game: Game, placement: Placement):
 
     def run(knobs, keys):
         first = lambda knobs, key: (game.init(knobs, key).replace(key=None), jnp.bool_(True))
-        return over_members(first, own((knobs, keys)), placement)(knobs, keys)
+        return map_members(first, batched((knobs, keys)), placement)(knobs, keys)
 
     return jax.jit(run)
 
@@ -116,6 +116,6 @@ def _program(game: Game, length: int, placement: Placement):
         return state.replace(key=None), good[-1], jax.tree.map(lambda x: x[-1], metrics)
 
     def run(*arguments):
-        return over_members(one, own(arguments), placement)(*arguments)
+        return map_members(one, batched(arguments), placement)(*arguments)
 
     return jax.jit(run, donate_argnums=(3, 4))

@@ -30,7 +30,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from gan_jax import likelihoods
 from gan_jax.core.batch import Batch, device_mean
-from gan_jax.core.bind import Bound, Schedule, effective, number, static
+from gan_jax.core.bind import Bound, Schedule, number, resolve, static
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game, refuse_penalties
 from gan_jax.core.net import EVALUATION, Mode, Net, cast
@@ -42,7 +42,7 @@ from gan_jax.games.imputation.gain import Cells
 from gan_jax.games.vae import EVALUATION_KEY, Posterior, VAEState
 from gan_jax.gan.recipe import Side
 from gan_jax.gan.state import Player, moving_average
-from gan_jax.gan.turns import moved
+from gan_jax.gan.turns import optimizer_step
 from gan_jax.networks.decoder import FASTER
 from gan_jax.optimizers import adam
 
@@ -60,8 +60,8 @@ class Scaled(nn.Module):
     @nn.compact
     def __call__(self, z, labels, mode: Mode, **numbers):
         mean = self.cells(z, labels, mode, **numbers)
-        moved = self.param("log_scale", nn.initializers.zeros_init(), mean.shape[-1:])
-        return mean, jnp.asarray(self.start + FASTER * moved, mean.dtype)
+        optimizer_step = self.param("log_scale", nn.initializers.zeros_init(), mean.shape[-1:])
+        return mean, jnp.asarray(self.start + FASTER * optimizer_step, mean.dtype)
 
 
 class MIWAE(struct.PyTreeNode):
@@ -202,7 +202,7 @@ def init(knobs: MIWAE, key: Key[Array, ""]) -> VAEState:
     Raises UserError for penalties: neither side takes any.
     """
     refuse_penalties("VAE", knobs, "encoder", "decoder")
-    live = effective(knobs, jnp.int32(0))
+    live = resolve(knobs, jnp.int32(0))
 
     def player(name: str, cells: int) -> Player:
         side, inputs = getattr(live, name), jnp.zeros((2, cells), live.dtype)
@@ -240,7 +240,7 @@ def terms(knobs: MIWAE, params: Any, x: Array, mask: Array, draws: Draws) -> dic
 
 def step(knobs: MIWAE, state: VAEState, batch: Batch, axis_name: str | None = None) -> tuple[VAEState, dict]:
     """Both networks move once down one loss. Returns the new state and scalars averaged over the whole batch, in nats."""
-    live = effective(knobs, state.step)
+    live = resolve(knobs, state.step)
     values, mask = cells_of(batch.images, batch.mask)
     x = jnp.where(mask, values, 0)
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)
@@ -252,7 +252,7 @@ def step(knobs: MIWAE, state: VAEState, batch: Batch, axis_name: str | None = No
     gradient, metrics = jax.grad(objective, has_aux=True)(_latest(state.encoder, state.decoder)["params"])
     gradient, metrics = device_mean((gradient, {f"vae/{k}": v for k, v in metrics.items()}), axis_name)
     metrics |= {f"{name}/gradient_norm": optax.tree.norm(g) for name, g in gradient.items()}
-    new = {name: moved(getattr(live, name), getattr(state, name), g, {}) for name, g in gradient.items()}
+    new = {name: optimizer_step(getattr(live, name), getattr(state, name), g, {}) for name, g in gradient.items()}
     ramp = not isinstance(knobs.ema_decay, Schedule)
     ema = moving_average(live.ema_decay, state.step, state.ema, _latest(**new), ramp)
     new = state.replace(step=state.step + 1, ema=ema, **new)
@@ -340,13 +340,13 @@ def observe(knobs: MIWAE, mean: Float[Array, "b k"], log_scale: Array, draws: Dr
 
 def log_density(knobs: MIWAE, state: VAEState, images: Array, labels: Any = None) -> Float[Array, "b"]:
     """The bound of each example's observed cells, of the moving average, by few draws (always the same): nats."""
-    live, (values, mask) = effective(knobs, state.step), cells_of(images.astype(knobs.dtype))
+    live, (values, mask) = resolve(knobs, state.step), cells_of(images.astype(knobs.dtype))
     return log_likelihood(live, state.ema["params"], values, mask, draws=EVALUATION_DRAWS)
 
 
 def evaluate(knobs: MIWAE, state: VAEState, train: tuple, validation: tuple) -> dict[str, Array]:
     """RMSE on training and held-out rows (see `cells.errors_of`), the bound of their observed cells, and its gap: nats."""
-    live, params = effective(knobs, state.step), state.ema["params"]
+    live, params = resolve(knobs, state.step), state.ema["params"]
     answer = lambda values, mask: impute(live, params, values, mask, draws=EVALUATION_DRAWS)
     t, v = (log_density(knobs, state, images).mean() for images, _ in (train, validation))
     bounds = {"VAE/train_bound": t, "VAE/validation_bound": v, "VAE/bound_gap": t - v}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan_jax.core.text import shorten
-from gan_jax.sweeps.trainer import Session, called
+from gan_jax.sweeps.trainer import SweepTrainer, called
 from gan_jax.training.folder import RunFolder
 from gan_jax.training.progress import SweepProgress
 
@@ -39,7 +39,7 @@ class Line:
 class Dashboard:
     """Shows the lines: in place on a terminal, else each when it changes."""
 
-    def __init__(self, session: Session, numbers: list[int], enabled: bool = True):
+    def __init__(self, session: SweepTrainer, numbers: list[int], enabled: bool = True):
         self.session, self.enabled = session, enabled
         self.folder = session.folder.path if session.folder else Path()
         self.lines = {number: Line(self._name(number)) for number in numbers}

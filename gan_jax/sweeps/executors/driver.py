@@ -10,7 +10,7 @@ from gan_jax.core.errors import UserError
 from gan_jax.sweeps.executors.base import Executor, Handle, Outcome, Spec, Submit
 from gan_jax.sweeps.executors.dashboard import Dashboard, Line
 from gan_jax.sweeps.executors.inputs import environment, own_path, save_arrays
-from gan_jax.sweeps.trainer import Session
+from gan_jax.sweeps.trainer import SweepTrainer
 from gan_jax.training.folder import writing
 from gan_jax.training.serialization import to_json
 from gan_jax.training.stop import Stop
@@ -20,7 +20,7 @@ GRACE = 120.0  # seconds for tasks to save after a Ctrl-C
 
 
 def run_groups(
-    session: Session, engine: Executor, *, devices: int | None = None, devices_per_member: int | None = None,
+    session: SweepTrainer, engine: Executor, *, devices: int | None = None, devices_per_member: int | None = None,
     trusted: Sequence[str] = (), progress: bool = True,
 ) -> None:  # fmt: skip
     """Train what is missing of the session's sweep as tasks of `engine`, then read it, and write table and pictures.
@@ -52,7 +52,7 @@ def run_groups(
         raise UserError(f"group {number + 1} failed: {why}{more}; see {log}; what is trained is kept, resume tries again")
 
 
-def _spec(session: Session, number: int, variables: dict, devices: tuple, trusted: Sequence[str]) -> Spec:
+def _spec(session: SweepTrainer, number: int, variables: dict, devices: tuple, trusted: Sequence[str]) -> Spec:
     assert session.folder is not None
     game = session.result.game
     return {
@@ -64,7 +64,7 @@ def _spec(session: Session, number: int, variables: dict, devices: tuple, truste
     }  # fmt: skip
 
 
-def _send_inputs(session: Session) -> None:
+def _send_inputs(session: SweepTrainer) -> None:
     assert session.folder is not None
     where, data = session.folder.path / "tasks", session.result.data
     with writing(where):

@@ -91,7 +91,7 @@ def _train(spec: dict[str, Any], where: Path) -> str | None:
 
     from gan_jax.sweeps.executors.inputs import read_arrays
     from gan_jax.sweeps.result import recorded
-    from gan_jax.sweeps.trainer import Session
+    from gan_jax.sweeps.trainer import SweepTrainer
     from gan_jax.training.fit import origin_of
     from gan_jax.training.folder import SweepFolder, write_atomic, writing
     from gan_jax.training.placement import place
@@ -109,5 +109,5 @@ def _train(spec: dict[str, Any], where: Path) -> str | None:
     placement = place(devices or len(jax.local_devices()))
     begun_from = record.get("warm_start")
     origin = origin_of(begun_from, result.data, trusted) if begun_from else None
-    session = Session(result, placement, files, record["order"], spec["intervals"], spec["most"], per_member, origin)
+    session = SweepTrainer(result, placement, files, record["order"], spec["intervals"], spec["most"], per_member, origin)
     return session.run_group(spec["group"])

@@ -33,7 +33,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from gan_jax import penalties
 from gan_jax.core.batch import Batch, device_mean
-from gan_jax.core.bind import Bound, Schedule, effective, number, static
+from gan_jax.core.bind import Bound, Schedule, number, resolve, static
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game, refuse_penalties
 from gan_jax.core.net import EVALUATION, Mode, cast
@@ -42,7 +42,7 @@ from gan_jax.core.rng import Draws, named
 from gan_jax.games.imputation.cells import cells_of, check_cells, errors_of
 from gan_jax.gan.recipe import Side
 from gan_jax.gan.state import Player, moving_average
-from gan_jax.gan.turns import deal, moved, total
+from gan_jax.gan.turns import optimizer_step, split_batch, total_loss
 
 GENERATORS = ("data_generator", "mask_generator", "imputer")
 
@@ -160,7 +160,7 @@ def critic_terms(live: MisGAN, name: str, pair: tuple[Array, Array], draws: Draw
     def said(examples, labels=None):
         return side.net.apply(params, {}, examples, labels, Mode(True, draws.named("judge")), side.numbers)[0]
 
-    turn = penalties.Turn(
+    turn = penalties.PenaltyContext(
         critic=said, params=params, reals=real, fakes=fake, real_labels=None, fake_labels=None, draws=draws.named("penalty"),
         step=jnp.int32(0), generator=lambda z, labels: z, z=fake,  # the penalty looks at none of these
     )  # fmt: skip
@@ -227,7 +227,7 @@ def init(knobs: MisGAN, key: Key[Array, ""]) -> MisGANState:
     penalties: no side takes any, `gp` weighs those of the critics.
     """
     refuse_penalties("MisGAN", knobs, *knobs.players())
-    live = effective(knobs, jnp.int32(0))
+    live = resolve(knobs, jnp.int32(0))
     z, examples = jnp.zeros((2, live.latent_dim), live.dtype), jnp.zeros((2, *live.image_shape), live.dtype)
     inputs = dict.fromkeys(GENERATORS, z) | dict.fromkeys(CRITICS, examples)
     inputs["imputer"] = jnp.zeros((2, 2 * live.features), live.dtype)
@@ -248,9 +248,9 @@ def step(knobs: MisGAN, state: MisGANState, batch: Batch, axis_name: str | None 
     Returns the new state and scalars averaged over the whole batch. `axis_name` is the device axis under pmap. Raises UserError
     for a batch that cannot be dealt in d_steps equal parts.
     """
-    live = effective(knobs, state.step)
+    live = resolve(knobs, state.step)
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)
-    hands = deal(batch.replace(labels=None, weights=None, axis_name=axis_name), live.d_steps)
+    hands = split_batch(batch.replace(labels=None, weights=None, axis_name=axis_name), live.d_steps)
     new, metrics = jax.lax.scan(lambda new, hand: critics_turn(live, new, hand, draws), state, hands)
     metrics = jax.tree.map(lambda x: x.mean(0), metrics)
     new, said = generators_turn(live, new, jax.tree.map(lambda x: x[-1], hands), draws)
@@ -283,12 +283,12 @@ def _move(live, state, name: str, terms: Callable, axis_name) -> tuple[MisGANSta
 
     def objective(params):
         values, stats = terms(params)
-        return total(values), (stats, values)
+        return total_loss(values), (stats, values)
 
     player = getattr(state, name)
     gradient, (stats, values) = jax.grad(objective, has_aux=True)(player.params)
     gradient = device_mean(gradient, axis_name)
-    after = moved(getattr(live, name), player, gradient, stats)
+    after = optimizer_step(getattr(live, name), player, gradient, stats)
     after = jax.tree.map(lambda x, old: x if x.dtype == old.dtype else x.astype(old.dtype), after, player)
     metrics = {f"{name}/{k}": device_mean(v.mean(), axis_name) for k, v in values.items()}
     return state.replace(**{name: after}), metrics | {f"{name}/gradient_norm": optax.tree.norm(gradient)}
@@ -301,7 +301,7 @@ def _latest(state: MisGANState) -> dict:
 
 
 def _samples(name, knobs, state, key, n, labels=None, *, ema=True, first=0):
-    live = effective(knobs, state.step)
+    live = resolve(knobs, state.step)
     z = Draws(named(key, f"{name} latent"), first + jnp.arange(n)).normal((live.latent_dim,), jnp.dtype(live.dtype))
     source = state.ema if ema else _latest(state)
     return generate(live, name, source["params"][name], source["stats"][name], z, EVALUATION)[0]
@@ -342,7 +342,7 @@ def evaluate(knobs: MisGAN, state: MisGANState, train: tuple, validation: tuple)
 
     train, validation: (examples [n, 2, ...], labels). D/train_validation_auc is .5 at chance; above it D_x has memorised.
     """
-    live = effective(knobs, state.step)
+    live = resolve(knobs, state.step)
     side, judged = live.data_critic, {}
     for name, (images, _) in {"train": train, "validation": validation}.items():
         examples = masked(live, *observed(live, images.astype(live.dtype), None))

@@ -1,4 +1,4 @@
-"""What a penalty sees, and what makes one: `Turn`, `remembers`, `lazy`."""
+"""What a penalty sees, and what makes one: `PenaltyContext`, `remembers`, `lazy`."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from gan_jax.core.batch import device_mean, everyone
+from gan_jax.core.batch import all_gather, device_mean
 from gan_jax.core.bind import Bound
 from gan_jax.core.errors import UserError
-from gan_jax.core.net import Judgement
+from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.core.rng import Draws
 
 
 @dataclass(frozen=True)
-class Turn:
+class PenaltyContext:
     """What a penalty may look at. Fields added later break no penalty.
 
-    critic:    (images, labels) -> Judgement, the discriminator as it trains (augmentations included)
+    critic:    (images, labels) -> DiscriminatorOutput, the discriminator as it trains (augmentations included)
     generator: (z, labels, **numbers) -> images, the generator as it trains; numbers are added to its Side's
     params:    of the player who moves; reals, fakes [b, ...]; real_labels, fake_labels [b] or None; z [b, d]
-    real, fake: the Judgements of reals and fakes that this turn's loss is made of
+    real, fake: the DiscriminatorOutputs of reals and fakes that this turn's loss is made of
     draws:     this penalty's own randomness; memory: what it remembered; step: the training step
     """
 
-    critic: Callable[[Array, Any], Judgement]
+    critic: Callable[[Array, Any], DiscriminatorOutput]
     generator: Callable[..., Array]
     params: Any
     reals: Float[Array, "b *shape"]
@@ -48,9 +48,9 @@ class Turn:
         """The mean over the whole batch (first axis), on every device."""
         return device_mean(values.mean(0), self.axis_name)
 
-    def everyone(self, values: Array) -> Array:
+    def all_gather(self, values: Array) -> Array:
         """[b, ...] of this device -> [B, ...] of the whole batch, on every device."""
-        return everyone(values, self.axis_name)
+        return all_gather(values, self.axis_name)
 
 
 def remembers(**initial) -> Callable:
@@ -86,10 +86,10 @@ class Lazy(struct.PyTreeNode):
     def function(self):
         return self.penalty.function
 
-    def __call__(self, turn: Turn):
-        shape = jax.eval_shape(lambda: evaluate(self.penalty, turn)[0])
-        skip = lambda: (jnp.zeros(shape.shape, shape.dtype), turn.memory)
-        values, memory = jax.lax.cond(turn.step % self.every == 0, lambda: evaluate(self.penalty, turn), skip)
+    def __call__(self, context: PenaltyContext):
+        shape = jax.eval_shape(lambda: evaluate(self.penalty, context)[0])
+        skip = lambda: (jnp.zeros(shape.shape, shape.dtype), context.memory)
+        values, memory = jax.lax.cond(context.step % self.every == 0, lambda: evaluate(self.penalty, context), skip)
         return (values * self.every, memory) if initial_memory(self) else values * self.every
 
 
@@ -114,7 +114,7 @@ def initial_memory(penalty: Bound | Lazy) -> dict[str, float]:
     return getattr(penalty.function, "initial_memory", {})
 
 
-def evaluate(penalty: Bound | Lazy, turn: Turn) -> tuple[Float[Array, "b"], Any]:
+def evaluate(penalty: Bound | Lazy, context: PenaltyContext) -> tuple[Float[Array, "b"], Any]:
     """(one value per example, the penalty's memory afterwards)."""
-    result: Any = penalty(turn)
-    return result if initial_memory(penalty) else (result, turn.memory)
+    result: Any = penalty(context)
+    return result if initial_memory(penalty) else (result, context.memory)
