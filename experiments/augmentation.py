@@ -3,11 +3,12 @@
     python experiments/augmentation.py                                          # digits, 11 settings x 5 seeds
     python experiments/augmentation.py --published                              # 5,000 CIFAR-10 images, 100,000 steps: a GPU
 
-The article's DCGAN; reals and fakes pass through the same random operations on their way to D: each of DiffAugment's operations
-alone and together, ADA's pipeline at a fixed p and with p driven by r_t, APA, and instance noise. Digits are grey: saturation
-changes nothing there. Rotations and flips can leak into the samples: see leaking.py. Ends in the overfitting report: settings
-ranked on V by the gap of Frechet distances, then by near-copies and D's AUC, quality beside them; `--final` opens S for the
-chosen one and the baseline.
+The article's DCGAN; reals and fakes pass through the same random operations on their way to D: each
+of DiffAugment's operations alone and together, ADA's pipeline at a fixed p and with p driven by
+r_t, APA, and instance noise. Digits are grey: saturation changes nothing there. Rotations and flips
+can leak into the samples: see leaking.py. Ends in the overfitting report: settings ranked on V by
+the gap of Frechet distances, then by near-copies and D's AUC, quality beside them; `--final` opens
+S for the chosen one and the baseline.
 
 Cost: about 12 minutes of CPU time with the default, reports of 55 runs included (resumed once; half an hour beside other work;
 Python 3.12.1, jax 0.12.0.1).

@@ -17,13 +17,14 @@ with each remedy. All were named before any was tried:
     class_balance      auxiliary with balanced generated labels and the regulariser of Rangwani et al. (2021)
     drs                nothing, but of its samples those that D lets pass (Azadi et al., 2019)
 
-Measured for each class: coverage of held-out images and Frechet distance in a classifier's features, near-copies of training
-images by pixels; and for the rare third of the classes. And usefulness: every class is filled up with samples to the size of
-the largest, a logistic regression is trained on real and generated images and tested on held-out ones, beside T as it is,
-oversampling, class weights and SMOTE, which need no GAN. Two questions are tested, each with paired t-tests and Holm's
-correction over the remedies: is the rare third's coverage higher than with none, is the classifier's balanced accuracy? On V;
-the choice is the first that is shown better in the second, and `--final` opens S for it and for none, once. If none is shown
-better, S stays closed.
+Measured for each class: coverage of held-out images and Frechet distance in a classifier's
+features, near-copies of training images by pixels; and for the rare third of the classes. And
+usefulness: every class is filled up with samples to the size of the largest, a logistic regression
+is trained on real and generated images and tested on held-out ones, beside T as it is,
+oversampling, class weights and SMOTE, which need no GAN. Two questions are tested, each with paired
+t-tests and Holm's correction over the remedies: is the rare third's coverage higher than with none,
+is the classifier's balanced accuracy? On V; the choice is the first that is shown better in the
+second, and `--final` opens S for it and for none, once. If none is shown better, S stays closed.
 
 Cost (one CPU core, Python 3.12.1, jax 0.12.0.1): the first command 4 min 20 s, the second 12 minutes.
 Finding (five seeds, on V):
@@ -116,7 +117,8 @@ class Options(ComparisonOptions):
 
 
 def remedies(options: Options, data: Any) -> dict[str, Any]:
-    """{setting: recipe} of what is trained, none first. Raises UserError for what is no labelled image, and a bad pool."""
+    """{setting: recipe} of what is trained, none first. Raises UserError for what is no labelled
+    image, and a bad pool."""
     import gan_jax as gan
     from gan_jax import latents, losses, sampling, zoo
     from gan_jax.networks.label_noise import with_label_noise
@@ -151,7 +153,7 @@ def remedies(options: Options, data: Any) -> dict[str, Any]:
     return options.choose(known)
 
 
-# ---- what is measured ------------------------------------------------------------------------------------------------
+# ---- what is measured --------------------------------------------------------------------------
 
 Judge = Callable[[np.ndarray, np.ndarray], tuple[dict[str, float], Any]]  # images, labels -> numbers, a row for each class
 
@@ -186,7 +188,8 @@ def wanted_labels(data: Any, held_out: Any) -> np.ndarray:
 
 
 def measure(options: Options, swept: Sweep, held_out: Any, settings: Sequence[str]) -> tuple[Any, Any]:
-    """(a row for each setting and seed, a row for each of those and class) of samples judged by held-out images."""
+    """(a row for each setting and seed, a row for each of those and class) of samples judged by
+    held-out images."""
     import pandas as pd
 
     from gan_jax.report.rejection import rejection_samples
@@ -210,7 +213,7 @@ def measure(options: Options, swept: Sweep, held_out: Any, settings: Sequence[st
     return pd.DataFrame(rows), pd.concat(classes) if classes else pd.DataFrame()
 
 
-# ---- what is shown ---------------------------------------------------------------------------------------------------
+# ---- what is shown -----------------------------------------------------------------------------
 
 
 def ranked(table: Any, number: str) -> Any:
@@ -221,7 +224,8 @@ def ranked(table: Any, number: str) -> Any:
 
 
 def classes_text(classes: Any, counts: np.ndarray) -> str:
-    """For each number a table: a row for each setting, a column for each class, the most frequent first; means over seeds."""
+    """For each number a table: a row for each setting, a column for each class, the most frequent
+    first; means over seeds."""
     parts = []
     for number, title in SHOWN.items():
         table = classes.pivot_table(index="setting", columns="label", values=number, sort=False, dropna=False)
@@ -234,7 +238,8 @@ def classes_text(classes: Any, counts: np.ndarray) -> str:
 
 
 def thirds_text(classes: Any, counts: np.ndarray) -> str:
-    """A row for each setting: the numbers of the frequent, the middle and the rare third of the classes, means over seeds."""
+    """A row for each setting: the numbers of the frequent, the middle and the rare third of the
+    classes, means over seeds."""
     from gan_jax.data.imbalance import thirds
 
     parts = dict(zip(THIRDS, thirds(counts), strict=True))
@@ -251,7 +256,8 @@ def thirds_text(classes: Any, counts: np.ndarray) -> str:
 
 
 def without_text(data: Any, held_out: Any, seeds: Sequence[int]) -> str:
-    """What a classifier gains without a GAN: balanced accuracy and recall of the rare third, means over seeds of the draws."""
+    """What a classifier gains without a GAN: balanced accuracy and recall of the rare third, means
+    over seeds of the draws."""
     from gan_jax.data import class_counts
     from gan_jax.data.imbalance import thirds
     from gan_jax.metrics.per_class import without_generator
@@ -274,7 +280,8 @@ def without_text(data: Any, held_out: Any, seeds: Sequence[int]) -> str:
 
 
 def figure_of(classes: Any, counts: np.ndarray) -> Figure:
-    """The four numbers by class, the most frequent first: a line for each setting, none in black."""
+    """The four numbers by class, the most frequent first: a line for each setting, none in
+    black."""
     from gan_jax.plots import figures
 
     order = np.argsort(-counts, kind="stable")
@@ -310,7 +317,8 @@ def report(table: Any, classes: Any, counts: np.ndarray) -> str:
 
 
 def choice(table: Any) -> str | None:
-    """The first setting, by balanced accuracy, that is shown better than none; None where there is none."""
+    """The first setting, by balanced accuracy, that is shown better than none; None where there is
+    none."""
     rows = ranked(table, "balanced_accuracy").to_dict("records")
     return next((row["setting"] for row in rows if row["verdict"].startswith("better")), None)
 

@@ -1,24 +1,29 @@
-"""How many training images does a GAN need before its discriminator stops memorising them, and what do regularisers change?
+"""How many training images does a GAN need before its discriminator stops memorising them, and what
+do regularisers change?
 
     python experiments/dataset_size.py                                     # digits, 4 settings x 5 sizes x 5 seeds
     python experiments/dataset_size.py --data cifar10 --size 16 --sizes 500 2000 8000 --steps 20000 --width 32
     python experiments/dataset_size.py --r1 10 --dropout None --instance-noise None    # two curves: none and R1
 
-Dose and response: the article's DCGAN on the first n images, nested, at each n, with no regulariser and with each one named;
-all sizes and seeds of a setting are one program. Ends with D's gap (its AUC of telling training images T from held-out
-images V, and T's mean logit minus V's) and sample quality (energy distance to V) against n: a table each, and
-`sizes_*.png`. The AUC compares settings; the logit gap also has the scale of D's logits, which a regulariser changes.
+Dose and response: the article's DCGAN on the first n images, nested, at each n, with no regulariser
+and with each one named; all sizes and seeds of a setting are one program. Ends with D's gap (its
+AUC of telling training images T from held-out images V, and T's mean logit minus V's) and sample
+quality (energy distance to V) against n: a table each, and `sizes_*.png`. The AUC compares
+settings; the logit gap also has the scale of D's logits, which a regulariser changes.
 
-At every n, D judges the same min(512, |V|, smallest n) images of T, and as many of V. They are the same for all members, so
-AUCs share an error that the intervals over seeds do not show: with 50 and 50 it is .058, and chance need not look like .500.
-Differences to the baseline have less of it: that is what is tested.
+At every n, D judges the same min(512, |V|, smallest n) images of T, and as many of V. They are the
+same for all members, so AUCs share an error that the intervals over seeds do not show: with 50 and
+50 it is .058, and chance need not look like .500. Differences to the baseline have less of it: that
+is what is tested.
 
-Cost: 5.3 minutes of CPU time with the default; 11 minutes on two cores that other work kept busy (Python 3.12.1, jax 0.12.0.1).
-Finding (digits, 2,000 steps, seeds 0 to 4, means with 95 % intervals): without a regulariser the AUC falls from .952 +- .020 at
-n = 50 to .666 +- .026 at 200 and .533 +- .046 at 800. With dropout it is shown lower at n = 50, 100 and 400 (.815, .660, .501;
-Holm's correction over 15 tests), but not at 200 (.542, p .058) and 800. With instance noise it is lower in the mean at every n
-(.885 at 50), yet shown at none (p .058 at 50 and 100). R1 is not shown to change it (.978 at 50): it halves the gap in
-logits, shown up to n = 200, without making T harder to tell from V. No difference in sample quality is shown at any n.
+Cost: 5.3 minutes of CPU time with the default; 11 minutes on two cores that other work kept busy
+(Python 3.12.1, jax 0.12.0.1). Finding (digits, 2,000 steps, seeds 0 to 4, means with 95 %
+intervals): without a regulariser the AUC falls from .952 +- .020 at n = 50 to .666 +- .026 at 200
+and .533 +- .046 at 800. With dropout it is shown lower at n = 50, 100 and 400 (.815, .660, .501;
+Holm's correction over 15 tests), but not at 200 (.542, p .058) and 800. With instance noise it is
+lower in the mean at every n (.885 at 50), yet shown at none (p .058 at 50 and 100). R1 is not shown
+to change it (.978 at 50): it halves the gap in logits, shown up to n = 200, without making T harder
+to tell from V. No difference in sample quality is shown at any n.
 """
 
 from __future__ import annotations
@@ -40,7 +45,8 @@ BASELINE = "none"
 
 @dataclass
 class Options(SweepOptions):
-    """Train on more and more images, with and without regularisers, and see where D stops memorising them."""
+    """Train on more and more images, with and without regularisers, and see where D stops
+    memorising them."""
 
     sizes: tuple[int, ...] = (50, 100, 200, 400, 800)
     """Numbers of training images; each setting is trained on the first of them, nested."""
@@ -80,7 +86,8 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
 
 
 def finding(ranked: pd.DataFrame) -> str:
-    """Where each regulariser's gap was shown lower (or higher) than the baseline's, in a sentence."""
+    """Where each regulariser's gap was shown lower (or higher) than the baseline's, in a
+    sentence."""
     rows = [row for row in ranked.sort_values("n").to_dict("records") if row["setting"] != BASELINE]
     tested = sum(not math.isnan(row["p_holm"]) for row in rows)
     if not tested:

@@ -1,22 +1,26 @@
-"""Does the game converge at all? The Dirac-GAN under every loss, regulariser and order of play, beside its theory.
+"""Does the game converge at all? The Dirac-GAN under every loss, regulariser and order of play,
+beside its theory.
 
     python experiments/dirac_gan.py                     # 20 to 30 seconds on two CPU cores
     python experiments/dirac_gan.py --learning-rate 0.05 --steps 2000 --gammas 0.1 1 10 --play alternating
 
-The data is the point 0, the generator a point theta, D(x) = psi * x (Mescheder et al., 2018). Near (0, 0) one step of
-training is a 2 x 2 matrix: its spectral radius stands beside the contraction that `train_step` shows there. Further out
-each run starts from (1, -1); where a law for its last radius is known, that stands beside it. In alternating play our D
-moves first. With G first the eigenvalues are the same but the radii are not, so both are printed; the radii that
-Mescheder's own code gives (G first, D of the opposite sign) are those to compare with. R2 is left out: for a linear D it
-is R1.
+The data is the point 0, the generator a point theta, D(x) = psi * x (Mescheder et al., 2018). Near
+(0, 0) one step of training is a 2 x 2 matrix: its spectral radius stands beside the contraction
+that `train_step` shows there. Further out each run starts from (1, -1); where a law for its last
+radius is known, that stands beside it. In alternating play our D moves first. With G first the
+eigenvalues are the same but the radii are not, so both are printed; the radii that Mescheder's own
+code gives (G first, D of the opposite sign) are those to compare with. R2 is left out: for a linear
+D it is R1.
 
-Finding (500 steps of .2). The contraction agrees with theory to 1e-4 without noise (2e-3 where an eigenvalue is double),
-to 8e-4 with it; only hinge with noise leaves the linear region. All 16 of Mescheder's radii are met to three digits.
-Without a regulariser nothing converges at a rate: minimax and Wasserstein circle in turns and spiral out together,
-non-saturating falls as 1 / sqrt(t) in turns and keeps a circle of radius sqrt(2 h) together, hinge circles. R1 converges
-under every loss but least squares, whose D is content with psi = 0 wherever theta is, so G stops off target (R1 1 in
-simultaneous play happens to start on the one line that leads to 0). WGAN-GP keeps moving, or lingers off target.
-Instance noise damps the logistic losses, down to its own sampling noise, and does nothing for Wasserstein.
+Finding (500 steps of .2). The contraction agrees with theory to 1e-4 without noise (2e-3 where an
+eigenvalue is double), to 8e-4 with it; only hinge with noise leaves the linear region. All 16 of
+Mescheder's radii are met to three digits. Without a regulariser nothing converges at a rate:
+minimax and Wasserstein circle in turns and spiral out together, non-saturating falls as 1 / sqrt(t)
+in turns and keeps a circle of radius sqrt(2 h) together, hinge circles. R1 converges under every
+loss but least squares, whose D is content with psi = 0 wherever theta is, so G stops off target (R1
+1 in simultaneous play happens to start on the one line that leads to 0). WGAN-GP keeps moving, or
+lingers off target. Instance noise damps the logistic losses, down to its own sampling noise, and
+does nothing for Wasserstein.
 """
 
 from __future__ import annotations
@@ -41,7 +45,8 @@ WEIGHT, STD = 0.35, 1.0  # of WGAN-GP (.7 in Mescheder's code, where it multipli
 
 @dataclass
 class Options:
-    """Train the Dirac-GAN with every loss, regulariser and order of play, and compare it with its theory."""
+    """Train the Dirac-GAN with every loss, regulariser and order of play, and compare it with its
+    theory."""
 
     steps: int = 500
     """Training steps: updates of the generator."""
@@ -88,7 +93,7 @@ def regularisers(gammas: Sequence[float]) -> list[Regulariser]:
     return [Regulariser("none"), *r1, *others]
 
 
-# ---- the games -------------------------------------------------------------------------------------------------------
+# ---- the games ---------------------------------------------------------------------------------
 
 
 def recipe_of(loss: str, play: str, learning_rate: float, regulariser: Regulariser):
@@ -104,7 +109,8 @@ def recipe_of(loss: str, play: str, learning_rate: float, regulariser: Regularis
 
 
 def play_out(recipes: Sequence, starts, steps: int) -> np.ndarray:
-    """(theta, psi) [recipes, starts, steps + 1, 2]: every recipe from every start, by the same draws, in one program."""
+    """(theta, psi) [recipes, starts, steps + 1, 2]: every recipe from every start, by the same
+    draws, in one program."""
     import jax
     import jax.numpy as jnp
 
@@ -160,7 +166,7 @@ def radius(points: np.ndarray) -> Any:
     return np.hypot(points[..., 0], points[..., 1])
 
 
-# ---- what theory says ------------------------------------------------------------------------------------------------
+# ---- what theory says --------------------------------------------------------------------------
 
 
 class Slopes:
@@ -218,13 +224,15 @@ MESCHEDER = {  # after 500 steps of .2 in Mescheder's code: alternating (G first
 }
 
 
-# ---- what was measured -----------------------------------------------------------------------------------------------
+# ---- what was measured -------------------------------------------------------------------------
 
 
 def contraction(points: np.ndarray, eigenvalues: np.ndarray) -> float | None:
-    """The factor of the radius per step near (0, 0), over whole turns of the path; None if it is too short for that.
+    """The factor of the radius per step near (0, 0), over whole turns of the path; None if it is
+    too short for that.
 
-    points: the path less the one that starts at rest, so that instance noise, the same in both, cancels.
+    points: the path less the one that starts at rest, so that instance noise, the same in both,
+        cancels.
     """
     r = radius(points)
     near = (r > 1e-13) & (r < 0.1)  # above rounding, below what is not linear
@@ -254,7 +262,8 @@ OUTCOMES = {  # Okabe and Ito's colours
 
 
 def outcome(path: np.ndarray) -> str:
-    """What becomes of a run, from the largest radius in its last tenth and in the tenth before its middle."""
+    """What becomes of a run, from the largest radius in its last tenth and in the tenth before its
+    middle."""
     r, tenth = radius(path), len(path) // 10
     if len(path) < 50:
         return "too short to tell"
@@ -269,7 +278,7 @@ def outcome(path: np.ndarray) -> str:
     return "converges slowly" if end < min(0.9 * middle, 0.5 * r[0]) else "keeps moving"
 
 
-# ---- the report ------------------------------------------------------------------------------------------------------
+# ---- the report --------------------------------------------------------------------------------
 
 
 def show(rows: Sequence[dict]) -> None:

@@ -3,21 +3,24 @@
     python experiments/leaking.py                                          # digits: rotations and cutout, 3 seeds
     python experiments/leaking.py --data mnist --size 16 --steps 5000 --p 0 0.5 0.8 0.9 1
 
-D sees every image, real or generated, only after a random change with probability p. G should learn the unchanged images: the
-change can be undone in distribution unless p is near 1 (Karras et al., 2020, "Limited Data", section 2.2 and appendix C). Here:
-the article's DCGAN under 90-degree rotations or under cutout, as p grows, and the share of its samples that are turned or cut.
+D sees every image, real or generated, only after a random change with probability p. G should learn
+the unchanged images: the change can be undone in distribution unless p is near 1 (Karras et al.,
+2020, "Limited Data", section 2.2 and appendix C). Here: the article's DCGAN under 90-degree
+rotations or under cutout, as p grows, and the share of its samples that are turned or cut.
 
-Turned: the nearest of the training images and their three rotations, by pixels, is a rotated one. Cut: some 3 x 3 pixels lie
-nearer to mid-grey, which cutout leaves, than those of all but 2 % of the training images. Both err, so a share s is placed
-between what held-out images give as they are (a) and changed (b): (s - a) / (b - a). At p, D sees 3/4 p of the images turned (a
-quarter of the rotations is by 0 degrees), or p of them cut: the dotted line is a G that leaves all of it in.
+Turned: the nearest of the training images and their three rotations, by pixels, is a rotated one.
+Cut: some 3 x 3 pixels lie nearer to mid-grey, which cutout leaves, than those of all but 2 % of the
+training images. Both err, so a share s is placed between what held-out images give as they are (a)
+and changed (b): (s - a) / (b - a). At p, D sees 3/4 p of the images turned (a quarter of the
+rotations is by 0 degrees), or p of them cut: the dotted line is a G that leaves all of it in.
 
-Cost: 2 min 6 s of CPU time with the default; 10 minutes on two cores that other work kept busy (load 12; Python 3.12.1,
-jax 0.12.0.1).
-Finding (digits, 2,500 steps, seeds 0 to 2): rotations do not leak at p = .5 (.14 of the samples look turned, as do .13 at
-p = 0: that much is bad drawing), begin to at .8 (.26 to .31, where D sees .60 turned), and at p = 1 anything goes: in two seeds
-every sample is turned, in one .30. Cutout leaks at no p: a hole that moves is not in the samples even where D sees no image
-without one (shares within .02 of 0). Three seeds test nothing; how much of .8's share more steps would undo was not tried.
+Cost: 2 min 6 s of CPU time with the default; 10 minutes on two cores that other work kept busy
+(load 12; Python 3.12.1, jax 0.12.0.1). Finding (digits, 2,500 steps, seeds 0 to 2): rotations do
+not leak at p = .5 (.14 of the samples look turned, as do .13 at p = 0: that much is bad drawing),
+begin to at .8 (.26 to .31, where D sees .60 turned), and at p = 1 anything goes: in two seeds every
+sample is turned, in one .30. Cutout leaks at no p: a hole that moves is not in the samples even
+where D sees no image without one (shares within .02 of 0). Three seeds test nothing; how much of
+.8's share more steps would undo was not tried.
 """
 
 from __future__ import annotations
@@ -62,7 +65,8 @@ class Options(SweepOptions):
 
 
 def settings_of(options: Options, shape: tuple[int, ...]) -> dict[str, Any]:
-    """{"rotation, p = .5": recipe}: p is a leaf, so each change is one program. Raises UserError for a p outside [0, 1]."""
+    """{"rotation, p = .5": recipe}: p is a leaf, so each change is one program. Raises UserError
+    for a p outside [0, 1]."""
     import gan_jax as gan
 
     if wrong := [p for p in options.p if not 0 <= p <= 1]:
@@ -77,7 +81,7 @@ def named(change: str, p: float) -> str:
     return f"{change}, p = {p:g}"
 
 
-# ---- what is measured ------------------------------------------------------------------------------------------------
+# ---- what is measured --------------------------------------------------------------------------
 
 Detector = Callable[[np.ndarray], np.ndarray]  # images [n, h, w, c] in [-1, 1] -> which look changed [n]
 
@@ -128,7 +132,7 @@ def shares(options: Options, data: Any, samples: dict[str, list[np.ndarray]]) ->
     return found
 
 
-# ---- what is shown ---------------------------------------------------------------------------------------------------
+# ---- what is shown -----------------------------------------------------------------------------
 
 
 def text(found: dict[str, tuple[float, float, dict]]) -> str:

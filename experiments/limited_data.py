@@ -6,19 +6,23 @@
     python experiments/limited_data.py --data cifar10 --size 16 --width 32 --steps 20000 --log-every 2000
     python experiments/limited_data.py --published                              # CIFAR-10, BigGAN: accelerators, see below
 
-The remedies were named before any was tried: nothing, DiffAugment, ADA and APA in closed loop, LeCam, R1, dropout, spectral and
-batch norm in D, balanced consistency, and R3GAN's loss (relativistic pairing with R1 and R2). Each trains on the first n
-images, nested, at every n. Ends in the overfitting report, on V: the gap of FD, near-copies, D's AUC, and quality beside them,
-at every n; in a table of the differences to nothing; and in the choice, at the fewest images: the first of the report's ranking
-that is shown better than nothing (Holm's correction over remedies and sizes) and costs no quality. `--final` opens S for it,
-once: all of its seeds and nothing's, paired. If none is shown better, none is chosen and S stays closed.
+The remedies were named before any was tried: nothing, DiffAugment, ADA and APA in closed loop,
+LeCam, R1, dropout, spectral and batch norm in D, balanced consistency, and R3GAN's loss
+(relativistic pairing with R1 and R2). Each trains on the first n images, nested, at every n. Ends
+in the overfitting report, on V: the gap of FD, near-copies, D's AUC, and quality beside them, at
+every n; in a table of the differences to nothing; and in the choice, at the fewest images: the
+first of the report's ranking that is shown better than nothing (Holm's correction over remedies and
+sizes) and costs no quality. `--final` opens S for it,
+once: all of its seeds and nothing's, paired. If none is shown better, none is chosen and S stays
+closed.
 
 Published numbers are those of other losses and larger networks: LeCam's .3 goes with the hinge loss (here non-saturating, but
 with --published), R1's 1 and dropout's .3 are this project's. ADA and APA may cross their range in half of the run.
 
---published: BigGAN, width 64, with hinge loss, 125,000 steps of 4 turns of D on 50 images, classes, spectral norm in both
-players, which leaves out two of the remedies (DiffAugment's CIFAR-10 scripts at 10 %; at 100 % they have 250,000 steps): 225
-runs with the default sizes, to be trained on several large accelerators over days. Not run.
+--published: BigGAN, width 64, with hinge loss, 125,000 steps of 4 turns of D on 50 images, classes,
+spectral norm in both players, which leaves out two of the remedies (DiffAugment's CIFAR-10 scripts
+at 10 %; at 100 % they have 250,000 steps): 225 runs with the default sizes, to be trained on
+several large accelerators over days. Not run.
 
 Cost: 8 min 23 s of CPU time for the 55 runs of the finding, reports included; 21 minutes on two cores that other work kept
 busy (load 5 to 17; Python 3.12.1, jax 0.12.0.1). The default trains three times as many.
@@ -76,11 +80,12 @@ NEAR = 1.25  # ratio of two planned sizes of which one is enough
 
 @dataclass
 class Options(RemedyOptions):
-    """Train on fewer and fewer images, with and without each remedy, and see which one closes the gap."""
+    """Train on fewer and fewer images, with and without each remedy, and see which one closes the
+    gap."""
 
     sizes: tuple[float, ...] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Training images, nested: up to 1 a share of all, above it a number. All, 20 %, 10 %, 1,000 and 100 when left out, without
-    those that there are not and those that are nearly another."""
+    """Training images, nested: up to 1 a share of all, above it a number. All, 20 %, 10 %, 1,000
+    and 100 when left out, without those that there are not and those that are nearly another."""
     subset: int | None = None
     """Begin with the first N images of a seeded, stratified order; with all when left out."""
     only: tuple[str, ...] = ()
@@ -106,7 +111,8 @@ class Options(RemedyOptions):
 
 
 def counts(sizes: tuple[float, ...], images: int) -> tuple[int, ...]:
-    """Numbers of training images, most first, of shares and numbers. Raises UserError for one that cannot be meant."""
+    """Numbers of training images, most first, of shares and numbers. Raises UserError for one that
+    cannot be meant."""
     if wrong := [s for s in sizes if not (0 < s <= 1 or (s > 1 and s == int(s) and s <= images))]:
         raise UserError(f"--sizes has {wrong[0]:g}: a share in (0, 1] or a whole number of the {images} training images")
     found: list[int] = []
@@ -150,11 +156,12 @@ def remedies(options: Options, image_shape: tuple[int, ...], classes: int = 0) -
     return {name: add(base) for name, add in options.choose(known).items()}
 
 
-# ---- what is shown ---------------------------------------------------------------------------------------------------
+# ---- what is shown -----------------------------------------------------------------------------
 
 
 def differences_text(ranked: pd.DataFrame, number: str, split: str = "V") -> str:
-    """Differences to nothing on a split, a row for each remedy and a column for each n: mean, half of the 95 % interval, p."""
+    """Differences to nothing on a split, a row for each remedy and a column for each n: mean, half
+    of the 95 % interval, p."""
     import pandas as pd
 
     form, cells = ".3f" if number == "d_auc" else ".2f", {}
@@ -173,7 +180,8 @@ def differences_text(ranked: pd.DataFrame, number: str, split: str = "V") -> str
 
 
 def choice(ranked: pd.DataFrame) -> str | None:
-    """The first remedy, at the fewest images, that is shown better and at no price; None where there is none."""
+    """The first remedy, at the fewest images, that is shown better and at no price; None where
+    there is none."""
     rows = ranked.to_dict("records")
     few = min(row["n"] for row in rows)
     better = lambda row: row["verdict"].startswith("better") and "price" not in row["verdict"]
@@ -181,7 +189,8 @@ def choice(ranked: pd.DataFrame) -> str | None:
 
 
 def on_s(swept: Sweep, settings: list[str], n: int) -> pd.DataFrame:
-    """The numbers of every seed of these settings on S, a row each; the sweep's folder records that S was opened."""
+    """The numbers of every seed of these settings on S, a row each; the sweep's folder records that
+    S was opened."""
     import pandas as pd
 
     from gan_jax.report import overfitting_report

@@ -1,4 +1,5 @@
-"""Half of the pixels are missing: who fills them in, and can a GAN learn whole images from such ones alone?
+"""Half of the pixels are missing: who fills them in, and can a GAN learn whole images from such
+ones alone?
 
     python experiments/missing_images.py                                                      # digits, 50 % of the pixels
     python experiments/missing_images.py --data mnist --size 16 --subset 5000 --judged 1000
@@ -9,18 +10,21 @@ with U-Nets, a VAE and MisGAN's imputer. Every seed has its own masks and first 
 population. MisGAN (Li et al., 2019) also makes whole images from noise: its samples are judged and shown. Its rates are five
 times the authors', who train a hundred times longer.
 
-RMSE: hidden pixels of held-out images, in [0, 1]. gap: less that of training images, what is gained by having trained on
-the image. FD: of completed held-out images to the whole images of T, in the features of a classifier trained on the extractor
-split (whole images: a yardstick, which no imputer sees); the row "complete data" is what real images score. Accuracy: a
-logistic regression learnt from completed training images, on completed held-out ones.
+RMSE: hidden pixels of held-out images, in [0, 1]. gap: less that of training images, what is gained
+by having trained on the image. FD: of completed held-out images to the whole images of T, in the
+features of a classifier trained on the extractor split (whole images: a yardstick, which no imputer
+sees); the row "complete data" is what real images score. Accuracy: a logistic regression learnt
+from completed training images, on completed held-out ones.
 
-Cost: the second command 30 minutes on one CPU core (Python 3.12.1, jax 0.12.0.1), most of them MisGAN's.
-Finding (MNIST at side 16, 5,000 images, 50 % of the pixels missing one by one, five seeds, on V): GAIN with U-Nets fills best,
-RMSE .106 +- .002 and FD 3.9 (kNN .164 and 11.3, p < .001 both; FD of real images .8), once its networks were normalised: two
-runs before, without it, its answers were black. Published GAIN, to which pixels are cells without neighbours, is at .210 and
-40.2, the VAE at .184 and 18.9, the mean at .235 and 57.3. MisGAN's answers look like digits (FD 6.3, better than kNN's, p <
-.001) and are further from the truth (.225): it draws, where the others give means. About two thirds of its samples are legible
-after 3,000 steps (FD 14.1 +- .5). No gap exceeds .0043.
+Cost: the second command 30 minutes on one CPU core (Python 3.12.1, jax 0.12.0.1), most of them
+MisGAN's. Finding (MNIST at side 16, 5,000 images, 50 % of the pixels missing one by one, five
+seeds, on V): GAIN with U-Nets fills best, RMSE .106 +- .002 and FD 3.9 (kNN .164 and 11.3, p < .001
+both; FD of real images .8), once its networks were normalised: two runs before, without it, its
+answers were black. Published GAIN, to which pixels are cells without neighbours, is at .210 and
+40.2, the VAE at .184 and 18.9, the mean at .235 and 57.3. MisGAN's answers look like digits (FD
+6.3, better than kNN's, p < .001) and are further from the truth (.225): it draws, where the others
+give means. About two thirds of its samples are legible after 3,000 steps (FD 14.1 +- .5). No gap
+exceeds .0043.
 """
 
 from __future__ import annotations
@@ -78,11 +82,13 @@ class Options(DataOptions):
     devices: int | None = None
     """Spread the seeds over this many devices; over all cores when left out."""
     out: Path = Path("runs/missing_images")
-    """Folder of the table, the picture and what each method filled in; --resume keeps the methods that are done."""
+    """Folder of the table, the picture and what each method filled in; --resume keeps the methods
+    that are done."""
 
 
 class Task(NamedTuple):
-    """A seed's images [n, h, w, c] in [0, 1] and what is observed of them: of T whole, and of those of T and V to fill in."""
+    """A seed's images [n, h, w, c] in [0, 1] and what is observed of them: of T whole, and of those
+    of T and V to fill in."""
 
     train: np.ndarray
     train_mask: np.ndarray
@@ -91,7 +97,8 @@ class Task(NamedTuple):
 
 
 def tasks_of(options: Options, data: Any) -> list[Task]:
-    """One for each seed. Raises UserError for what is no image, for bad rates or blocks, and for numbers below 1."""
+    """One for each seed. Raises UserError for what is no image, for bad rates or blocks, and for
+    numbers below 1."""
     from gan_jax.data import missing
 
     for name in ("seeds", "steps", "unet_steps", "misgan_steps", "width"):
@@ -114,7 +121,7 @@ def tasks_of(options: Options, data: Any) -> list[Task]:
     return tasks
 
 
-# ---- methods: (options, tasks) -> for each seed what fills in (values, observed) [n, h, w, c] ------------------------------
+# ---- methods: (options, tasks) -> for each seed what fills in (values, observed) [n, h, w, c] ----
 
 Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -138,7 +145,8 @@ def trained(options: Options, tasks: list[Task], knobs: Any, steps: int) -> Any:
 
 
 def answers(impute: Callable, knobs: Any, states: Any, seeds: int) -> list[Fill]:
-    """For each member its answers, `impute(knobs, state, values [n, cells], observed)`, some images at a time."""
+    """For each member its answers, `impute(knobs, state, values [n, cells], observed)`, some images
+    at a time."""
     import jax
 
     once = jax.jit(impute)
@@ -154,7 +162,8 @@ def answers(impute: Callable, knobs: Any, states: Any, seeds: int) -> list[Fill]
 
 
 def by_gain(options: Options, tasks: list[Task], unet: bool = False) -> list[Fill]:
-    """As published; or with U-Nets, pixels hidden on purpose (share and weight as chosen in a table) and an average."""
+    """As published; or with U-Nets, pixels hidden on purpose (share and weight as chosen in a
+    table) and an average."""
     from gan_jax.games.imputation import gain
 
     shape = tasks[0].train.shape[1:]
@@ -175,7 +184,8 @@ def by_vae(options: Options, tasks: list[Task]) -> list[Fill]:
 
 
 def by_misgan(options: Options, tasks: list[Task]) -> tuple[list[Fill], np.ndarray]:
-    """Its imputer's answers, and for each seed as many samples as images are judged [seeds, n, h, w, c]."""
+    """Its imputer's answers, and for each seed as many samples as images are judged [seeds, n, h,
+    w, c]."""
     import jax
 
     from gan_jax.games.imputation import misgan
@@ -201,7 +211,8 @@ METHODS: dict[str, Callable[[Options, list[Task]], Any]] = {
 
 
 def completed(options: Options, tasks: list[Task], method: str) -> dict[str, np.ndarray]:
-    """{"train", "held": [seeds, n, h, w, c] images with their missing pixels filled in, "samples": MisGAN's}, in [0, 1]."""
+    """{"train", "held": [seeds, n, h, w, c] images with their missing pixels filled in, "samples":
+    MisGAN's}, in [0, 1]."""
     fills, more = METHODS[method](options, tasks), {}
     if isinstance(fills, tuple):
         fills, more = fills[0], {"samples": fills[1]}
@@ -214,7 +225,7 @@ def completed(options: Options, tasks: list[Task], method: str) -> dict[str, np.
     return parts | more
 
 
-# ---- what is measured ------------------------------------------------------------------------------------------------------
+# ---- what is measured --------------------------------------------------------------------------
 
 
 def to_bytes(images: np.ndarray) -> np.ndarray:
@@ -259,11 +270,12 @@ def measured(options: Options, data: Any, tasks: list[Task], found: dict[str, di
     return pd.DataFrame(rows).assign(n=len(data.train), step=0, diverged=False)
 
 
-# ---- what is shown ---------------------------------------------------------------------------------------------------------
+# ---- what is shown -----------------------------------------------------------------------------
 
 
 def text(options: Options, table: pd.DataFrame) -> str:
-    """Means over seeds with standard deviations, and each method against kNN, paired over seeds with Holm's correction."""
+    """Means over seeds with standard deviations, and each method against kNN, paired over seeds
+    with Holm's correction."""
     import pandas as pd
 
     from gan_jax.metrics import ranking
@@ -287,7 +299,8 @@ def text(options: Options, table: pd.DataFrame) -> str:
 
 
 def picture(tasks: list[Task], found: dict[str, dict[str, np.ndarray]], path: Path) -> Path:
-    """Rows: held-out images, what was seen of them (the rest in grey), each method's, and MisGAN's samples; the first seed."""
+    """Rows: held-out images, what was seen of them (the rest in grey), each method's, and MisGAN's
+    samples; the first seed."""
     from gan_jax.plots import figures, grids
 
     first = tasks[0]

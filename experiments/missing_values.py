@@ -4,36 +4,46 @@
     python experiments/missing_values.py --rates 0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8       # the whole table
     python experiments/missing_values.py --mechanism mnar --data wine --repetitions 3 --skip forest
 
-GAIN (Yoon et al., 2018) fills tables in their table 2 better than MICE, missForest and autoencoders. Here: their protocol (the
-whole table min-max scaled, cells missing completely at random, repeated 5-fold cross-validation, RMSE on the hidden cells of
-held-out folds) with every rival in the same run. Scaling by the whole table looks at held-out rows, as published: it favours no
-imputer over another. All repetitions and folds of a rate train as one population, each member with its rows and mask.
+GAIN (Yoon et al., 2018) fills tables in their table 2 better than MICE, missForest and
+autoencoders. Here: their protocol (the whole table min-max scaled, cells missing completely at
+random, repeated 5-fold cross-validation, RMSE on the hidden cells of held-out folds) with every
+rival in the same run. Scaling by the whole table looks at held-out rows, as published: it favours
+no imputer over another. All repetitions and folds of a rate train as one population, each member
+with its rows and mask.
 
-Two rows are GAIN. "GAIN (code)": the authors' settings and 10,000 steps. "GAIN": its numbers chosen in each training fold
-alone, among CANDIDATES: trained on four fifths of the fold's rows, judged on the rest, where a tenth of the observed cells is
-hidden; no held-out row and no hidden cell is looked at. One of these numbers is not in the paper: `hide`, the share of observed
-cells that G has to reconstruct without seeing them. Without it only D teaches G about missing cells: the error on observed
-cells asks for nothing but the identity. "VAE" is an autoencoder of incomplete data (`gan_jax.games.imputation.vae`), its beta and
-hide chosen in the same way, among VAE_CANDIDATES; its other numbers were picked on training rows of breast's first fold.
+Two rows are GAIN. "GAIN (code)": the authors' settings and 10,000 steps. "GAIN": its numbers chosen
+in each training fold alone, among CANDIDATES: trained on four fifths of the fold's rows, judged on
+the rest, where a tenth of the observed cells is hidden; no held-out row and no hidden cell is
+looked at. One of these numbers is not in the paper: `hide`, the share of observed cells that G has
+to reconstruct without seeing them. Without it only D teaches G about missing cells: the error on
+observed cells asks for nothing but the identity. "VAE" is an autoencoder of incomplete data
+(`gan_jax.games.imputation.vae`), its beta and hide chosen in the same way, among VAE_CANDIDATES;
+its other numbers were picked on training rows of breast's first fold.
 
-gap: RMSE on hidden cells of held-out rows - on hidden cells of training rows ("training rows"): what is gained by having
-trained on the row. An imputer fitted to the whole table, as is the manner of the authors' code, shows the second alone:
-scikit-learn's IterativeImputer scores about .052 so on breast, and about .063 on rows that it has not seen.
-Downstream: a logistic regression learnt from the imputed training fold, on the imputed held-out fold.
+gap: RMSE on hidden cells of held-out rows - on hidden cells of training rows ("training rows"):
+what is gained by having trained on the row. An imputer fitted to the whole table, as is the manner
+of the authors' code, shows the second alone: scikit-learn's IterativeImputer scores about .052 so
+on breast, and about .063 on rows that it has not seen.
+Downstream: a logistic regression learnt from the imputed training fold, on the imputed held-out
+fold.
 
-Cost: the first command 27 minutes on one CPU core (Python 3.12.1, jax 0.12.0.1), half of them GAIN's candidates.
-Finding (breast, 20 % MCAR, `--seed 100`, 10 x 5 folds): GAIN with its numbers chosen (.0635 +- .0028) is better than kNN
-(.0751 +- .0034, p < .001), which the authors' settings are not (.0769, worse, p .02): no fold chose `hide` 0. It is no winner:
-scikit-learn's regressions, kept in [0, 1], have .0567 +- .0023, forests .0605, the VAE .0627. The published .0546 was not
-reached; its MICE (.0646) is beaten by the regressions here, so its table flatters GAIN. Held-out rows are filled worse than
-training rows by .001 (GAIN), .002 (VAE), .005 (authors' settings) and .006 to .009 (regressions): the best imputer overfits
-most. Downstream hardly anything shows: accuracy .970 to .972 (complete data .978; mean .962, interpolation .946).
-At other rates (`--seed 200 --repetitions 5 --rates 0.5 0.8 0.1 0.3 --skip VAE transport forest interpolation`, 24 minutes; then
-0.4 0.6 0.7, 29 minutes beside other work on 3.11.7, jax 0.10.2): the regressions, kept in [0, 1], lead from 10 to 50 % (.0435,
-.0589, .0650 +- .0013, .0755 at 10, 30, 40, 50 % against GAIN's .0593, .0671, .0716 +- .0013, .0773), GAIN from 60 to 80 %
-(.0831 +- .0017, .0948 +- .0017, .1139 +- .0038 against .0883 +- .0031, .1112 +- .0030, .1343 +- .0016; kNN .1162, .1294,
-.1341), where regressions without bounds blow up (.152 at 70 %, 1.07 at 80 %). GAIN is better than kNN at every rate; the
-authors' settings are worse at 40 % (p .013) and not told from it at 60 and 70 % (p .80, .38). (+-: deviation of repetitions.)
+Cost: the first command 27 minutes on one CPU core (Python 3.12.1, jax 0.12.0.1), half of them
+GAIN's candidates. Finding (breast, 20 % MCAR, `--seed 100`, 10 x 5 folds): GAIN with its numbers
+chosen (.0635 +- .0028) is better than kNN (.0751 +- .0034, p < .001), which the authors' settings
+are not (.0769, worse, p .02): no fold chose `hide` 0. It is no winner: scikit-learn's regressions,
+kept in [0, 1], have .0567 +- .0023, forests .0605, the VAE .0627. The published .0546 was not
+reached; its MICE (.0646) is beaten by the regressions here, so its table flatters GAIN. Held-out
+rows are filled worse than training rows by .001 (GAIN), .002 (VAE), .005 (authors' settings) and
+.006 to .009 (regressions): the best imputer overfits most. Downstream hardly anything shows:
+accuracy .970 to .972 (complete data .978; mean .962, interpolation .946). At other rates (`--seed
+200 --repetitions 5 --rates 0.5 0.8 0.1 0.3 --skip VAE transport forest interpolation`, 24 minutes;
+then 0.4 0.6 0.7, 29 minutes beside other work on 3.11.7, jax 0.10.2): the regressions, kept in [0,
+1], lead from 10 to 50 % (.0435, .0589, .0650 +- .0013, .0755 at 10, 30, 40, 50 % against GAIN's
+.0593, .0671, .0716 +- .0013, .0773), GAIN from 60 to 80 % (.0831 +- .0017, .0948 +- .0017, .1139 +-
+.0038 against .0883 +- .0031, .1112 +- .0030, .1343 +- .0016; kNN .1162, .1294, .1341), where
+regressions without bounds blow up (.152 at 70 %, 1.07 at 80 %). GAIN is better than kNN at every
+rate; the authors' settings are worse at 40 % (p .013) and not told from it at 60 and 70 % (p .80,
+.38). (+-: deviation of repetitions.)
 """
 
 from __future__ import annotations
@@ -89,7 +99,8 @@ class Options:
     vae_steps: int = 3000
     """Of the VAE."""
     skip: tuple[str, ...] = ()
-    """Rows to leave out: GAIN, VAE, mean, interpolation, iterative, "bounded iterative", transport, forest."""
+    """Rows to leave out: GAIN, VAE, mean, interpolation, iterative, "bounded iterative", transport,
+    forest."""
     seed: int = 0
     """Of the masks, the folds and the first weights."""
     devices: int | None = None
@@ -124,7 +135,8 @@ def table_of(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cases_of(options: Options, values: np.ndarray) -> list[Case]:
-    """Every rate, repetition and fold; the folds of a repetition share its mask, and all rates share the folds."""
+    """Every rate, repetition and fold; the folds of a repetition share its mask, and all rates
+    share the folds."""
     from sklearn.model_selection import KFold
 
     from gan_jax.data import missing
@@ -150,11 +162,12 @@ def cases_of(options: Options, values: np.ndarray) -> list[Case]:
     return cases
 
 
-# ---- GAIN and VAE ------------------------------------------------------------------------------------------------------
+# ---- GAIN and VAE ------------------------------------------------------------------------------
 
 
 def knobs_of(setting: dict, cells: int) -> tuple[Any, Any]:
-    """(knobs, the module of their game) of a setting: a recipe's numbers, and whose they are unless they are GAIN's."""
+    """(knobs, the module of their game) of a setting: a recipe's numbers, and whose they are unless
+    they are GAIN's."""
     from gan_jax.games.imputation import gain, vae
 
     module = {"gain": gain, "vae": vae}[setting.get("imputer", "gain")]
@@ -177,7 +190,8 @@ def filled_by(trained: tuple[list[dict], Any], values: np.ndarray, masks: list[n
 
 
 def trained(options: Options, settings: list[dict], tables: list, steps: int) -> tuple[list[dict], Any]:
-    """One population: member i has settings[i] and tables[i]. All members of equal seed and table begin alike."""
+    """One population: member i has settings[i] and tables[i]. All members of equal seed and table
+    begin alike."""
     from gan_jax.games.imputation import training
 
     knobs = [knobs_of(s, tables[0][0].shape[1])[0] for s in settings]
@@ -213,7 +227,8 @@ def by_code(options: Options, values: np.ndarray, cases: list[Case]) -> list[np.
 
 
 def by_choice(options: Options, candidates: list[dict], steps: int, values: np.ndarray, cases: list[Case]) -> list[np.ndarray]:
-    """A network whose numbers are chosen in each training fold: the completed table of each case."""
+    """A network whose numbers are chosen in each training fold: the completed table of each
+    case."""
     tables = [(values[case.train], case.mask[case.train]) for case in cases]
     settings = choose(options, values, cases, candidates, steps)
     for setting in candidates:
@@ -221,7 +236,7 @@ def by_choice(options: Options, candidates: list[dict], steps: int, values: np.n
     return filled_by(trained(options, settings, tables, steps), values, [case.mask for case in cases])
 
 
-# ---- rivals ------------------------------------------------------------------------------------------------------------
+# ---- rivals ------------------------------------------------------------------------------------
 
 
 def filled_by_rival(name: str, values: np.ndarray, case: Case) -> np.ndarray:
@@ -260,7 +275,7 @@ def methods(options: Options) -> dict[str, Callable[[np.ndarray, list[Case]], li
     return {name: fill for name, fill in known.items() if name not in options.skip or name == BASELINE}
 
 
-# ---- what is measured --------------------------------------------------------------------------------------------------
+# ---- what is measured --------------------------------------------------------------------------
 
 
 def rmse(table: np.ndarray, values: np.ndarray, where: np.ndarray) -> float:
@@ -269,7 +284,8 @@ def rmse(table: np.ndarray, values: np.ndarray, where: np.ndarray) -> float:
 
 
 def usefulness(table: np.ndarray, classes: np.ndarray, case: Case) -> tuple[float, float]:
-    """(accuracy, area under the ROC curve) on held-out rows of a logistic regression, both from the imputed table.
+    """(accuracy, area under the ROC curve) on held-out rows of a logistic regression, both from the
+    imputed table.
 
     The area is NaN where the held-out or the training rows lack a class.
     """
@@ -287,7 +303,8 @@ def usefulness(table: np.ndarray, classes: np.ndarray, case: Case) -> tuple[floa
 
 
 def measured(options: Options, values: np.ndarray, classes: np.ndarray, cases: list[Case], found: dict) -> pd.DataFrame:
-    """One row for each imputer, rate and repetition: RMSE over the hidden cells of all its folds, means of the rest."""
+    """One row for each imputer, rate and repetition: RMSE over the hidden cells of all its folds,
+    means of the rest."""
     import pandas as pd
 
     rows = []
@@ -312,11 +329,12 @@ def _hidden_errors(table: np.ndarray, values: np.ndarray, case: Case, rows: np.n
     return (table[rows] - values[rows])[hidden].astype(np.float64)
 
 
-# ---- what is shown -----------------------------------------------------------------------------------------------------
+# ---- what is shown -----------------------------------------------------------------------------
 
 
 def text(options: Options, table: Any) -> str:
-    """For each rate the imputers, best first, against kNN (paired over repetitions, Holm); then the published figures."""
+    """For each rate the imputers, best first, against kNN (paired over repetitions, Holm); then the
+    published figures."""
     from gan_jax.metrics import ranking
 
     lines = []
@@ -352,7 +370,8 @@ PANELS = {"rmse": "RMSE on held-out hidden cells", "gap": "held-out - training r
 
 
 def figure_of(options: Options, table: Any) -> Figure:
-    """RMSE, the gap and the classifier's accuracy of each imputer: of one rate side by side, of several against the rate."""
+    """RMSE, the gap and the classifier's accuracy of each imputer: of one rate side by side, of
+    several against the rate."""
     from gan_jax.plots import figures
 
     several = len(options.rates) > 1

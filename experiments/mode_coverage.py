@@ -1,4 +1,5 @@
-"""How many modes of the 8-ring and the 25-grid does a published GAN cover, and does R3GAN's objective cover them all?
+"""How many modes of the 8-ring and the 25-grid does a published GAN cover, and does R3GAN's
+objective cover them all?
 
     python experiments/mode_coverage.py                     # 20,000 steps, 3 seeds: a quarter of an hour on two CPU cores
     python experiments/mode_coverage.py --published         # 400 epochs, 10 seeds, as published: over half a day
@@ -6,36 +7,42 @@
     python experiments/mode_coverage.py --toys grid --recipes rpgan_r1_r2 --optimizer annealed --d-rate 4 --steps 30000 \\
         --seeds 5
 
-Trains the GAN of PacGAN's toy experiments (Lin et al., 2018), without packing, on 100,000 points of each toy, all seeds in one
-program. Measured as published: 2,500 samples of the raw generator; a sample within 3 sigma of the nearest mode is of high
-quality, a mode with one of them is covered, and KL(their histogram || uniform) says how evenly. The published rows stand
-below for context. The same "GAN" covers 1 mode of 8 in one paper and 6.3 in another, so compare rows of one code base only.
+Trains the GAN of PacGAN's toy experiments (Lin et al., 2018), without packing, on 100,000 points of
+each toy, all seeds in one program. Measured as published: 2,500 samples of the raw generator; a
+sample within 3 sigma of the nearest mode is of high quality, a mode with one of them is covered,
+and KL(their histogram || uniform) says how evenly. The published rows stand below for context. The
+same "GAN" covers 1 mode of 8 in one paper and 6.3 in another, so compare rows of one code base
+only.
 
-Its architecture, initialisation, optimizer, loss, batch and play (both gradients at one point; --play alternating is the
-other) are those of the published code; differences: each player draws z of its own, and batch norm averages variances where
-theirs averages deviations.
+Its architecture, initialisation, optimizer, loss, batch and play (both gradients at one point;
+--play alternating is the other) are those of the published code; differences: each player draws z
+of its own, and batch norm averages variances where theirs averages deviations.
 
---recipes adds, on the same networks: PacGAN (100 packets a turn as in its code, which batch-normalises the members of packets
-apart, here together), and relativistic pairing with R1 and R2 (Huang et al., 2024), gamma .01 falling to a tenth.
---optimizer annealed is for short runs; it and gamma were chosen for RpGAN in a pilot (seed 0, 3,000 steps, gammas .1, .03 and
-.01: 17.9, 28.6 and 29.0 % of high quality; at 1,500 steps with Adam as published, gammas .1 and .01: under 2 %). --d-rate 4 was
-chosen likewise (seed 100, 4,000 and 6,000 steps: 32.6 % with equal rates and 52.3 % with D's doubled; 60.0 % doubled and 64.4 %
-times four), among them a threefold rate (46.5 %), gammas of .001 and .0001 (48.2, 39.8 %), b1 .5 (25.4 %) and b2 .9 (43.6 %).
+--recipes adds, on the same networks: PacGAN (100 packets a turn as in its code, which
+batch-normalises the members of packets apart, here together), and relativistic pairing with R1 and
+R2 (Huang et al., 2024), gamma .01 falling to a tenth. --optimizer annealed is for short runs; it
+and gamma were chosen for RpGAN in a pilot (seed 0, 3,000 steps, gammas .1, .03 and .01: 17.9, 28.6
+and 29.0 % of high quality; at 1,500 steps with Adam as published, gammas .1 and .01: under 2 %).
+--d-rate 4 was chosen likewise (seed 100, 4,000 and 6,000 steps: 32.6 % with equal rates and 52.3 %
+with D's doubled; 60.0 % doubled and 64.4 % times four), among them a threefold rate (46.5 %),
+gammas of .001 and .0001 (48.2, 39.8 %), b1 .5 (25.4 %) and b2 .9 (43.6 %).
 
-Cost: about 18 ms a step for the three seeds on two CPU cores (Python 3.12.1, jax 0.12.0.1): a quarter of an hour for both. With
-R1 and R2 a step takes 1.3 times the CPU time; the 20,000 steps of both recipes and five seeds below took 42 min of it, the
-30,000 of one about half an hour.
-Finding (the last command above; grid, means +- standard errors of seeds 0 to 4): with D four times as fast, RpGAN with R1 and
-R2 covers 25.0 +- .0 modes, with 88.5 +- 1.7 % of high quality and a reverse KL of .110 +- .072. The rest lies on lines between
-neighbouring modes. That is still short of the 94 % that were hoped for (PacGAN4: 24.8 +- .2, 93.6 +- .6 % and .04 after
-400,000 steps).
-Finding (equal rates; grid, 20,000 steps, annealed, simultaneous play, seeds 0 to 4): RpGAN with R1 and R2 covers 25.0 +- .0 of
-25 modes, in every seed, with 80.3 +- 1.4 % of high quality and a reverse KL of .225 +- .045; the plain GAN 11.6 +- 1.3 modes,
-94.7 +- .4 % and 1.780 +- .100. After 5,000 steps (seeds 0 to 2) it was 22.7 +- .3 modes, 45.9 +- 2.8 % and .602 +- .119
-against 16.3 +- .9, 79.5 +- 3.0 % and 1.451 +- .211. PacGAN was not run, nor alternating play.
-Finding (plain GAN, Adam as published, 20,000 steps, seeds 0 to 2, means +- standard errors; the ring was resumed once at step
-15,000): ring 7.3 +- .3 of 8 modes, 85.7 +- 4.6 % of high quality, reverse KL .302 +- .108; grid 19.7 +- .9 of 25 modes, 56.1
-+- 6.0 %, .840 +- .113. A twentieth of the published length: on the grid the samples still lie along streaks between modes.
+Cost: about 18 ms a step for the three seeds on two CPU cores (Python 3.12.1, jax 0.12.0.1): a
+quarter of an hour for both. With R1 and R2 a step takes 1.3 times the CPU time; the 20,000 steps of
+both recipes and five seeds below took 42 min of it, the 30,000 of one about half an hour. Finding
+(the last command above; grid, means +- standard errors of seeds 0 to 4): with D four times as fast,
+RpGAN with R1 and R2 covers 25.0 +- .0 modes, with 88.5 +- 1.7 % of high quality and a reverse KL of
+.110 +- .072. The rest lies on lines between neighbouring modes. That is still short of the 94 %
+that were hoped for (PacGAN4: 24.8 +- .2, 93.6 +- .6 % and .04 after 400,000 steps). Finding (equal
+rates; grid, 20,000 steps, annealed, simultaneous play, seeds 0 to 4): RpGAN with R1 and R2 covers
+25.0 +- .0 of 25 modes, in every seed, with 80.3 +- 1.4 % of high quality and a reverse KL of .225
++- .045; the plain GAN 11.6 +- 1.3 modes, 94.7 +- .4 % and 1.780 +- .100. After 5,000 steps (seeds 0
+to 2) it was 22.7 +- .3 modes, 45.9 +- 2.8 % and .602 +- .119 against 16.3 +- .9, 79.5 +- 3.0 % and
+1.451 +- .211. PacGAN was not run, nor alternating play. Finding (plain GAN, Adam as published,
+20,000 steps, seeds 0 to 2, means +- standard errors; the ring was resumed once at step 15,000):
+ring 7.3 +- .3 of 8 modes, 85.7 +- 4.6 % of high quality, reverse KL .302 +- .108; grid 19.7 +- .9
+of 25 modes, 56.1 +- 6.0 %, .840 +- .113. A twentieth of the published length: on the grid the
+samples still lie along streaks between modes.
 """
 
 from __future__ import annotations
@@ -84,11 +91,14 @@ class Options:
     toys: tuple[Literal["ring", "grid"], ...] = ("ring", "grid")
     """8 modes on a circle, 25 on a square, or both."""
     recipes: tuple[Literal["gan", "pacgan2", "pacgan3", "pacgan4", "rpgan_r1_r2"], ...] = ("gan",)
-    """The plain GAN, packets of 2 to 4 examples for D, or relativistic pairing with R1 and R2 (R3GAN's objective)."""
+    """The plain GAN, packets of 2 to 4 examples for D, or relativistic pairing with R1 and R2
+    (R3GAN's objective)."""
     optimizer: Literal["published", "annealed"] = "published"
-    """PacGAN's Adam 1e-4 with b1 .8; or, for short runs, 1e-3 to 1e-5 along half a cosine with betas (0, .99)."""
+    """PacGAN's Adam 1e-4 with b1 .8; or, for short runs, 1e-3 to 1e-5 along half a cosine with
+    betas (0, .99)."""
     d_rate: float = 1.0
-    """D's learning rate over G's with --optimizer annealed (two time scales, Heusel et al., 2017)."""
+    """D's learning rate over G's with --optimizer annealed (two time scales, Heusel et al.,
+    2017)."""
     gamma: float = 0.01
     """Of R1 and R2 at the start; a tenth of it at the end, along half a cosine."""
     published: bool = False
@@ -130,7 +140,7 @@ class Options:
         return self.steps or steps, self.seeds or seeds
 
 
-# ---- what is measured ------------------------------------------------------------------------------------------------
+# ---- what is measured --------------------------------------------------------------------------
 
 
 def _covered(density, recipe, state) -> dict:
@@ -189,7 +199,7 @@ def train(toy: str, options: Options) -> Sweep:
     )  # fmt: skip
 
 
-# ---- the report ------------------------------------------------------------------------------------------------------
+# ---- the report --------------------------------------------------------------------------------
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
@@ -199,7 +209,8 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def measured(table) -> tuple:
-    """Each metric at the last step, over the seeds that have not diverged: mean and standard error, shares in %."""
+    """Each metric at the last step, over the seeds that have not diverged: mean and standard error,
+    shares in %."""
     last = table.loc[(table["step"] == table["step"].max()) & ~table["diverged"]]
     if not len(last):
         return (None,) * len(METRICS)
@@ -207,7 +218,8 @@ def measured(table) -> tuple:
 
 
 def exact(modes: int) -> tuple:
-    """What an exact sampler has: all modes, P(|z| < 3) of high quality, and the KL of that many samples of `modes` cells."""
+    """What an exact sampler has: all modes, P(|z| < 3) of high quality, and the KL of that many
+    samples of `modes` cells."""
     high = 1 - math.exp(-4.5)
     return (float(modes), None), (100 * high, None), ((modes - 1) / (2 * SAMPLES * high), None)
 

@@ -1,30 +1,34 @@
-"""At which step does a GAN begin to overfit, and how does that depend on the number of training images?
+"""At which step does a GAN begin to overfit, and how does that depend on the number of training
+images?
 
     python experiments/overfitting_dynamics.py                                  # digits: 100, 200, 400 and all; 5 seeds
     python experiments/overfitting_dynamics.py --data cifar10 --width 64 --batch-size 64 --sizes 1000 5000 10000 40000 \
         --steps 100000 --log-every 1000
 
-The article's DCGAN on the first n images, nested; all members are one program. With few images, the samples' distance to the
-whole data set is known to fall and then to rise (Karras et al., 2020, StyleGAN2-ADA, figure 1a). Here: Frechet distance (FD) in
-32 fixed random features and energy distance of the pixels, to T and to V, over the steps; the step where the one to V is least;
-its rise from there to the end, tested over seeds; `pictures/dynamics.png`, a panel for each n; and the overfitting report of
-each member at the end. S stays closed.
+The article's DCGAN on the first n images, nested; all members are one program. With few images, the
+samples' distance to the whole data set is known to fall and then to rise (Karras et al., 2020,
+StyleGAN2-ADA, figure 1a). Here: Frechet distance (FD) in 32 fixed random features and energy
+distance of the pixels, to T and to V, over the steps; the step where the one to V is least; its
+rise from there to the end, tested over seeds; `pictures/dynamics.png`, a panel for each n; and the
+overfitting report of each member at the end. S stays closed.
 
-At every n the distances are taken with the same min(512, |V|, smallest n) samples, images of T and images of V (100 by
-default), so that panels compare; FD of so few is biased upwards in all alike. The intervals are over seeds, not over the draw
-of those images.
+At every n the distances are taken with the same min(512, |V|, smallest n) samples, images of T and
+images of V (100 by default), so that panels compare; FD of so few is biased upwards in all alike.
+The intervals are over seeds, not over the draw of those images.
 
-Cost: 3 min 41 s of CPU time with the default, the report included; 16 minutes on two cores that other work kept busy (load 10
-to 15; Python 3.12.1, jax 0.12.0.1).
-Finding (digits, 6,000 steps, seeds 0 to 4, means with 95 % intervals): FD shows no U. At n = 100 FD to V is least at step
-3,880 +- 1,706 and as large at the end (.098 and .101, rise .003 +- .011); it stays above FD to T (gap .034 +- .016 at the end),
-and at 200 and more there is neither a gap above 0 nor a rise. Energy distance to V does rise at n = 100, from .045 at about
-step 2,140 +- 881 to .091 (rise .046 +- .029, p .046 by Holm's correction over the four n; .09 over the eight tests of both
-distances, and energy was added after a pilot with three of the seeds had shown FD flat). The one to T rises too, by .034 +-
-.017 from step 2,200: G gets worse, not only closer to T. At 200 the rise (.009 +- .010) is not shown. D overfits before that:
-at n = 100 its AUC is .65 at step 1,000, and at the end .93 (.79 at 200, .65 at 400, .55 at 1,069). The reports say
-"discriminator overfits" of all seeds up to 400 and of one of five at 1,069, else "healthy". G does not copy: 5 % of the samples
-are near-copies at n = 100, as of fresh images. The best step says little here: seeds differ by thousands of steps.
+Cost: 3 min 41 s of CPU time with the default, the report included; 16 minutes on two cores that
+other work kept busy (load 10 to 15; Python 3.12.1, jax 0.12.0.1). Finding (digits, 6,000 steps,
+seeds 0 to 4, means with 95 % intervals): FD shows no U. At n = 100 FD to V is least at step 3,880
++- 1,706 and as large at the end (.098 and .101, rise .003 +- .011); it stays above FD to T (gap
+.034 +- .016 at the end), and at 200 and more there is neither a gap above 0 nor a rise. Energy
+distance to V does rise at n = 100, from .045 at about step 2,140 +- 881 to .091 (rise .046 +- .029,
+p .046 by Holm's correction over the four n; .09 over the eight tests of both distances, and energy
+was added after a pilot with three of the seeds had shown FD flat). The one to T rises too, by .034
++- .017 from step 2,200: G gets worse, not only closer to T. At 200 the rise (.009 +- .010) is not
+shown. D overfits before that: at n = 100 its AUC is .65 at step 1,000, and at the end .93 (.79 at
+200, .65 at 400, .55 at 1,069). The reports say "discriminator overfits" of all seeds up to 400 and
+of one of five at 1,069, else "healthy". G does not copy: 5 % of the samples are near-copies at n =
+100, as of fresh images. The best step says little here: seeds differ by thousands of steps.
 """
 
 from __future__ import annotations
@@ -58,7 +62,8 @@ p: two-sided paired t-test of the rise over seeds, Holm's correction over n. Eve
 
 @dataclass
 class Options(SweepOptions):
-    """Follow the distance to training and to held-out images over the steps, for more and more training images."""
+    """Follow the distance to training and to held-out images over the steps, for more and more
+    training images."""
 
     sizes: tuple[int, ...] = ()
     """Numbers of training images, nested; 100, 200, 400 and all when left out."""
@@ -89,20 +94,23 @@ def sizes_of(options: Options, data: Any) -> tuple[int, ...]:
     return sizes
 
 
-# ---- what is measured ------------------------------------------------------------------------------------------------
+# ---- what is measured --------------------------------------------------------------------------
 
 
 def least(curves: np.ndarray) -> int | None:
-    """The place of the smallest mean over seeds of [seeds, steps], without those that diverged; None where none is left."""
+    """The place of the smallest mean over seeds of [seeds, steps], without those that diverged;
+    None where none is left."""
     alive = curves[np.isfinite(curves).all(1)]
     return int(alive.mean(0).argmin()) if len(alive) else None
 
 
 def ends(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A metric at its least and at the end, for each n and seed, as two settings of a table for `gan.ranking.rank`.
+    """A metric at its least and at the end, for each n and seed, as two settings of a table for
+    `gan.ranking.rank`.
 
-    The least of many noisy values lies below the last one by chance alone. So each seed is read at the step where the mean of
-    the other seeds is least (its own, where it is alone): where nothing rises, the expected difference is at most 0.
+    The least of many noisy values lies below the last one by chance alone. So each seed is read at
+    the step where the mean of the other seeds is least (its own, where it is alone): where nothing
+    rises, the expected difference is at most 0.
     """
     import pandas as pd
 
@@ -118,7 +126,8 @@ def ends(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def best_steps(table: pd.DataFrame, metric: str) -> dict[int, list[int]]:
-    """{n, fewest first: the step where each seed's metric is least}, without seeds that have no value."""
+    """{n, fewest first: the step where each seed's metric is least}, without seeds that have no
+    value."""
     from gan_jax.metrics import ranking
 
     curves = {n: found for (_, n), found in ranking.histories(table, metric).items()}
@@ -126,8 +135,9 @@ def best_steps(table: pd.DataFrame, metric: str) -> dict[int, list[int]]:
 
 
 def summary(table: pd.DataFrame, distance: str) -> list[dict[str, Any]]:
-    """For each n, means over seeds with half of their 95 % interval: the step where the distance to V is least, the distance
-    there and at the end, its rise (p of a paired t-test, Holm's correction over n); at the end: distance to T, D's AUC, copies.
+    """For each n, means over seeds with half of their 95 % interval: the step where the distance to
+    V is least, the distance there and at the end, its rise (p of a paired t-test, Holm's correction
+    over n); at the end: distance to T, D's AUC, copies.
     """
     from gan_jax.metrics import ranking
 
@@ -154,7 +164,7 @@ def mean_and_half(values: Any) -> tuple[float, float]:
     return float(mean), float(high - mean)
 
 
-# ---- what is shown ---------------------------------------------------------------------------------------------------
+# ---- what is shown -----------------------------------------------------------------------------
 
 
 def summary_text(found: list[dict[str, Any]], distance: str) -> str:
@@ -205,7 +215,8 @@ def plus_minus(value: tuple[float, float], form: str) -> str:
 
 
 def dynamics_figure(table: pd.DataFrame) -> Figure:
-    """A row of panels for each distance, a panel for each n: to T and to V over the steps, and where the one to V is least."""
+    """A row of panels for each distance, a panel for each n: to T and to V over the steps, and
+    where the one to V is least."""
     from gan_jax.plots import figures
 
     sizes = sorted(int(n) for n in table["n"].unique())
@@ -243,7 +254,8 @@ def draw_panel(axis: Axes, table: pd.DataFrame, n: int, metrics: tuple[str, str]
 
 
 def limits(table: pd.DataFrame, metrics: tuple[str, str]) -> tuple[float, float]:
-    """Of the axis: what means and intervals need after the first steps, in which every distance falls from far above."""
+    """Of the axis: what means and intervals need after the first steps, in which every distance
+    falls from far above."""
     from gan_jax.metrics import ranking
     from gan_jax.plots import parts
 

@@ -3,16 +3,19 @@
     python experiments/planted_truths.py                                  # digits, ring and grid, seeds 100 to 119
     python experiments/planted_truths.py --data mnist --data-dir DIR      # after scripts/prepare_data.py mnist
 
-Each seed draws T, held-out images, a control and a fifth pool afresh, without overlap, from all images outside the split E
-(toys: from their law) and judges generators whose faults are known: real images of the fifth pool, copies of T in four
-guises, half of the classes, a blur; a discriminator trained to tell T from held-out images, and a fair one that saw neither;
-a run whose loss is not finite. Prints the confusion table: planted cases by the phrases that came out.
+Each seed draws T, held-out images, a control and a fifth pool afresh, without overlap, from all
+images outside the split E (toys: from their law) and judges generators whose faults are known: real
+images of the fifth pool, copies of T in four guises, half of the classes, a blur; a discriminator
+trained to tell T from held-out images, and a fair one that saw neither; a run whose loss is not
+finite. Prints the confusion table: planted cases by the phrases that came out.
 
-The thresholds (`gan_jax/report/verdict.py`) were set before any seed from 100 on was run, after a look at seeds 0 to 3.
+The thresholds (`gan_jax/report/verdict.py`) were set before any seed from 100 on was run, after a
+look at seeds 0 to 3.
 
-Cost: digits, ring and grid 10 minutes, MNIST 11 minutes, side by side on two CPU cores (Python 3.12.1, jax 0.12.0.1).
-Finding (seeds 100 to 119; MNIST, digits, ring and grid): every one of the 10 cases came out as planted in 20 of 20 seeds, on
-each data set. The faults are whole; nothing is said of faint ones, which real GANs have.
+Cost: digits, ring and grid 10 minutes, MNIST 11 minutes, side by side on two CPU cores (Python
+3.12.1, jax 0.12.0.1). Finding (seeds 100 to 119; MNIST, digits, ring and grid): every one of the 10
+cases came out as planted in 20 of 20 seeds, on each data set. The faults are whole; nothing is said
+of faint ones, which real GANs have.
 """
 
 from __future__ import annotations
@@ -60,7 +63,8 @@ class Options:
 
 @dataclass(frozen=True)
 class Pools:
-    """One seed's data: a Splits whose T and V are fresh, and as many fresh images twice over for the planted cases."""
+    """One seed's data: a Splits whose T and V are fresh, and as many fresh images twice over for
+    the planted cases."""
 
     data: Any
     fresh: np.ndarray
@@ -71,7 +75,8 @@ class Pools:
 
 
 def pools(data: Any, seed: int) -> Pools:
-    """Cut T (n), V (2 n: held-out and control), and a fifth pool (n) from T, V and S of `data`; the rest is left over."""
+    """Cut T (n), V (2 n: held-out and control), and a fifth pool (n) from T, V and S of `data`; the
+    rest is left over."""
     from gan_jax.data import Split
 
     n = IMAGES.get(data.name, 2000)
@@ -110,7 +115,8 @@ def generated(p: Pools) -> dict[str, np.ndarray]:
 
 
 def discriminator(members: np.ndarray, others: np.ndarray, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Images -> log odds of being of `members` rather than of `others`: 100 extremely randomised trees on the pixels."""
+    """Images -> log odds of being of `members` rather than of `others`: 100 extremely randomised
+    trees on the pixels."""
     from sklearn.ensemble import ExtraTreesClassifier
 
     flat = lambda x: x.reshape(len(x), -1).astype(np.float32)

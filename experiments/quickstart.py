@@ -3,13 +3,13 @@
     python experiments/quickstart.py                       # digits, a minute or two on two CPU cores
     python experiments/quickstart.py --data cifar10 --steps 20000 --r1 0.1 --out runs/cifar
 
-Trains the article's DCGAN (or its loss, penalty or play of your choice) on part of the data, judges it on the part held
-out, and ends with a grid of samples, curves of both losses and of D on training, held-out and generated images, and one
-line that says whether D has begun to overfit.
+Trains the article's DCGAN (or its loss, penalty or play of your choice) on part of the data, judges
+it on the part held out, and ends with a grid of samples, curves of both losses and of D on
+training, held-out and generated images, and one line that says whether D has begun to overfit.
 
 Cost: 88 s with the default on two CPU cores (jax 0.10.2), installation from a warm cache included.
-Finding (digits, seed 0, one run): recognisable digits, and D begins to overfit at about step 3,900: it tells 229 training from
-229 held-out images with AUC .603, where chance is .500 +- .027.
+Finding (digits, seed 0, one run): recognisable digits, and D begins to overfit at about step 3,900:
+it tells 229 training from 229 held-out images with AUC .603, where chance is .500 +- .027.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ class Options(RunOptions):
     steps: int = 4000
     """Training steps: updates of the generator."""
     loss: str = "non_saturating"
-    """non_saturating, minimax, least_squares, wasserstein, hinge, rpgan, mmd or another of `gan.losses.LOSSES`; those of class
-    logits want --conditional --conditioning auxiliary (auxiliary_classifier) or multi_class (multi_class, multi_hinge)."""
+    """non_saturating, minimax, least_squares, wasserstein, hinge, rpgan, mmd or another of
+    `gan.losses.LOSSES`; those of class logits want --conditional --conditioning auxiliary
+    (auxiliary_classifier) or multi_class (multi_class, multi_hinge)."""
     play: Literal["alternating", "simultaneous", "extragradient", "consensus", "unrolled"] = "alternating"
-    """Each player in turn, both gradients at the same point, both from one step ahead, both along a penalised gradient, or G
-    against the D of some steps later."""
+    """Each player in turn, both gradients at the same point, both from one step ahead, both along a
+    penalised gradient, or G against the D of some steps later."""
     consensus_weight: float = 10.0
     """Of the squared gradients (--play consensus)."""
     unrolled_steps: int = 5
@@ -50,8 +51,9 @@ class Options(RunOptions):
     conditional: bool = False
     """Both networks see the labels."""
     conditioning: Literal["projection", "auxiliary", "multi_class", "embedding"] | None = None
-    """How D knows of them: a product with its features, class logits beside its own, class logits in place of it, or with its
-    input; projection for images and embedding for points when left out (--conditional)."""
+    """How D knows of them: a product with its features, class logits beside its own, class logits
+    in place of it, or with its input; projection for images and embedding for points when left out
+    (--conditional)."""
     learning_rate: float = 2e-4
     """Of the generator, and of the discriminator unless it has its own."""
     d_learning_rate: float | None = None
@@ -61,7 +63,8 @@ class Options(RunOptions):
     r2: float | None = None
     """The same on fakes."""
     wgan_gp: float | None = None
-    """Weight of the gradient penalty between reals and fakes (10 in its paper; --loss wasserstein)."""
+    """Weight of the gradient penalty between reals and fakes (10 in its paper; --loss
+    wasserstein)."""
     dragan: float | None = None
     """Weight of the gradient penalty around reals."""
     lazy: int = 1
@@ -95,7 +98,8 @@ class Options(RunOptions):
     checkpoint_every: int | None = None
     """Steps between checkpoints, a multiple of --log-every; the first from 100 on when left out."""
     sample_every: int | None = None
-    """Steps between pictures of samples, a multiple of --log-every; the first from 500 on when left out."""
+    """Steps between pictures of samples, a multiple of --log-every; the first from 500 on when left
+    out."""
 
 
 def recipe_of(options: Options, data):
@@ -151,7 +155,8 @@ def play_of(options: Options):
 
 
 def optimizer_of(options: Options):
-    """The discriminator's optimizer: clipped gradient, Adam (with weight decay), clipped weights."""
+    """The discriminator's optimizer: clipped gradient, Adam (with weight decay), clipped
+    weights."""
     from gan_jax import optimizers
 
     rate = options.learning_rate if options.d_learning_rate is None else options.d_learning_rate

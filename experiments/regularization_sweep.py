@@ -1,22 +1,26 @@
-"""Which regulariser stops a GAN's discriminator from overfitting, and what does it cost in sample quality?
+"""Which regulariser stops a GAN's discriminator from overfitting, and what does it cost in sample
+quality?
 
     python experiments/regularization_sweep.py                              # digits, 11 settings x 5 seeds
     python experiments/regularization_sweep.py --only none r1_1 wgan_gp --data cifar10 --size 16 --steps 20000
     python experiments/regularization_sweep.py --only r1_1 --vary discriminator.penalties.r1.gamma=log:0.01:100 --draws 16
 
-Trains the article's DCGAN with each regulariser, at every seed, as one program for each structure, and ends in the overfitting
-report (on held-out images V; `--final` opens the test split S for the chosen setting and the baseline): settings ranked by the
-gap of Frechet distances FD to V - FD to T, then by near-copies and by D's AUC, each with the samples' distance to V beside it.
-A setting whose samples are farther from V than the baseline's (shown, or by more than a quarter) comes last whatever its gap.
-And curves with seed bands, samples, one tidy table.
+Trains the article's DCGAN with each regulariser, at every seed, as one program for each structure,
+and ends in the overfitting report (on held-out images V; `--final` opens the test split S for the
+chosen setting and the baseline): settings ranked by the gap of Frechet distances FD to V - FD to T,
+then by near-copies and by D's AUC, each with the samples' distance to V beside it. A setting whose
+samples are farther from V than the baseline's (shown, or by more than a quarter) comes last
+whatever its gap. And curves with seed bands, samples, one tidy table.
 
-Cost: 4 min 39 s with the default on two CPU cores (Python 3.11.7, jax 0.10.2), reports of 55 runs and pictures included.
-Finding (digits, n = 200, 2,500 steps, seeds 0 to 4; means with 95 % intervals, Holm over ten settings): D overfits; no copying
-by G is seen. No regulariser is shown to change the gap of FD (2.72 +- 1.55 without one), and no setting makes near-copies:
-under .1 % of the samples, where 5 % of fresh images are. D tells T from V with AUC .685 +- .017 without a regulariser; WGAN-GP
-and DRAGAN keep it near chance (.518 and .540, p < .001 and .001) at a price: FD to V 33.3 and 68.5 against 20.0, so neither is
-chosen. Dropout (.614) and instance noise (.643) are lower in the mean, not shown (p .09, .07); R1 at 10 (.765, p .024) and
-batch norm in D (.914, p < .001) are worse for D, and cost nothing in FD.
+Cost: 4 min 39 s with the default on two CPU cores (Python 3.11.7, jax 0.10.2), reports of 55 runs
+and pictures included. Finding (digits, n = 200, 2,500 steps, seeds 0 to 4; means with 95 %
+intervals, Holm over ten settings): D overfits; no copying by G is seen. No regulariser is shown to
+change the gap of FD (2.72 +- 1.55 without one), and no setting makes near-copies: under .1 % of the
+samples, where 5 % of fresh images are. D tells T from V with AUC .685 +- .017 without a
+regulariser; WGAN-GP and DRAGAN keep it near chance (.518 and .540, p < .001 and .001) at a price:
+FD to V 33.3 and 68.5 against 20.0, so neither is chosen. Dropout (.614) and instance noise (.643)
+are lower in the mean, not shown (p .09, .07); R1 at 10 (.765, p .024) and batch norm in D (.914, p
+< .001) are worse for D, and cost nothing in FD.
 """
 
 from __future__ import annotations
@@ -32,12 +36,14 @@ from gan_jax.core.errors import UserError
 
 @dataclass
 class Options(ComparisonOptions):
-    """Sweep regularisers, and see which one keeps D from telling training images from held-out ones."""
+    """Sweep regularisers, and see which one keeps D from telling training images from held-out
+    ones."""
 
     out: Path = Path("runs/regularization")
     """The sweep folder."""
     vary: tuple[str, ...] = ()
-    """Vary numbers of the one setting left by --only: path=0.1,1,10 or, drawn, path=0.1:100 or path=log:0.1:100."""
+    """Vary numbers of the one setting left by --only: path=0.1,1,10 or, drawn, path=0.1:100 or
+    path=log:0.1:100."""
     draws: int = 16
     """How many draws from the ranges of --vary."""
     sampler: Literal["latin_hypercube", "random"] = "latin_hypercube"
@@ -45,7 +51,8 @@ class Options(ComparisonOptions):
 
 
 def regularizers(image_shape: tuple[int, ...], **settings: Any) -> dict[str, Any]:
-    """{name: recipe}. The first three are one structure, so is R1 at its three strengths: seven programs in all."""
+    """{name: recipe}. The first three are one structure, so is R1 at its three strengths: seven
+    programs in all."""
     import gan_jax as gan
 
     def recipe(penalties=None, numbers=None, augment=None, loss=None, weight_decay=None, **changed):
@@ -74,7 +81,8 @@ def regularizers(image_shape: tuple[int, ...], **settings: Any) -> dict[str, Any
 
 
 def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any]:
-    """What the flags choose. Raises UserError for an unknown name, or --vary without one setting to vary."""
+    """What the flags choose. Raises UserError for an unknown name, or --vary without one setting to
+    vary."""
     from gan_jax.sweeps.grid import from_text
 
     chosen = options.choose(regularizers(image_shape, width=options.width, batch_size=options.batch_size))

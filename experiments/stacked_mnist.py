@@ -1,4 +1,5 @@
-"""Does the objective of R3GAN reach all 1,000 modes of stacked digits, where the non-saturating loss leaves some out?
+"""Does the objective of R3GAN reach all 1,000 modes of stacked digits, where the non-saturating
+loss leaves some out?
 
     python experiments/stacked_mnist.py                                      # stacked_digits, 3 objectives x 3 seeds
     python experiments/stacked_mnist.py --data stacked_mnist --data-dir DATA --size 16
@@ -6,29 +7,35 @@
         --only rpgan_r1_r2 --steps 100000 --seeds 2 --log-every 2000
     python experiments/stacked_mnist.py --network r3gan --width 32 --seeds 5 --steps 20000
 
-Stacks of three digits, one in each colour channel (Metz et al., 2017). Three objectives on the same networks (the article's
-DCGAN, or R3GAN's, Huang et al., 2024, narrower), without labels, with the same optimizer and batches: the non-saturating loss;
-that with R1; the relativistic pairing loss with R1 and R2, R3GAN's. Measured at the end, as published, on 26,000 samples (of
-the moving average; --raw: of the raw generator): a classifier that learnt from split E reads each channel; by its words modes
-reached and KL(samples || uniform) are counted. Beside them the same for real stacks of the digits of T and of V, and for a
-sampler that draws the 1,000 modes evenly, by simulation: no sampler is below its KL but by luck.
+Stacks of three digits, one in each colour channel (Metz et al., 2017). Three objectives on the same
+networks (the article's DCGAN, or R3GAN's, Huang et al., 2024, narrower), without labels, with the
+same optimizer and batches: the non-saturating loss; that with R1; the relativistic pairing loss
+with R1 and R2, R3GAN's. Measured at the end, as published, on 26,000 samples (of the moving
+average; --raw: of the raw generator): a classifier that learnt from split E reads each channel; by
+its words modes reached and KL(samples || uniform) are counted. Beside them the same for real stacks
+of the digits of T and of V, and for a sampler that draws the 1,000 modes evenly, by simulation: no
+sampler is below its KL but by luck.
 
-Cost: 5 minutes with the default on two cores that much other work kept busy, a third of it compiling (Python 3.12.1, jax
-0.12.0.1). The runs of stacked MNIST with the recipe's optimizer below: about 14 minutes of CPU time. The third command: 56
-minutes on two cores beside other work (3.11.7, jax 0.10.2), the largest that fits in an hour there.
-Finding (stacked_digits, DCGAN of width 16, 2,000 steps, gamma 1, seeds 0 to 2, means +- standard errors; three seeds are too
-few for a test): non-saturating 945.7 +- 12.5 modes, KL .579 +- .049; with R1 995.3 +- 2.2 and .276 +- .014; RpGAN with R1 and
-R2 996.0 +- 3.0 and .233 +- .024. So most of what R3GAN's objective gains here, R1 alone gains. None reaches all 1,000 modes in
-every run, nor is any near real stacks: 1,000 modes, .024 (T) and .027 (V); even sampler .0193 +- .0009.
-Stacked MNIST at side 16, with falling rates and gamma (the third command; seeds 0 and 1): RpGAN with R1 and R2 reaches all
-1,000 modes in both runs, KL .0385 +- .0006; with --steps 20000 all 1,000 and .054 +- .006. Real stacks .024, an even sampler
-.019, R3GAN's published .029 at side 32 after far longer. The optimizer was chosen in a pilot of 4,000 steps (seed 100, width
-32: 999 modes and KL .223; with the recipe's 992 and .337; with rates falling, b1 .5 and gamma .3 987 and .402). The
-non-saturating loss was not run with it.
-Stacked MNIST at side 16 with the recipe's optimizer (15,000 steps, 960,000 stacks, seeds 0 and 1, gamma 1, two seeds test
-nothing): non-saturating 994.5 +- .5 modes, KL .295 +- .001; RpGAN with R1 and R2 995.5 +- 2.5, .347 +- .027; real stacks 1,000
-modes, .0236 (T) and .0243 (V). After 2,000 steps of one seed it was 881 modes, .98, against 986, .48: RpGAN is far ahead
-early, and no longer later. Not run: side 28, R3GAN's networks to the end, other gammas, non-saturating with R1 on MNIST.
+Cost: 5 minutes with the default on two cores that much other work kept busy, a third of it
+compiling (Python 3.12.1, jax 0.12.0.1). The runs of stacked MNIST with the recipe's optimizer
+below: about 14 minutes of CPU time. The third command: 56 minutes on two cores beside other work
+(3.11.7, jax 0.10.2), the largest that fits in an hour there. Finding (stacked_digits, DCGAN of
+width 16, 2,000 steps, gamma 1, seeds 0 to 2, means +- standard errors; three seeds are too few for
+a test): non-saturating 945.7 +- 12.5 modes, KL .579 +- .049; with R1 995.3 +- 2.2 and .276 +- .014;
+RpGAN with R1 and R2 996.0 +- 3.0 and .233 +- .024. So most of what R3GAN's objective gains here, R1
+alone gains. None reaches all 1,000 modes in every run, nor is any near real stacks: 1,000 modes,
+.024 (T) and .027 (V); even sampler .0193 +- .0009. Stacked MNIST at side 16, with falling rates and
+gamma (the third command; seeds 0 and 1): RpGAN with R1 and R2 reaches all 1,000 modes in both runs,
+KL .0385 +- .0006; with --steps 20000 all 1,000 and .054 +- .006. Real stacks .024, an even sampler
+.019, R3GAN's published .029 at side 32 after far longer. The optimizer was chosen in a pilot of
+4,000 steps (seed 100, width
+32: 999 modes and KL .223; with the recipe's 992 and .337; with rates falling, b1 .5 and gamma .3
+987 and .402). The non-saturating loss was not run with it. Stacked MNIST at side 16 with the
+recipe's optimizer (15,000 steps, 960,000 stacks, seeds 0 and 1, gamma 1, two seeds test nothing):
+non-saturating 994.5 +- .5 modes, KL .295 +- .001; RpGAN with R1 and R2 995.5 +- 2.5, .347 +- .027;
+real stacks 1,000 modes, .0236 (T) and .0243 (V). After 2,000 steps of one seed it was 881 modes,
+.98, against 986, .48: RpGAN is far ahead early, and no longer later. Not run: side 28, R3GAN's
+networks to the end, other gammas, non-saturating with R1 on MNIST.
 """
 
 from __future__ import annotations
@@ -74,16 +81,18 @@ class Options(SweepOptions):
     )  # fmt: skip
     """These objectives, the first being the baseline."""
     network: Literal["dcgan", "r3gan"] = "dcgan"
-    """The article's DCGAN; or R3GAN's networks, one block a stage, with its schedules of the rate and of Adam's b2."""
+    """The article's DCGAN; or R3GAN's networks, one block a stage, with its schedules of the rate
+    and of Adam's b2."""
     steps: int = 2000
     """Training steps: updates of the generator. R3GAN's schedules end with them."""
     width: int = 16
-    """DCGAN: channels of the widest image layers; deeper layers have multiples. R3GAN: of the lowest stages, in groups of 8."""
+    """DCGAN: channels of the widest image layers; deeper layers have multiples. R3GAN: of the
+    lowest stages, in groups of 8."""
     batch_size: int = 64
     """Stacks per discriminator turn."""
     optimizer: Literal["recipe", "annealed"] = "recipe"
-    """The network's own; or 5e-4 to 2e-5 along half a cosine with betas (0, .99), and gamma falling to a tenth, as R3GAN has
-    them in kind."""
+    """The network's own; or 5e-4 to 2e-5 along half a cosine with betas (0, .99), and gamma falling
+    to a tenth, as R3GAN has them in kind."""
     gamma: float = 1.0
     """Of R1 and R2: gamma / 2 |grad D|^2 each; at the start, where it falls."""
     samples: int = 26_000
@@ -125,11 +134,12 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
     return {name: recipe(*OBJECTIVES[name]) for name in dict.fromkeys(options.only)}
 
 
-# ---- what is measured ------------------------------------------------------------------------------------------------
+# ---- what is measured --------------------------------------------------------------------------
 
 
 def even_sampler(modes: int, n: int, draws: int = 200) -> tuple[float, float, float]:
-    """Mean modes, mean KL and its standard deviation, of n draws from equal modes, by simulation."""
+    """Mean modes, mean KL and its standard deviation, of n draws from equal modes, by
+    simulation."""
     from scipy.special import rel_entr
 
     counts = np.random.Generator(np.random.PCG64(0)).multinomial(n, np.full(modes, 1 / modes), draws)
@@ -138,7 +148,8 @@ def even_sampler(modes: int, n: int, draws: int = 200) -> tuple[float, float, fl
 
 
 def counted(swept: Any, options: Options, classify: Any) -> pd.DataFrame:
-    """One row a member: setting, seed, n, step, diverged, modes, kl; the latter NaN where the member has diverged."""
+    """One row a member: setting, seed, n, step, diverged, modes, kl; the latter NaN where the
+    member has diverged."""
     from gan_jax.metrics import modes
 
     last: Any = swept.table.groupby(["setting", "seed", "n"], sort=False).tail(1)
@@ -152,7 +163,8 @@ def counted(swept: Any, options: Options, classify: Any) -> pd.DataFrame:
 
 
 def reference(data: Any, classify: Any, n: int) -> dict[str, tuple[float, float]]:
-    """{name: (modes, kl)} of n real stacks, drawn anew from the digits of T and of V, as the classifier reads them."""
+    """{name: (modes, kl)} of n real stacks, drawn anew from the digits of T and of V, as the
+    classifier reads them."""
     from gan_jax.data import stacked
     from gan_jax.metrics import modes
 
@@ -164,7 +176,7 @@ def reference(data: Any, classify: Any, n: int) -> dict[str, tuple[float, float]
     return found
 
 
-# ---- the report ------------------------------------------------------------------------------------------------------
+# ---- the report --------------------------------------------------------------------------------
 
 
 def show(options: Options, data: Any, table: pd.DataFrame, real: dict[str, tuple[float, float]], accuracy: float) -> None:

@@ -4,15 +4,17 @@
     python experiments/vae_vs_gan.py --data mnist --size 16 --sizes 5000 1000 200 --steps 5000 --final
     python experiments/vae_vs_gan.py --only gan vae --beta 0.5
 
-The article's DCGAN, a VAE of the same networks (decoder the generator without its tanh, encoder the discriminator with 2 d
-outputs), the same with beta in front of its KL term, a VAE with a Gaussian law in place of the discretised logistic one, and
-the VAE-GAN: equal latents, updates, batches, data and seeds, and as many parameters as a width allows (they are printed). All
-are members of one sweep and are judged by one report, on V. Samples of a VAE are means of its law, as published pictures show
-them.
+The article's DCGAN, a VAE of the same networks (decoder the generator without its tanh, encoder the
+discriminator with 2 d outputs), the same with beta in front of its KL term, a VAE with a Gaussian
+law in place of the discretised logistic one, and the VAE-GAN: equal latents, updates, batches, data
+and seeds, and as many parameters as a width allows (they are printed). All are members of one sweep
+and are judged by one report, on V. Samples of a VAE are means of its law, as published pictures
+show them.
 
-Sharpness is not in the report: the mean size of the Laplacian of an image, of samples over that of held-out images (1 is as
-sharp as real; noise is above it). A VAE also has a likelihood: its evidence bound on T less that on V is overfitting as well,
-and so is the importance-weighted bound of 64 draws (log p of an image; on S too, with `--final`, for what that opens).
+Sharpness is not in the report: the mean size of the Laplacian of an image, of samples over that of
+held-out images (1 is as sharp as real; noise is above it). A VAE also has a likelihood: its
+evidence bound on T less that on V is overfitting as well, and so is the importance-weighted bound
+of 64 draws (log p of an image; on S too, with `--final`, for what that opens).
 
 Cost: 5 minutes on one CPU core (Python 3.12.1, jax 0.12.0.1).
 Finding (digits, 1,069 and 214 images, 2,500 steps, five seeds, on V): the VAE's samples are less sharp than real images (.83
@@ -24,7 +26,8 @@ set away with 214 images is the VAE's bound: it tells T from V with AUC .80 (Gau
 with .683. With beta 4 it is .52. On V the report chooses the GAN, so S is opened for it alone: it underfits.
 Another run (Python 3.11.7, jax 0.10.2; README.md) agrees within these intervals, but that the VAE's near-copies are not shown
 to be more (p .059). Its log p on T less that on V: .6 nats with 1,069 images and 21.5 with 214 (beta 4: -.2 and 1.0; Gaussian
-law: 3.6 and 56); fewer images cost log p on V 10 nats (-161.6, -171.7), with beta 4 none (-175.4, -175.2).
+law: 3.6 and 56); fewer images cost log p on V 10 nats (-161.6, -171.7), with beta 4 none (-175.4,
+-175.2).
 """
 
 from __future__ import annotations
@@ -92,7 +95,8 @@ class Options(ComparisonOptions):
 
 
 def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any]:
-    """{method: recipe}, the GAN first. Raises UserError for what is no image, and for sizes below 1."""
+    """{method: recipe}, the GAN first. Raises UserError for what is no image, and for sizes below
+    1."""
     from gan_jax import recipes
 
     for name in ("width", "latent_dim", "batch_size"):
@@ -114,7 +118,8 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
 
 
 def of_as_many(wanted: int, width: int, make: Callable[..., Any], **arguments: Any) -> Any:
-    """The recipe of the width, at most `width`, whose number of parameters is nearest to what is wanted."""
+    """The recipe of the width, at most `width`, whose number of parameters is nearest to what is
+    wanted."""
     made = [make(width=w, **arguments) for w in range(max(1, width // 2), width + 1)]
     return min(made, key=lambda recipe: abs(parameters(recipe) - wanted))
 
@@ -124,7 +129,7 @@ def counts(sizes: tuple[float, ...], images: int) -> tuple[int, ...]:
     return tuple(sorted({max(1, round(size * images)) if size <= 1 else int(size) for size in sizes}, reverse=True))
 
 
-# ---- what is measured ------------------------------------------------------------------------------------------------
+# ---- what is measured --------------------------------------------------------------------------
 
 
 def laplacian(images: np.ndarray) -> np.ndarray:
@@ -143,7 +148,8 @@ def with_sharpness(table: pd.DataFrame, swept: Sweep, n: int = 500) -> pd.DataFr
 
 
 def with_bounds(table: pd.DataFrame, swept: Sweep, opened: Collection[str] = ()) -> pd.DataFrame:
-    """The report's table with each VAE's mean importance-weighted bound of log p, nats an image, on as many images of T and V.
+    """The report's table with each VAE's mean importance-weighted bound of log p, nats an image, on
+    as many images of T and V.
 
     opened: settings whose runs with the most images are also judged on S.
     """
@@ -177,7 +183,7 @@ def parameters(recipe: Any) -> int:
     return sum(x.size for player in players if player is not None for x in jax.tree.leaves(player.params))
 
 
-# ---- what is shown ---------------------------------------------------------------------------------------------------
+# ---- what is shown -----------------------------------------------------------------------------
 
 
 def summary(table: pd.DataFrame, settings: dict[str, Any]) -> str:
@@ -218,7 +224,8 @@ def tests(table: pd.DataFrame, baseline: str) -> str:
 
 
 def figure_of(table: pd.DataFrame, samples: dict[str, np.ndarray]) -> Figure:
-    """Samples of each method's first seed with the fewest images, and the numbers that answer the question against n."""
+    """Samples of each method's first seed with the fewest images, and the numbers that answer the
+    question against n."""
     import itertools
 
     from gan_jax.metrics.ranking import mean_interval

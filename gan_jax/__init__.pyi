@@ -19,7 +19,7 @@ from .core.batch import Batch, Feed
 from .core.bind import Bound, bind, leaves, schedule, with_leaves
 from .core.errors import UserError
 from .core.game import Game
-from .core.net import Mode, Net
+from .core.net import DiscriminatorOutput, Mode, Net
 from .core.rng import Draws, order
 from .data import Split, Splits, from_arrays, load
 from .games import imputation, vae, vae_gan
@@ -31,7 +31,7 @@ from .gan.state import Player, State
 from .gan.step import init, sample, train_step
 from .losses import Terms
 from .metrics import ranking
-from .penalties import lazy, remembers
+from .penalties import PenaltyContext, lazy, remembers
 from .report import Report, compare, overfitting_report, sweep_report
 from .sweeps import executors
 from .sweeps.api import open_sweep, sweep
@@ -42,11 +42,13 @@ from .training.fit import fit, resume
 from .training.run import Run, open_run
 
 __all__ = [
-    "Batch", "Bound", "Draws", "Feed", "GAN", "Game", "DiscriminatorOutput", "Mode", "Net", "Player", "Range", "Recipe", "Report",
-    "Run", "Side", "Split", "Splits", "State", "Sweep", "Terms", "PenaltyContext", "UserError", "alternating", "augment", "bind",
-    "compare", "controllers", "data", "distributed", "draw", "dynamics", "executors", "fit", "from_arrays", "grid",
-    "imputation", "init", "latents", "lazy", "leaves", "likelihoods", "load", "losses", "metrics", "open_run", "open_sweep",
-    "optimizers", "order", "overfitting_report", "penalties", "plots", "ranking", "recipes", "remembers", "report", "resume",
-    "sample", "sampling", "schedule", "schedules", "simultaneous", "sweep", "sweep_report", "train_step", "vae", "vae_gan",
-    "with_leaves", "zoo",
+    "Batch", "Bound", "DiscriminatorOutput", "Draws", "Feed", "GAN", "Game", "Mode", "Net",
+    "PenaltyContext", "Player", "Range", "Recipe", "Report", "Run", "Side", "Split", "Splits",
+    "State", "Sweep", "Terms", "UserError", "alternating", "augment", "bind", "compare",
+    "controllers", "data", "distributed", "draw", "dynamics", "executors", "fit", "from_arrays",
+    "grid", "imputation", "init", "latents", "lazy", "leaves", "likelihoods", "load", "losses",
+    "metrics", "open_run", "open_sweep", "optimizers", "order", "overfitting_report",
+    "penalties", "plots", "ranking", "recipes", "remembers", "report", "resume", "sample",
+    "sampling", "schedule", "schedules", "simultaneous", "sweep", "sweep_report", "train_step",
+    "vae", "vae_gan", "with_leaves", "zoo",
 ]  # fmt: skip

@@ -1,7 +1,9 @@
-"""What is named rather than added to a recipe: complete recipes, parts of networks, and what surrounds training.
+"""What is named rather than added to a recipe: complete recipes, parts of networks, and what
+surrounds training.
 
-The tables of `docs/zoo.md` that have no cost beside the plain step, since they are other networks, or no part of a step. Their
-papers and places are checked by `tests/test_zoo.py`; `zoo.ITEMS` has what can be added to any recipe.
+The tables of `docs/zoo.md` that have no cost beside the plain step, since they are other networks,
+or no part of a step. Their papers and places are checked by `tests/test_zoo.py`; `zoo.ITEMS` has
+what can be added to any recipe.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import numpy as np
 
 
 class Whole(NamedTuple):
-    """A recipe of `gan_jax.recipes`. networks: file of `gan_jax/networks`; shape: of the examples; source: of its numbers."""
+    """A recipe of `gan_jax.recipes`. networks: file of `gan_jax/networks`; shape: of the examples;
+    source: of its numbers."""
 
     name: str
     networks: str
@@ -38,7 +41,8 @@ class Whole(NamedTuple):
 
 
 class Named(NamedTuple):
-    """Something with a paper and a test. where: module:attribute, or module:attribute.parameter; value: the published one."""
+    """Something with a paper and a test. where: module:attribute, or module:attribute.parameter;
+    value: the published one."""
 
     kind: str
     name: str
@@ -48,7 +52,8 @@ class Named(NamedTuple):
     test: str
 
     def found(self) -> Any:
-        """The function or class that has it. Raises AttributeError or ImportError where it has not."""
+        """The function or class that has it. Raises AttributeError or ImportError where it has
+        not."""
         module, _, path = self.where.partition(":")
         return getattr(importlib.import_module(f"gan_jax.{module}"), path.split(".")[0])
 

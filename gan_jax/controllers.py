@@ -1,14 +1,18 @@
-"""Regularisation in closed loop: a controller moves one number of the recipe until what is measured comes to a target.
+"""Regularisation in closed loop: a controller moves one number of the recipe until what is measured
+comes to a target.
 
-    recipe.replace(controllers={"discriminator.penalties.r1.gamma": drive("D/train_validation_auc", 0.55, high=100, log=True)})
+    recipe.replace(controllers={"discriminator.penalties.r1.gamma": drive("D/train_validation_auc",
+    0.55, high=100, log=True)})
 
-The recipe's own value is the start; the live one is `state.memory["live"][path]`, is logged as `live/<path>`, and takes the
-number's place wherever the recipe is used. A statistic is any name that training logs. Those of a step (`discriminator/...`,
-`generator/...`) are averaged over `every` steps; those of the evaluation on V (`D/...`, `G/...`) move the number once each time
-they are logged. Any number can be driven: a rate, a weight, a strength, a probability. Structure is swept, not driven.
+The recipe's own value is the start; the live one is `state.memory["live"][path]`, is logged as
+`live/<path>`, and takes the number's place wherever the recipe is used. A statistic is any name
+that training logs. Those of a step (`discriminator/...`, `generator/...`) are averaged over `every`
+steps; those of the evaluation on V (`D/...`, `G/...`) move the number once each time they are
+logged. Any number can be driven: a rate, a weight, a strength, a probability. Structure is swept,
+not driven.
 
-Instances: ADA's p is `{"augment.<name>.p": ada()}` (Karras et al., 2020), APA's `{"augment.apa.p": ada()}` (Jiang et al.,
-2021), adaptive dropout `{"discriminator.numbers.dropout": ada(high=0.9)}`.
+Instances: ADA's p is `{"augment.<name>.p": ada()}` (Karras et al., 2020), APA's `{"augment.apa.p":
+ada()}` (Jiang et al., 2021), adaptive dropout `{"discriminator.numbers.dropout": ada(high=0.9)}`.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ R_V = "D/r_v"
 
 
 def fixed_steps(value, error, share, low, high, *, lowers: bool = True, log: bool = False) -> Array:
-    """value + share of the range, against the sign of the error: ADA's rule (Karras et al., 2020, section 3.1)."""
+    """value + share of the range, against the sign of the error: ADA's rule (Karras et al., 2020,
+    section 3.1)."""
     return _moved(value, jnp.sign(error) * share, low, high, lowers, log)
 
 
@@ -67,14 +72,17 @@ def drive(
 ) -> Bound:
     """A controller: the number goes up while `statistic` is above `target`, and down while below.
 
-    horizon:   real images in which it would cross its whole range, low ... high, at full speed; above 0
-    low, high: bounds, in the range that the number itself has (.9 for a dropout rate, not 1); low is 0, or high / 10,000 with
-               `log`
+    horizon:   real images in which it would cross its whole range, low ... high, at full speed;
+               above 0
+    low, high: bounds, in the range that the number itself has (.9 for a dropout rate, not 1); low
+               is 0, or high / 10,000 with `log`
     ramp:      real images over which the speed grows from nothing to full
     every:     steps over which a statistic of the step is averaged
-    lowers:    that a higher number lowers the statistic; False for a number that raises it (D's learning rate)
+    lowers:    that a higher number lowers the statistic; False for a number that raises it (D's
+               learning rate)
     log:       equal factors instead of equal steps, for rates and weights
-    rule:      `fixed_steps`, `proportional`, or (value, error, share of the range, low, high, *, lowers, log) -> value
+    rule:      `fixed_steps`, `proportional`, or (value, error, share of the range, low, high, *,
+               lowers, log) -> value
     Raises UserError for bounds or speeds that cannot be meant.
     """
     low = (high / 10_000 if log else 0.0) if low is None else low
@@ -90,10 +98,11 @@ def drive(
 
 
 def ada(target: float = 0.6, *, horizon: float = 500_000, high: float = 1.0, statistic: str = R_T, **fields: Any) -> Bound:
-    """ADA's controller: r_t = E[sign D(real)] is brought to .6, p crosses [0, 1] in 500,000 images at most (Karras et al.,
-    2020b, and their code).
+    """ADA's controller: r_t = E[sign D(real)] is brought to .6, p crosses [0, 1] in 500,000 images
+    at most (Karras et al., 2020b, and their code).
 
-    The sign means something where the loss has a boundary; elsewhere (Wasserstein, relativistic) it is taken from halfway
-    between reals and fakes, and `statistic=R_V, target=.5` (their r_v, on held-out images) is the sounder choice.
+    The sign means something where the loss has a boundary; elsewhere (Wasserstein, relativistic) it
+    is taken from halfway between reals and fakes, and `statistic=R_V, target=.5` (their r_v, on
+    held-out images) is the sounder choice.
     """
     return drive(statistic, target, horizon=horizon, high=high, **fields)

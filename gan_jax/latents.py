@@ -22,22 +22,27 @@ def uniform(draws: Draws, labels, dtype, *, dimension: int) -> Float[Array, "b d
 
 
 def truncated(draws: Draws, labels, dtype, *, dimension: int, threshold) -> Float[Array, "b d"]:
-    """z ~ N(0, 1), each value drawn again while |z| > threshold: the truncation trick (Brock et al., 2019, section 3.1).
+    """z ~ N(0, 1), each value drawn again while |z| > threshold: the truncation trick (Brock et
+    al., 2019, section 3.1).
 
-    threshold: > 0; the smaller, the likelier and the less varied the samples (Brock et al. go from 2 to .04). Made for sampling
-    from a generator trained with `normal`: by inverting the truncated distribution function, so that example i moves towards
-    the centre as the threshold falls, and tends to what `normal` draws as it grows.
+    threshold: > 0; the smaller, the likelier and the less varied the samples (Brock et al. go from
+    2 to .04). Made for sampling from a generator trained with `normal`: by inverting the truncated
+    distribution function, so that example i moves towards the centre as the threshold falls, and
+    tends to what `normal` draws as it grows.
     """
     limit = jnp.asarray(threshold, dtype)
     return draws.per_example(lambda key: jax.random.truncated_normal(key, -limit, limit, (dimension,), dtype))
 
 
 def rare_noise(draws: Draws, labels, dtype, *, dimension: int, counts, strength) -> Float[Array, "b d"]:
-    """z ~ N(0, s_k^2) of class k with s_k = 1 + strength * r_k: more noise for rare classes, the article's first proposal.
+    """z ~ N(0, s_k^2) of class k with s_k = 1 + strength * r_k: more noise for rare classes, the
+    article's first proposal.
 
-    r_k = log(n_max / n_k) / log(n_max / n_min), 0 for the most frequent class and 1 for the rarest; 0 where all are equal.
-    counts: images of each class, [K]; strength: >= 0, by how much wider the rarest class's latents are; 0 is `normal` bit for
-    bit. Samples of a trained generator have it as well. No paper: the article proposes it.
+    r_k = log(n_max / n_k) / log(n_max / n_min), 0 for the most frequent class and 1 for the rarest;
+    0 where all are equal.
+    counts: images of each class, [K]; strength: >= 0, by how much wider the rarest class's latents
+    are; 0 is `normal` bit for bit. Samples of a trained generator have it as well. No paper: the
+    article proposes it.
     Raises UserError for a recipe without classes.
     """
     if labels is None:
@@ -54,10 +59,12 @@ def rarity_scale(counts, strength, dtype=jnp.float32) -> Float[Array, "k"]:
 
 
 def slerp(start: Float[Array, "*b d"], end: Float[Array, "*b d"], share) -> Float[Array, "*b d"]:
-    """Spherical interpolation (Shoemake, 1985; for latents, White, 2016): the point `share` of the angle from start to end.
+    """Spherical interpolation (Shoemake, 1985; for latents, White, 2016): the point `share` of the
+    angle from start to end.
 
-    It keeps the length that normal latents have, which a straight line leaves half way. share: in [0, 1], broadcast against
-    [*b, 1]. Ends of unequal length are weighed as they are; parallel or opposite ones are joined by a straight line.
+    It keeps the length that normal latents have, which a straight line leaves half way. share: in
+    [0, 1], broadcast against [*b, 1]. Ends of unequal length are weighed as they are; parallel or
+    opposite ones are joined by a straight line.
     """
     share = jnp.asarray(share, start.dtype)
     unit = lambda x: x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), jnp.finfo(x.dtype).tiny)
@@ -75,7 +82,8 @@ def interpolate(
 ) -> Float[Array, "k s d"]:
     """`steps` >= 2 points from each start to its end, both included, evenly spaced: [k, steps, d].
 
-    spherical: by `slerp`, for normal latents; else on a straight line, for uniform ones (which an arc would leave).
+    spherical: by `slerp`, for normal latents; else on a straight line, for uniform ones (which an
+        arc would leave).
     Raises UserError for fewer than 2 steps.
     """
     if steps < 2:
@@ -86,7 +94,8 @@ def interpolate(
 
 
 def batch_labels(draws: Draws, batch, classes: int) -> Int[Array, "b"] | None:
-    """The generated examples take the labels of the real ones: the classes are as frequent as in the data.
+    """The generated examples take the labels of the real ones: the classes are as frequent as in
+    the data.
 
     No paper: it is the usual choice where a batch has labels at hand.
     """
@@ -94,16 +103,19 @@ def batch_labels(draws: Draws, batch, classes: int) -> Int[Array, "b"] | None:
 
 
 def uniform_labels(draws: Draws, batch, classes: int) -> Int[Array, "b"] | None:
-    """Every class equally often: y ~ U{0, ..., K - 1}, as BigGAN's code draws them (Brock et al., 2019)."""
+    """Every class equally often: y ~ U{0, ..., K - 1}, as BigGAN's code draws them (Brock et al.,
+    2019)."""
     return draws.integers(classes).astype(jnp.int32) if classes else None
 
 
 def balanced_labels(draws: Draws, batch, classes: int, *, counts, strength, sampled=0.0) -> Int[Array, "b"] | None:
-    """Labels of the generated examples with probabilities proportional to n_k^(1 - strength), n_k of `counts` [K].
+    """Labels of the generated examples with probabilities proportional to n_k^(1 - strength), n_k
+    of `counts` [K].
 
-    They are the labels of the reals but for those that must change: strength 0 is `batch_labels` bit for bit, 1 makes every
-    class equally often. sampled: the strength with which the reals were drawn (`sampling.class_balanced`); 0 for the data's
-    order. No paper: the resampling of `sampling.class_balanced`, for fakes. Raises UserError where the reals have no labels.
+    They are the labels of the reals but for those that must change: strength 0 is `batch_labels`
+    bit for bit, 1 makes every class equally often. sampled: the strength with which the reals were
+    drawn (`sampling.class_balanced`); 0 for the data's order. No paper: the resampling of
+    `sampling.class_balanced`, for fakes. Raises UserError where the reals have no labels.
     """
     if not classes:
         return None

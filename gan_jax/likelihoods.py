@@ -1,7 +1,9 @@
-"""How probable an image is, given what a decoder says of it: log densities of examples in the data's scale, in nats.
+"""How probable an image is, given what a decoder says of it: log densities of examples in the
+data's scale, in nats.
 
-A likelihood is a function (mean, log_scale, images) -> log density of each number, of the same shape. Images are levels of
-0 ... 255 in [-1, 1]; a Bernoulli on such grey values is no likelihood, so there is none.
+A likelihood is a function (mean, log_scale, images) -> log density of each number, of the same
+shape. Images are levels of 0 ... 255 in [-1, 1]; a Bernoulli on such grey values is no likelihood,
+so there is none.
 """
 
 from __future__ import annotations
@@ -14,15 +16,18 @@ HALF = 1 / 255  # of a level's width, in [-1, 1]
 
 
 def gaussian(mean: Float[Array, "..."], log_scale: Array, images: Float[Array, "..."]) -> Float[Array, "..."]:
-    """log N(x; mean, exp(log_scale)^2): a density, for rows of numbers, and for images whose levels count as continuous."""
+    """log N(x; mean, exp(log_scale)^2): a density, for rows of numbers, and for images whose levels
+    count as continuous."""
     standard = (images - mean) * jnp.exp(-log_scale)
     return -0.5 * standard**2 - log_scale - 0.5 * jnp.log(2 * jnp.pi)
 
 
 def discretized_logistic(mean: Float[Array, "..."], log_scale: Array, images: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The log probability of an image's level, one of 256: the mass of a logistic law on its bin (Kingma et al., 2016, sec. 4).
+    """The log probability of an image's level, one of 256: the mass of a logistic law on its bin
+    (Kingma et al., 2016, sec. 4).
 
-    A bin is 2/255 wide; the first and the last reach to infinity, so the 256 probabilities sum to one. -x / log 2 is bits.
+    A bin is 2/255 wide; the first and the last reach to infinity, so the 256 probabilities sum to
+    one. -x / log 2 is bits.
     """
     inverse = jnp.exp(-log_scale)
     upper, lower = (images - mean + HALF) * inverse, (images - mean - HALF) * inverse

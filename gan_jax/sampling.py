@@ -1,4 +1,5 @@
-"""Which examples are drawn: classes more evenly than the data have them, and samples that the discriminator lets pass."""
+"""Which examples are drawn: classes more evenly than the data have them, and samples that the
+discriminator lets pass."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ ROUNDING = 1e-5  # a probability that is nearer to 1 is 1
 
 
 class ClassTable(struct.PyTreeNode):
-    """The examples class by class: `order` [N], each class in the order of the data, from `first` [K] on; the first `counts`
-    [K] of each are in use."""
+    """The examples class by class: `order` [N], each class in the order of the data, from `first`
+    [K] on; the first `counts` [K] of each are in use."""
 
     order: Int[Array, "n"]
     first: Int[Array, "k"]
@@ -28,7 +29,8 @@ class ClassTable(struct.PyTreeNode):
 
 
 def class_table(labels: Int[Array, "n"], size: Any, classes: int) -> ClassTable:
-    """Of the first `size` (traced) of these labels. In use are those, and as many of each class as lie among them."""
+    """Of the first `size` (traced) of these labels. In use are those, and as many of each class as
+    lie among them."""
     number = jnp.zeros(classes, jnp.int32)
     among = (jnp.arange(len(labels)) < size).astype(jnp.int32)
     total = number.at[labels].add(1)
@@ -38,17 +40,20 @@ def class_table(labels: Int[Array, "n"], size: Any, classes: int) -> ClassTable:
 def class_balanced(
     draws: Draws, rows: Int[Array, "b"], labels: Int[Array, "n"], table: ClassTable, *, strength, classes: int
 ) -> Int[Array, "b"]:
-    """Real examples drawn with class probabilities proportional to n_k^(1 - strength), evenly within a class: [b] of [0, n).
+    """Real examples drawn with class probabilities proportional to n_k^(1 - strength), evenly
+    within a class: [b] of [0, n).
 
-    strength: in [0, 1]: 0 is the order of the data bit for bit, 1 draws all classes alike; above 1 the rare ones prevail.
-    `rows` are those that the order of the data gives. Each is kept with probability min(1, p_k / q_k), q_k being the share of
-    its class in the data and p_k the wanted one; the others become random examples of a class with p_k > q_k, chosen
-    proportionally to that lack. So p_k is exact, a frequent class still goes through its examples in turn, and only what must
-    change does.
-    Resampling is older than GANs; its exponent is that of Mahajan et al. (2018, section 2.2: .5).
+    strength: in [0, 1]: 0 is the order of the data bit for bit, 1 draws all classes alike; above 1
+    the rare ones prevail. `rows` are those that the order of the data gives. Each is kept with
+    probability min(1, p_k / q_k), q_k being the share of its class in the data and p_k the wanted
+    one; the others become random examples of a class with p_k > q_k, chosen proportionally to that
+    lack. So p_k is exact, a frequent class still goes through its examples in turn, and only what
+    must change does. Resampling is older than GANs; its exponent is that of Mahajan et al. (2018,
+    section 2.2: .5).
 
-    For a Recipe: `sampling=bind(sampling.class_balanced, strength=1.0, classes=data.classes)`. Fake labels follow the reals' by
-    default (`latents.batch_labels`), so that both are balanced. Works with subsets of a traced size: n_k are theirs.
+    For a Recipe: `sampling=bind(sampling.class_balanced, strength=1.0, classes=data.classes)`. Fake
+    labels follow the reals' by default (`latents.batch_labels`), so that both are balanced. Works
+    with subsets of a traced size: n_k are theirs.
     classes: structure, as the data have them.
     """
     counts = table.counts.astype(jnp.float32)
@@ -61,7 +66,8 @@ def class_balanced(
 
 
 def _coupled(draws: Draws, labels: Array, given: Array, wanted: Array) -> tuple[Array, Array]:
-    """(whether to keep each label [b], the class to take in its place): labels of shares `given` get those of `wanted`.
+    """(whether to keep each label [b], the class to take in its place): labels of shares `given`
+    get those of `wanted`.
 
     The coupling that changes as few as possible. Shares are [K] and sum to 1.
     """
@@ -74,6 +80,7 @@ def _coupled(draws: Draws, labels: Array, given: Array, wanted: Array) -> tuple[
 
 
 def relabelled(draws: Draws, labels: Int[Array, "b"], counts: Any, given: Any, wanted: Any) -> Int[Array, "b"]:
-    """Labels drawn with `class_shares(counts, given)` as labels of `class_shares(counts, wanted)`, changing the fewest."""
+    """Labels drawn with `class_shares(counts, given)` as labels of `class_shares(counts, wanted)`,
+    changing the fewest."""
     keep, other = _coupled(draws, labels, class_shares(counts, given), class_shares(counts, wanted))
     return jnp.where(keep, labels, other.astype(labels.dtype))

@@ -1,4 +1,5 @@
-"""Numbers that change with the step. Each maker returns a `Schedule`, which may stand wherever a leaf may.
+"""Numbers that change with the step. Each maker returns a `Schedule`, which may stand wherever a
+leaf may.
 
 Steps count training steps from 0; start, stop and steps are leaves, so schedules can be swept too.
 """
@@ -36,32 +37,36 @@ def _half_life(step, *, images, batch_size, ramp):
 
 
 def linear(start: float, stop: float, steps: float) -> Schedule:
-    """From `start` at step 0 to `stop` at `steps` in a straight line, `stop` ever after: SNGAN's rate falls so to 0 (mimicry's
-    settings; Miyato et al., 2018).
+    """From `start` at step 0 to `stop` at `steps` in a straight line, `stop` ever after: SNGAN's
+    rate falls so to 0 (mimicry's settings; Miyato et al., 2018).
     """
     return schedule(_linear, start=start, stop=stop, steps=steps)
 
 
 def cosine(start: float, stop: float, steps: float) -> Schedule:
-    """From `start` to `stop` over `steps` along half a cosine, `stop` ever after (the form of R3GAN, Huang et al., 2024)."""
+    """From `start` to `stop` over `steps` along half a cosine, `stop` ever after (the form of
+    R3GAN, Huang et al., 2024)."""
     return schedule(_cosine, start=start, stop=stop, steps=steps)
 
 
 def switch(before: float, after: float, at: float) -> Schedule:
-    """`before` until step `at`, `after` from then on: `switch(0.0, 0.9999, 1000)` is the average of BigGAN's CIFAR-10
-    (Brock et al., 2019, the authors' script).
+    """`before` until step `at`, `after` from then on: `switch(0.0, 0.9999, 1000)` is the average of
+    BigGAN's CIFAR-10 (Brock et al., 2019, the authors' script).
     """
     return schedule(_switch, before=before, after=after, at=at)
 
 
 def half_life(images: float | Schedule, batch_size: int, ramp: float | None = None) -> Schedule:
-    """A moving average's decay whose memory halves every so many images: .5 ** (batch_size / max(h, 1e-8)).
+    """A moving average's decay whose memory halves every so many images: .5 ** (batch_size / max(h,
+    1e-8)).
 
-    images: the half-life h, at least 0 (0 is no average), or a Schedule of it. batch_size: the recipe's.
+    images: the half-life h, at least 0 (0 is no average), or a Schedule of it. batch_size: the
+        recipe's.
     ramp: h is at most this share of the images seen before the step; None is no such limit.
 
-    StyleGAN2-ADA's code (Karras et al., 2020b): h 500,000 with ramp .05 for CIFAR-10, 20,000 without one for 256 pixels.
-    R3GAN's (Huang et al., 2024): h = cosine(0, 5e6, 2e7 / batch_size) without one for CIFAR-10.
+    StyleGAN2-ADA's code (Karras et al., 2020b): h 500,000 with ramp .05 for CIFAR-10, 20,000
+    without one for 256 pixels. R3GAN's (Huang et al., 2024): h = cosine(0, 5e6, 2e7 / batch_size)
+    without one for CIFAR-10.
     """
     return schedule(_half_life, images=images, batch_size=float(batch_size), ramp=ramp)
 

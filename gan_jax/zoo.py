@@ -1,10 +1,12 @@
-"""Every remedy that can be swept, by name: what it adds to a recipe, its paper, and the test that pins it down.
+"""Every remedy that can be swept, by name: what it adds to a recipe, its paper, and the test that
+pins it down.
 
     for item in zoo.ITEMS: item.add(zoo.base())
 
-Numbers and their defaults are not written here a second time: `Item.leaves` reads them off the recipe. `scripts/zoo.py` prints
-the table and measures costs; `tests/test_zoo.py` fails when something public is missing, and trains them together. Complete
-recipes, and what cannot be added to any recipe, are in `catalogue.py`.
+Numbers and their defaults are not written here a second time: `Item.leaves` reads them off the
+recipe. `scripts/zoo.py` prints the table and measures costs; `tests/test_zoo.py` fails when
+something public is missing, and trains them together. Complete recipes, and what cannot be added to
+any recipe, are in `catalogue.py`.
 """
 
 from __future__ import annotations
@@ -24,11 +26,13 @@ from gan_jax.networks.packing import Packed
 from gan_jax.networks.spectral import SpectralNorm
 
 OWN = {"loss": "loss.", "optimizer": "discriminator.optimizer.", "play": "play.", "latent": "latent."}
-"""The part of a recipe that an item of a kind stands for, even where the plain recipe has the same."""
+"""The part of a recipe that an item of a kind stands for, even where the plain recipe has the
+same."""
 
 
 class Item(NamedTuple):
-    """kind, name; paper: authors, year; test: file::name; add: the recipe with this in it, at its default."""
+    """kind, name; paper: authors, year; test: file::name; add: the recipe with this in it, at its
+    default."""
 
     kind: str
     name: str
@@ -37,14 +41,16 @@ class Item(NamedTuple):
     add: Callable[[Recipe], Recipe]
 
     def leaves(self, before: Recipe) -> dict[str, Any]:
-        """{dotted path: default} of the numbers that it brings, or sets anew, and of all in the part that it stands for."""
+        """{dotted path: default} of the numbers that it brings, or sets anew, and of all in the
+        part that it stands for."""
         old, own = leaves(before), OWN.get(self.kind, "-")
         mine = lambda path, value: path.startswith(own) or path not in old or not np.array_equal(old[path], value)
         return {path: value for path, value in leaves(self.add(before)).items() if mine(path, value)}
 
 
 def base(**fields: Any) -> Recipe:
-    """The recipe that items are added to: a small conditional DCGAN for 16 x 16 RGB images, its D with class logits."""
+    """The recipe that items are added to: a small conditional DCGAN for 16 x 16 RGB images, its D
+    with class logits."""
     settings = {"width": 16, "classes": 10, "conditioning": "auxiliary", "batch_size": 64} | fields
     return recipes.dcgan(settings.pop("image_shape", (16, 16, 3)), **settings)
 

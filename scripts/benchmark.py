@@ -1,15 +1,18 @@
-"""How fast is it? The article's DCGAN (batch 64, 32x32x3) by itself, and games, populations and layers against PyTorch.
+"""How fast is it? The article's DCGAN (batch 64, 32x32x3) by itself, and games, populations and
+layers against PyTorch.
 
     python scripts/benchmark.py                          # step, loop, memory, compile: over ten minutes on two CPU cores
     python scripts/benchmark.py --rows step,loop --json benchmark.json
     python scripts/benchmark.py --scaling                # more devices, measured and predicted: see benchmark_scaling.py
     uv run --extra bench scripts/benchmark.py --rows a,b # against PyTorch, by letter or by name
 
-Rows: step (one compiled step, and steps inside one scan), loop (a real run with folder, logs and checkpoints against the bare
-compiled scan, side by side), memory (peak of a process that trains), compile (cold, and with the persistent cache).
-Against PyTorch: a dcgan (the article's, one run), b population (16 small DCGANs), c toy (64 settings of an MLP pair with R1),
-d layers (each convolution), e members (cost per member of 1 to 64). Equal work from equal weights, checked before it is timed.
-Each figure is the median of several, with the smallest and largest; rows that compare alternate the two in one process.
+Rows: step (one compiled step, and steps inside one scan), loop (a real run with folder, logs and
+checkpoints against the bare compiled scan, side by side), memory (peak of a process that trains),
+compile (cold, and with the persistent cache). Against PyTorch: a dcgan (the article's, one run), b
+population (16 small DCGANs), c toy (64 settings of an MLP pair with R1), d layers (each
+convolution), e members (cost per member of 1 to 64). Equal work from equal weights, checked before
+it is timed. Each figure is the median of several, with the smallest and largest; rows that compare
+alternate the two in one process.
 """
 
 from __future__ import annotations
@@ -88,7 +91,8 @@ def step_row(repeats: int) -> list[dict]:
 
 
 def loop_row(repeats: int) -> list[dict]:
-    """A run as users have it (folder, a log every 50 steps, a checkpoint every 100) against the bare compiled scan."""
+    """A run as users have it (folder, a log every 50 steps, a checkpoint every 100) against the
+    bare compiled scan."""
     import jax
 
     import gan_jax as gan
@@ -159,8 +163,9 @@ def child(cache: str | None, *arguments: str) -> dict:
 
 
 def memory_row(repeats: int) -> list[dict]:
-    """Peak resident memory of a fresh process that trains twenty steps (and its peak by the end of compilation), and what the
-    program itself asks for: arguments (state and data) and temporaries."""
+    """Peak resident memory of a fresh process that trains twenty steps (and its peak by the end of
+    compilation), and what the program itself asks for: arguments (state and data) and
+    temporaries."""
     found = [child(None, "train") for _ in range(min(repeats, 3))]
     names = ("peak_mib", "compiler_mib", "arguments_mib", "temporaries_mib")
     figures = {name: summary([f[name] for f in found]) for name in names}
@@ -168,7 +173,8 @@ def memory_row(repeats: int) -> list[dict]:
 
 
 def compile_row(repeats: int) -> list[dict]:
-    """Initialisation, tracing and compilation of a chunk in fresh processes: cold, then with the persistent cache."""
+    """Initialisation, tracing and compilation of a chunk in fresh processes: cold, then with the
+    persistent cache."""
     rows = []
     with tempfile.TemporaryDirectory() as cache:
         cold = [child(None) for _ in range(min(repeats, 3))]
@@ -241,7 +247,8 @@ def rows_named(rows: str) -> list[str]:
 
 
 def chosen(rows: str) -> list[str]:
-    """The names of the rows asked for by name or letter; PyTorch must be there for those that need it.
+    """The names of the rows asked for by name or letter; PyTorch must be there for those that need
+    it.
 
     Raises UserError for an unknown row, or where PyTorch is missing: before anything is measured.
     """

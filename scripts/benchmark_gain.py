@@ -1,13 +1,15 @@
-"""How fast are many GAINs? All repetitions as one population against PyTorch, one after the other, and against our own in turn.
+"""How fast are many GAINs? All repetitions as one population against PyTorch, one after the other,
+and against our own in turn.
 
     uv run --extra bench scripts/benchmark_gain.py                  # 50 GAINs (10 repetitions x 5 folds), 1,000 steps each
     uv run --extra bench scripts/benchmark_gain.py --members 10 --steps 300 --repeats 3 --json gain.json
 
-Each member has its own 455 of 569 rows of 30 cells, its own mask (20 % missing) and seed, and the settings of the authors'
-code. The PyTorch GAIN is written as PyTorch is fastest here: one thread (its kernels are too small for more), G's forward pass
-made once for both players, fused Adam. Equal steps are checked before they are timed: from our weights, on our batch, noise and
-hint. In turn, some of the members are run: they cost the same. Each figure is the median of several rounds that alternate;
-compilation and PyTorch's first run are apart.
+Each member has its own 455 of 569 rows of 30 cells, its own mask (20 % missing) and seed, and the
+settings of the authors' code. The PyTorch GAIN is written as PyTorch is fastest here: one thread
+(its kernels are too small for more), G's forward pass made once for both players, fused Adam. Equal
+steps are checked before they are timed: from our weights, on our batch, noise and hint. In turn,
+some of the members are run: they cost the same. Each figure is the median of several rounds that
+alternate; compilation and PyTorch's first run are apart.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ def tables(members: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(values[chosen], rng.random((TRAINED, CELLS)) >= RATE) for chosen in rows]
 
 
-# ---- PyTorch -----------------------------------------------------------------------------------------------------------
+# ---- PyTorch -----------------------------------------------------------------------------------
 
 
 def torch_module() -> Any:
@@ -106,7 +108,8 @@ def torch_run(torch: Any, table: tuple, steps: int) -> float:
 
 
 def difference(torch: Any) -> float:
-    """The largest difference of losses and weights after a few steps from the same weights, on the same batch and draws."""
+    """The largest difference of losses and weights after a few steps from the same weights, on the
+    same batch and draws."""
     import jax
     import jax.numpy as jnp
 
@@ -134,7 +137,7 @@ def difference(torch: Any) -> float:
     return worst
 
 
-# ---- what is measured --------------------------------------------------------------------------------------------------
+# ---- what is measured --------------------------------------------------------------------------
 
 
 def our_seconds(each: list, seeds: list[int], steps: int, devices: int) -> float:

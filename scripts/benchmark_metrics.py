@@ -1,16 +1,20 @@
-"""How long do the distribution and neighbour metrics take, and how much memory? Ours against prdc, SciPy and scikit-learn.
+"""How long do the distribution and neighbour metrics take, and how much memory? Ours against prdc,
+SciPy and scikit-learn.
 
     python scripts/benchmark_metrics.py                               # 1,000 to 10,000 features of 2,048 numbers: an hour
     python scripts/benchmark_metrics.py --sizes 1000,2000 --peer-up-to 0   # ours alone
     python scripts/benchmark_metrics.py --sizes 10000,20000 --peer-up-to 10000 --json metrics.json
 
-Four random sets of n features each (correlated, ReLU-like): generated G, train T, validation V, test S. Of G, of the real
-control V and of a copycat (T drawn anew, with replacement) in its place: FD to S and to T with a jackknife of 10 blocks,
-FD-infinity, KID, precision, recall, density and coverage, the 1-NN test, and distances to the nearest example of T. Each side
-computes all of them in a process of its own, and the numbers must agree. "report" is the same and more through the overfitting
-report: its rows 1 to 9 (also C_T in cells, authenticity, near-copies, errors of KID). The other side's FD is by SciPy's
-eigenvalues of symmetric matrices, with one root for each reference; with `sqrtm` or `eigvals`, as packages have it, it takes
-far longer. Most of the report looks at 10,000 examples of a set at most, so above that its numbers are not compared.
+Four random sets of n features each (correlated, ReLU-like): generated G, train T, validation V,
+test S. Of G, of the real control V and of a copycat (T drawn anew, with replacement) in its place:
+FD to S and to T with a jackknife of 10 blocks, FD-infinity, KID, precision, recall, density and
+coverage, the 1-NN test, and distances to the nearest example of T. Each side computes all of them
+in a process of its own, and the numbers must agree. "report" is the same and more through the
+overfitting
+report: its rows 1 to 9 (also C_T in cells, authenticity, near-copies, errors of KID). The other
+side's FD is by SciPy's eigenvalues of symmetric matrices, with one root for each reference; with
+`sqrtm` or `eigvals`, as packages have it, it takes far longer. Most of the report looks at 10,000
+examples of a set at most, so above that its numbers are not compared.
 """
 
 from __future__ import annotations
@@ -35,7 +39,8 @@ Numbers = dict[str, float]
 
 
 def features(n: int, width: int) -> dict[str, Any]:
-    """{g, t, v, s} [n, width], float32. G is a little off, and a twentieth of it are copies of T."""
+    """{g, t, v, s} [n, width], float32. G is a little off, and a twentieth of it are copies of
+    T."""
     import numpy as np
 
     random = np.random.default_rng(0)
@@ -58,7 +63,7 @@ def roles(g: Any, t: Any, v: Any) -> dict[str, Any]:
     return {"generated": g, "real": v, "copycat": t[np.random.default_rng(1).integers(0, len(t), len(t))]}
 
 
-# ---- ours --------------------------------------------------------------------------------------------------------------
+# ---- ours --------------------------------------------------------------------------------------
 
 
 def ours(g: Any, t: Any, v: Any, s: Any) -> Numbers:
@@ -101,7 +106,8 @@ def our_pairs(x: Any, refs: dict[str, Any]) -> Numbers:
 
 
 def report(g: Any, t: Any, v: Any, s: Any) -> Numbers:
-    """Rows 1 to 9 of the overfitting report, of G, the real control and the copycat, under its names."""
+    """Rows 1 to 9 of the overfitting report, of G, the real control and the copycat, under its
+    names."""
     from gan_jax.data import Split
     from gan_jax.metrics.features import pixels
     from gan_jax.report import References
@@ -115,7 +121,7 @@ def report(g: Any, t: Any, v: Any, s: Any) -> Numbers:
 SAME = {"fd": "fd_s", "kid": "kid_s", "coverage": "coverage_s", "one_nn": "accuracy_s"}  # of the report, of `ours`
 
 
-# ---- the packages ------------------------------------------------------------------------------------------------------
+# ---- the packages ------------------------------------------------------------------------------
 
 
 def theirs(g: Any, t: Any, v: Any, s: Any) -> Numbers:
@@ -217,7 +223,7 @@ def their_one_nn(x: Any, y: Any) -> Numbers:
     return {"accuracy": (x_accuracy + y_accuracy) / 2, "x_accuracy": x_accuracy, "y_accuracy": y_accuracy}
 
 
-# ---- measuring ---------------------------------------------------------------------------------------------------------
+# ---- measuring ---------------------------------------------------------------------------------
 
 SIDES: dict[str, Callable[..., Numbers]] = {"ours": ours, "theirs": theirs, "report": report}
 CHILD = """
@@ -235,7 +241,8 @@ print(json.dumps({"seconds": seconds, "cpu_seconds": cpu, "peak_mib": peak, "num
 
 
 def measured(side: str, n: int, width: int) -> dict[str, Any]:
-    """Wall and processor seconds, peak resident memory in MiB and the numbers of one side, in a fresh process."""
+    """Wall and processor seconds, peak resident memory in MiB and the numbers of one side, in a
+    fresh process."""
     here = Path(__file__).resolve().parent
     command = [sys.executable, "-c", CHILD, str(here), str(here.parent), side, str(n), str(width)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -247,7 +254,8 @@ def measured(side: str, n: int, width: int) -> dict[str, Any]:
 def disagreement(a: Numbers, b: Numbers) -> tuple[str, float]:
     """The number that differs most, and by how much of itself (of 1 where it is smaller).
 
-    Where copies of T are as near as T's own examples, theirs leaves ties to rounding: balls and halves there are not compared.
+    Where copies of T are as near as T's own examples, theirs leaves ties to rounding: balls and
+    halves there are not compared.
     Raises UserError where a number is missing or differs by more than it may.
     """
     if a.keys() != b.keys():
@@ -304,11 +312,9 @@ def main(
 ) -> None:
     """Measure, and print a line for each size.
 
-    Args:
-        sizes: numbers of examples in each set, separated by commas.
-        peer_up_to: compare with the packages at sizes up to this.
-        width: numbers in a feature.
-        json_file: also write the figures there: a list of {"n", "ours_s", "ours_mib", "peer_s", "ratio", ...}.
+    Args: sizes: numbers of examples in each set, separated by commas. peer_up_to: compare with the
+        packages at sizes up to this. width: numbers in a feature. json_file: also write the figures
+        there: a list of {"n", "ours_s", "ours_mib", "peer_s", "ratio", ...}.
     """
     try:
         counts = [int(size) for size in sizes.split(",")]

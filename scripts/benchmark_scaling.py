@@ -1,18 +1,20 @@
-"""What do more devices cost and give? The article's DCGAN on 1, 2, 4 and 8, and larger machines predicted on paper.
+"""What do more devices cost and give? The article's DCGAN on 1, 2, 4 and 8, and larger machines
+predicted on paper.
 
     python scripts/benchmark.py --scaling                       # about three minutes of two CPU cores
     python scripts/benchmark_scaling.py --counts 1 8 --parallel pmap --machine tpu-v5e --json scaling.json
 
-Each row is a process of its own. Strong: one batch shared by more devices; weak: as much for each device as the largest count
-has of it. FLOPs, collective operations and their bytes are those of the compiled step. Where there is no accelerator the CPU
-is split into virtual devices: these show that the step is shared and what the sharing costs, NOT SPEED, as all of them
-compute on the same cores.
+Each row is a process of its own. Strong: one batch shared by more devices; weak: as much for each
+device as the largest count has of it. FLOPs, collective operations and their bytes are those of the
+compiled step. Where there is no accelerator the CPU is split into virtual devices: these show that
+the step is shared and what the sharing costs, NOT SPEED, as all of them compute on the same cores.
 
-Predicted: seconds = FLOPs of a device / (peak x utilisation) + what each operation takes, none of it hidden behind the other.
-An operation of b bytes on N devices takes 2 ceil(log2 N) latencies and its ring's bytes over the link; where N devices are
-several nodes, the ring of a node's devices first, and then those of the nodes with a device's share of the bytes. FLOPs are
-taken as a + c x (examples of a device), from the first and the last row; the operations are the last row's. Utilisation and
-latency are assumptions, not measurements.
+Predicted: seconds = FLOPs of a device / (peak x utilisation) + what each operation takes, none of
+it hidden behind the other. An operation of b bytes on N devices takes 2 ceil(log2 N) latencies and
+its ring's bytes over the link; where N devices are several nodes, the ring of a node's devices
+first, and then those of the nodes with a device's share of the bytes. FLOPs are taken as a + c x
+(examples of a device), from the first and the last row; the operations are the last row's.
+Utilisation and latency are assumptions, not measurements.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ SIZES, SCATTER = (8, 64, 512), "reduce-scatter"
 
 
 class Machine(NamedTuple):
-    """peak: FLOP/s of a device; link, network: bytes/s that it sends to others of its node, and beyond; node: its devices."""
+    """peak: FLOP/s of a device; link, network: bytes/s that it sends to others of its node, and
+    beyond; node: its devices."""
 
     peak: float
     link: float
@@ -60,7 +63,8 @@ class Options:
     counts: tuple[int, ...] = (1, 2, 4, 8)
     """Devices."""
     batch_size: int = 64
-    """Examples that the devices share; each has as many of them in the weak rows as on the largest count."""
+    """Examples that the devices share; each has as many of them in the weak rows as on the largest
+    count."""
     width: int = 64
     """Channels of the narrowest layers."""
     side: int = 32
@@ -88,7 +92,8 @@ class Options:
     latency: float = 5e-6
     """Seconds of one hop of an operation (an assumption)."""
     predicted_batch: int = 4096
-    """The batch that the devices share where strong scaling is predicted; in the weak one each has batch_size examples."""
+    """The batch that the devices share where strong scaling is predicted; in the weak one each has
+    batch_size examples."""
     json_file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None
     """Also write the rows there."""
 
@@ -110,7 +115,7 @@ class Options:
         return MACHINES[self.machine]._replace(**{name: value for name, value in given.items() if value is not None})
 
 
-# ---- measured ----------------------------------------------------------------------------------------------------------
+# ---- measured ----------------------------------------------------------------------------------
 
 
 def measured(options: dict[str, Any], devices: int, batch_size: int) -> dict[str, Any]:
@@ -159,7 +164,8 @@ def _rate(step, state, steps: int) -> float:
 
 
 def operations_by_depth(options: dict[str, Any], devices: int, depths: tuple[int, ...] = (1, 4)) -> dict[int, int]:
-    """Collective operations of a step of perceptrons so deep: without batch statistics, which each layer must wait for."""
+    """Collective operations of a step of perceptrons so deep: without batch statistics, which each
+    layer must wait for."""
     import jax
     from collectives import collectives, compiled_steps
 
@@ -173,7 +179,8 @@ def operations_by_depth(options: dict[str, Any], devices: int, depths: tuple[int
 
 
 def child(options: Options, devices: int, batch_size: int | None) -> Any:
-    """`measured` in a fresh process with so many devices, or without a batch `operations_by_depth`."""
+    """`measured` in a fresh process with so many devices, or without a batch
+    `operations_by_depth`."""
     here = Path(__file__).resolve().parent
     code = (
         f"import sys; sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]; import benchmark_scaling; benchmark_scaling.one()"
@@ -205,18 +212,20 @@ def one() -> None:
     print(json.dumps(found))
 
 
-# ---- predicted ---------------------------------------------------------------------------------------------------------
+# ---- predicted ---------------------------------------------------------------------------------
 
 
 def flops_of_device(first: dict, last: dict, examples: float) -> float:
-    """a + c x examples, through two rows: a is what every device does (the parameters' updates), c each example's."""
+    """a + c x examples, through two rows: a is what every device does (the parameters' updates), c
+    each example's."""
     (x, y), (u, v) = ((row["batch_size"] / row["devices"], row["flops"]) for row in (first, last))
     each = (y - v) / (x - u)
     return y + each * (examples - x)
 
 
 def exchange_seconds(collective: list, devices: int, machine: Machine, latency: float) -> float:
-    """Of one operation ([kind, bytes of the whole array, times]) among so many devices; see the top of this file."""
+    """Of one operation ([kind, bytes of the whole array, times]) among so many devices; see the top
+    of this file."""
     from collectives import Collective
 
     kind, size, times = collective
@@ -229,7 +238,8 @@ def exchange_seconds(collective: list, devices: int, machine: Machine, latency: 
 
 
 def predicted(rows: list[dict], options: Options) -> list[dict]:
-    """Seconds of a step of 8, 64 and 512 devices, from the first and the last of the strong rows."""
+    """Seconds of a step of 8, 64 and 512 devices, from the first and the last of the strong
+    rows."""
     first, last = rows[0], rows[-1]
     machine, found = options.target(), []
     for kind in ("weak", "strong"):
@@ -245,7 +255,7 @@ def predicted(rows: list[dict], options: Options) -> list[dict]:
     return found
 
 
-# ---- shown -------------------------------------------------------------------------------------------------------------
+# ---- shown -------------------------------------------------------------------------------------
 
 
 def show(rows: list[dict], options: Options, depths: dict) -> None:

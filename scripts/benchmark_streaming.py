@@ -1,13 +1,16 @@
-"""Does streaming keep the step fed? The article's DCGAN (batch 64, 32x32x3) on streamed against resident data, in turn.
+"""Does streaming keep the step fed? The article's DCGAN (batch 64, 32x32x3) on streamed against
+resident data, in turn.
 
     python scripts/benchmark_streaming.py --data-dir DIR            # CIFAR-10 as array_record: about 5 minutes on two CPU cores
     python scripts/benchmark_streaming.py --workers 0 1             # a folder of PNG files, made here; threads, and one process
     python scripts/benchmark_streaming.py --data-dir DIR --json streaming.json
 
-A round times `chunks` chunks of `chunk` steps as a run has them: on a stream (a first chunk, which fills what is read ahead, is
-not counted; in the time counted as much is read as is used), and, when its reading has ended, on the same data resident. Both
-have the same batches in each step, checked before they are timed. Figures: medians over the rounds, with the smallest and
-largest; the ratio is that of each round. `read` is the stream alone: examples decoded in a second while nothing is trained.
+A round times `chunks` chunks of `chunk` steps as a run has them: on a stream (a first chunk, which
+fills what is read ahead, is not counted; in the time counted as much is read as is used), and, when
+its reading has ended, on the same data resident. Both have the same batches in each step, checked
+before they are timed. Figures: medians over the rounds, with the smallest and largest; the ratio is
+that of each round. `read` is the stream alone: examples decoded in a second while nothing is
+trained.
 """
 
 from __future__ import annotations
@@ -71,7 +74,8 @@ class Bench:
             raise UserError("the stream's first batch is not the resident one: nothing was timed")
 
     def run(self, fed: Any, streamed: bool, warm: int) -> float:
-        """Steps in a second of the chunks that `fed` gives, the first `warm` of which are not counted."""
+        """Steps in a second of the chunks that `fed` gives, the first `warm` of which are not
+        counted."""
         import jax
 
         import gan_jax as gan
@@ -129,7 +133,8 @@ def main(
     rounds: int = 5,
     json_path: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> None:
-    """Steps in a second of the article's DCGAN: data on the device, and streamed by threads (workers 0) or processes."""
+    """Steps in a second of the article's DCGAN: data on the device, and streamed by threads
+    (workers 0) or processes."""
     import gan_jax as gan
 
     rows = []

@@ -1,16 +1,19 @@
-"""What the devices of a compiled program say to each other: its collective operations, counted from its text.
+"""What the devices of a compiled program say to each other: its collective operations, counted from
+its text.
 
     program = compiled_steps(recipe, feed, place(8))
     totals(collectives(program))     {"all-reduce": Total(operations=3, bytes=40_296)}
 
-What is seen (jax 0.12 on CPUs, two players without batch norm): under `pmap` one operation for each player's move, whatever its
-depth, whose bytes are those of its parameters, once; the scalars that are logged travel with them. By placement (`sharding`)
-the compiler puts them in: also one for each player, but a gradient that is the sum of several passes (D's, over reals and over
-fakes) is reduced pass by pass before it is added, so that D's bytes are those of its parameters times its passes. With
-`judge_together` D's are its parameters' once, but reals and fakes are sent about, to lie in one row. Batch norm in training
-adds its own in each layer and direction: statistics cannot wait. The compiler of TPUs adds before it reduces (v5e, 8 chips,
-libtpu 0.0.50, compiled without one): by placement D's 871,936 bytes of the article's DCGAN are reduced once and G's 5,788,684
-once, each player's in one operation.
+What is seen (jax 0.12 on CPUs, two players without batch norm): under `pmap` one operation for each
+player's move, whatever its depth, whose bytes are those of its parameters, once; the scalars that
+are logged travel with them. By placement (`sharding`) the compiler puts them in: also one for each
+player, but a gradient that is the sum of several passes (D's, over reals and over fakes) is reduced
+pass by pass before it is added, so that D's bytes are those of its parameters times its passes.
+With `judge_together` D's are its parameters' once, but reals and fakes are sent about, to lie in
+one row. Batch norm in training adds its own in each layer and direction: statistics cannot wait.
+The compiler of TPUs adds before it reduces (v5e, 8 chips, libtpu 0.0.50, compiled without one): by
+placement D's 871,936 bytes of the article's DCGAN are reduced once and G's 5,788,684 once, each
+player's in one operation.
 """
 
 from __future__ import annotations
@@ -44,12 +47,13 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 
 class Collective(NamedTuple):
-    """One operation: its kind, the (dtype, shape) of each array that it makes, and how often one call of the program runs it.
+    """One operation: its kind, the (dtype, shape) of each array that it makes, and how often one
+    call of the program runs it.
 
-    times: loops of a known length count their turns; those of a length that the data decide, once, and `counted` is False.
-    Both branches of a condition (a lazy penalty's) count.
-    groups: of devices that speak with each other, by their places in the program's list; none where the text names none,
-    which are all devices.
+    times: loops of a known length count their turns; those of a length that the data decide, once,
+    and `counted` is False. Both branches of a condition (a lazy penalty's) count.
+    groups: of devices that speak with each other, by their places in the program's list; none where
+    the text names none, which are all devices.
     """
 
     kind: str
@@ -64,8 +68,9 @@ class Collective(NamedTuple):
         return sum(_size(*array) for array in self.arrays)
 
     def sent(self, devices: int) -> float:
-        """Bytes that each of so many devices sends, once, on a ring: of an all-reduce 2 (N - 1) / N times those that it makes
-        (Patarasuk & Yuan, 2009), N - 1 times of a reduce-scatter, once of a permutation, (N - 1) / N times of the others."""
+        """Bytes that each of so many devices sends, once, on a ring: of an all-reduce 2 (N - 1) / N
+        times those that it makes (Patarasuk & Yuan, 2009), N - 1 times of a reduce-scatter, once of
+        a permutation, (N - 1) / N times of the others."""
         share = (devices - 1) / devices
         factors = {"all-reduce": 2 * share, "reduce-scatter": devices - 1.0, "collective-permute": 1.0}
         return self.bytes * factors.get(self.kind, share)
@@ -79,7 +84,8 @@ class Total(NamedTuple):
 
 
 def collectives(program: jax.stages.Compiled | str) -> list[Collective]:
-    """The collective operations of a compiled program, or of its HLO text, in the order of the text."""
+    """The collective operations of a compiled program, or of its HLO text, in the order of the
+    text."""
     found: dict[str, list[Collective]] = {}
     calls: dict[str, list[tuple[str, int | None]]] = {}
     entry = here = ""
@@ -108,9 +114,11 @@ def totals(operations: Iterable[Collective]) -> dict[str, Total]:
 def compiled_steps(
     knobs: Any, feed: Feed, placement: Placement, steps: int = 1, game: Game | None = None
 ) -> jax.stages.Compiled:
-    """`steps` steps of training as `fit` compiles them, from shapes alone: nothing is trained or copied to the devices.
+    """`steps` steps of training as `fit` compiles them, from shapes alone: nothing is trained or
+    copied to the devices.
 
-    `.cost_analysis()["flops"]` of it are one device's; `.memory_analysis()` its bytes; `collectives` reads what it exchanges.
+    `.cost_analysis()["flops"]` of it are one device's; `.memory_analysis()` its bytes;
+    `collectives` reads what it exchanges.
     """
     game = game_of(knobs, game)
     shapes = jax.eval_shape(lambda *x: x, game_state(knobs, game), feed)
@@ -129,7 +137,7 @@ def game_state(knobs: Any, game: Game) -> Any:
     return jax.eval_shape(game.init, knobs, jax.eval_shape(lambda: jax.random.key(0)))
 
 
-# ---- the text ----------------------------------------------------------------------------------------------------------
+# ---- the text ----------------------------------------------------------------------------------
 
 
 def _arrays(kind: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -149,8 +157,8 @@ def _numbers(text: str) -> list[int]:
 
 
 def _groups(line: str) -> tuple[tuple[int, ...], ...]:
-    """The devices of an instruction, in any of the spellings: {{0,1},{2,3}}, [2,2]<=[4], [2,2]<=[2,2]T(1,0), mesh['a'=2,'b'=2]
-    {'b'}."""
+    """The devices of an instruction, in any of the spellings: {{0,1},{2,3}}, [2,2]<=[4],
+    [2,2]<=[2,2]T(1,0), mesh['a'=2,'b'=2] {'b'}."""
     if listed := _EXPLICIT.search(line):
         return tuple(tuple(_numbers(group)) for group in re.findall(r"\{([\d, ]*)\}", listed[1]))
     if iota := _IOTA.search(line):
@@ -180,7 +188,8 @@ def _calls(line: str) -> list[tuple[str, int | None]]:
 
 
 def _times(calls: dict, entry: str) -> dict[str, tuple[int, bool]]:
-    """{computation: (how often a call of the entry runs it, whether that is known)}, in the order of `calls`."""
+    """{computation: (how often a call of the entry runs it, whether that is known)}, in the order
+    of `calls`."""
     times, known = dict.fromkeys(calls, 0), dict.fromkeys(calls, True)
 
     def run(name: str, n: int, sure: bool) -> None:

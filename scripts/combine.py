@@ -4,17 +4,19 @@
     python scripts/combine.py --number 15 --seed 1 # 201 s of it with XLA_FLAGS=--xla_backend_optimization_level=0
     python scripts/combine.py --covering           # the 51 programs that together hold every pair
 
-Each program takes one way to play, an optimizer for each player, some losses, penalties, augmentations and layers, drawn at
-random, and trains a population for 3 steps in which every member has a loss of its own (`losses.blend` makes the loss a
-number), then for 3 more with other numbers, which compile nothing. Networks are the smallest there are. Prints what failed (an
-error, a second compilation, a number that is not finite), and exits with 1.
+Each program takes one way to play, an optimizer for each player, some losses, penalties,
+augmentations and layers, drawn at random, and trains a population for 3 steps in which every member
+has a loss of its own (`losses.blend` makes the loss a number), then for 3 more with other numbers,
+which compile nothing. Networks are the smallest there are. Prints what failed (an error, a second
+compilation, a number that is not finite), and exits with 1.
 
-`covering()` is a design of programs that together hold every pair of loss, penalty, augmentation, layer, way to play and
-optimizer. Not in it: packing, controllers, `judge_together`, `compute_dtype`, the parts of ADA. All 51 programs train (4 min of
-CPU on programs partly compiled before, with the flag above; Python 3.11.7, jax 0.10.2).
-Random combinations: `--number 60 --seed 30`, none failed, 1,620 of 2,069 pairs (10 minutes of CPU; Python 3.11.7, jax 0.10.2).
-Before that, without layers and with LeCam from step 1,000 on, where it did nothing (Python 3.12.1, jax 0.12.0.1): 205 programs,
-none failed: `--number 160 --seed 3`, and seeds 1, 2 and 20 of 15 each.
+`covering()` is a design of programs that together hold every pair of loss, penalty, augmentation,
+layer, way to play and optimizer. Not in it: packing, controllers, `judge_together`,
+`compute_dtype`, the parts of ADA. All 51 programs train (4 min of CPU on programs partly compiled
+before, with the flag above; Python 3.11.7, jax 0.10.2). Random combinations: `--number 60 --seed
+30`, none failed, 1,620 of 2,069 pairs (10 minutes of CPU; Python 3.11.7, jax 0.10.2). Before that,
+without layers and with LeCam from step 1,000 on, where it did nothing (Python 3.12.1, jax
+0.12.0.1): 205 programs, none failed: `--number 160 --seed 3`, and seeds 1, 2 and 20 of 15 each.
 """
 
 from __future__ import annotations
@@ -61,7 +63,8 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """The smallest with features, a logit and class logits, and what the layers change. Numbers: dropout, noise."""
+    """The smallest with features, a logit and class logits, and what the layers change. Numbers:
+    dropout, noise."""
 
     width: int = 5
     norm: str | None = None
@@ -83,7 +86,8 @@ class Discriminator(nn.Module):
 
 
 class Combination(NamedTuple):
-    """Names of items: a way to play, the optimizers of D and G, losses (a member each), penalties, augmentations, layers."""
+    """Names of items: a way to play, the optimizers of D and G, losses (a member each), penalties,
+    augmentations, layers."""
 
     way: str
     discriminator: str
@@ -125,7 +129,8 @@ def at_random(rng: np.random.Generator, most: int = 5) -> Combination:
 
 
 def covering(sizes: Mapping[str, int] = SLOTS, tries: int = 8, seed: int = 0) -> list[Combination]:
-    """Combinations that hold every pair, greedily: the slots are filled one by one with what brings most missing pairs."""
+    """Combinations that hold every pair, greedily: the slots are filled one by one with what brings
+    most missing pairs."""
     rng, missing, chosen = np.random.default_rng(seed), all_pairs(), []
     tours = [(p, *pair) for p in FACTORS["play"] for pair in _couples(rng.permutation(FACTORS["optimizer"]).tolist())]
     while missing:
@@ -183,7 +188,8 @@ def recipe_of(chosen: Combination) -> gan.Recipe:
         second = optimizer("adam", "generator")
     recipe = zoo.on("discriminator", optimizer=first)(zoo.on("generator", optimizer=second)(recipe))
     recipe = item["play", chosen.way].add(recipe)
-    # Its published .1 multiplies the curvature of penalties of weight 10: plain descent runs away within three steps.
+    # Its published .1 multiplies the curvature of penalties of weight 10: plain descent runs away
+    # within three steps.
     return gan.with_leaves(recipe, {"play.weight": 0.001}) if chosen.way == "consensus" else recipe
 
 
@@ -198,10 +204,11 @@ def other_numbers(recipe: gan.Recipe) -> gan.Recipe:
 
 
 def train(chosen: Combination) -> tuple[dict[str, Any], int]:
-    """({loss: what each step logged}, programs compiled) of one population, trained on with other numbers.
+    """({loss: what each step logged}, programs compiled) of one population, trained on with other
+    numbers.
 
-    Those further steps are not judged: after three, consensus with momentum runs away. One program means: what it returns
-    may be put in again, and no number shapes it. Compiled as fast as can be.
+    Those further steps are not judged: after three, consensus with momentum runs away. One program
+    means: what it returns may be put in again, and no number shapes it. Compiled as fast as can be.
     """
     settings = settings_of(recipe_of(chosen))
     members = [Member(name, recipe, seed, 8) for seed, (name, recipe) in enumerate(settings.items())]

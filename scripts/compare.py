@@ -2,8 +2,8 @@
 
     python scripts/compare.py runs/a runs/b runs/c
 
-Reads report.json of each folder (see scripts/report.py). Numbers that depend on different splits, features, sizes or versions
-are refused by name: they cannot be compared.
+Reads report.json of each folder (see scripts/report.py). Numbers that depend on different splits,
+features, sizes or versions are refused by name: they cannot be compared.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Options:
     folders: tyro.conf.Positional[tuple[Path, ...]]
     """Run folders with a report.json each, at least two."""
     numbers: tuple[str, ...] = ()
-    """Only these numbers, by their keys, such as fd and fd_gap; all that the reports share when left out."""
+    """Only these numbers, by their keys, such as fd and fd_gap; all that the reports share when
+    left out."""
 
 
 def read(folder: Path) -> dict:

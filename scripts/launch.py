@@ -1,9 +1,11 @@
-"""Start a command as several processes of one run on this machine: what `launch_slurm.sh` does on a cluster.
+"""Start a command as several processes of one run on this machine: what `launch_slurm.sh` does on a
+cluster.
 
     python scripts/launch.py --processes 2 -- python experiments/quickstart.py --devices 2 --out runs/digits
 
-Each process gets the command with `--coordinator`, `--processes` and `--process` after it, and what they print goes through.
-The exit code is that of process 0, or where it has none of its own the first that is not 0. Ctrl-C and SIGTERM reach all.
+Each process gets the command with `--coordinator`, `--processes` and `--process` after it, and what
+they print goes through. The exit code is that of process 0, or where it has none of its own the
+first that is not 0. Ctrl-C and SIGTERM reach all.
 """
 
 from __future__ import annotations

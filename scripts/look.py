@@ -4,9 +4,10 @@
     python scripts/look.py runs/quickstart --truncation 0.7 --raw      # likelier samples, of the generator as it is
     python scripts/look.py runs/conditional --labels 3 8 --paths 2     # of these classes alone, and a path of each
 
-samples.png: samples by number, row by row (a conditional GAN's with a class in each column). paths.png: each row goes from one
-sample to another; its latents lie on an arc where they are normal, on a straight line where they are uniform. Points are
-drawn over held-out ones, without paths.
+samples.png: samples by number, row by row (a conditional GAN's with a class in each column).
+paths.png: each row goes from one sample to another; its latents lie on an arc where they are
+normal, on a straight line where they are uniform. Points are drawn over held-out ones, without
+paths.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Options:
     steps: int = 9
     """Images of a path, both ends included."""
     truncation: float | None = None
-    """Of StyleGAN2 psi, of other GANs the threshold of normal latents: the smaller, the likelier and the less varied."""
+    """Of StyleGAN2 psi, of other GANs the threshold of normal latents: the smaller, the likelier
+    and the less varied."""
     labels: tuple[int, ...] = ()
     """Classes, in turn; all when left out. Of a conditional GAN."""
     raw: bool = False

@@ -1,8 +1,10 @@
-"""The same games in PyTorch, for `benchmark.py` to measure against: the DCGAN and the MLP pair, from our own first weights.
+"""The same games in PyTorch, for `benchmark.py` to measure against: the DCGAN and the MLP pair,
+from our own first weights.
 
-PyTorch pads both sides alike, 'SAME' pads one pixel more after than before. Turned by half a turn (images, kernels and the
-dense layers' features) the two agree: padding 2 is then 'SAME'. So the whole game runs turned, and nothing is ever padded by
-a copy. Each game is written as PyTorch is fastest: no graph where no gradient is taken, fused Adam, one call for the average.
+PyTorch pads both sides alike, 'SAME' pads one pixel more after than before. Turned by half a turn
+(images, kernels and the dense layers' features) the two agree: padding 2 is then 'SAME'. So the
+whole game runs turned, and nothing is ever padded by a copy. Each game is written as PyTorch is
+fastest: no graph where no gradient is taken, fused Adam, one call for the average.
 """
 
 from __future__ import annotations
@@ -28,11 +30,12 @@ EPSILON, MOMENTUM = 1e-3, 0.01  # of batch norm: Keras' .99 is PyTorch's 1 - .99
 WAYS = {"eager": (False, False), "channels_last": (True, False), "compiled": (True, True)}
 
 
-# ---- networks: pure functions of {name: tensor}, the names being ours ------------------------------------------------------
+# ---- networks: pure functions of {name: tensor}, the names being ours --------------------------
 
 
 def norm(x, p, stats, i: int):
-    """Batch norm by the batch's statistics; the running ones, where they are given, move in place."""
+    """Batch norm by the batch's statistics; the running ones, where they are given, move in
+    place."""
     name = f"Norm_{i}.BatchNorm_0"
     mean, var = (None, None) if stats is None else (stats[f"{name}.mean"], stats[f"{name}.var"])
     return F.batch_norm(x, mean, var, p[f"{name}.scale"], p[f"{name}.bias"], True, MOMENTUM, EPSILON)
@@ -72,11 +75,12 @@ def mlp_discriminator(p, x, last: bool):
     return dense_layers(p, x, lambda x: F.leaky_relu(x, 0.2))[:, 0]
 
 
-# ---- our weights, turned -------------------------------------------------------------------------------------------------
+# ---- our weights, turned -----------------------------------------------------------------------
 
 
 def turned(name: str, x: np.ndarray, order: np.ndarray | None, transposed: bool) -> np.ndarray:
-    """One of our leaves as PyTorch wants it. `order`: where each of PyTorch's flattened features is among ours."""
+    """One of our leaves as PyTorch wants it. `order`: where each of PyTorch's flattened features is
+    among ours."""
     if name.startswith("Conv") and x.ndim == 4:  # [k, k, in, out]; a transposed one is turned already: it scatters
         return x.transpose(2, 3, 0, 1) if transposed else x[::-1, ::-1].transpose(3, 2, 0, 1)
     if order is not None and name == "Dense_0.kernel":
@@ -87,7 +91,8 @@ def turned(name: str, x: np.ndarray, order: np.ndarray | None, transposed: bool)
 
 
 def port(leaves: dict[str, np.ndarray], last: bool, transposed: bool, kernels: dict | None = None) -> dict[str, Any]:
-    """{name: our leaf} of one player as {name: tensor}. transposed: the generator. kernels: its params, given its stats."""
+    """{name: our leaf} of one player as {name: tensor}. transposed: the generator. kernels: its
+    params, given its stats."""
     kernels = kernels or leaves
     order = None
     if "Conv_0.kernel" in kernels:
@@ -104,11 +109,12 @@ def layout(last: bool):
     return torch.channels_last if last else torch.contiguous_format
 
 
-# ---- the game ------------------------------------------------------------------------------------------------------------
+# ---- the game ----------------------------------------------------------------------------------
 
 
 class Way:
-    """A way to run PyTorch, by its name in WAYS: the three functions of a step, compiled or not, shared by all members."""
+    """A way to run PyTorch, by its name in WAYS: the three functions of a step, compiled or not,
+    shared by all members."""
 
     def __init__(self, name: str, images: bool, penalised: bool):
         self.last, compiled = WAYS[name]
@@ -124,7 +130,8 @@ class Way:
             return loss if slope is None else loss + gamma / 2 * slope.square().sum(1).mean()
 
         def sloped(d, reals):
-            """Logits, and their slopes for R1. A compiled function is not differentiated twice, but may hold a derivative."""
+            """Logits, and their slopes for R1. A compiled function is not differentiated twice, but
+            may hold a derivative."""
             if compiled:
                 aux = lambda x: (lambda logits: (logits.sum(), logits))(discriminator(d, x, last))
                 slope, logits = torch.func.grad(aux, has_aux=True)(reals)
@@ -141,7 +148,8 @@ class Way:
 
 @dataclass
 class Start:
-    """A run's beginning as NumPy: leaves by name, numbers, and uint8 images [N, h, w, c] or rows [N, d]."""
+    """A run's beginning as NumPy: leaves by name, numbers, and uint8 images [N, h, w, c] or rows
+    [N, d]."""
 
     generator: dict[str, np.ndarray]
     stats: dict[str, np.ndarray]
@@ -155,7 +163,8 @@ class Start:
 
 
 class Game:
-    """One run: `step()` is a discriminator turn and a generator turn, each with latents of its own."""
+    """One run: `step()` is a discriminator turn and a generator turn, each with latents of its
+    own."""
 
     def __init__(self, start: Start, way: Way):
         self.start, self.way, self.t = start, way, 0
@@ -223,7 +232,8 @@ class Game:
 
 
 def choose(start: Start, steps: int = 5, rounds: int = 5) -> tuple[Way, str, dict[str, float], list[str]]:
-    """The fastest way for this game, its name, seconds per step of each way (best of rounds), lines for those that failed."""
+    """The fastest way for this game, its name, seconds per step of each way (best of rounds), lines
+    for those that failed."""
     ways, games, failed = {}, {}, []
     torch.compiler.reset()
     for name in WAYS:
@@ -255,11 +265,12 @@ def timed(function: Callable) -> float:
     return time.perf_counter() - start
 
 
-# ---- single layers ---------------------------------------------------------------------------------------------------------
+# ---- single layers -----------------------------------------------------------------------------
 
 
 def layer(x: np.ndarray, kernel: np.ndarray, transposed: bool, gradients: bool) -> dict[str, Callable]:
-    """{way: a call of one stride-2 'SAME' layer for every member}; x [m, b, h, w, i], kernel [m, 5, 5, i, o].
+    """{way: a call of one stride-2 'SAME' layer for every member}; x [m, b, h, w, i], kernel [m, 5,
+    5, i, o].
 
     With `gradients` also those to the input and the kernel, of the sum of outputs times themselves.
     """

@@ -1,8 +1,10 @@
-"""Prepare mnist, fashion_mnist and cifar10 for `gan_jax.data.load`, with TFDS but without TensorFlow.
+"""Prepare mnist, fashion_mnist and cifar10 for `gan_jax.data.load`, with TFDS but without
+TensorFlow.
 
     python scripts/prepare_data.py mnist cifar10 --from originals
 
-Takes about 10 seconds for mnist, 30 for cifar10, and needs no network when the original files are at hand.
+Takes about 10 seconds for mnist, 30 for cifar10, and needs no network when the original files are
+at hand.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ def main(
     originals: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
     data_dir: Path | None = None,
 ) -> None:
-    """Prepare data sets for `gan_jax.data.load`, as TFDS data sets in array_record, without TensorFlow.
+    """Prepare data sets for `gan_jax.data.load`, as TFDS data sets in array_record, without
+    TensorFlow.
 
     Args:
         names: Data sets to prepare; all three when none is named.

@@ -4,7 +4,8 @@
     python scripts/report.py runs/quickstart --final         # opens S, once, for what you chose
     python scripts/report.py runs/regularization --final     # a sweep: S for the chosen setting and the baseline only
 
-Writes report.html (one page, nothing to load) and report.json into the folder, and prints the verdict last.
+Writes report.html (one page, nothing to load) and report.json into the folder, and prints the
+verdict last.
 """
 
 from __future__ import annotations
@@ -27,19 +28,25 @@ class Options:
     final: bool = False
     """Open the test split S: for what you have chosen, once. The folder records each opening."""
     features: str = "auto"
-    """classifier (trained on the split E), random, pixels, or auto: the classifier where the data have labels."""
+    """classifier (trained on the split E), random, pixels, or auto: the classifier where the data
+    have labels."""
     inception_weights: Path | None = None
-    """Judge in Inception's features, from this file of the standard FID weights (.pth, .safetensors or .npz)."""
+    """Judge in Inception's features, from this file of the standard FID weights (.pth, .safetensors
+    or .npz)."""
     resize: str = "tf1-bilinear"
     """How Inception's images are resized: tf1-bilinear, pytorch-bilinear or clean-bicubic."""
     step: int | None = None
-    """The checkpoint to judge, which may be of an unfinished run; the last one of a finished run when left out."""
+    """The checkpoint to judge, which may be of an unfinished run; the last one of a finished run
+    when left out."""
     n: int | None = None
-    """Images of T, held-out and samples that distances are taken with; as many as there are when left out."""
+    """Images of T, held-out and samples that distances are taken with; as many as there are when
+    left out."""
     recovery: int = 0
-    """Search the generator's range for this many images of T and as many held-out ones (slow; 256 is usual)."""
+    """Search the generator's range for this many images of T and as many held-out ones (slow; 256
+    is usual)."""
     permutations: int = 200
-    """Exchanges of T and held-out images, for the p of the gap in Frechet distance; 0 for none. Of a run, not of a sweep."""
+    """Exchanges of T and held-out images, for the p of the gap in Frechet distance; 0 for none. Of
+    a run, not of a sweep."""
     seed: int = 0
     """Of subsets, cells and controls."""
 

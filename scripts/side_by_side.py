@@ -1,8 +1,10 @@
-"""The rows of `benchmark.py` that compare with PyTorch: the same work, from the same weights, in alternating measurements.
+"""The rows of `benchmark.py` that compare with PyTorch: the same work, from the same weights, in
+alternating measurements.
 
-PyTorch plays in its fastest way of eager, channels_last and compiled. Before a game is timed, three steps of ours and of
-PyTorch's on the same examples and latents must agree: in float64 in losses, gradients, parameters and moving average, in
-float32 in the losses. Ours also does what runs do and PyTorch's does not: metrics, gradient norms, a check for NaN.
+PyTorch plays in its fastest way of eager, channels_last and compiled. Before a game is timed, three
+steps of ours and of PyTorch's on the same examples and latents must agree: in float64 in losses,
+gradients, parameters and moving average, in float32 in the losses. Ours also does what runs do and
+PyTorch's does not: metrics, gradient norms, a check for NaN.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ LAYERS = {  # of the two DCGANs: input side, channels in, channels out, transpos
 
 
 def our_population(recipes: list[Any], feed: gan.Feed, steps: int) -> Callable[[], Any]:
-    """A call that trains every member `steps` further, in one program spread over the devices, as `sweep` has it."""
+    """A call that trains every member `steps` further, in one program spread over the devices, as
+    `sweep` has it."""
     placement = place(min(len(jax.local_devices()), len(recipes)))
     members = [Member("", recipe, seed, EXAMPLES) for seed, recipe in enumerate(recipes)]
     population = Population(gan.GAN, placement, members, placement.replicate(feed))
@@ -62,7 +65,7 @@ def our_run(recipe: Any, feed: gan.Feed, steps: int) -> Callable[[], Any]:
     return advance
 
 
-# ---- the same start --------------------------------------------------------------------------------------------------------
+# ---- the same start ----------------------------------------------------------------------------
 
 
 def examples(shape: tuple[int, ...]) -> np.ndarray:
@@ -101,10 +104,12 @@ def given(draws, labels, dtype, *, d, g):
 
 
 def differences(recipe: Any, images: np.ndarray, way: Any, steps: int = 3) -> dict[str, float]:
-    """The largest relative difference between ours and PyTorch's over some steps on the same examples and latents.
+    """The largest relative difference between ours and PyTorch's over some steps on the same
+    examples and latents.
 
-    Of losses: each by itself. Of tensors: against the largest value of the same kind, since some gradients are zero but for
-    rounding (a bias before batch norm). gradients: Adam's first moments, which are their moving averages.
+    Of losses: each by itself. Of tensors: against the largest value of the same kind, since some
+    gradients are zero but for rounding (a bias before batch norm). gradients: Adam's first moments,
+    which are their moving averages.
     """
     import peer
 
@@ -145,14 +150,15 @@ def apart(ours, theirs) -> float:
     return max(float((a - b.detach()).abs().max()) for a, b in zip(ours, theirs, strict=True)) / scale
 
 
-# ---- measuring -------------------------------------------------------------------------------------------------------------
+# ---- measuring ---------------------------------------------------------------------------------
 
 
 TOLERANCE = 1e-4
 
 
 def fastest(name: str, recipe: Any, images: np.ndarray) -> tuple[Callable, dict]:
-    """(a function of a recipe that gives PyTorch's run of it, in its fastest way; what to report of that way).
+    """(a function of a recipe that gives PyTorch's run of it, in its fastest way; what to report of
+    that way).
 
     Raises UserError where the two sides are not the same game.
     """
@@ -169,9 +175,11 @@ def fastest(name: str, recipe: Any, images: np.ndarray) -> tuple[Callable, dict]
 
 
 def check(name: str, recipe: Any, images: np.ndarray, way: Any) -> float:
-    """The largest relative difference: of everything in float64 (eager), and of the losses in float32 as they will be timed.
+    """The largest relative difference: of everything in float64 (eager), and of the losses in
+    float32 as they will be timed.
 
-    In float32 Adam turns the rounding of a zero gradient into a whole step, so tensors say little there.
+    In float32 Adam turns the rounding of a zero gradient into a whole step, so tensors say little
+    there.
     Raises UserError where it is too large.
     """
     import peer
@@ -188,14 +196,16 @@ def check(name: str, recipe: Any, images: np.ndarray, way: Any) -> float:
 
 
 def seconds(function: Callable[[], Any]) -> float:
-    """Wall time of one call, until its result is there (PyTorch on a CPU is done when it returns)."""
+    """Wall time of one call, until its result is there (PyTorch on a CPU is done when it
+    returns)."""
     begin = time.perf_counter()
     jax.block_until_ready(function())
     return time.perf_counter() - begin
 
 
 def alternate(ours: Callable, theirs: Callable, repeats: int, units: int, their_units: int = 0) -> dict:
-    """Seconds per unit of work of the two, in turn after a warm-up, and the ratio of each pair. Units: those of one call."""
+    """Seconds per unit of work of the two, in turn after a warm-up, and the ratio of each pair.
+    Units: those of one call."""
     for warm_up in (ours, theirs):
         seconds(warm_up)
     times = [(seconds(ours) / units, seconds(theirs) / (their_units or units)) for _ in range(repeats)]
@@ -209,7 +219,7 @@ def summary(values: list[float]) -> dict[str, float]:
     return {"median": float(np.median(values)), "min": min(values), "max": max(values), "n": len(values)}
 
 
-# ---- rows ------------------------------------------------------------------------------------------------------------------
+# ---- rows --------------------------------------------------------------------------------------
 
 
 def dcgan_row(repeats: int, steps: int = 50) -> list[dict]:
@@ -228,7 +238,8 @@ def small(shape=(16, 16, 1)) -> tuple[Any, np.ndarray]:
 
 
 def population_row(repeats: int, members: int = 16, steps: int = 10) -> list[dict]:
-    """Sixteen DCGANs, 16x16 grey at width 32, batch 64: one program against PyTorch's runs in turn, per member-step."""
+    """Sixteen DCGANs, 16x16 grey at width 32, batch 64: one program against PyTorch's runs in turn,
+    per member-step."""
     recipe, images = small()
     game, report = fastest("population", recipe, images)
     ours, theirs = our_population([recipe] * members, our_feed(images), steps), [game(recipe) for _ in range(members)]
@@ -246,7 +257,8 @@ def population_row(repeats: int, members: int = 16, steps: int = 10) -> list[dic
 
 
 def toy_row(repeats: int, members: int = 64, steps: int = 10) -> list[dict]:
-    """64 strengths of R1 for the MLP pair (3x128, batch 256): one program against 64 runs in turn, per member-step."""
+    """64 strengths of R1 for the MLP pair (3x128, batch 256): one program against 64 runs in turn,
+    per member-step."""
     images, r1 = examples((2,)), gan.bind(penalties.r1, gamma=1.0)
     recipe = gan.recipes.mlp((2,))
     recipe = recipe.replace(discriminator=recipe.discriminator.replace(penalties={"r1": r1}))
@@ -262,7 +274,8 @@ def toy_row(repeats: int, members: int = 64, steps: int = 10) -> list[dict]:
 
 
 def members_row(repeats: int, most: int = 64, steps: int = 5) -> list[dict]:
-    """The population row's network: ours per member-step against the number of members, PyTorch's with one member beside it."""
+    """The population row's network: ours per member-step against the number of members, PyTorch's
+    with one member beside it."""
     recipe, images = small()
     game, report = fastest("members", recipe, images)
     theirs, rows = game(recipe), []
@@ -285,7 +298,8 @@ def members_row(repeats: int, most: int = 64, steps: int = 5) -> list[dict]:
 
 
 def layers_row(repeats: int, batch: int = 64, calls: int = 3) -> list[dict]:
-    """Each 5x5 stride-2 layer of the two DCGANs at batch 64, alone and for eight members: forward, and with both gradients."""
+    """Each 5x5 stride-2 layer of the two DCGANs at batch 64, alone and for eight members: forward,
+    and with both gradients."""
     return [
         layer(name, *plan, gradients, members, repeats, batch, calls)
         for name, plan in LAYERS.items()
@@ -316,7 +330,8 @@ def layer(name, side, inputs, outputs, transposed, gradients, members, repeats, 
 
 
 def our_layer(x, kernel, transposed: bool, gradients: bool) -> Callable[[], Any]:
-    """A call of our layer for all members, in one program; the gradients are those of `peer.layer`."""
+    """A call of our layer for all members, in one program; the gradients are those of
+    `peer.layer`."""
     one = conv_transpose if transposed else conv
 
     def call(x, kernel):
@@ -332,7 +347,8 @@ def our_layer(x, kernel, transposed: bool, gradients: bool) -> Callable[[], Any]
 
 
 def layer_difference(ours, theirs, gradients: bool, transposed: bool, members: int) -> float:
-    """The largest difference of the first member's output and gradients, each relative to its largest value."""
+    """The largest difference of the first member's output and gradients, each relative to its
+    largest value."""
     import peer
 
     if members > 1:

@@ -4,8 +4,10 @@
     python scripts/zoo.py --measure          # measures all of them again: ten minutes on two CPU cores that do nothing else
     python scripts/zoo.py --measure --missing
 
-A cost is the time of a training step with the item divided by that of the plain step, both compiled, run in turns in one
-process: the median over rounds of the ratio. The plain step is `zoo.base()`: 16 x 16 RGB, width 16, batch 64.
+A cost is the time of a training step with the item divided by that of the plain step, both
+compiled, run in turns in one
+process: the median over rounds of the ratio. The plain step is `zoo.base()`: 16 x 16 RGB, width 16,
+batch 64.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-# Optimisation level 0 compiles in half the time, and every law here holds at any level. So do jax 0.10's older emitters, which
-# take a third less again: for the fast suite; the slow one, and jax 0.12, which has no others, compile with those of users.
+# Optimisation level 0 compiles in half the time, and every law here holds at any level. So do jax
+# 0.10's older emitters, which take a third less again: for the fast suite; the slow one, and jax
+# 0.12, which has no others, compile with those of users.
 FLAGS = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
 OLDER = " --xla_cpu_use_fusion_emitters=false" * (version("jax").startswith("0.10.") and "slow" not in sys.argv)
 os.environ.setdefault("XLA_FLAGS", FLAGS + OLDER)
@@ -28,7 +29,8 @@ MAPPINGS = Path("/proc/self/maps")  # Linux
 
 @pytest.fixture(autouse=True, scope="module")
 def room_for_programs():
-    """Each compiled program takes some of the 65,530 mappings that Linux gives a process; without any left, XLA dies."""
+    """Each compiled program takes some of the 65,530 mappings that Linux gives a process; without
+    any left, XLA dies."""
     yield
     if MAPPINGS.exists() and len(MAPPINGS.read_bytes().splitlines()) > 40_000:
         jax.clear_caches()
@@ -55,7 +57,8 @@ def figures(monkeypatch):
 
 @pytest.fixture
 def mistake(capsys, monkeypatch):
-    """Runs an experiment's module in this process with a mistake in its arguments; returns the line that it printed."""
+    """Runs an experiment's module in this process with a mistake in its arguments; returns the line
+    that it printed."""
 
     def run(module, *arguments):
         monkeypatch.setattr("sys.argv", [module.__name__, *map(str, arguments)])

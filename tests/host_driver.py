@@ -1,10 +1,12 @@
-"""One process of a job that a test began: `python host_driver.py JSON`. It trains a tiny game, in one job after the other.
+"""One process of a job that a test began: `python host_driver.py JSON`. It trains a tiny game, in
+one job after the other.
 
-{"coordinator": ..., "processes": n, "process": i, "lost_after": seconds, "each": devices of a process, "jobs": [{...}, ...]};
-a job has the settings of `fit`, and streamed: whether its data are; save: where process 0 leaves the state (.npz); small: what
-`zero.SMALL` is; own: {"i": settings of process i alone};
-damaged: rows of it that cannot be read; die: {"process": i, "at": step, "how": ..., "note": a file that is made then}, what
-befalls process i in the chunk after that step, as `dying` says.
+{"coordinator": ..., "processes": n, "process": i, "lost_after": seconds, "each": devices of a
+process, "jobs": [{...}, ...]}; a job has the settings of `fit`, and streamed: whether its data are;
+save: where process 0 leaves the state (.npz); small: what `zero.SMALL` is; own: {"i": settings of
+process i alone};
+damaged: rows of it that cannot be read; die: {"process": i, "at": step, "how": ..., "note": a file
+that is made then}, what befalls process i in the chunk after that step, as `dying` says.
 """
 
 import json

@@ -1,4 +1,5 @@
-"""Latents that are truncated or joined by a path, the picture of a path, and noise in hidden layers."""
+"""Latents that are truncated or joined by a path, the picture of a path, and noise in hidden
+layers."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ def cut(threshold, dtype=jnp.float32):
     return np.asarray(latents.truncated(DRAWS, None, dtype, dimension=4, threshold=threshold))
 
 
-# ---- truncation --------------------------------------------------------------------------------------------------------
+# ---- truncation --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("threshold", [2.0, 0.5, 0.04])
@@ -41,7 +42,7 @@ def test_an_example_moves_towards_the_centre_as_the_threshold_falls():
     np.testing.assert_allclose(cut(0.0), 0, atol=1e-30)
 
 
-# ---- paths -------------------------------------------------------------------------------------------------------------
+# ---- paths -------------------------------------------------------------------------------------
 
 
 def test_slerp_turns_by_equal_angles(x64):
@@ -107,7 +108,7 @@ def test_the_grid_has_a_path_a_row():
         plots.interpolation_grid(images[0, :2])
 
 
-# ---- noise in hidden layers --------------------------------------------------------------------------------------------
+# ---- noise in hidden layers --------------------------------------------------------------------
 
 
 def training(n=4, seed=0):

@@ -1,4 +1,5 @@
-"""Known answers: further optimizers against their formulae in NumPy, and what they do on the bilinear game."""
+"""Known answers: further optimizers against their formulae in NumPy, and what they do on the
+bilinear game."""
 
 import json
 
@@ -17,7 +18,8 @@ RATE = 2.0**-4  # exact in float32, as are the betas below
 
 
 def walk(optimizer, gradient, start, steps):
-    """The points [steps + 1, ...] of an optimizer that is rebuilt at every step, as training does."""
+    """The points [steps + 1, ...] of an optimizer that is rebuilt at every step, as training
+    does."""
     params = {"w": jnp.asarray(start)}
     state, points = optimizer().init(params), [np.asarray(start)]
     for _ in range(steps):
@@ -40,7 +42,7 @@ def by_hand(rule, gradient=quadratic, start=START, steps=6):
     return np.stack(points)
 
 
-# ---- formulae ----------------------------------------------------------------------------------------------------------
+# ---- formulae ----------------------------------------------------------------------------------
 
 
 def averaged(memory, name, value, decay):
@@ -136,7 +138,7 @@ def test_adam_without_its_first_moment_divides_by_the_root_of_the_second(x64):
     np.testing.assert_allclose(walk(optimizers.adam(RATE, 0.0, 0.75), quadratic, START, 6), by_hand(without), rtol=1e-6)
 
 
-# ---- lookahead ---------------------------------------------------------------------------------------------------------
+# ---- lookahead ---------------------------------------------------------------------------------
 
 
 def test_lookahead_goes_back_after_its_fast_steps(x64):
@@ -194,7 +196,7 @@ def test_lookahead_refuses_no_steps():
         optimizers.lookahead(optimizers.adam(), 0)
 
 
-# ---- freeze ------------------------------------------------------------------------------------------------------------
+# ---- freeze ------------------------------------------------------------------------------------
 
 TREE = {
     "Conv_0": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},
@@ -241,7 +243,7 @@ def test_freezing_what_is_not_there_is_refused():
         gan.init(held, jax.random.key(0))
 
 
-# ---- numbers -----------------------------------------------------------------------------------------------------------
+# ---- numbers -----------------------------------------------------------------------------------
 
 
 def sized(optimizer, factor):
@@ -250,7 +252,8 @@ def sized(optimizer, factor):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_every_number_is_a_leaf(name):
-    """One program serves all values, and a population of them is each alone; the record gives the same back."""
+    """One program serves all values, and a population of them is each alone; the record gives the
+    same back."""
     optimizer = EVERY[name]
     again = serialization.from_json(json.loads(json.dumps(serialization.to_json(optimizer))))
     assert jax.tree.structure(again) == jax.tree.structure(optimizer)
@@ -300,7 +303,7 @@ def test_schedules_reach_the_numbers_within_a_wrapper():
     assert numbers == {"0.0.learning_rate": 0.5, "0.0.alpha": 1.0, "0.0.beta": 0.5, "0.alpha": 0.5}
 
 
-# ---- the bilinear game -------------------------------------------------------------------------------------------------
+# ---- the bilinear game -------------------------------------------------------------------------
 
 TURN = np.array([[0.0, 1.0], [-1.0, 0.0]])  # the gradients of both players of x y, x descending and y ascending
 
@@ -321,7 +324,8 @@ def test_descent_spirals_out(x64):
 
 @pytest.mark.parametrize(("rate", "converges"), [(0.25, True), (0.5625, True), (0.59375, False)])
 def test_optimistic_descent_is_its_linear_map(x64, rate, converges):
-    """(w_t, w_{t-1}) is multiplied by a matrix whose spectral radius passes 1 at 1 / sqrt(3) = .577."""
+    """(w_t, w_{t-1}) is multiplied by a matrix whose spectral radius passes 1 at 1 / sqrt(3) =
+    .577."""
     points, steps = play(optimizers.optimistic_gradient(rate), 40), np.eye(2)
     before = np.concatenate([points[1], points[0]])
     both = np.block([[steps - 2 * rate * TURN, rate * TURN], [steps, 0 * steps]])
@@ -334,7 +338,8 @@ def test_optimistic_descent_is_its_linear_map(x64, rate, converges):
 
 @pytest.mark.parametrize(("steps", "alpha"), [(2, 0.25), (2, 0.75), (5, 0.5), (5, 0.875)])
 def test_lookahead_converges_below_its_limit(x64, steps, alpha):
-    """Every k steps multiply by (1 - alpha) + alpha A^k, which shrinks for small rates where alpha < 1 - 1 / k."""
+    """Every k steps multiply by (1 - alpha) + alpha A^k, which shrinks for small rates where alpha
+    < 1 - 1 / k."""
     rate, rounds = 2.0**-5, 3
     points = play(optimizers.lookahead(optimizers.sgd(rate), steps, alpha), rounds * steps)
     fast = np.linalg.matrix_power(np.eye(2) - rate * TURN, steps)

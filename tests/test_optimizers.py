@@ -1,4 +1,5 @@
-"""Known answers: the first steps of every optimizer by hand, optax's others as they are, rates that are traced."""
+"""Known answers: the first steps of every optimizer by hand, optax's others as they are, rates that
+are traced."""
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +63,7 @@ def adam_change(rate, b1, b2, gradients):
     return -rate * m / (np.sqrt(v) + 1e-8)
 
 
-# ---- ours --------------------------------------------------------------------------------------------------------------
+# ---- ours --------------------------------------------------------------------------------------
 
 
 def test_sgd_steps_along_the_gradient():
@@ -121,7 +122,7 @@ def test_a_chain_names_its_numbers_by_place():
     assert gan.leaves(chain) == {"0.max_norm": 1.0, "1.b1": 0.5, "1.b2": np.float32(0.999), "1.learning_rate": 0.5}
 
 
-# ---- optax's own -------------------------------------------------------------------------------------------------------
+# ---- optax's own -------------------------------------------------------------------------------
 
 OPTAX = {
     "rmsprop": (optax.rmsprop, {"decay": 0.9}),
@@ -169,7 +170,7 @@ def test_a_game_trains_with_an_optimizer_of_optax():
     np.testing.assert_allclose(state.discriminator.params["psi"], 1 - step, rtol=1e-5)
 
 
-# ---- rates that are traced ---------------------------------------------------------------------------------------------
+# ---- rates that are traced ---------------------------------------------------------------------
 
 
 def test_every_number_of_an_optimizer_can_be_swept_in_one_program():

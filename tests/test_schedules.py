@@ -1,4 +1,5 @@
-"""Numbers that change with the step: switches, and the decay of a moving average from its half-life in images."""
+"""Numbers that change with the step: switches, and the decay of a moving average from its half-life
+in images."""
 
 import json
 
@@ -23,7 +24,8 @@ def test_a_switch_changes_at_its_step():
 @pytest.mark.parametrize("step", [0, 1, 7, 500, 10**5])
 @pytest.mark.parametrize("ramp", [None, 0.05])
 def test_a_half_life_is_the_published_rule(step, ramp):
-    """StyleGAN2-ADA's: .5 ** (batch / max(min(half-life, seen * ramp), 1e-8)); at step 0 with a ramp nothing is kept."""
+    """StyleGAN2-ADA's: .5 ** (batch / max(min(half-life, seen * ramp), 1e-8)); at step 0 with a
+    ramp nothing is kept."""
     images = 500_000 if ramp is None else min(500_000, 64 * step * ramp)
     assert at(schedules.half_life(500_000, 64, ramp), step) == pytest.approx(0.5 ** (64 / max(images, 1e-8)), rel=1e-6)
 
@@ -35,14 +37,16 @@ def test_after_its_half_life_half_is_left():
 
 @pytest.mark.parametrize("step", [0, 1, 20_000, 39_062, 10**6])
 def test_a_half_life_may_follow_a_schedule_of_its_own(step):
-    """R3GAN's CIFAR-10: a cosine from 0 to 5 million images over the first 20 million, in batches of 512."""
+    """R3GAN's CIFAR-10: a cosine from 0 to 5 million images over the first 20 million, in batches
+    of 512."""
     schedule = schedules.half_life(schedules.cosine(0, 5e6, 2e7 / 512), 512)
     images = 5e6 * (1 - np.cos(np.pi * min(step * 512 / 2e7, 1))) / 2
     assert at(schedule, step) == pytest.approx(0.5 ** (512 / max(images, 1e-8)), rel=1e-6)
 
 
 def test_a_half_life_drives_the_moving_average():
-    """From its first step without a memory of the start; every number in it is a leaf, and the record keeps it."""
+    """From its first step without a memory of the start; every number in it is a leaf, and the
+    record keeps it."""
     decay = schedules.half_life(schedules.linear(0, 100, 10), 2, ramp=0.5)
     recipe = gan.recipes.dirac(ema_decay=decay, batch_size=2)
     names = {path for path in gan.leaves(recipe) if path.startswith("ema_decay")}

@@ -11,12 +11,15 @@ from gan_jax.core.batch import Feed
 
 
 def everything(dtype="float64", optimizer=None, flat=False, **fields):
-    """A tiny conditional DCGAN with batch norm, dropout, R1 (lazy), DRAGAN, instance noise and label smoothing at once.
+    """A tiny conditional DCGAN with batch norm, dropout, R1 (lazy), DRAGAN, instance noise and
+    label smoothing at once.
 
-    flat: perceptrons on rows of 4 numbers in its place, which compile in a third of the time (`feed(shape=(4,))`).
+    flat: perceptrons on rows of 4 numbers in its place, which compile in a third of the time
+        (`feed(shape=(4,))`).
     """
     loss = gan.bind(gan.losses.non_saturating, smoothing=0.1)
-    # A bias under batch norm has a gradient of 0 but for rounding, which Adam divides by eps: at 1e-8, 1e-10 of a parameter.
+    # A bias under batch norm has a gradient of 0 but for rounding, which Adam divides by eps: at
+    # 1e-8, 1e-10 of a parameter.
     optimizer = optimizer or gan.bind(optax.adam, learning_rate=2e-4, b1=0.5, eps=1e-6)
     shared = {"latent_dim": 6, "loss": loss, "classes": 3, "dtype": dtype, "batch_size": 8} | fields
     if flat:
@@ -59,7 +62,8 @@ def assert_close(a, b, tolerance, scale=1.0):
         assert error <= tolerance, f"{jax.tree_util.keystr(path)} differs by {error:.2e}"
 
 
-# A game that compiles in no time, for what does not depend on the game: a mean that walks to that of the data.
+# A game that compiles in no time, for what does not depend on the game: a mean that walks to that
+# of the data.
 
 
 @struct.dataclass

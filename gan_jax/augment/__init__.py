@@ -1,6 +1,8 @@
-"""What the discriminator sees: functions (images, labels, draws, **numbers) -> images, the same on reals and fakes.
+"""What the discriminator sees: functions (images, labels, draws, **numbers) -> images, the same on
+reals and fakes.
 
-One marked `@mixes_fakes` is (reals, fakes, draws, **numbers) -> images instead, and changes the reals that D learns from.
+One marked `@mixes_fakes` is (reals, fakes, draws, **numbers) -> images instead, and changes the
+reals that D learns from.
 """
 
 from gan_jax.augment import ada_colour, ada_corruptions, ada_geometry

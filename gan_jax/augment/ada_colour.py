@@ -1,8 +1,10 @@
-"""ADA's colour operations (Karras et al., 2020b, "Limited Data", appendix B): one 4 x 4 matrix on (r, g, b, 1) per example.
+"""ADA's colour operations (Karras et al., 2020b, "Limited Data", appendix B): one 4 x 4 matrix on
+(r, g, b, 1) per example.
 
-Each operation is drawn as one parameter per example (`draw_colour`), all are multiplied to one matrix (`colour_matrix`) and
-applied at once (`recoloured`). An operation used alone is a function of its own, with p the probability that an example is
-changed, in [0, 1]. "Luma" is the grey axis (1, 1, 1) / sqrt(3). A grey image has no hue and no saturation: both do nothing.
+Each operation is drawn as one parameter per example (`draw_colour`), all are multiplied to one
+matrix (`colour_matrix`) and applied at once (`recoloured`). An operation used alone is a function
+of its own, with p the probability that an example is changed, in [0, 1]. "Luma" is the grey axis
+(1, 1, 1) / sqrt(3). A grey image has no hue and no saturation: both do nothing.
 """
 
 from __future__ import annotations
@@ -22,21 +24,24 @@ ORDER = ("brightness", "contrast", "luma_flip", "hue", "saturation")
 GREY = np.outer((1, 1, 1, 0), (1, 1, 1, 0)) / 3  # projects a colour on the luma axis
 TURN = np.array(((0, -1, 1, 0), (1, 0, -1, 0), (-1, 1, 0, 0), (0, 0, 0, 0))) / np.sqrt(3)  # the cross product with that axis
 
-# ---- one operation alone -----------------------------------------------------------------------------------------------
+# ---- one operation alone ------------------------------------------------------------------------
 
 
 @of_images
 def brightness(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
-    """With probability p, x + std * N(0, 1), one number for an image (Karras et al., 2020b, appendix B).
+    """With probability p, x + std * N(0, 1), one number for an image (Karras et al., 2020b,
+    appendix B).
 
-    p: in [0, 1], without a default. std: .2 of images in [-1, 1], the published code's `brightness_std`.
+    p: in [0, 1], without a default. std: .2 of images in [-1, 1], the published code's
+        `brightness_std`.
     """
     return _recoloured(images, draw_colour(draws, p, images.dtype, brightness_std=std), "brightness")
 
 
 @of_images
 def contrast(images: Images, labels, draws: Draws, *, p, std=0.5) -> Images:
-    """With probability p, x * 2^(std * N(0, 1)): mid-grey, 0, stays (Karras et al., 2020b, appendix B).
+    """With probability p, x * 2^(std * N(0, 1)): mid-grey, 0, stays (Karras et al., 2020b, appendix
+    B).
 
     p: in [0, 1], without a default. std: .5, the published code's `contrast_std`.
     """
@@ -45,7 +50,8 @@ def contrast(images: Images, labels, draws: Draws, *, p, std=0.5) -> Images:
 
 @of_images
 def luma_flip(images: Images, labels, draws: Draws, *, p) -> Images:
-    """With probability p, x - 2 (x . v) v or x, by a coin, v being the luma axis (Karras et al., 2020b, appendix B).
+    """With probability p, x - 2 (x . v) v or x, by a coin, v being the luma axis (Karras et al.,
+    2020b, appendix B).
 
     Luma changes its sign while hue and saturation stay. p: in [0, 1], without a default.
     """
@@ -54,7 +60,8 @@ def luma_flip(images: Images, labels, draws: Draws, *, p) -> Images:
 
 @of_images
 def hue(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
-    """With probability p, rotates colours about the luma axis by U(-pi, pi) * most (Karras et al., 2020b, appendix B).
+    """With probability p, rotates colours about the luma axis by U(-pi, pi) * most (Karras et al.,
+    2020b, appendix B).
 
     p: in [0, 1], without a default. most: 1, all hues, the published code's `hue_max`.
     """
@@ -63,7 +70,8 @@ def hue(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
 
 @of_images
 def saturation(images: Images, labels, draws: Draws, *, p, std=1.0) -> Images:
-    """With probability p, multiplies the distance from the luma axis by 2^(std * N(0, 1)) (Karras et al., 2020b, appendix B).
+    """With probability p, multiplies the distance from the luma axis by 2^(std * N(0, 1)) (Karras
+    et al., 2020b, appendix B).
 
     p: in [0, 1], without a default. std: 1, the published code's `saturation_std`.
     """
@@ -74,7 +82,7 @@ def _recoloured(images: Images, parameters: dict[str, Array], name: str) -> Imag
     return recoloured(images, colour_matrix({name: parameters[name]}, images.shape[3]))
 
 
-# ---- parameters --------------------------------------------------------------------------------------------------------
+# ---- parameters --------------------------------------------------------------------------------
 
 
 def draw_colour(
@@ -93,11 +101,12 @@ def draw_colour(
     }
 
 
-# ---- matrices ----------------------------------------------------------------------------------------------------------
+# ---- matrices ----------------------------------------------------------------------------------
 
 
 def colour_matrix(parameters: dict[str, Array], channels: int) -> Matrices:
-    """The product of all operations given, those first in ORDER applied first. Raises UserError unless channels is 1 or 3."""
+    """The product of all operations given, those first in ORDER applied first. Raises UserError
+    unless channels is 1 or 3."""
     if channels not in (1, 3):
         raise UserError(f"ADA's colours need images of 1 or 3 channels, not {channels}: leave 'color' out of the pipe")
     whole = jnp.broadcast_to(jnp.eye(4), (len(next(iter(parameters.values()))), 4, 4))
@@ -125,7 +134,8 @@ def _step(name: str, value: Float[Array, "b 1 1"]) -> Matrices:
 
 
 def recoloured(images: Images, matrix: Matrices) -> Images:
-    """Each colour under its image's matrix; a grey one under the sum of its row that is left of three mixed equally."""
+    """Each colour under its image's matrix; a grey one under the sum of its row that is left of
+    three mixed equally."""
     if images.shape[3] == 1:
         row = matrix[..., :3, :].mean(-2)
         return images * spread(row[:, :3].sum(1), images.dtype) + spread(row[:, 3], images.dtype)

@@ -1,7 +1,7 @@
 """ADA's image-space filtering, noise and cutout (Karras et al., 2020b, "Limited Data", appendix B).
 
-Each is drawn as parameters per example (`draw_...`), which another function applies; p is the probability that an example is
-changed, in [0, 1].
+Each is drawn as parameters per example (`draw_...`), which another function applies; p is the
+probability that an example is changed, in [0, 1].
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ Images = Float[Array, "b h w c"]
 SYM2 = (-0.12940952255092145, 0.22414386804185735, 0.836516303737469, 0.48296291314469025)  # 4 taps, orthonormal
 POWER = np.array((10, 1, 1, 1)) / 13  # expected of each band, lowest first: natural images have a 1/f spectrum
 
-# ---- filtering ---------------------------------------------------------------------------------------------------------
+# ---- filtering ----------------------------------------------------------------------------------
 
 
 @of_images
 def image_filter(images: Images, labels, draws: Draws, *, p, std=1.0) -> Images:
-    """Amplifies each of four frequency bands, with probability p each, by 2^(std * N(0, 1)) (Karras et al., 2020b, appendix B).
+    """Amplifies each of four frequency bands, with probability p each, by 2^(std * N(0, 1)) (Karras
+    et al., 2020b, appendix B).
 
-    With each band's gain g all four are divided by sqrt(1 - power + power * g^2), so that the expected power stays; the bands'
-    powers are (10, 1, 1, 1) / 13, lowest first. p: in [0, 1], without a default. std: 1, the published code's `imgfilter_std`.
+    With each band's gain g all four are divided by sqrt(1 - power + power * g^2), so that the
+    expected power stays; the bands' powers are (10, 1, 1, 1) / 13, lowest first. p: in [0, 1],
+    without a default. std: 1, the published code's `imgfilter_std`.
     """
     return amplified(images, draw_gains(draws, p, images.dtype, std))
 
@@ -40,13 +42,15 @@ def draw_gains(draws: Draws, p, dtype, std) -> Float[Array, "b 4"]:
 
 
 def combined(gains: Float[Array, "b 4"]) -> Float[Array, "b 4"]:
-    """Each band's own gain -> the gain of all after each in turn was normalised: g_i over the product of all norms."""
+    """Each band's own gain -> the gain of all after each in turn was normalised: g_i over the
+    product of all norms."""
     power = jnp.asarray(POWER, gains.dtype)
     return gains / jnp.sqrt(1 - power + power * gains**2).prod(-1, keepdims=True)
 
 
 def amplified(images: Images, gains: Float[Array, "b 4"]) -> Images:
-    """The sum of the four bands times their gains, along rows and along columns; the edges are mirrored."""
+    """The sum of the four bands times their gains, along rows and along columns; the edges are
+    mirrored."""
     rows, columns = (jnp.asarray(_bands(n), images.dtype) for n in images.shape[1:3])
     mix = lambda bands: jnp.einsum("bk,kij->bij", gains.astype(images.dtype), bands, precision="highest")
     return resampled(images, mix(rows), mix(columns))
@@ -68,8 +72,8 @@ def _bands(n: int) -> np.ndarray:
 def _filters() -> np.ndarray:
     """[4, 43] symmetric taps, lowest band first; they sum to the identity.
 
-    Band by band, what is so far is stretched to twice its length, smoothed by H(z) H(1/z) / 2, and the octave that this
-    opens, H(-z) H(-1/z) / 2, becomes the next band.
+    Band by band, what is so far is stretched to twice its length, smoothed by H(z) H(1/z) / 2, and
+    the octave that this opens, H(-z) H(-1/z) / 2, becomes the next band.
     """
     low = np.asarray(SYM2)
     high = low * (-1) ** np.arange(len(low))
@@ -84,13 +88,14 @@ def _filters() -> np.ndarray:
     return bank
 
 
-# ---- noise and cutout --------------------------------------------------------------------------------------------------
+# ---- noise and cutout --------------------------------------------------------------------------
 
 
 @of_images
 def noise(images: Images, labels, draws: Draws, *, p, std=0.1) -> Images:
-    """With probability p, x + sigma * N(0, 1) for each value, sigma = std * |N(0, 1)| for an image (Karras et al., 2020b,
-    appendix B). p: in [0, 1], without a default. std: .1, the published code's `noise_std`.
+    """With probability p, x + sigma * N(0, 1) for each value, sigma = std * |N(0, 1)| for an image
+    (Karras et al., 2020b, appendix B). p: in [0, 1], without a default. std: .1, the published
+    code's `noise_std`.
     """
     level = draw_levels(draws, p, images.dtype, std)
     return images + spread(level, images.dtype) * draws.named("noise").normal(images.shape[1:], images.dtype)
@@ -102,8 +107,9 @@ def draw_levels(draws: Draws, p, dtype, std) -> Float[Array, "b"]:
 
 @of_images
 def cutout(images: Images, labels, draws: Draws, *, p, size=0.5) -> Images:
-    """With probability p, 0 in a rectangle of `size` of each side, its centre uniform in the image (Karras et al., 2020b,
-    appendix B). p: in [0, 1], without a default. size: .5, the published code's `cutout_size`.
+    """With probability p, 0 in a rectangle of `size` of each side, its centre uniform in the image
+    (Karras et al., 2020b, appendix B). p: in [0, 1], without a default. size: .5, the published
+    code's `cutout_size`.
     """
     dtype = wide(images.dtype)
     sizes = sometimes(draw_lots(draws, 1)[0], p, jnp.broadcast_to(jnp.asarray(size, dtype), images.shape[:1]), 0)
@@ -111,7 +117,8 @@ def cutout(images: Images, labels, draws: Draws, *, p, size=0.5) -> Images:
 
 
 def pierced(images: Images, centre: Float[Array, "b 2"], size: Float[Array, "b"]) -> Images:
-    """Zero where both coordinates of a pixel's middle lie within size / 2 of the centre (x, y), in shares of the sides."""
+    """Zero where both coordinates of a pixel's middle lie within size / 2 of the centre (x, y), in
+    shares of the sides."""
     near = lambda n, at: jnp.abs((jnp.arange(n, dtype=at.dtype) + 0.5) / n - at[:, None]) < size[:, None] / 2
     inside = near(images.shape[1], centre[:, 1])[:, :, None] & near(images.shape[2], centre[:, 0])[:, None]
     return jnp.where(inside[..., None], jnp.zeros((), images.dtype), images)

@@ -1,8 +1,10 @@
-"""ADA's geometric operations: pixel blitting and warps (Karras et al., 2020b, "Limited Data", appendix B).
+"""ADA's geometric operations: pixel blitting and warps (Karras et al., 2020b, "Limited Data",
+appendix B).
 
-Each operation is drawn as one parameter per example (`draw_blit`, `draw_geometry`), turned into a matrix, and all of them
-are done by one resampling (`inverse_matrix`, then `warp`). An operation used alone is a function of its own, with p the
-probability that an example is changed, in [0, 1]. Everything outside an image is its mirror image.
+Each operation is drawn as one parameter per example (`draw_blit`, `draw_geometry`), turned into a
+matrix, and all of them are done by one resampling (`inverse_matrix`, then `warp`). An operation
+used alone is a function of its own, with p the probability that an example is changed, in [0, 1].
+Everything outside an image is its mirror image.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from gan_jax.core.rng import Draws
 Images = Float[Array, "b h w c"]
 Matrices = Float[Array, "b 3 3"]
 
-# Daubechies' least asymmetric ("symlet") low-pass filter of 12 taps, orthonormal: its sum is sqrt(2).
+# Daubechies' least asymmetric ("symlet") low-pass filter of 12 taps, orthonormal: its sum is
+# sqrt(2).
 SYM6 = (
     0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466,
     0.787641141030194, 0.3379294217276218, -0.07263752278646252, -0.021060292512300564, 0.04472490177066578,
@@ -31,12 +34,13 @@ ORDER = ("xflip", "rotate90", "xint", "scale", "rotate_before", "aniso", "rotate
 RIM = len(SYM6) // 4  # pixels beyond each edge that the low-pass filter reads
 
 
-# ---- one operation alone -----------------------------------------------------------------------------------------------
+# ---- one operation alone -----------------------------------------------------------------------
 
 
 @of_images
 def xflip(images: Images, labels, draws: Draws, *, p) -> Images:
-    """With probability p, out[y, x] = in[y, w - 1 - x] or in[y, x], by a coin (Karras et al., 2020b, appendix B).
+    """With probability p, out[y, x] = in[y, w - 1 - x] or in[y, x], by a coin (Karras et al.,
+    2020b, appendix B).
 
     So half of the chosen ones stay as they are, as published. p: in [0, 1], without a default.
     """
@@ -46,7 +50,8 @@ def xflip(images: Images, labels, draws: Draws, *, p) -> Images:
 
 @of_images
 def rotate90(images: Images, labels, draws: Draws, *, p) -> Images:
-    """With probability p, a turn of 0, 90, 180 or 270 degrees, equally likely (Karras et al., 2020b, appendix B).
+    """With probability p, a turn of 0, 90, 180 or 270 degrees, equally likely (Karras et al.,
+    2020b, appendix B).
 
     So a quarter of the chosen ones stay as they are, as published. p: in [0, 1], without a default.
 
@@ -61,8 +66,9 @@ def rotate90(images: Images, labels, draws: Draws, *, p) -> Images:
 
 @of_images
 def integer_translation(images: Images, labels, draws: Draws, *, p, most=0.125) -> Images:
-    """With probability p, moves the image by round(U(-most, most) * side) pixels along each side (Karras et al., 2020b,
-    appendix B). p: in [0, 1], without a default. most: 1/8, the published code's `xint_max`.
+    """With probability p, moves the image by round(U(-most, most) * side) pixels along each side
+    (Karras et al., 2020b, appendix B). p: in [0, 1], without a default. most: 1/8, the published
+    code's `xint_max`.
     """
     shares = draw_blit(draws, p, images.dtype, most)["xint"]
     right, down = (jnp.round(shares[:, i] * n).astype(jnp.int32) for i, n in enumerate(_sides(images)))
@@ -73,7 +79,8 @@ def integer_translation(images: Images, labels, draws: Draws, *, p, most=0.125) 
 
 @of_images
 def scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
-    """With probability p, scales both sides by 2^(std * N(0, 1)) (Karras et al., 2020b, appendix B).
+    """With probability p, scales both sides by 2^(std * N(0, 1)) (Karras et al., 2020b, appendix
+    B).
 
     p: in [0, 1], without a default. std: .2, the published code's `scale_std`.
     """
@@ -82,7 +89,8 @@ def scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
 
 @of_images
 def rotate(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
-    """With probability p, rotates by U(-pi, pi) * most, or by the sum of two such angles (Karras et al., 2020b, appendix B).
+    """With probability p, rotates by U(-pi, pi) * most, or by the sum of two such angles (Karras et
+    al., 2020b, appendix B).
 
     Two, as the pipeline rotates before and after its anisotropic scaling (see `draw_geometry`).
     p: in [0, 1], without a default. most: 1, all angles, the published code's `rotate_max`.
@@ -92,7 +100,8 @@ def rotate(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
 
 @of_images
 def anisotropic_scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
-    """With probability p, scales the width by s = 2^(std * N(0, 1)) and the height by 1/s (Karras et al., 2020b, appendix B).
+    """With probability p, scales the width by s = 2^(std * N(0, 1)) and the height by 1/s (Karras
+    et al., 2020b, appendix B).
 
     p: in [0, 1], without a default. std: .2, the published code's `aniso_std`.
     """
@@ -101,7 +110,8 @@ def anisotropic_scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Im
 
 @of_images
 def fractional_translation(images: Images, labels, draws: Draws, *, p, std=0.125) -> Images:
-    """With probability p, moves the image by std * N(0, 1) of each side, between pixels too (Karras et al., 2020b, appendix B).
+    """With probability p, moves the image by std * N(0, 1) of each side, between pixels too (Karras
+    et al., 2020b, appendix B).
 
     p: in [0, 1], without a default. std: 1/8, the published code's `xfrac_std`.
     """
@@ -116,7 +126,7 @@ def _sides(images) -> tuple[int, int]:
     return images.shape[2], images.shape[1]
 
 
-# ---- parameters --------------------------------------------------------------------------------------------------------
+# ---- parameters --------------------------------------------------------------------------------
 
 
 def draw_blit(draws: Draws, p, dtype, xint_max=0.125) -> dict[str, Array]:
@@ -133,8 +143,8 @@ def draw_blit(draws: Draws, p, dtype, xint_max=0.125) -> dict[str, Array]:
 def draw_geometry(draws: Draws, p, dtype, scale_std=0.2, rotate_max=1.0, aniso_std=0.2, xfrac_std=0.125) -> dict[str, Array]:
     """{"scale", "rotate_before", "aniso", "rotate_after", "xfrac"}, one per example.
 
-    The two rotations, before and after the anisotropic scaling, have probability 1 - sqrt(1 - p) each, so that one at least
-    happens with probability p.
+    The two rotations, before and after the anisotropic scaling, have probability 1 - sqrt(1 - p)
+    each, so that one at least happens with probability p.
     """
     lots = draw_lots(draws, 5)
     z = draws.named("normal").normal((4,), wide(dtype))
@@ -149,11 +159,12 @@ def draw_geometry(draws: Draws, p, dtype, scale_std=0.2, rotate_max=1.0, aniso_s
     }
 
 
-# ---- matrices ----------------------------------------------------------------------------------------------------------
+# ---- matrices ----------------------------------------------------------------------------------
 
 
 def inverse_matrix(parameters: dict[str, Array], sides: tuple[int, int]) -> Matrices:
-    """The map from output to input, both in pixels from the image's centre (x right, y down); sides: (width, height)."""
+    """The map from output to input, both in pixels from the image's centre (x right, y down);
+    sides: (width, height)."""
     width, height = sides
     whole = jnp.eye(3)
     for name in filter(parameters.__contains__, ORDER):  # the dictionary's own order is lost under jit
@@ -197,15 +208,17 @@ def _rotation(angle) -> Matrices:
     return _matrix(c, -s, zero, s, c, zero)
 
 
-# ---- resampling --------------------------------------------------------------------------------------------------------
+# ---- resampling --------------------------------------------------------------------------------
 
 
 def warp(images: Images, inverse: Matrices) -> Images:
-    """Each image under its own affine map: twice the resolution by sym6, bilinear sampling, half of it by sym6 again.
+    """Each image under its own affine map: twice the resolution by sym6, bilinear sampling, half of
+    it by sym6 again.
 
-    The published code mirrors as many pixels at the edges as the batch's widest map asks for, at most a side's length less
-    one, beyond which it has zeros. Here the shape must not depend on the draws; the mirrored image is periodic, so one
-    period, 2 (side - 1) pixels, holds all of it and no map leaves it. It takes 16 times the images' memory.
+    The published code mirrors as many pixels at the edges as the batch's widest map asks for, at
+    most a side's length less one, beyond which it has zeros. Here the shape must not depend on the
+    draws; the mirrored image is periodic, so one period, 2 (side - 1) pixels, holds all of it and
+    no map leaves it. It takes 16 times the images' memory.
     """
     height, width = images.shape[1:3]
     constant = lambda matrix: jnp.asarray(matrix, images.dtype)
@@ -215,7 +228,8 @@ def warp(images: Images, inverse: Matrices) -> Images:
 
 
 def _positions(inverse: Matrices, height: int, width: int) -> tuple[Array, Array]:
-    """Rows and columns [b, i, j] of the doubled image that the doubled output, with its rim, is read from."""
+    """Rows and columns [b, i, j] of the doubled image that the doubled output, with its rim, is
+    read from."""
     y, x = (jnp.arange(2 * (n + 2 * RIM), dtype=inverse.dtype) / 2 - RIM - (n - 1) / 2 for n in (height, width))
     entry = lambda i, j: inverse[:, i, j, None, None]
     across, down = (entry(i, 0) * x + entry(i, 1) * y[:, None] + entry(i, 2) for i in (0, 1))
@@ -223,7 +237,8 @@ def _positions(inverse: Matrices, height: int, width: int) -> tuple[Array, Array
 
 
 def _bilinear(image: Float[Array, "h w c"], rows, columns) -> Float[Array, "i j c"]:
-    """Of a periodic image. Each position reads a window of 2 x 2 at once: the derivative is then one loop, not four."""
+    """Of a periodic image. Each position reads a window of 2 x 2 at once: the derivative is then
+    one loop, not four."""
     above, left = jnp.floor(rows), jnp.floor(columns)
     down, right = ((x - whole).astype(image.dtype)[..., None] for x, whole in ((rows, above), (columns, left)))
     corner = [whole.astype(jnp.int32) % n for whole, n in zip((above, left), image.shape, strict=False)]
@@ -237,7 +252,8 @@ def _bilinear(image: Float[Array, "h w c"], rows, columns) -> Float[Array, "i j 
 
 @cache
 def _doubling(n: int) -> np.ndarray:
-    """[2 period, n]: one period of the mirrored signal at twice the resolution; sample 2 i lies on pixel i."""
+    """[2 period, n]: one period of the mirrored signal at twice the resolution; sample 2 i lies on
+    pixel i."""
     taps, period = np.asarray(SYM6), 2 * n - 2
     matrix = np.zeros((2 * period, n))
     for m in range(2 * period):

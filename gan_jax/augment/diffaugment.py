@@ -1,8 +1,10 @@
-"""DiffAugment: colour, translation and cutout of what D sees (Zhao et al., 2020, "Differentiable Augmentation").
+"""DiffAugment: colour, translation and cutout of what D sees (Zhao et al., 2020, "Differentiable
+Augmentation").
 
-Every function takes p, the probability that an example is changed (default 1, as published), so that a controller can drive
-it. Ranges are the published code's; a strength or ratio of 0 changes nothing. Each `draw_` function makes one parameter per
-example, which the function of the same name without draws (`brightened`, `translated`, ...) applies.
+Every function takes p, the probability that an example is changed (default 1, as published), so
+that a controller can drive it. Ranges are the published code's; a strength or ratio of 0 changes
+nothing. Each `draw_` function makes one parameter per example, which the function of the same name
+without draws (`brightened`, `translated`, ...) applies.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ from gan_jax.core.rng import Draws
 
 Images = Float[Array, "b h w c"]
 
-# ---- colour ------------------------------------------------------------------------------------------------------------
+# ---- colour -------------------------------------------------------------------------------------
 
 
 @of_images
 def brightness(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
-    """x + strength * U(-1/2, 1/2), one number per example (Zhao et al., 2020, their code's `rand_brightness`).
+    """x + strength * U(-1/2, 1/2), one number per example (Zhao et al., 2020, their code's
+    `rand_brightness`).
 
     strength: >= 0, 1 as published; p: 1 as published.
     """
@@ -31,7 +34,8 @@ def brightness(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> 
 
 @of_images
 def saturation(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
-    """m + (x - m) * (1 + strength * U(-1, 1)), m being the pixel's mean over channels (Zhao et al., 2020, `rand_saturation`).
+    """m + (x - m) * (1 + strength * U(-1, 1)), m being the pixel's mean over channels (Zhao et al.,
+    2020, `rand_saturation`).
 
     One channel has no distance from m. strength: in [0, 1], 1 as published; p: 1 as published.
     """
@@ -40,7 +44,8 @@ def saturation(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> 
 
 @of_images
 def contrast(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
-    """m + (x - m) * (1 + strength * U(-1/2, 1/2)), m being the image's mean (Zhao et al., 2020, `rand_contrast`).
+    """m + (x - m) * (1 + strength * U(-1/2, 1/2)), m being the image's mean (Zhao et al., 2020,
+    `rand_contrast`).
 
     strength: in [0, 1], 1 as published; p: 1 as published.
     """
@@ -49,8 +54,9 @@ def contrast(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Im
 
 @of_images
 def colour(images: Images, labels, draws: Draws, *, brightness=1.0, saturation=1.0, contrast=1.0, p=1.0) -> Images:
-    """`brightness`, `saturation` and `contrast` in this order, each with its strength and with probability p: the policy's word
-    'color' (Zhao et al., 2020). All three strengths, and p, are 1 as published.
+    """`brightness`, `saturation` and `contrast` in this order, each with its strength and with
+    probability p: the policy's word 'color' (Zhao et al., 2020). All three strengths, and p, are 1
+    as published.
     """
     u = draw_colour(draws, 3, p, images.dtype)
     images = saturated(brightened(images, brightness * u[0] / 2), 1 + saturation * u[1])
@@ -79,23 +85,24 @@ def draw_colour(draws: Draws, count: int, p, dtype) -> Float[Array, "count b"]:
     return jnp.stack([sometimes(lot, p, u, 0) for lot, u in zip(draw_lots(draws, count), values, strict=True)])
 
 
-# ---- translation and cutout --------------------------------------------------------------------------------------------
+# ---- translation and cutout --------------------------------------------------------------------
 
 
 @of_images
 def translation(images: Images, labels, draws: Draws, *, ratio=0.125, p=1.0) -> Images:
-    """Moves the image by whole pixels, uniform in -n ... n, n = round(ratio * side); zeros come in (Zhao et al., 2020,
-    `rand_translation`). ratio: in [0, 1], .125 as published; p: 1 as published.
+    """Moves the image by whole pixels, uniform in -n ... n, n = round(ratio * side); zeros come in
+    (Zhao et al., 2020, `rand_translation`). ratio: in [0, 1], .125 as published; p: 1 as published.
     """
     return translated(images, draw_shifts(draws, images.shape[1:3], ratio, p))
 
 
 @of_images
 def cutout(images: Images, labels, draws: Draws, *, ratio=0.5, p=1.0) -> Images:
-    """0 in a rectangle of round(ratio * side) along each side (Zhao et al., 2020, `rand_cutout`; DeVries & Taylor, 2017).
+    """0 in a rectangle of round(ratio * side) along each side (Zhao et al., 2020, `rand_cutout`;
+    DeVries & Taylor, 2017).
 
-    Its centre is uniform over the image, so that part of it may lie outside. ratio: in [0, 1], .5 as published; p: 1 as
-    published.
+    Its centre is uniform over the image, so that part of it may lie outside. ratio: in [0, 1], .5
+    as published; p: 1 as published.
     """
     first, size = draw_holes(draws, images.shape[1:3], ratio, p)
     return pierced(images, first, size)
@@ -138,7 +145,7 @@ def _below(draws: Draws, high: Int[Array, "2"]) -> Int[Array, "b 2"]:
     return jnp.minimum(value, high - 1)
 
 
-# ---- the policy --------------------------------------------------------------------------------------------------------
+# ---- the policy --------------------------------------------------------------------------------
 
 POLICY = {"color": colour, "translation": translation, "cutout": cutout}
 
@@ -149,7 +156,8 @@ def by_policy(
 ) -> Images:  # fmt: skip
     """The policy's words in their order, each applied to an example with probability p.
 
-    brightness, saturation, contrast: strengths of 'color'; translation, cutout: ratios. Raises UserError for an unknown word.
+    brightness, saturation, contrast: strengths of 'color'; translation, cutout: ratios. Raises
+    UserError for an unknown word.
     """
     numbers = {
         "color": {"brightness": brightness, "saturation": saturation, "contrast": contrast},
@@ -161,13 +169,15 @@ def by_policy(
 
 
 def diffaugment(policy: str = "color,translation,cutout", p=1.0) -> dict[str, Bound]:
-    """DiffAugment as published, for `Recipe.augment`: the words of `policy` in their order (Zhao et al., 2020).
+    """DiffAugment as published, for `Recipe.augment`: the words of `policy` in their order (Zhao et
+    al., 2020).
 
-    policy: of 'color', 'translation' and 'cutout', with commas; all three by default. The paper's: 'translation,cutout' for
-    BigGAN on CIFAR, 'color,cutout' for StyleGAN2 on all of CIFAR, all three with less data. p (default 1) is the leaf
-    `augment.diffaugment.p`; beside it are `by_policy`'s ranges, `augment.diffaugment.translation` and so on. One function holds
-    the whole policy, as the entries of a recipe's dictionary are applied in the order of their names. Raises UserError for an
-    unknown word.
+    policy: of 'color', 'translation' and 'cutout', with commas; all three by default. The paper's:
+    'translation,cutout' for BigGAN on CIFAR, 'color,cutout' for StyleGAN2 on all of CIFAR, all
+    three with less data. p (default 1) is the leaf `augment.diffaugment.p`; beside it are
+    `by_policy`'s ranges, `augment.diffaugment.translation` and so on. One function holds the whole
+    policy, as the entries of a recipe's dictionary are applied in the order of their names. Raises
+    UserError for an unknown word.
     """
     words(policy)
     return {"diffaugment": bind(by_policy, p=p, policy=policy)}

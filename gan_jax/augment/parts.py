@@ -1,7 +1,9 @@
-"""What several augmentations share: which examples are changed, and pixels copied from other places.
+"""What several augmentations share: which examples are changed, and pixels copied from other
+places.
 
-All of it is arithmetic on whole arrays: a pixel is moved by a product with a matrix of zeros and ones, whose derivative is
-another product, where XLA would turn the derivative of an indexed read into a slow loop on a CPU.
+All of it is arithmetic on whole arrays: a pixel is moved by a product with a matrix of zeros and
+ones, whose derivative is another product, where XLA would turn the derivative of an indexed read
+into a slow loop on a CPU.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ F = TypeVar("F", bound=Callable)
 
 
 def of_images(function: F) -> F:
-    """Marks an augmentation (images, labels, draws, **numbers) of images alone: UserError for points and tables."""
+    """Marks an augmentation (images, labels, draws, **numbers) of images alone: UserError for
+    points and tables."""
 
     @wraps(function)
     def checked(images, *args, **kwargs):
@@ -38,13 +41,15 @@ def wide(dtype) -> jnp.dtype:
 
 
 def sometimes(lots: Float[Array, "b"], p, value: Shaped[Array, "b *n"], neutral: float) -> Shaped[Array, "b *n"]:
-    """Each example's value where its lot, U(0, 1), lies below p (clipped to [0, 1]), else the value that changes nothing."""
+    """Each example's value where its lot, U(0, 1), lies below p (clipped to [0, 1]), else the value
+    that changes nothing."""
     chosen = (lots < jnp.clip(p, 0, 1)).reshape(-1, *(1,) * (value.ndim - 1))
     return jnp.where(chosen, value, jnp.asarray(neutral, value.dtype))
 
 
 def draw_lots(draws: Draws, count: int) -> Float[Array, "count b"]:
-    """U(0, 1) that decide which operations change an example. Drawn together: each draw by itself takes time to compile."""
+    """U(0, 1) that decide which operations change an example. Drawn together: each draw by itself
+    takes time to compile."""
     return draws.named("chosen").uniform((count,)).T
 
 
@@ -61,7 +66,8 @@ def copied(images: Float[Array, "b h w c"], rows: Int[Array, "b i"], columns: In
 
 
 def resampled(images: Float[Array, "b h w c"], rows: Array, columns: Array) -> Float[Array, "b i j c"]:
-    """rows @ image @ columns' transpose for each image; the matrices are one for all, [i, h], or one for each, [b, i, h]."""
+    """rows @ image @ columns' transpose for each image; the matrices are one for all, [i, h], or
+    one for each, [b, i, h]."""
     one, each = "ih,bhwc->biwc", "bih,bhwc->biwc"
     images = jnp.einsum(one if rows.ndim == 2 else each, rows, images, precision="highest")
     one, each = "jw,biwc->bijc", "bjw,biwc->bijc"
@@ -69,6 +75,7 @@ def resampled(images: Float[Array, "b h w c"], rows: Array, columns: Array) -> F
 
 
 def reflected(index, n: int):
-    """Where an index of the endlessly mirrored 0, 1, ..., n-1, n-2, ..., 1, 0, 1, ... lies in 0 ... n-1; n at least 2."""
+    """Where an index of the endlessly mirrored 0, 1, ..., n-1, n-2, ..., 1, 0, 1, ... lies in 0 ...
+    n-1; n at least 2."""
     index = index % (2 * n - 2)
     return index + (index >= n) * (2 * n - 2 - 2 * index)

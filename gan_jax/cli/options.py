@@ -1,4 +1,5 @@
-"""Command lines: typed arguments in, one line on a user's mistake. JAX is not imported until the arguments are read."""
+"""Command lines: typed arguments in, one line on a user's mistake. JAX is not imported until the
+arguments are read."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ class DataOptions:
     """What every experiment takes."""
 
     data: str = "digits"
-    """Data set: digits, ring, grid, mnist, fashion_mnist, cifar10, tfds:NAME, npz:PATH or folder:PATH."""
+    """Data set: digits, ring, grid, mnist, fashion_mnist, cifar10, tfds:NAME, npz:PATH or
+    folder:PATH."""
     subset: int | None = None
     """Train on the first N images of a seeded, stratified order; all when left out."""
     size: int | None = None
@@ -55,17 +57,21 @@ class RunOptions(DataOptions):
     """What an experiment that trains one run takes."""
 
     devices: int = 1
-    """Train on this many devices; on a machine without accelerators the CPU is split into as many."""
+    """Train on this many devices; on a machine without accelerators the CPU is split into as
+    many."""
     parallel: Literal["sharding", "pmap"] = "sharding"
     """How several devices share a batch: by placement, or through pmap with a named axis."""
     shard: Literal["optimizer", "parameters"] | None = None
-    """Split the state over the devices too, where it does not fit on each: that of the optimizer, or the parameters as well."""
+    """Split the state over the devices too, where it does not fit on each: that of the optimizer,
+    or the parameters as well."""
     stream: bool = False
-    """Leave the training images on disk and read them while training; for what does not fit on a device."""
+    """Leave the training images on disk and read them while training; for what does not fit on a
+    device."""
     workers: int = 0
     """Processes that read and decode a streamed training set; 0 for threads of this one."""
     damaged: Literal["refuse", "skip"] = "refuse"
-    """What becomes of unreadable images of a streamed training set: the run ends, or others take their place."""
+    """What becomes of unreadable images of a streamed training set: the run ends, or others take
+    their place."""
     coordinator: str | None = None
     """Of several hosts: host:port of process 0; found out under SLURM, GKE and TPU pods."""
     processes: int | None = None
@@ -78,7 +84,8 @@ class RunOptions(DataOptions):
     """Of several hosts: end the run when one has been silent for so many seconds."""
 
     def prepare(self) -> None:
-        """Call before JAX is first used: joins the other hosts, and splits a CPU into as many devices as this one needs."""
+        """Call before JAX is first used: joins the other hosts, and splits a CPU into as many
+        devices as this one needs."""
         job = self.coordinator, self.processes, self.process
         distributed.connect(*job, timeout=self.timeout, lost_after=self.lost_after)
         prepare_devices(self.devices // distributed.count())
@@ -99,21 +106,27 @@ class SweepOptions(DataOptions):
     seeds: int = 5
     """Runs of each setting; with fewer than 5 nothing is tested."""
     sizes: tuple[int, ...] = ()
-    """Numbers of training images; each setting is trained on the first of them, nested. All images when left out."""
+    """Numbers of training images; each setting is trained on the first of them, nested. All images
+    when left out."""
     order: Literal["shared", "own"] = "shared"
-    """Every member sees the data in one order, or each seed in its own; comparisons are paired either way."""
+    """Every member sees the data in one order, or each seed in its own; comparisons are paired
+    either way."""
     members_per_program: int | None = None
     """Train at most this many members in one program; as many as fit the memory when left out."""
     devices: int | None = None
-    """Spread the members over this many devices; over all when left out, and then a CPU counts as one for each core."""
+    """Spread the members over this many devices; over all when left out, and then a CPU counts as
+    one for each core."""
     devices_per_member: int | None = None
-    """Share each member's batch among so many of them; chosen by the members' number and the memory when left out."""
+    """Share each member's batch among so many of them; chosen by the members' number and the memory
+    when left out."""
     warm_start: Path | None = None
     """Begin every member with the networks of the run in this folder."""
     executor: Literal["local", "ray", "slurm"] = "local"
-    """Train here, or each group of one structure as a task of a Ray cluster or of a SLURM array; all machines see --out."""
+    """Train here, or each group of one structure as a task of a Ray cluster or of a SLURM array;
+    all machines see --out."""
     address: str | None = None
-    """Of the Ray cluster, host:port; a cluster of this machine when left out. 'local' runs SLURM's tasks on this machine."""
+    """Of the Ray cluster, host:port; a cluster of this machine when left out. 'local' runs SLURM's
+    tasks on this machine."""
     task_cpus: int = 1
     """CPU cores of each task."""
     task_gpus: int = 0
@@ -126,7 +139,8 @@ class SweepOptions(DataOptions):
     """How often a task that was killed, or whose machine was lost, is submitted again."""
 
     def prepare(self) -> None:
-        """Call before JAX is first used. Raises UserError in one of several processes, which would write to one folder."""
+        """Call before JAX is first used. Raises UserError in one of several processes, which would
+        write to one folder."""
         distributed.alone("a sweep", distributed.step_tasks())
         if self.executor != "local":  # this process only watches
             os.environ["JAX_PLATFORMS"] = "cpu"
@@ -158,7 +172,8 @@ class SweepOptions(DataOptions):
 
 @dataclass
 class ComparisonOptions(SweepOptions):
-    """What an experiment that compares named settings, and ends in the overfitting report, takes."""
+    """What an experiment that compares named settings, and ends in the overfitting report,
+    takes."""
 
     subset: int | None = 200
     """Train on the first N images of a seeded, stratified order."""
@@ -171,9 +186,11 @@ class ComparisonOptions(SweepOptions):
     only: tuple[str, ...] = ()
     """These settings, the first being the baseline; all when left out."""
     rank_by: str = "D/train_validation_auc"
-    """Metric of the pictures of training, smaller is better; others are G/fd_gap and G/validation_fd."""
+    """Metric of the pictures of training, smaller is better; others are G/fd_gap and
+    G/validation_fd."""
     final: bool = False
-    """Open the test split S, once, for the setting that the report chooses on V and for the baseline."""
+    """Open the test split S, once, for the setting that the report chooses on V and for the
+    baseline."""
     log_every: int = 250
     """Steps between evaluations."""
 
@@ -184,7 +201,8 @@ class ComparisonOptions(SweepOptions):
         return {name: known[name] for name in self.only or known}
 
     def compare(self, settings: dict[str, Any], data: Any) -> int:
-        """Train the settings, judge every run on V, print the report and where it lies. Returns the exit code."""
+        """Train the settings, judge every run on V, print the report and where it lies. Returns the
+        exit code."""
         from gan_jax.report import sweep_report
         from gan_jax.report.controls import enough
 
@@ -203,10 +221,12 @@ class ComparisonOptions(SweepOptions):
 
 @dataclass
 class RemedyOptions(ComparisonOptions):
-    """Those of a comparison of remedies, which has two sizes: one for two cores, and that of the literature."""
+    """Those of a comparison of remedies, which has two sizes: one for two cores, and that of the
+    literature."""
 
     published: bool = False
-    """Train at the published size, on CIFAR-10 (a GPU): options left at their defaults, --data among them, become its own."""
+    """Train at the published size, on CIFAR-10 (a GPU): options left at their defaults, --data
+    among them, become its own."""
 
     PUBLISHED: ClassVar[dict[str, Any]] = {  # the article's DCGAN; SNGAN's number of steps; DiffAugment's tenth of CIFAR-10
         "data": "cifar10", "size": 32, "subset": 5000, "width": 64, "steps": 100_000, "log_every": 5000,

@@ -20,9 +20,11 @@ def cores() -> int:
 
 
 def prepare_devices(count: int, collectives: bool = True) -> None:
-    """Split the CPU into `count` virtual devices, if that is what there is. Call before JAX is first used.
+    """Split the CPU into `count` virtual devices, if that is what there is. Call before JAX is
+    first used.
 
-    On few cores jax 0.10 can deadlock when `collectives` queue up, unless its thread pool is larger than the machine.
+    On few cores jax 0.10 can deadlock when `collectives` queue up, unless its thread pool is larger
+    than the machine.
     """
     if count > 1:
         if collectives:
@@ -39,7 +41,8 @@ def _options_class(main: Callable[..., Any]) -> type | None:
 
 
 def _parse(target: Any) -> Any:
-    """What the command line says: an instance of a dataclass, or a function with its arguments bound.
+    """What the command line says: an instance of a dataclass, or a function with its arguments
+    bound.
 
     Raises UserError with tyro's message on one line, out of the box that it draws.
     """
@@ -58,7 +61,8 @@ def _parse(target: Any) -> Any:
 
 
 def _bound(function: Callable[..., Any]) -> Callable[[], Any]:
-    """`function` with the command line's arguments, not yet called: its own messages go where they belong."""
+    """`function` with the command line's arguments, not yet called: its own messages go where they
+    belong."""
     import tyro
 
     given: dict[str, Any] = {}
@@ -70,7 +74,8 @@ def _bound(function: Callable[..., Any]) -> Callable[[], Any]:
 def run(main: Callable[..., Any]) -> None:
     """Call `main` with the command line's arguments and exit with the code it returns (0 for None).
 
-    main: a function of typed arguments, or of one dataclass of options. A UserError becomes one line on stderr and exit code 2.
+    main: a function of typed arguments, or of one dataclass of options. A UserError becomes one
+        line on stderr and exit code 2.
     """
     try:
         code = main(_parse(options)) if (options := _options_class(main)) else _parse(main)()

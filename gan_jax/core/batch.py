@@ -11,10 +11,12 @@ from gan_jax.core.errors import UserError
 
 
 def device_mean(x: Any, axis_name: str | None) -> Any:
-    """The mean over devices of a value (or pytree) that is already averaged over the local examples.
+    """The mean over devices of a value (or pytree) that is already averaged over the local
+    examples.
 
-    Raises UserError inside a `jax.shard_map` that checks what varies (its default): there the gradient of what all devices
-    share, parameters or images, is their sum already, so that steps would be too large by their number.
+    Raises UserError inside a `jax.shard_map` that checks what varies (its default): there the
+    gradient of what all devices share, parameters or images, is their sum already, so that steps
+    would be too large by their number.
     """
     if axis_name is None:
         return x
@@ -24,12 +26,14 @@ def device_mean(x: Any, axis_name: str | None) -> Any:
 
 
 def _varying(leaf: Any) -> frozenset:
-    """The device axes over which a value is known to vary; none under pmap, or with check_vma=False."""
+    """The device axes over which a value is known to vary; none under pmap, or with
+    check_vma=False."""
     return getattr(getattr(jax.typeof(leaf), "mat", None), "varying", frozenset())
 
 
 def all_gather(x: Array, axis_name: str | None) -> Array:
-    """[b, ...] of this device -> [B, ...] of the whole batch, on every device, in the order of the devices."""
+    """[b, ...] of this device -> [B, ...] of the whole batch, on every device, in the order of the
+    devices."""
     return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
 
@@ -57,7 +61,8 @@ class Batch(struct.PyTreeNode):
         return device_mean(values.mean(0), self.axis_name)
 
     def all_gather(self, values: Array) -> Array:
-        """[b, ...] of this device -> [B, ...] of the whole batch, on every device, in the order of the devices."""
+        """[b, ...] of this device -> [B, ...] of the whole batch, on every device, in the order of
+        the devices."""
         return all_gather(values, self.axis_name)
 
 
@@ -67,9 +72,11 @@ def to_unit(images: Array, dtype="float32") -> Float[Array, "b *shape"]:
 
 
 class Feed(struct.PyTreeNode):
-    """A training set on the device: examples [N, ...], labels [N] or None, how many to use, and the key of their order.
+    """A training set on the device: examples [N, ...], labels [N] or None, how many to use, and the
+    key of their order.
 
-    `size` is a leaf: one program trains on the first 100, 300 or 1,000. weights [N] and mask [N, ...] go into the batch.
+    `size` is a leaf: one program trains on the first 100, 300 or 1,000. weights [N] and mask [N,
+    ...] go into the batch.
     """
 
     images: Array
@@ -81,7 +88,8 @@ class Feed(struct.PyTreeNode):
 
 
 class Window(struct.PyTreeNode):
-    """The examples of the next steps, [steps, b, ...] and labels [steps, b] or None: streamed, in place of a `Feed`.
+    """The examples of the next steps, [steps, b, ...] and labels [steps, b] or None: streamed, in
+    place of a `Feed`.
 
     first: the step that they begin with.
     """

@@ -1,8 +1,9 @@
-"""What to train. A number that may be swept is a pytree leaf; whatever shapes the program is static and compares by value.
+"""What to train. A number that may be swept is a pytree leaf; whatever shapes the program is static
+and compares by value.
 
-`bind(f, gamma=10.0)` says exactly that: `f` is structure, `gamma` a leaf, and so are the numbers that f has by default.
-Losses, penalties, optimizers, augmentations, latents and ways to play are all bound functions, so there is no registry, no base
-class and no config language.
+`bind(f, gamma=10.0)` says exactly that: `f` is structure, `gamma` a leaf, and so are the numbers
+that f has by default. Losses, penalties, optimizers, augmentations, latents and ways to play are
+all bound functions, so there is no registry, no base class and no config language.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ STRUCTURAL = {"int", "bool", "str", "int | None", "bool | None", "str | None"}
 
 
 def static(**kwargs) -> Any:
-    """A dataclass field that is structure: it compares by value, and changing it compiles a new program."""
+    """A dataclass field that is structure: it compares by value, and changing it compiles a new
+    program."""
     return struct.field(pytree_node=False, **kwargs)
 
 
 def number(value: Any) -> Any:
-    """A Python or NumPy number as a float32 array; anything else (a tracer, a stacked leaf, a schedule) as it is.
+    """A Python or NumPy number as a float32 array; anything else (a tracer, a stacked leaf, a
+    schedule) as it is.
 
-    Numbers of one type share one compiled program: 10, 10.0 and np.float32(10) would otherwise compile three. They stay in
-    NumPy so that writing down a recipe starts no JAX backend.
+    Numbers of one type share one compiled program: 10, 10.0 and np.float32(10) would otherwise
+    compile three. They stay in NumPy so that writing down a recipe starts no JAX backend.
     """
     if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
         return np.asarray(value, np.float32)
@@ -58,7 +61,8 @@ def _structural_names(function: Callable) -> frozenset[str]:
 
 @cache
 def defaults(function: Callable) -> Mapping[str, np.ndarray]:
-    """The numbers that a function has when none are given: keyword-only parameters whose default is a float.
+    """The numbers that a function has when none are given: keyword-only parameters whose default is
+    a float.
 
     optax's are left out: its factories may branch on them in Python.
     """
@@ -74,9 +78,11 @@ def _is_structure(value: Any) -> bool:
 
 @jax.tree_util.register_pytree_with_keys_class
 class Bound:
-    """A module-level function with arguments attached: `numbers` are leaves, `options` and the function are structure.
+    """A module-level function with arguments attached: `numbers` are leaves, `options` and the
+    function are structure.
 
-    `parts` are positional children, themselves bound (the transformations that an optimizer chains, say).
+    `parts` are positional children, themselves bound (the transformations that an optimizer chains,
+    say).
     """
 
     def __init__(self, function: Callable, parts: tuple = (), numbers: Mapping | None = None, options: Mapping | None = None):
@@ -116,7 +122,8 @@ class Bound:
 
 @jax.tree_util.register_pytree_with_keys_class
 class Schedule(Bound):
-    """A number that is a function of the step: `schedule(f, ...)` may stand wherever a leaf may (see `schedules.py`)."""
+    """A number that is a function of the step: `schedule(f, ...)` may stand wherever a leaf may
+    (see `schedules.py`)."""
 
 
 def _short(value: Any) -> str:
@@ -131,7 +138,8 @@ def _split(function: Callable, values: Mapping) -> tuple[dict, dict]:
 
 
 def _check_names(function: Callable, values: Mapping) -> None:
-    """Refuse what a call would: a keyword that the function does not take, or one that it needs and has not got."""
+    """Refuse what a call would: a keyword that the function does not take, or one that it needs and
+    has not got."""
     parameters = _parameters(function)
     name, takes = getattr(function, "__name__", repr(function)), {p.name for p in parameters}
     keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
@@ -144,13 +152,17 @@ def _check_names(function: Callable, values: Mapping) -> None:
 
 
 def bind(function: Callable, *parts: Any, **values: Any) -> Bound:
-    """`function` with `values` attached: numbers become float32 leaves; bools, None, names and functions stay structure.
+    """`function` with `values` attached: numbers become float32 leaves; bools, None, names and
+    functions stay structure.
 
-    An argument that the function annotates as `int`, `bool` or `str` is structure too. Keyword-only parameters are those to
-    bind: one left out whose default is a float is a leaf at its default, so that it can be swept and is recorded; the function
-    must work with it traced (no `if` on it, no shape from it). Floats among the positional parameters stay constants.
-    The function must be defined at module level (or in a notebook cell, once): a closure made anew each time would compile
-    anew each time. Raises UserError for a keyword that the function does not take, or one without default that is left out.
+    An argument that the function annotates as `int`, `bool` or `str` is structure too. Keyword-only
+    parameters are those to
+    bind: one left out whose default is a float is a leaf at its default, so that it can be swept
+    and is recorded; the function must work with it traced (no `if` on it, no shape from it). Floats
+    among the positional parameters stay constants. The function must be defined at module level (or
+    in a notebook cell, once): a closure made anew each time would compile anew each time. Raises
+    UserError for a keyword that the function does not take, or one without default that is left
+    out.
     """
     if isinstance(function, Bound):
         return function.replace(**values)
@@ -199,7 +211,8 @@ def with_leaves(knobs: Any, values: Mapping[str, Any]) -> Any:
 
 
 def resolve(knobs: Any, step: jax.Array, live: Mapping[str, Any] | None = None) -> Any:
-    """The knobs as they stand at this step: controlled leaves at their live value, schedules evaluated.
+    """The knobs as they stand at this step: controlled leaves at their live value, schedules
+    evaluated.
 
     The identity for knobs with neither.
     """

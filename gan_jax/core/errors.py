@@ -4,4 +4,5 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Something the user gave cannot be used. The message is one line and says what to do; command lines exit with code 2."""
+    """Something the user gave cannot be used. The message is one line and says what to do; command
+    lines exit with code 2."""

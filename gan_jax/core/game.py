@@ -1,7 +1,7 @@
 """A game: any pair of pure functions (init, step) over a pytree of knobs and a pytree of state.
 
-The loop, chunks, checkpoints and populations take any game. The GAN (`gan.GAN`) is the first; the VAE (`vae.GAME`) has one
-player in two parts, the VAE-GAN (`vae_gan.GAME`) three.
+The loop, chunks, checkpoints and populations take any game. The GAN (`gan.GAN`) is the first; the
+VAE (`vae.GAME`) has one player in two parts, the VAE-GAN (`vae_gan.GAME`) three.
 """
 
 from __future__ import annotations
@@ -24,16 +24,21 @@ def single(knobs: Any) -> str:
 @dataclass(frozen=True)
 class Game:
     """
-    init:     (knobs, key) -> state, a flax `struct.PyTreeNode` that holds `step` (int32 scalar) and `key`
+    init:     (knobs, key) -> state, a flax `struct.PyTreeNode` that holds `step` (int32 scalar) and
+              `key`
     step:     (knobs, state, batch, axis_name=None) -> (state, {name: scalar})
     examples: (knobs) -> examples that one step takes, over all devices
     dtype:    (knobs) -> the dtype of a batch
     check:    (knobs, data) -> None, or raises UserError where they do not fit
-    evaluate: (knobs, state, train images and labels, validation images and labels) -> {name: scalar}
-    observe:  (knobs, state, what evaluate returned, steps since the last time) -> {field of the state: its new value}
+    evaluate: (knobs, state, train images and labels, validation images and labels) -> {name:
+        scalar}
+    observe:  (knobs, state, what evaluate returned, steps since the last time) -> {field of the
+              state: its new value}
     sample:   (knobs, state, key, n, labels=None, ema=True, first=0) -> images [n, ...]
-    log_density: (knobs, state, images, labels) -> [n] lower bounds of the log density, in nats, where the game has one
-    sampler:  (knobs, feed) -> None for the order of the data, or (state, draws, rows of that order) -> rows in their place
+    log_density: (knobs, state, images, labels) -> [n] lower bounds of the log density, in nats,
+        where the game has one
+    sampler:  (knobs, feed) -> None for the order of the data, or (state, draws, rows of that order)
+              -> rows in their place
 
     The functions are module-level, so that two equal games share one program.
     """
@@ -50,15 +55,17 @@ class Game:
     sampler: Callable | None = None
 
     def look(self, knobs: Any, state: Any, steps: Any, train: tuple, validation: tuple) -> tuple[dict, dict]:
-        """({name: scalar}, {field of the state: its new value}) of an evaluation, `steps` after the one before."""
+        """({name: scalar}, {field of the state: its new value}) of an evaluation, `steps` after the
+        one before."""
         assert self.evaluate is not None
         row = self.evaluate(knobs, state, train, validation)
         return row, self.observe(knobs, state, row, steps) if self.observe else {}
 
 
 def check_fit(what: str, knobs: Any, made: tuple[int, ...], data: Any) -> None:
-    """Refuse knobs (`what` in the message) that make examples of another shape, or know or count other classes, than the data
-    have, or whose batch is larger. Raises UserError naming both sides."""
+    """Refuse knobs (`what` in the message) that make examples of another shape, or know or count
+    other classes, than the data have, or whose batch is larger. Raises UserError naming both
+    sides."""
     if made != tuple(data.image_shape):
         raise UserError(f"the {what} makes images of shape {made}, but {data.name} has {tuple(data.image_shape)}")
     if knobs.classes and knobs.classes != data.classes:
@@ -82,9 +89,11 @@ def refuse_penalties(what: str, knobs: Any, *names: str) -> None:
 
 
 def check_counts(knobs: Any, data: Any) -> None:
-    """Refuse counts of images by class that are not of the data's classes: JAX would take the last for those beyond them.
+    """Refuse counts of images by class that are not of the data's classes: JAX would take the last
+    for those beyond them.
 
-    Every leaf named counts or label_counts, [K], is looked at. Raises UserError for another K, or a count below 1.
+    Every leaf named counts or label_counts, [K], is looked at. Raises UserError for another K, or a
+    count below 1.
     """
     for path, counts in leaves(knobs).items():
         if path.rsplit(".", 1)[-1] not in ("counts", "label_counts") or not np.ndim(counts):

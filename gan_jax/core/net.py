@@ -1,7 +1,8 @@
 """The seam between a network and the game: `Net` gives pure `init` and `apply` over plain dicts.
 
 A generator is called as module(z, labels, mode, **numbers) and returns images; a discriminator as
-module(images, labels, mode, **numbers) and returns a DiscriminatorOutput. `numbers` are the leaves of its Side.
+module(images, labels, mode, **numbers) and returns a DiscriminatorOutput. `numbers` are the leaves
+of its Side.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from gan_jax.core.rng import Draws
 
 
 class DiscriminatorOutput(struct.PyTreeNode):
-    """What a discriminator says of a batch: logits [b]; class logits [b, classes]; features [b, d], the last hidden layer."""
+    """What a discriminator says of a batch: logits [b]; class logits [b, classes]; features [b, d],
+    the last hidden layer."""
 
     logits: Float[Array, "b"]
     classes: Any = None
@@ -29,9 +31,11 @@ class DiscriminatorOutput(struct.PyTreeNode):
 
 
 class Mode(struct.PyTreeNode):
-    """How a network is run: training (batch statistics, random layers) or evaluation; its draws; the device axis.
+    """How a network is run: training (batch statistics, random layers) or evaluation; its draws;
+    the device axis.
 
-    passes: batches of examples that are one after the other in this one: 2 where D sees reals and fakes together.
+    passes: batches of examples that are one after the other in this one: 2 where D sees reals and
+        fakes together.
     """
 
     train: bool = struct.field(pytree_node=False, default=False)
@@ -50,7 +54,8 @@ def cast(tree: Any, dtype: Any) -> Any:
 
 
 def numbers_of(module: nn.Module) -> list[str] | None:
-    """The names of the numbers that a module takes, besides its inputs, labels and mode; None where it takes any.
+    """The names of the numbers that a module takes, besides its inputs, labels and mode; None where
+    it takes any.
 
     One that takes any and holds another network, as a decoder holds a generator, hands them on.
     """
@@ -74,21 +79,25 @@ def check_module_numbers(module: nn.Module, numbers: dict) -> None:
 
 @dataclass(frozen=True)
 class Net:
-    """A linen module as two pure functions. Compares by value, so that two equal recipes share one program.
+    """A linen module as two pure functions. Compares by value, so that two equal recipes share one
+    program.
 
-    Any object with these two methods can take its place. Both raise UserError for a number that the module does not take.
+    Any object with these two methods can take its place. Both raise UserError for a number that the
+    module does not take.
     """
 
     module: nn.Module
 
     def init(self, key, inputs, labels, numbers: dict) -> tuple[dict, dict]:
-        """(params, stats) for one example batch; stats are linen's other collections (running averages)."""
+        """(params, stats) for one example batch; stats are linen's other collections (running
+        averages)."""
         check_module_numbers(self.module, numbers)
         variables = dict(self.module.init({"params": key}, inputs, labels, EVALUATION, **numbers))
         return variables.pop("params", {}), variables
 
     def apply(self, params, stats, inputs, labels, mode: Mode, numbers: dict, compute_dtype=None) -> tuple[Any, dict]:
-        """(output, new stats). With `compute_dtype` the network computes in it and answers in the dtype of `inputs`."""
+        """(output, new stats). With `compute_dtype` the network computes in it and answers in the
+        dtype of `inputs`."""
         check_module_numbers(self.module, numbers)
         dtype = inputs.dtype
         if compute_dtype is not None:

@@ -28,7 +28,8 @@ class Limits(NamedTuple):
         return f"lie in [{self.low:g}, {self.high:g}{']' if self.closed else ')'}"
 
 
-# Where a number of this name may lie, anywhere or in one field of a recipe; any other must be finite and not negative.
+# Where a number of this name may lie, anywhere or in one field of a recipe; any other must be
+# finite and not negative.
 RANGES = {
     "dropout": Limits(0.0, 1.0),
     "smoothing": Limits(0.0, 1.0),
@@ -52,7 +53,8 @@ ENDS = ("start", "stop", "before", "after", "floor")
 def limits(path: str, schedules: Iterable[str] = ()) -> Limits:
     """Where the number at this path may lie. schedules: the paths at which schedules stand.
 
-    A schedule's ends, and the bounds of a controller, have the limits of the number that they stand for.
+    A schedule's ends, and the bounds of a controller, have the limits of the number that they stand
+    for.
     """
     owner, _, name = path.rpartition(".")
     if owner in schedules and name in ENDS:
@@ -64,7 +66,8 @@ def limits(path: str, schedules: Iterable[str] = ()) -> Limits:
 
 
 def check_numbers(knobs: Any) -> None:
-    """Refuse a number that cannot be meant: not finite, negative, or outside the range that its name has.
+    """Refuse a number that cannot be meant: not finite, negative, or outside the range that its
+    name has.
 
     Raises UserError naming the leaf and its value.
     """

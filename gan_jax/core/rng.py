@@ -1,7 +1,8 @@
-"""Randomness: every draw is a pure function of a key, a name, the step and the example's place in the whole batch.
+"""Randomness: every draw is a pure function of a key, a name, the step and the example's place in
+the whole batch.
 
-Draws are keyed by name, never by position, so that adding a regulariser moves no other draw; and by the global index of
-the example, so that a run does not depend on how many devices share the batch.
+Draws are keyed by name, never by position, so that adding a regulariser moves no other draw; and by
+the global index of the example, so that a run does not depend on how many devices share the batch.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ def _rekeyed(key, words):
 def in_a_row(draw: Callable, key: Key[Array, ""], shape: tuple[int, ...], *arguments) -> Array:
     """`draw(key, shape, *arguments)`, the same numbers, drawn in a row and then folded.
 
-    Each number of a counter-based generator follows from its place alone. On a CPU, XLA compiles a draw of several axes up to
-    twenty times more slowly.
+    Each number of a counter-based generator follows from its place alone. On a CPU, XLA compiles a
+    draw of several axes up to twenty times more slowly.
     """
     return draw(key, (int(np.prod(shape)),), *arguments).reshape(shape)
 
@@ -53,8 +54,8 @@ def in_a_row(draw: Callable, key: Key[Array, ""], shape: tuple[int, ...], *argum
 class Draws(struct.PyTreeNode):
     """The draws of one batch. `index` [b] is each example's position in the whole (global) batch.
 
-    Everything drawn per example follows `index`, so it also follows its sharding. Names add up to a path, which is folded
-    into the key only where something is drawn.
+    Everything drawn per example follows `index`, so it also follows its sharding. Names add up to a
+    path, which is folded into the key only where something is drawn.
     """
 
     key: Key[Array, ""]
@@ -80,7 +81,8 @@ class Draws(struct.PyTreeNode):
 
 
 def _mix(x):
-    """A 32-bit finaliser (Wellons' lowbias32 constants): each input bit moves about half of the output bits."""
+    """A 32-bit finaliser (Wellons' lowbias32 constants): each input bit moves about half of the
+    output bits."""
     x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
     return x ^ (x >> 16)
@@ -90,7 +92,8 @@ ROUNDS = 24  # with 8 fewer than ten examples came in visibly unequal orders
 
 
 def _once(x, a, b, keys):
-    """The Feistel network of `_shuffled`: a bijection of the a x b grid, of JAX's or NumPy's uint32."""
+    """The Feistel network of `_shuffled`: a bijection of the a x b grid, of JAX's or NumPy's
+    uint32."""
     left, right = x % a, x // a
     for i in range(0, ROUNDS, 2):
         left = (left + _mix(right ^ keys[i])) % a
@@ -103,10 +106,12 @@ def _round_keys(key):
 
 
 def _shuffled(j, n, key):
-    """Where position j of an epoch lands: a keyed bijection of [0, n), a Feistel network over an a x b grid.
+    """Where position j of an epoch lands: a keyed bijection of [0, n), a Feistel network over an a
+    x b grid.
 
-    The grid holds at least n cells; a value that lands outside [0, n) walks on until it is inside, which keeps the map a
-    bijection. Integer arithmetic alone, so that every device kind gives the same order, and n may be traced.
+    The grid holds at least n cells; a value that lands outside [0, n) walks on until it is inside,
+    which keeps the map a bijection. Integer arithmetic alone, so that every device kind gives the
+    same order, and n may be traced.
     """
     bits = 32 - jax.lax.clz(jnp.maximum(n, 1) - jnp.uint32(1))
     a = jnp.uint32(1) << ((bits + 1) // 2)
@@ -115,9 +120,11 @@ def _shuffled(j, n, key):
 
 
 def order(key: Key[Array, ""], position: Int[Array, ""], n: Int[Array, ""]) -> Int[Array, ""]:
-    """The example at `position` of an endless sequence of shuffled epochs of [0, n): a pure function, with n traced.
+    """The example at `position` of an endless sequence of shuffled epochs of [0, n): a pure
+    function, with n traced.
 
-    Each epoch visits every example once, in an order of its own. position: scalar below 2**31; n: scalar of at least 1.
+    Each epoch visits every example once, in an order of its own. position: scalar below 2**31; n:
+    scalar of at least 1.
     """
     position, n = jnp.asarray(position, jnp.uint32), jnp.asarray(n, jnp.uint32)
     epoch = jax.random.fold_in(key, position // n)

@@ -1,11 +1,14 @@
-"""State that is split over the devices, for models that do not fit on each of them: ZeRO and fully sharded data parallel.
+"""State that is split over the devices, for models that do not fit on each of them: ZeRO and fully
+sharded data parallel.
 
-`shard='optimizer'`: the states of the optimizers and the moving averages (stage 1 of Rajbhandari et al., 2020, ZeRO, whose
-model has no average). Every device then updates its share of them alone; the parameters lie whole on each.
-`shard='parameters'`: these too, and whatever else of the state is large (stage 3, or FSDP, of what lies between steps; in a
-step a device gathers the parameters that it uses).
+`shard='optimizer'`: the states of the optimizers and the moving averages (stage 1 of Rajbhandari et
+al., 2020, ZeRO, whose model has no average). Every device then updates its share of them alone; the
+parameters lie whole on each. `shard='parameters'`: these too, and whatever else of the state is
+large (stage 3, or FSDP, of what lies between steps; in a step a device gathers the parameters that
+it uses).
 
-A leaf is split along the longest of its axes that the devices divide; one of fewer than `SMALL` numbers stays whole.
+A leaf is split along the longest of its axes that the devices divide; one of fewer than `SMALL`
+numbers stays whole.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ _MESH: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
 
 
 def layout(state: Any, mesh: Mesh, shard: str | None) -> Any:
-    """For every leaf of a state (arrays or their shapes) where it lies: a pytree of NamedSharding."""
+    """For every leaf of a state (arrays or their shapes) where it lies: a pytree of
+    NamedSharding."""
     chosen = lambda path: shard == "parameters" or (shard == "optimizer" and _is_optimizer(path))
     where = lambda path, x: NamedSharding(mesh, _spec(x, mesh) if chosen(path) else P())
     return jax.tree_util.tree_map_with_path(where, state)
@@ -55,16 +59,19 @@ def gathering(mesh: Mesh | None) -> Iterator[None]:
 
 
 def whole(tree: Any) -> Any:
-    """Gradients and parameters, whole on every device where the state around them is split; else as they are.
+    """Gradients and parameters, whole on every device where the state around them is split; else as
+    they are.
 
-    Without it a partitioner splits the layers as the optimizer's state is, and sends their images about.
+    Without it a partitioner splits the layers as the optimizer's state is, and sends their images
+    about.
     """
     mesh = _MESH.get()
     return tree if mesh is None else jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, P()))
 
 
 def split(tree: Any) -> Any:
-    """Gradients, parameters and updates as an optimizer's split state meets them; else as they are."""
+    """Gradients, parameters and updates as an optimizer's split state meets them; else as they
+    are."""
     mesh = _MESH.get()
     return tree if mesh is None else jax.lax.with_sharding_constraint(tree, layout(tree, mesh, "parameters"))
 

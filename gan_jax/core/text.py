@@ -12,6 +12,7 @@ def one_line(name: Any) -> str:
 
 
 def shorten(name: Any, width: int) -> str:
-    """The beginning and the end of a name too long for one line of `width`: settings often differ at the end."""
+    """The beginning and the end of a name too long for one line of `width`: settings often differ
+    at the end."""
     name, half = one_line(name), (width - 3) // 2
     return name if len(name) <= width else f"{name[: width - 3 - half]}...{name[-half:]}"

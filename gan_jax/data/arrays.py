@@ -35,7 +35,8 @@ def reason(error: Exception) -> str:
 
 
 def as_images(array: Any, what: str) -> np.ndarray:
-    """Check `array` and return it as uint8 [n, h, w, c] or float32 [n, d]. `what` names it in an error."""
+    """Check `array` and return it as uint8 [n, h, w, c] or float32 [n, d]. `what` names it in an
+    error."""
     try:
         array = np.asarray(array)
     except ValueError as error:

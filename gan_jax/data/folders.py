@@ -31,8 +31,10 @@ class Header(NamedTuple):
 def read_folder(name: str, root: str | Path, size: int | None, channels: int | None) -> Source:
     """Every PNG and JPEG under `root`, uint8 [n, h, w, c], in the order of the sorted paths.
 
-    Subfolders of `root` are classes, numbered in sorted order; with images in `root` itself there are no labels.
-    size: the short side is resized to it and the centre square cropped; None when all images share one size.
+    Subfolders of `root` are classes, numbered in sorted order; with images in `root` itself there
+    are no labels.
+    size: the short side is resized to it and the centre square cropped; None when all images share
+        one size.
     channels: 1 (grey) or 3 (RGB); None when all images agree.
     Hidden files and folders and files of other types are ignored.
     """
@@ -69,7 +71,8 @@ def _visible_files(root: Path) -> Iterator[Path]:
 
 
 def classes_of(root: Path, paths: list[Path]) -> tuple[tuple[str, ...], np.ndarray | None]:
-    """Class names and int32 labels [n] from the first folder below `root`; ((), None) for a flat folder."""
+    """Class names and int32 labels [n] from the first folder below `root`; ((), None) for a flat
+    folder."""
     below = [path.relative_to(root).parts for path in paths]
     flat = sum(len(parts) == 1 for parts in below)
     if flat == len(paths):

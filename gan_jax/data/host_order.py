@@ -13,7 +13,8 @@ from gan_jax.core.rng import _once, _round_keys
 
 @dataclass(frozen=True, eq=False)
 class HostOrder:
-    """`order` for processes that read data and use no device: the same integers, in NumPy, of the epochs that it was made for.
+    """`order` for processes that read data and use no device: the same integers, in NumPy, of the
+    epochs that it was made for.
 
     keys: uint32 [epochs, rounds], those of the epochs from `first` on; n: examples of an epoch.
     """

@@ -1,4 +1,5 @@
-"""Imbalanced versions of labelled data: a training set in which some classes are rare. V, S and E stay as they are."""
+"""Imbalanced versions of labelled data: a training set in which some classes are rare. V, S and E
+stay as they are."""
 
 from __future__ import annotations
 
@@ -17,12 +18,15 @@ KINDS = ("long_tailed", "step")
 def imbalanced_counts(available: Any, ratio: float, kind: str = "long_tailed") -> np.ndarray:
     """Images [K] of each class, the most frequent first, of `available` [K] in that order.
 
-    'long_tailed': n_k = n_max * ratio^(-k / (K - 1)), rounded down, as CIFAR-LT (Cui et al., 2019; Cao et al., 2019).
-    'step': n_max for the first K // 2 classes, n_max / ratio, rounded down, for the others (Buda et al., 2018).
+    'long_tailed': n_k = n_max * ratio^(-k / (K - 1)), rounded down, as CIFAR-LT (Cui et al., 2019;
+        Cao et al., 2019).
+    'step': n_max for the first K // 2 classes, n_max / ratio, rounded down, for the others (Buda et
+        al., 2018).
     n_max: the most for which every class has its images; of classes of one size, that size.
     ratio: n_max over the least n_k, at least 1; 10 and 100 in those papers.
 
-    Raises UserError for an unknown kind, a ratio below 1, fewer than 2 classes, or a class that is left with no image.
+    Raises UserError for an unknown kind, a ratio below 1, fewer than 2 classes, or a class that is
+    left with no image.
     """
     available = np.asarray(available)
     if kind not in KINDS:
@@ -46,7 +50,8 @@ def imbalanced_counts(available: Any, ratio: float, kind: str = "long_tailed") -
 
 
 def class_counts(labels: Any, classes: int) -> np.ndarray:
-    """Images [K] of each class. Raises UserError without labels, and for any but integers [n] of 0 ... classes - 1."""
+    """Images [K] of each class. Raises UserError without labels, and for any but integers [n] of 0
+    ... classes - 1."""
     if labels is None or not classes:
         raise UserError("there are no labels to count classes by: give data with labels")
     labels = np.asarray(labels)
@@ -58,7 +63,8 @@ def class_counts(labels: Any, classes: int) -> np.ndarray:
 
 
 def class_order(classes: int, order: str | int | None = None) -> np.ndarray:
-    """The classes, most frequent first: as labelled (None or 'labelled'), or permuted by PCG64 of a seed."""
+    """The classes, most frequent first: as labelled (None or 'labelled'), or permuted by PCG64 of a
+    seed."""
     if order is None or order == "labelled":
         return np.arange(classes)
     seed = as_integer(order, "order", least=0)
@@ -66,18 +72,21 @@ def class_order(classes: int, order: str | int | None = None) -> np.ndarray:
 
 
 def imbalanced(data: Splits, ratio: float = 10.0, kind: str = "long_tailed", *, order: str | int | None = None) -> Splits:
-    """The same splits with an imbalanced training set: the first n_k images of each class, in the order of the splits.
+    """The same splits with an imbalanced training set: the first n_k images of each class, in the
+    order of the splits.
 
-    So those of a higher ratio are among those of a lower one. The classes are spread evenly over the new order: its first n
-    images, `subset(n)`, are as imbalanced as all, as nearly as whole images can be.
+    So those of a higher ratio are among those of a lower one. The classes are spread evenly over
+    the new order: its first n images, `subset(n)`, are as imbalanced as all, as nearly as whole
+    images can be.
 
     Args:
         data: labelled splits; from `load(..., imbalance=...)`, or any other.
         ratio, kind: as for `imbalanced_counts`, which has the formulae.
         order: which classes are frequent: in the order of their numbers, or permuted by this seed.
 
-    Each class keeps at least one image. One alone has no neighbour of its kind: SMOTE and a covariance need two, and
-    `measure.per_class` says what it cannot judge. A `density` remains the law of the balanced data.
+    Each class keeps at least one image. One alone has no neighbour of its kind: SMOTE and a
+    covariance need two, and `measure.per_class` says what it cannot judge. A `density` remains the
+    law of the balanced data.
     Raises UserError for data without labels, labels out of range, and as `imbalanced_counts`.
     """
     labels = data.train.labels
@@ -98,7 +107,8 @@ def imbalanced(data: Splits, ratio: float = 10.0, kind: str = "long_tailed", *, 
 
 
 def _source(data: Splits, recorded: dict[str, Any]) -> dict[str, Any] | None:
-    """The arguments of `load` that give these splits again; a subset that was taken before belongs to the imbalance."""
+    """The arguments of `load` that give these splits again; a subset that was taken before belongs
+    to the imbalance."""
     if not data.source or "imbalance" in data.source:  # twice imbalanced: no argument of `load` says so
         return None
     source = dict(data.source)
@@ -107,7 +117,8 @@ def _source(data: Splits, recorded: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def from_record(data: Splits, recorded: dict[str, Any]) -> Splits:
-    """`imbalanced` with what `load`'s argument `imbalance` says. Raises UserError for a name that is none of its own."""
+    """`imbalanced` with what `load`'s argument `imbalance` says. Raises UserError for a name that
+    is none of its own."""
     if unknown := [name for name in recorded if name not in ("ratio", "kind", "order", "subset")]:
         raise UserError(f"imbalance has no {unknown[0]!r}: use ratio, kind, order and subset")
     recorded = dict(recorded)
@@ -116,7 +127,8 @@ def from_record(data: Splits, recorded: dict[str, Any]) -> Splits:
 
 
 def thirds(counts: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The classes (frequent, middle, rare): the K // 3 rarest are rare, as many of the most frequent frequent, at least one.
+    """The classes (frequent, middle, rare): the K // 3 rarest are rare, as many of the most
+    frequent frequent, at least one.
 
     Of equally frequent classes those with the higher number count as rarer.
     """

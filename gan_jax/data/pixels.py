@@ -16,7 +16,8 @@ CHANNELS = {"1": 1, "L": 1, "LA": 1, "I": 1, "I;16": 1, "I;16B": 1, "P": 3, "RGB
 
 
 def channels_of(image: Image) -> int:
-    """1 for a grey image, 3 for any other. A palette counts as colour, whatever colours it holds."""
+    """1 for a grey image, 3 for any other. A palette counts as colour, whatever colours it
+    holds."""
     if image.mode not in CHANNELS:
         raise UserError(f"unsupported image mode {image.mode}; save the image as 8-bit grey or RGB")
     return CHANNELS[image.mode]
@@ -50,7 +51,8 @@ def _from_16bit(image: Image) -> Image:
 
 
 def fit(image: Image, size: int | None) -> Image:
-    """Resize the short side to `size` (Lanczos) and crop the centre square; None leaves the image as it is."""
+    """Resize the short side to `size` (Lanczos) and crop the centre square; None leaves the image
+    as it is."""
     from PIL import Image as pil
     from PIL import ImageOps
 
@@ -66,7 +68,8 @@ def as_array(image: Image) -> np.ndarray:
 
 
 def conform(array: np.ndarray, size: int | None, channels: int | None) -> np.ndarray:
-    """One image, uint8 [h, w, c] with c 1 or 3, at the wanted size and channels; None keeps what it has."""
+    """One image, uint8 [h, w, c] with c 1 or 3, at the wanted size and channels; None keeps what it
+    has."""
     from PIL import Image as pil
 
     if (size is None or array.shape[:2] == (size, size)) and channels in (None, array.shape[2]):

@@ -1,9 +1,10 @@
-"""Prepare mnist, fashion_mnist and cifar10 with their TFDS builders, as array_record, without TensorFlow.
+"""Prepare mnist, fashion_mnist and cifar10 with their TFDS builders, as array_record, without
+TensorFlow.
 
-Each builder keeps its own features, version, keys and order, so the result is what TFDS itself would write. Only the
-reading is replaced: the original files are read whole with NumPy, after their sha256 was checked, and handed to TFDS as
-Pillow images. Nothing passes through TFDS's cache of extracted files, which can give fashion_mnist the pixels of mnist
-(their files have the same names).
+Each builder keeps its own features, version, keys and order, so the result is what TFDS itself
+would write. Only the reading is replaced: the original files are read whole with NumPy, after their
+sha256 was checked, and handed to TFDS as Pillow images. Nothing passes through TFDS's cache of
+extracted files, which can give fashion_mnist the pixels of mnist (their files have the same names).
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ Arrays = tuple[np.ndarray, np.ndarray]  # images uint8 [n, h, w] or [n, h, w, 3]
 
 
 class Prepared(NamedTuple):
-    """A prepared data set: its folder, how many examples each split has, and whether it was there before."""
+    """A prepared data set: its folder, how many examples each split has, and whether it was there
+    before."""
 
     folder: str
     sizes: dict[str, int]
@@ -51,11 +53,13 @@ class Prepared(NamedTuple):
 
 
 def prepare(name: str, originals: str | Path | None = None, data_dir: str | Path | None = None) -> Prepared:
-    """Prepare the data set `name` ("mnist", "fashion_mnist" or "cifar10") under `data_dir`, unless it is there.
+    """Prepare the data set `name` ("mnist", "fashion_mnist" or "cifar10") under `data_dir`, unless
+    it is there.
 
     originals: folder that holds NAME/<original files>; None downloads them to DATA_DIR/downloads.
-    data_dir: None means TFDS's own default. TFDS writes to a temporary folder beside the final one and renames
-        it at the end, so that an interruption leaves nothing that could be taken for a data set.
+    data_dir: None means TFDS's own default. TFDS writes to a temporary folder beside the final one
+        and renames it at the end, so that an interruption leaves nothing that could be taken for a
+        data set.
     """
     if name not in PREPARED_BY_SCRIPT:
         raise UserError(f"unknown data set {name!r}; this prepares {', '.join(PREPARED_BY_SCRIPT)}")
@@ -83,7 +87,8 @@ def _prepared(name: str, data_dir: str, already: bool) -> Prepared | None:
 
 
 def _builder(name: str, splits: dict[str, Arrays], data_dir: str) -> Any:
-    """TFDS's builder of `name`, which yields the examples of `splits` instead of reading files through TensorFlow."""
+    """TFDS's builder of `name`, which yields the examples of `splits` instead of reading files
+    through TensorFlow."""
     import tensorflow_datasets as tfds
     from PIL import Image
     from tensorflow_datasets.core import registered
@@ -109,7 +114,8 @@ def _builder(name: str, splits: dict[str, Arrays], data_dir: str) -> Any:
 
 
 def read_originals(name: str, folder: Path) -> dict[str, Arrays]:
-    """Images and labels of {"train": ..., "test": ...} from the original files in `folder`, checked by sha256."""
+    """Images and labels of {"train": ..., "test": ...} from the original files in `folder`, checked
+    by sha256."""
     if name == "cifar10":
         return _read_cifar(folder)
     files = {}
@@ -145,7 +151,8 @@ def _verified(path: Path, sha256: str, origin: str, unpack: Callable[[bytes], by
 
 
 def _read_cifar(folder: Path) -> dict[str, Arrays]:
-    """From NAME.bin.xz or NAME.bin (also in cifar-10-batches-bin/, as the archive has them), or from the archive."""
+    """From NAME.bin.xz or NAME.bin (also in cifar-10-batches-bin/, as the archive has them), or
+    from the archive."""
     ((url, info),) = url_infos("cifar10").items()
     if (folder / CIFAR_ARCHIVE).is_file():
         files = unpack_archive(_verified(folder / CIFAR_ARCHIVE, info.checksum, url))
@@ -176,7 +183,8 @@ def parse_cifar(blob: bytes) -> Arrays:
 
 
 def download(name: str, folder: Path) -> Path:
-    """Download the original files of `name` to folder/name, where they are not there yet; return `folder`."""
+    """Download the original files of `name` to folder/name, where they are not there yet; return
+    `folder`."""
     for url, info in url_infos(name).items():
         path = folder / name / info.filename
         if not path.is_file():

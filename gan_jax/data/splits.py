@@ -1,12 +1,15 @@
-"""Four disjoint splits of a data set, fixed by a seed: train (T), validation (V), test (S) and extractor (E).
+"""Four disjoint splits of a data set, fixed by a seed: train (T), validation (V), test (S) and
+extractor (E).
 
-The rule. An official test part stays S; otherwise S takes 15 % of the images. V and E then take 15 % of the rest each,
-at most 10,000; T is what remains. Labelled data are stratified. An image that is in several splits stays only in the
-first of S, V, E, T; copies inside one split stay. Every split is stored in a seeded order in which every prefix is as
-nearly stratified as its length allows, so that "the first n" is a fair subset and subsets are nested.
+The rule. An official test part stays S; otherwise S takes 15 % of the images. V and E then take 15
+% of the rest each, at most 10,000; T is what remains. Labelled data are stratified. An image that
+is in several splits stays only in the first of S, V, E, T; copies inside one split stay. Every
+split is stored in a seeded order in which every prefix is as nearly stratified as its length
+allows, so that "the first n" is a fair subset and subsets are nested.
 
-The draws. Each is the raw 64-bit output of PCG64 on `SeedSequence(seed, spawn_key=(crc32(purpose),))`, sorted stably:
-NumPy keeps that stream fixed, so a seed gives the same splits on every platform and NumPy version.
+The draws. Each is the raw 64-bit output of PCG64 on `SeedSequence(seed,
+spawn_key=(crc32(purpose),))`, sorted stably: NumPy keeps that stream fixed, so a seed gives the
+same splits on every platform and NumPy version.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ LARGEST_HELD_OUT = 10_000
 
 
 class Density(Protocol):
-    """A mixture whose density is known. modes: [k, d]; sigma: the standard deviation of every mode."""
+    """A mixture whose density is known. modes: [k, d]; sigma: the standard deviation of every
+    mode."""
 
     @property
     def modes(self) -> np.ndarray: ...
@@ -46,7 +50,8 @@ class Density(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One split, in read-only arrays. images: uint8 [n, h, w, c] or float32 [n, d]; labels: int32 [n] or None."""
+    """One split, in read-only arrays. images: uint8 [n, h, w, c] or float32 [n, d]; labels: int32
+    [n] or None."""
 
     images: np.ndarray
     labels: np.ndarray | None = None
@@ -84,8 +89,10 @@ class Splits:
 
     train: or a `streaming.Stream` in its place, whose images are read where they are indexed.
     class_names: one name for each class, () when unlabelled.
-    duplicates: {split name: images dropped because another split holds the same image}; {} where they were not looked for.
-    density: the law that the points were drawn from (see `toys.Mixture`); None for data whose law is unknown.
+    duplicates: {split name: images dropped because another split holds the same image}; {} where
+        they were not looked for.
+    density: the law that the points were drawn from (see `toys.Mixture`); None for data whose law
+        is unknown.
     source: the arguments with which `load` gives these splits again; None for arrays in memory.
     """
 
@@ -164,7 +171,8 @@ def split(source: Source, seed: int) -> Splits:
 
 
 def split_sizes(n: int, official_test: bool) -> dict[str, int]:
-    """How many of `n` images each split takes before duplicates are dropped; an official test split takes none."""
+    """How many of `n` images each split takes before duplicates are dropped; an official test split
+    takes none."""
     test = 0 if official_test else _fifteen_percent(n)
     held_out = min(_fifteen_percent(n - test), LARGEST_HELD_OUT)
     sizes = {} if official_test else {"test": test}
@@ -201,7 +209,8 @@ def _cut(source: Source, seed: int) -> dict[str, Part]:
 
 
 def _drop_duplicates(parts: dict[str, Part]) -> dict[str, int]:
-    """Leave an image that is in several splits only in the first of KEEP_FIRST; return how many each split lost."""
+    """Leave an image that is in several splits only in the first of KEEP_FIRST; return how many
+    each split lost."""
     seen: set[bytes] = set()
     dropped = {}
     for name in KEEP_FIRST:
@@ -224,7 +233,8 @@ def _ordered(images: np.ndarray, labels: np.ndarray | None, seed: int, purpose: 
 
 
 def stratified_order(labels: np.ndarray | None, n: int, seed: int, purpose: str) -> np.ndarray:
-    """A seeded order of n examples (int64 [n]); each prefix holds every class in proportion, as nearly as it can."""
+    """A seeded order of n examples (int64 [n]); each prefix holds every class in proportion, as
+    nearly as it can."""
     ticket = np.random.PCG64(seed_sequence(seed, purpose)).random_raw(n)
     if labels is None:
         return np.argsort(ticket, kind="stable")
@@ -232,5 +242,6 @@ def stratified_order(labels: np.ndarray | None, n: int, seed: int, purpose: str)
     by_class = np.lexsort((ticket, labels))
     rank = np.empty(n)
     rank[by_class] = np.arange(n) - (np.cumsum(counts) - counts)[labels[by_class]]
-    # Each class is spread evenly over [0, 1); equal places (classes of equal size) follow the ticket.
+    # Each class is spread evenly over [0, 1); equal places (classes of equal size) follow the
+    # ticket.
     return np.lexsort((ticket, (rank + 0.5) / counts[labels]))

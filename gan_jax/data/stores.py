@@ -91,7 +91,8 @@ class Records:
 
 
 class Stored(NamedTuple):
-    """What lies on disk: the part to split, its official test part where it has one, and the names of its classes."""
+    """What lies on disk: the part to split, its official test part where it has one, and the names
+    of its classes."""
 
     source: Any
     test: RandomAccess | None
@@ -117,14 +118,17 @@ def streamed(
     name: str, seed: int, size: int | None, channels: int | None, data_dir: str | None, *,
     held_out: int = LARGEST_HELD_OUT, **settings: Any,
 ) -> Splits:  # fmt: skip
-    """`load(name, ..., stream=settings)`: the splits of a data set whose training part stays on disk.
+    """`load(name, ..., stream=settings)`: the splits of a data set whose training part stays on
+    disk.
 
-    held_out: most examples of V, of S and of E, the first of each; these are decoded now and kept in memory.
+    held_out: most examples of V, of S and of E, the first of each; these are decoded now and kept
+        in memory.
     settings: of `Stream`: damaged, workers, threads.
 
-    The cut is that of `load`: of the same folder the same files are in T and in V, unless some are equal: images that are in
-    two splits are not looked for, as every file would have to be decoded (`duplicates` is empty). Records are not stratified:
-    their labels are known only where they are read.
+    The cut is that of `load`: of the same folder the same files are in T and in V, unless some are
+    equal: images that are in two splits are not looked for, as every file would have to be decoded
+    (`duplicates` is empty). Records are not stratified: their labels are known only where they are
+    read.
     """
     unknown = settings.keys() - {"damaged", "workers", "threads"}
     if unknown:

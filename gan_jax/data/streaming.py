@@ -1,8 +1,10 @@
-"""Training examples that stay on disk: decoded ahead by grain, in threads or in processes of their own.
+"""Training examples that stay on disk: decoded ahead by grain, in threads or in processes of their
+own.
 
-A `Stream` stands in place of a training `Split`. Step i takes the examples that data on the device would have had in step i
-(`draws.order`), so a streamed run equals a resident one. Nothing but the step says where a run is: grain reads a list whose
-element i is the batch of step i, and a resumed run begins to read at its step. Grain keeps no state of its own that matters.
+A `Stream` stands in place of a training `Split`. Step i takes the examples that data on the device
+would have had in step i (`draws.order`), so a streamed run equals a resident one. Nothing but the
+step says where a run is: grain reads a list whose element i is the batch of step i, and a resumed
+run begins to read at its step. Grain keeps no state of its own that matters.
 """
 
 from __future__ import annotations
@@ -39,8 +41,9 @@ AT_ONCE = 64
 
 
 class RandomAccess(Protocol):
-    """Where examples lie. Besides these two it may have `__getitems__(rows)` (many at once), `name(row)` (for messages),
-    `labels` (of all, where they are known without reading) and `identity` (text that says which examples these are)."""
+    """Where examples lie. Besides these two it may have `__getitems__(rows)` (many at once),
+    `name(row)` (for messages), `labels` (of all, where they are known without reading) and
+    `identity` (text that says which examples these are)."""
 
     def __len__(self) -> int: ...
 
@@ -50,7 +53,8 @@ class RandomAccess(Protocol):
 
 
 class Stream:
-    """Training examples read where they lie, in place of a `Split`: `dataclasses.replace(data, train=Stream(source))`.
+    """Training examples read where they lie, in place of a `Split`: `dataclasses.replace(data,
+    train=Stream(source))`.
 
     Args:
         source: any `RandomAccess`; picklable where workers > 0.
@@ -62,7 +66,8 @@ class Stream:
             `if __name__ == "__main__":`, since each of them imports it.
         threads: threads that read and decode where workers is 0.
 
-    Raises UserError for settings that cannot be meant, an empty source, or a first example that is none.
+    Raises UserError for settings that cannot be meant, an empty source, or a first example that is
+    none.
     """
 
     def __init__(self, source: RandomAccess, rows: Any = None, *, damaged: str = "refuse", workers: int = 0, threads: int = 2):
@@ -94,14 +99,16 @@ class Stream:
 
     @property
     def hash(self) -> str:
-        """sha256 (hex) of what the source says of itself, which rows these are, their shape and dtype; no example is read."""
+        """sha256 (hex) of what the source says of itself, which rows these are, their shape and
+        dtype; no example is read."""
         assert self._example is not None
         shape, dtype = self._example
         said = f"{getattr(self.source, 'identity', '')} {len(self.source)} {shape} {dtype.str} {self.labels is not None}\n"
         return hashlib.sha256(said.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
 
     def read(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """The examples at these places of the stream: images [m, ...] and labels int32 [m], or None."""
+        """The examples at these places of the stream: images [m, ...] and labels int32 [m], or
+        None."""
         images, labels, damaged = self.attempt(places)
         self.damaged_examples |= damaged
         return images, labels
@@ -117,7 +124,8 @@ class Stream:
         return np.concatenate([images for images, _ in parts]), np.concatenate(labels) if labels else None
 
     def attempt(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, dict[str, str]]:
-        """`read`, with the examples that were skipped: {name: why}. Raises UserError for the first that may not be."""
+        """`read`, with the examples that were skipped: {name: why}. Raises UserError for the first
+        that may not be."""
         rows = [int(row) for row in self.rows[places]]
         try:
             return *self._checked(self._many(rows)), {}
@@ -170,7 +178,8 @@ def _known_labels(source: Any, rows: np.ndarray) -> Any:
 
 
 class Column:
-    """The images (field 0) or labels (field 1) of a stream, read from it where it is indexed or made an array."""
+    """The images (field 0) or labels (field 1) of a stream, read from it where it is indexed or
+    made an array."""
 
     def __init__(self, stream: Stream, field: int, shape: tuple[int, ...], dtype: np.dtype):
         self.stream, self.field, self.shape, self.dtype = stream, field, (len(stream), *shape), dtype
@@ -198,8 +207,9 @@ class Column:
 class Batches:
     """What grain reads: element i is one process's share of the batch of step `first` + i.
 
-    examples: of a whole batch; shard: (this process, how many share each batch), the k-th of them takes the k-th stretch.
-    An element that may not be read says why, rather than raise in a process whose traceback would be all that is seen.
+    examples: of a whole batch; shard: (this process, how many share each batch), the k-th of them
+    takes the k-th stretch. An element that may not be read says why, rather than raise in a process
+    whose traceback would be all that is seen.
     """
 
     stream: Stream
@@ -226,11 +236,14 @@ class Batches:
 def batches(
     stream: Stream, key: jax.Array, examples: int, first: int, last: int, *, ahead: int = 16, shard: tuple[int, int] = (0, 1)
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The batches of the steps `first` to `last` - 1: {"images": [b, ...], "labels": [b] where there are any}.
+    """The batches of the steps `first` to `last` - 1: {"images": [b, ...], "labels": [b] where
+    there are any}.
 
-    key: of the order; examples: of each batch; ahead: batches that are decoded before they are asked for; shard: (this
-    process, how many share each batch): b is examples / processes. Close the iterator to end its threads or processes.
-    Raises UserError without grain, for a batch that does not divide, and as `Stream` says of damaged examples.
+    key: of the order; examples: of each batch; ahead: batches that are decoded before they are
+    asked for; shard: (this process, how many share each batch): b is examples / processes. Close
+    the iterator to end its threads or processes.
+    Raises UserError without grain, for a batch that does not divide, and as `Stream` says of
+    damaged examples.
     """
     process, processes = shard
     if examples % processes:
@@ -257,14 +270,16 @@ def batches(
 
 
 def end_with_parent(*_) -> None:
-    """In a process that reads: Ctrl-C is its parent's to answer; and where that is killed, this ends too."""
+    """In a process that reads: Ctrl-C is its parent's to answer; and where that is killed, this
+    ends too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if (parent := multiprocessing.parent_process()) is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _told(iterator: Any, stream: Stream) -> Iterator[dict[str, np.ndarray]]:
-    """The elements, their damages noted; whatever goes wrong in threads or processes becomes one line."""
+    """The elements, their damages noted; whatever goes wrong in threads or processes becomes one
+    line."""
     try:
         while True:
             try:

@@ -1,7 +1,8 @@
 """Image sets of TensorFlow Datasets (TFDS), read without TensorFlow.
 
-Needs a data set prepared as array_record: `tfds.data_source` reads that with random access and decodes with Pillow.
-Records come in the order TFDS stored them, which is not the order of the original files.
+Needs a data set prepared as array_record: `tfds.data_source` reads that with random access and
+decodes with Pillow. Records come in the order TFDS stored them, which is not the order of the
+original files.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ Part = tuple[np.ndarray, np.ndarray | None]
 def read_tfds(name: str, dataset: str, data_dir: str | None, size: int | None, channels: int | None) -> Source:
     """The TFDS data set `dataset` ("mnist", "emnist/letters", "cifar10:3.0.2") as uint8 arrays.
 
-    Its "train" split is the part to split, its "test" split (if any) the official test part; other splits are not used.
-    Its "label" feature, where it is a ClassLabel, gives the labels.
+    Its "train" split is the part to split, its "test" split (if any) the official test part; other
+    splits are not used. Its "label" feature, where it is a ClassLabel, gives the labels.
     """
     builder = prepared(dataset, data_dir)
     class_names = class_names_of(builder)
@@ -41,7 +42,8 @@ def read_tfds(name: str, dataset: str, data_dir: str | None, size: int | None, c
 
 
 def open_builder(dataset: str, data_dir: str | None) -> Any | None:
-    """The TFDS builder of a data set that is prepared under `data_dir` (None: TFDS's own default), or None."""
+    """The TFDS builder of a data set that is prepared under `data_dir` (None: TFDS's own default),
+    or None."""
     from tensorflow_datasets.core import naming, read_only_builder, registered
 
     try:
@@ -56,7 +58,8 @@ def open_builder(dataset: str, data_dir: str | None) -> Any | None:
 
 
 def prepared(dataset: str, data_dir: str | None) -> Any:
-    """The builder of a data set with a train split. Raises UserError where it is not prepared, or has none."""
+    """The builder of a data set with a train split. Raises UserError where it is not prepared, or
+    has none."""
     builder = open_builder(dataset, data_dir)
     if builder is None:
         raise UserError(not_prepared(dataset, data_dir))
@@ -67,7 +70,8 @@ def prepared(dataset: str, data_dir: str | None) -> Any:
 
 
 def folder_of(data_dir: str | None) -> str:
-    """`data_dir`, or TFDS's default: TFDS_DATA_DIR in the environment, otherwise ~/tensorflow_datasets."""
+    """`data_dir`, or TFDS's default: TFDS_DATA_DIR in the environment, otherwise
+    ~/tensorflow_datasets."""
     from tensorflow_datasets.core import constants
 
     return os.path.expanduser(data_dir or constants.DATA_DIR)
@@ -100,7 +104,8 @@ def open_split(builder: Any, split: str) -> Any:
 
 
 def _count_records(info: Any, split: str, source: Any) -> int:
-    """How many records the files hold; `len(source)` of array_record only repeats what dataset_info promises."""
+    """How many records the files hold; `len(source)` of array_record only repeats what dataset_info
+    promises."""
     if info.file_format.value != "array_record":
         return len(source)
     from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -110,7 +115,8 @@ def _count_records(info: Any, split: str, source: Any) -> int:
 
 @contextmanager
 def without_advice() -> Iterator[None]:
-    """TFDS logs at each start that OpenCV would decode faster; pillow is fast enough to decode once."""
+    """TFDS logs at each start that OpenCV would decode faster; pillow is fast enough to decode
+    once."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

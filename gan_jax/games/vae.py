@@ -1,15 +1,18 @@
-"""The variational autoencoder (Kingma & Welling, 2014) as a game, to compare a GAN with: one loss, two networks.
+"""The variational autoencoder (Kingma & Welling, 2014) as a game, to compare a GAN with: one loss,
+two networks.
 
     loss = E_q(z|x) [-log p(x|z)] + beta * KL(q(z|x) || N(0, I))
 
-Its decoder is a GAN's generator without the last activation, its encoder a GAN's discriminator with 2 d outputs in place of
-one, so that the two methods differ in how they are trained and in nothing else. Everything trains, sweeps, resumes and reports
-as the GAN does: `gan.fit(gan.recipes.vae(shape), data)`.
+Its decoder is a GAN's generator without the last activation, its encoder a GAN's discriminator with
+2 d outputs in place of one, so that the two methods differ in how they are trained and in nothing
+else. Everything trains, sweeps, resumes and reports as the GAN does:
+`gan.fit(gan.recipes.vae(shape), data)`.
 
     log_density  the evidence lower bound (ELBO) of each image, in nats
     importance   the importance-weighted bound of k draws (Burda et al., 2016): no lower in the mean, and log p(x) as k grows
 
-An ELBO that is higher on training than on held-out images is overfitting as well: of the likelihood.
+An ELBO that is higher on training than on held-out images is overfitting as well: of the
+likelihood.
 """
 
 from __future__ import annotations
@@ -43,12 +46,16 @@ BATCH = 256
 class VAE(struct.PyTreeNode):
     """A whole VAE, as data. Leaves can be swept inside one program; static fields cannot.
 
-    encoder:    of images to 2 d numbers: means and log variances of z (a discriminator with `representation` 2 d)
-    decoder:    of z to a mean and a log scale of each number of the image (`networks.decoder.Decoder`)
+    encoder:    of images to 2 d numbers: means and log variances of z (a discriminator with
+                `representation` 2 d)
+    decoder:    of z to a mean and a log scale of each number of the image
+                (`networks.decoder.Decoder`)
     likelihood: (mean, log_scale, images) -> log density of each number (see `likelihoods.py`)
     beta:       weight of the KL term (Higgins et al., 2017); 1 is the ELBO. May be a schedule
-    free_bits:  nats of KL that each latent has for nothing, in the batch's mean (Kingma et al., 2016, equation 15)
-    ema_decay:  of the decoder's and the encoder's moving average, in [0, 1); a constant ramps up as (1 + t) / (10 + t)
+    free_bits:  nats of KL that each latent has for nothing, in the batch's mean (Kingma et al.,
+                2016, equation 15)
+    ema_decay:  of the decoder's and the encoder's moving average, in [0, 1); a constant ramps up as
+                (1 + t) / (10 + t)
     """
 
     encoder: Side
@@ -74,7 +81,8 @@ class VAE(struct.PyTreeNode):
 
 
 class VAEState(struct.PyTreeNode):
-    """Everything that changes in training. ema: {"encoder", "decoder": {"params", "stats"}}, their moving average."""
+    """Everything that changes in training. ema: {"encoder", "decoder": {"params", "stats"}}, their
+    moving average."""
 
     step: Int[Array, ""]
     key: Key[Array, ""]
@@ -101,7 +109,7 @@ class Posterior(NamedTuple):
         return 0.5 * (self.mean**2 + jnp.exp(self.log_variance) - 1 - self.log_variance)
 
 
-# ---- the networks ------------------------------------------------------------------------------------------------------
+# ---- the networks ------------------------------------------------------------------------------
 
 
 def encode(vae: Any, params, stats, images, labels, mode: Mode) -> tuple[Posterior, Any]:
@@ -122,11 +130,12 @@ def per_example(values: Float[Array, "b ..."]) -> Float[Array, "b"]:
     return values.reshape(len(values), -1).sum(-1)
 
 
-# ---- the game ----------------------------------------------------------------------------------------------------------
+# ---- the game ----------------------------------------------------------------------------------
 
 
 def init(vae: VAE, key: Key[Array, ""]) -> VAEState:
-    """A fresh state: parameters and statistics in `vae.dtype`, the moving average a copy of both networks.
+    """A fresh state: parameters and statistics in `vae.dtype`, the moving average a copy of both
+    networks.
 
     Raises UserError for penalties: neither side takes any.
     """
@@ -146,7 +155,8 @@ def init(vae: VAE, key: Key[Array, ""]) -> VAEState:
 
 
 def step(vae: VAE, state: VAEState, batch: Batch, axis_name: str | None = None) -> tuple[VAEState, dict]:
-    """Both networks move once down one loss. Returns the new state and scalars averaged over the whole batch, in nats."""
+    """Both networks move once down one loss. Returns the new state and scalars averaged over the
+    whole batch, in nats."""
     live = resolve(vae, state.step)
     labels = batch.labels if live.classes else None
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)
@@ -187,9 +197,11 @@ def _averaged(encoder: Player, decoder: Player) -> dict:
 
 
 def sample(vae: VAE, state: VAEState, key: Key[Array, ""], n: int, labels=None, *, ema: bool = True, first: int = 0):
-    """n means of p(x|z), z ~ N(0, I), [n, ...] in the data's scale, from the moving average or the raw decoder.
+    """n means of p(x|z), z ~ N(0, I), [n, ...] in the data's scale, from the moving average or the
+    raw decoder.
 
-    Example i depends on key and `first + i` alone. The likelihood's own noise is not drawn: as published samples are shown.
+    Example i depends on key and `first + i` alone. The likelihood's own noise is not drawn: as
+    published samples are shown.
     """
     live = resolve(vae, state.step)
     index = first + jnp.arange(n)
@@ -200,14 +212,14 @@ def sample(vae: VAE, state: VAEState, key: Key[Array, ""], n: int, labels=None, 
     return decode(live, own["params"], own["stats"], z, labels, EVALUATION)[0][0]
 
 
-# ---- likelihoods -------------------------------------------------------------------------------------------------------
+# ---- likelihoods -------------------------------------------------------------------------------
 
 
 def log_weights(vae: VAE, state: VAEState, images, labels, draws: Draws, *, ema: bool = True):
     """(log p(x, z) - log q(z|x), log p(x|z) - KL) of one z ~ q each: [b] nats.
 
-    Both have the ELBO as their mean; the second, which takes the KL in closed form, varies less. The first is the logarithm of
-    an importance weight, whose mean over draws is p(x).
+    Both have the ELBO as their mean; the second, which takes the KL in closed form, varies less.
+    The first is the logarithm of an importance weight, whose mean over draws is p(x).
     """
     live = resolve(vae, state.step)
     labels = labels if live.classes else None
@@ -221,13 +233,15 @@ def log_weights(vae: VAE, state: VAEState, images, labels, draws: Draws, *, ema:
 
 
 def log_density(vae: VAE, state: VAEState, images, labels=None) -> Float[Array, "b"]:
-    """The ELBO of each image in the data's scale, of the moving average, by one draw of z (always the same): nats."""
+    """The ELBO of each image in the data's scale, of the moving average, by one draw of z (always
+    the same): nats."""
     draws = Draws(jax.random.key(EVALUATION_KEY), jnp.arange(len(images)))
     return log_weights(vae, state, images, labels, draws)[1]
 
 
 def importance(vae: VAE, state: VAEState, images, labels, key: Key[Array, ""], draws: int) -> Float[Array, "b"]:
-    """log 1/k sum_k p(x, z_k) / q(z_k|x) of each image, k = `draws` (Burda et al., 2016, equation 8): nats."""
+    """log 1/k sum_k p(x, z_k) / q(z_k|x) of each image, k = `draws` (Burda et al., 2016, equation
+    8): nats."""
     index = jnp.arange(len(images))
     one = lambda k: log_weights(vae, state, images, labels, Draws(jax.random.fold_in(key, k), index))[0]
     return jax.nn.logsumexp(jax.lax.map(one, jnp.arange(draws)), axis=0) - jnp.log(draws)
@@ -237,11 +251,13 @@ _importance = jax.jit(importance, static_argnums=5)
 
 
 def likelihood(run: Any, split: Any, draws: int = 100, seed: int = 0) -> np.ndarray:
-    """[n] importance-weighted bounds of log p(x) of a split's images, by a trained run: nats, float64.
+    """[n] importance-weighted bounds of log p(x) of a split's images, by a trained run: nats,
+    float64.
 
-    Divide by -log 2 and the numbers in an image for bits per number. draws: k, 1 being a noisy ELBO; cost grows with it.
-    Raises UserError for a run that is not of a VAE, images of another shape or none, labels that the VAE does not know, or
-    fewer than one draw.
+    Divide by -log 2 and the numbers in an image for bits per number. draws: k, 1 being a noisy
+    ELBO; cost grows with it.
+    Raises UserError for a run that is not of a VAE, images of another shape or none, labels that
+    the VAE does not know, or fewer than one draw.
     """
     if not isinstance(run.recipe, VAE):
         raise UserError(f"a {type(run.recipe).__name__} has no likelihood: give the run of a VAE")
@@ -259,11 +275,12 @@ def likelihood(run: Any, split: Any, draws: int = 100, seed: int = 0) -> np.ndar
     return np.concatenate(found)[: len(split.images)].astype(np.float64)
 
 
-# ---- what the loop asks ------------------------------------------------------------------------------------------------
+# ---- what the loop asks ------------------------------------------------------------------------
 
 
 def evaluate(vae: VAE, state: VAEState, train: tuple, validation: tuple) -> dict[str, Array]:
-    """The ELBO on training and held-out images, their gap, how well it tells them apart, and how far samples are from either.
+    """The ELBO on training and held-out images, their gap, how well it tells them apart, and how
+    far samples are from either.
 
     train, validation: (images, labels), equally many. See `measure.training_metrics` for the last.
     """

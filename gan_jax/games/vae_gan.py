@@ -1,4 +1,5 @@
-"""The VAE-GAN (Larsen et al., 2016) as a game of three players: a VAE whose error is measured in a discriminator's features.
+"""The VAE-GAN (Larsen et al., 2016) as a game of three players: a VAE whose error is measured in a
+discriminator's features.
 
     encoder        beta * KL(q(z|x) || N(0, I)) + r
     generator      gamma * r + its loss on samples and on reconstructions, half each, and its penalties
@@ -34,10 +35,13 @@ from gan_jax.gan.turns import discriminate, draw_latents, generate, optimizer_st
 
 
 class VAEGAN(Recipe):
-    """A GAN's recipe with an encoder. Ways to `play`, several turns of D, accumulation and controllers are the GAN's alone.
+    """A GAN's recipe with an encoder. Ways to `play`, several turns of D, accumulation and
+    controllers are the GAN's alone.
 
-    encoder: of images to 2 d numbers, means and log variances of z, where d is the generator's latent dimension
-    beta:    weight of the KL term; gamma: of the reconstruction in the generator's loss, against the discriminator
+    encoder: of images to 2 d numbers, means and log variances of z, where d is the generator's
+        latent dimension
+    beta:    weight of the KL term; gamma: of the reconstruction in the generator's loss, against
+             the discriminator
     """
 
     encoder: Any = None
@@ -62,7 +66,8 @@ class VAEGANState(State):
 
 
 def init(recipe: VAEGAN, key: Key[Array, ""]) -> VAEGANState:
-    """A fresh state. Raises UserError for a recipe that cannot be built, or asks for what this game has not."""
+    """A fresh state. Raises UserError for a recipe that cannot be built, or asks for what this game
+    has not."""
     if recipe.encoder is None:
         raise UserError("a VAE-GAN needs an encoder: see recipes.vae_gan")
     if recipe.controllers or recipe.accumulate > 1 or recipe.d_steps > 1 or recipe.play.name != "simultaneous":
@@ -81,7 +86,8 @@ def init(recipe: VAEGAN, key: Key[Array, ""]) -> VAEGANState:
 
 
 def step(recipe: VAEGAN, state: VAEGANState, batch: Batch, axis_name: str | None = None) -> tuple[VAEGANState, dict]:
-    """All three players move from the same point. Returns the new state and scalars averaged over the whole batch."""
+    """All three players move from the same point. Returns the new state and scalars averaged over
+    the whole batch."""
     live = resolve(recipe, state.step)
     batch = batch if recipe.classes else batch.replace(labels=None)
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)
@@ -103,7 +109,7 @@ def step(recipe: VAEGAN, state: VAEGANState, batch: Batch, axis_name: str | None
     return jax.tree.map(lambda x, old: x if x.dtype == old.dtype else x.astype(old.dtype), after, state), metrics
 
 
-# ---- the losses: (stats, what its penalties remember, what is logged) beside each ----------------------------------------
+# ---- the losses: (stats, what its penalties remember, what is logged) beside each --------------
 
 
 def _encoder_loss(live, state, params, batch, z, draws):

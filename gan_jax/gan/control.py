@@ -37,7 +37,8 @@ def check_statistics(recipe: Recipe, logged: set[str]) -> None:
 
 
 def steer(recipe: Recipe, state: Any, metrics: Mapping[str, Array]) -> tuple[Any, dict]:
-    """(state, metrics) after a step: controllers of the step's statistics move their numbers every few steps."""
+    """(state, metrics) after a step: controllers of the step's statistics move their numbers every
+    few steps."""
     if not recipe.controllers:
         return state, dict(metrics)
     live, summed = dict(state.memory["live"]), dict(state.memory["summed"])
@@ -53,7 +54,8 @@ def steer(recipe: Recipe, state: Any, metrics: Mapping[str, Array]) -> tuple[Any
 
 
 def observe(recipe: Recipe, state: Any, row: Mapping[str, Array], steps) -> dict:
-    """The memory after an evaluation: controllers of its statistics move their numbers, once for `steps` steps."""
+    """The memory after an evaluation: controllers of its statistics move their numbers, once for
+    `steps` steps."""
     live = dict(state.memory["live"])
     for path, controller in recipe.controllers.items():
         if (name := controller.options["statistic"]) in row:

@@ -1,5 +1,6 @@
-"""Ways to play: in which order, and from which point, the two players move. Functions (recipe, state, batch, draws,
-axis_name, **numbers) -> (state, metrics); the recipe's `play` is one of them, bound.
+"""Ways to play: in which order, and from which point, the two players move. Functions (recipe,
+state, batch, draws, axis_name, **numbers) -> (state, metrics); the recipe's `play` is one of them,
+bound.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ PLAYERS = ("discriminator", "generator")
 
 
 def alternating(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
-    """`d_steps` discriminator turns, each with reals of its own, then one generator turn (Goodfellow et al., 2014, algorithm 1,
-    and the article's text).
+    """`d_steps` discriminator turns, each with reals of its own, then one generator turn
+    (Goodfellow et al., 2014, algorithm 1, and the article's text).
 
-    D <- D - rate * grad_D L_D(G, D), then G <- G - rate * grad_G L_G(G, D) against the new D. `d_steps`, the paper's k: 1 by
-    default, as in its experiments; 5 in WGAN (Arjovsky et al., 2017).
+    D <- D - rate * grad_D L_D(G, D), then G <- G - rate * grad_G L_G(G, D) against the new D.
+    `d_steps`, the paper's k: 1 by default, as in its experiments; 5 in WGAN (Arjovsky et al.,
+    2017).
     """
     state, last, d_metrics = _discriminator_turns(recipe, state, batch, draws, axis_name)
     state, g_metrics = generator_turn(recipe, state, last, _turn_draws(draws, "generator", 0, last), axis_name)
@@ -33,20 +35,24 @@ def alternating(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_n
 
 
 def simultaneous(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
-    """Both gradients at the same point, then both updates: w <- w - rate * F(w), with F = (grad_G L_G, grad_D L_D).
+    """Both gradients at the same point, then both updates: w <- w - rate * F(w), with F = (grad_G
+    L_G, grad_D L_D).
 
-    Simultaneous gradient descent of Mescheder et al. (2017), and the article's code. It has no numbers. Raises UserError for
-    more than one discriminator turn: there is no such thing at one point.
+    Simultaneous gradient descent of Mescheder et al. (2017), and the article's code. It has no
+    numbers. Raises UserError for more than one discriminator turn: there is no such thing at one
+    point.
     """
     return _move_both(recipe, state, _both(recipe, state, batch, draws, axis_name))
 
 
 def extragradient(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
-    """Both players look from one step ahead and move from where they are (Korpelevich, 1976; Gidel et al., 2019, alg. 2 and 4).
+    """Both players look from one step ahead and move from where they are (Korpelevich, 1976; Gidel
+    et al., 2019, alg. 2 and 4).
 
-    w' = w - rate * F(w); w <- w - rate * F(w'). Both looks are at one batch with one set of draws (Gidel et al. draw anew).
-    An optimizer with a memory (Adam) remembers both looks, as their ExtraAdam. It has no numbers but the optimizers', and costs
-    two simultaneous steps. Raises UserError for more than one discriminator turn: both look from one point.
+    w' = w - rate * F(w); w <- w - rate * F(w'). Both looks are at one batch with one set of draws
+    (Gidel et al. draw anew). An optimizer with a memory (Adam) remembers both looks, as their
+    ExtraAdam. It has no numbers but the optimizers', and costs two simultaneous steps. Raises
+    UserError for more than one discriminator turn: both look from one point.
     """
     ahead, _ = simultaneous(recipe, state, batch, draws, axis_name)
     seen = _both(recipe, ahead, batch, draws, axis_name)
@@ -55,11 +61,12 @@ def extragradient(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis
 
 
 def consensus(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, *, weight) -> tuple[State, dict]:
-    """Simultaneous play on F + weight * grad |F|^2 / 2, F being both players' gradients (Mescheder et al., 2017, equation 12).
+    """Simultaneous play on F + weight * grad |F|^2 / 2, F being both players' gradients (Mescheder
+    et al., 2017, equation 12).
 
-    weight: gamma of the paper, 10 for its images and .1 for its toys' default [their code]; at least 0, without a default.
-    Costs about two simultaneous steps and keeps the memory of a second derivative. Raises UserError for more than one
-    discriminator turn: |F|^2 is of one point.
+    weight: gamma of the paper, 10 for its images and .1 for its toys' default [their code]; at
+    least 0, without a default. Costs about two simultaneous steps and keeps the memory of a second
+    derivative. Raises UserError for more than one discriminator turn: |F|^2 is of one point.
     """
     here = {name: getattr(state, name).params for name in PLAYERS}
 
@@ -78,16 +85,18 @@ def consensus(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_nam
 def unrolled(
     recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, *, rate, steps: int = 5
 ) -> tuple[State, dict]:
-    """D's turns as in `alternating`; then G moves against the D that `steps` steps of gradient descent would make of the D that
-    it meets (Metz et al., 2017).
+    """D's turns as in `alternating`; then G moves against the D that `steps` steps of gradient
+    descent would make of the D that it meets (Metz et al., 2017).
 
-    D_{k+1} = D_k - rate * grad L_D(G, D_k), equation 7, all k on G's batch; G's gradient goes through them (equation 10).
-    In the paper D_0 is the D before its turn: both players move from one point (equations 10 and 11, which their notebook runs
-    at once and in no set order). Here it is the D after its turns, so that 0 steps are `alternating`.
+    D_{k+1} = D_k - rate * grad L_D(G, D_k), equation 7, all k on G's batch; G's gradient goes
+    through them (equation 10). In the paper D_0 is the D before its turn: both players move from
+    one point (equations 10 and 11, which their notebook runs at once and in no set order). Here it
+    is the D after its turns, so that 0 steps are `alternating`.
 
-    rate: of those steps, above 0, without a default (1e-4 in the paper's toys, with Adam's steps in their notebook).
-    steps: 5 by default, their notebook's; the paper has 5 and 10. Each is a discriminator turn and its derivative: with 5 of
-    them a step takes 6.6 times as long as an alternating one.
+    rate: of those steps, above 0, without a default (1e-4 in the paper's toys, with Adam's steps in
+        their notebook).
+    steps: 5 by default, their notebook's; the paper has 5 and 10. Each is a discriminator turn and
+    its derivative: with 5 of them a step takes 6.6 times as long as an alternating one.
     """
     optimizer_step, batch, d_metrics = _discriminator_turns(recipe, state, batch, draws, axis_name)
     draws = draws.replace(index=batch.index)
@@ -111,11 +120,12 @@ def unrolled(
     return new, d_metrics | g_metrics
 
 
-# ---- what they share --------------------------------------------------------------------------------------------------
+# ---- what they share ---------------------------------------------------------------------------
 
 
 def _discriminator_turns(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, Batch, dict]:
-    """D's turns, each with its own share of the batch; (state, the last turn's batch, mean metrics)."""
+    """D's turns, each with its own share of the batch; (state, the last turn's batch, mean
+    metrics)."""
     turns = _rounds(batch, recipe.d_steps)
 
     def discriminate(state, turn):

@@ -29,11 +29,13 @@ def evaluate_discriminator(recipe: Recipe, state: State, images: Array, labels: 
 
 
 def evaluate(recipe: Recipe, state: State, train: tuple, validation: tuple) -> dict[str, Array]:
-    """What D says, in evaluation mode and without augmentation, of training images, held-out images and fakes.
+    """What D says, in evaluation mode and without augmentation, of training images, held-out images
+    and fakes.
 
-    train, validation: (images, labels), equally many. Returns mean logits, accuracies (at the loss's boundary), the AUC of
-    telling training images from held-out ones (.5 is chance, above it D has memorised), r_v and the gap of D's loss. And how
-    far the moving average's samples are from either (see `measure.training_metrics`): nearer to training images is overfitting.
+    train, validation: (images, labels), equally many. Returns mean logits, accuracies (at the
+    loss's boundary), the AUC of telling training images from held-out ones (.5 is chance, above it
+    D has memorised), r_v and the gap of D's loss. And how far the moving average's samples are from
+    either (see `measure.training_metrics`): nearer to training images is overfitting.
     """
     live = resolve(recipe, state.step, state.memory.get("live"))
     n, labels = len(train[0]), train[1] if live.classes else None
@@ -50,7 +52,8 @@ def evaluate(recipe: Recipe, state: State, train: tuple, validation: tuple) -> d
 
 
 def _gaps(live: Recipe, said: dict[str, DiscriminatorOutput], train_labels, validation_labels) -> dict[str, Array]:
-    """D's mean logits and accuracies, AUC of T against V, r_v (Karras et al., 2020, equation 1), and its loss on V - on T."""
+    """D's mean logits and accuracies, AUC of T against V, r_v (Karras et al., 2020, equation 1),
+    and its loss on V - on T."""
     logits = {name: judged.logits for name, judged in said.items()}
     undecided = losses.boundary(live.loss)
     if undecided is None:

@@ -1,4 +1,5 @@
-"""The GAN as a game for the loop: what is logged besides the losses, and whether a recipe fits its data."""
+"""The GAN as a game for the loop: what is logged besides the losses, and whether a recipe fits its
+data."""
 
 from __future__ import annotations
 
@@ -83,7 +84,8 @@ GAN = Game(init, train_step, _examples, _dtype, check_data, evaluate, observe, s
 
 
 def game_of(knobs: Any, game: Game | None = None) -> Game:
-    """The game to train these knobs in: the one given, else the one that they name as `knobs.game`, else the GAN for a Recipe.
+    """The game to train these knobs in: the one given, else the one that they name as `knobs.game`,
+    else the GAN for a Recipe.
 
     Raises UserError where none of these says it.
     """

@@ -11,7 +11,8 @@ from gan_jax.core.errors import UserError
 
 
 def warm_started(state: State, other: State) -> State:
-    """`state` with the networks (parameters, statistics, moving average) of another run, its optimizers at their start.
+    """`state` with the networks (parameters, statistics, moving average) of another run, its
+    optimizers at their start.
 
     Raises UserError where the networks are not of one shape.
     """
@@ -30,7 +31,8 @@ def warm_started(state: State, other: State) -> State:
 
 
 def networks(state: State) -> State:
-    """What a warm start takes of a state: its networks, without the optimizers' state and what penalties remember."""
+    """What a warm start takes of a state: its networks, without the optimizers' state and what
+    penalties remember."""
     bare = lambda player: player.replace(opt_state=None)
     return state.replace(
         key=None, memory={}, generator=bare(state.generator), discriminator=bare(state.discriminator)
@@ -46,10 +48,12 @@ class Player(struct.PyTreeNode):
 
 
 class State(struct.PyTreeNode):
-    """Everything that changes in training, mirroring the Recipe. `key` is constant: draws fold in `step`.
+    """Everything that changes in training, mirroring the Recipe. `key` is constant: draws fold in
+    `step`.
 
     ema:    {"params", "stats"}: the generator's moving average
-    memory: what penalties remember, {player: {penalty: ...}}, and live values of controlled leaves, {"live": {path: value}}
+    memory: what penalties remember, {player: {penalty: ...}}, and live values of controlled leaves,
+        {"live": {path: value}}
     """
 
     step: Int[Array, ""]
@@ -63,7 +67,8 @@ class State(struct.PyTreeNode):
 def moving_average(decay: Any, step: Int[Array, ""], old: Any, latest: Any, ramp: bool) -> Any:
     """decay * old + (1 - decay) * latest, parameters and statistics.
 
-    ramp: the decay is at most (1 + t) / (10 + t), so that the first weights are soon forgotten; a schedule is as it is.
+    ramp: the decay is at most (1 + t) / (10 + t), so that the first weights are soon forgotten; a
+        schedule is as it is.
     """
     t = step.astype(jnp.float32)
     decay = jnp.minimum(decay, (1 + t) / (10 + t)) if ramp else jnp.asarray(decay)

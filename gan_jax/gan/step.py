@@ -4,8 +4,9 @@
     train_step (recipe, state, batch)       -> (State, metrics: dict of scalars)
     sample     (recipe, state, key, n, ...) -> images
 
-A step is a way to `play`: in `play.py`, the order of the turns; in `turns.py`, how one player looks at a batch and moves. It
-runs under jit, scan, vmap, sharding by placement, and pmap with a named axis.
+A step is a way to `play`: in `play.py`, the order of the turns; in `turns.py`, how one player looks
+at a batch and moves. It runs under jit, scan, vmap, sharding by placement, and pmap with a named
+axis.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from gan_jax.gan.turns import generate
 
 
 def init(recipe: Recipe, key: Key[Array, ""]) -> State:
-    """A fresh state: parameters and statistics in `recipe.dtype`, the moving average a copy of the generator's.
+    """A fresh state: parameters and statistics in `recipe.dtype`, the moving average a copy of the
+    generator's.
 
-    Raises UserError for a recipe that cannot be built (unsupported image size, a controller of no number, a penalty that means
-    nothing for its player).
+    Raises UserError for a recipe that cannot be built (unsupported image size, a controller of no
+    number, a penalty that means nothing for its player).
     """
     recipe = resolve(recipe, jnp.int32(0))
     draws = Draws(named(key, "init"), jnp.arange(2))
@@ -63,7 +65,8 @@ def init(recipe: Recipe, key: Key[Array, ""]) -> State:
 def train_step(recipe: Recipe, state: State, batch: Batch, axis_name: str | None = None) -> tuple[State, dict]:
     """One step of the game: both players move. `axis_name` is the device axis under pmap.
 
-    Returns the new state and scalars averaged over the whole batch: each player's loss, penalties, logits, gradient norms.
+    Returns the new state and scalars averaged over the whole batch: each player's loss, penalties,
+    logits, gradient norms.
     """
     live = resolve(recipe, state.step, state.memory.get("live"))
     batch = batch if recipe.classes else batch.replace(labels=None)  # labels of the data that no network is to see
@@ -77,10 +80,11 @@ def train_step(recipe: Recipe, state: State, batch: Batch, axis_name: str | None
 
 
 def sample(recipe: Recipe, state: State, key: Key[Array, ""], n: int, labels=None, *, ema: bool = True, first: int = 0):
-    """n generated examples [n, ...] in the data's scale, from the moving average or the raw generator.
+    """n generated examples [n, ...] in the data's scale, from the moving average or the raw
+    generator.
 
-    Example i depends on key and `first + i` alone, so a long sample may be drawn in pieces. labels: [n], or None for every
-    class in turn when the recipe is conditional.
+    Example i depends on key and `first + i` alone, so a long sample may be drawn in pieces. labels:
+    [n], or None for every class in turn when the recipe is conditional.
     """
     live = resolve(recipe, state.step, state.memory.get("live"))
     index = first + jnp.arange(n)

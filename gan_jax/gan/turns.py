@@ -1,4 +1,5 @@
-"""A turn: one player looks at a batch and moves. What both players need for it: samples, judgements, penalties."""
+"""A turn: one player looks at a batch and moves. What both players need for it: samples,
+judgements, penalties."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ from gan_jax.penalties import PenaltyContext
 
 
 class PlayerGradient(NamedTuple):
-    """What a player learns from a batch: its loss's gradient, its statistics and the memory afterwards, and metrics."""
+    """What a player learns from a batch: its loss's gradient, its statistics and the memory
+    afterwards, and metrics."""
 
     gradient: Any
     stats: Any
@@ -33,7 +35,8 @@ class PlayerGradient(NamedTuple):
 
 
 def discriminator_turn(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
-    """D moves once, against fresh fakes. The generator's batch statistics are its own turn's business and stay."""
+    """D moves once, against fresh fakes. The generator's batch statistics are its own turn's
+    business and stay."""
     return apply_gradient(
         recipe, state, "discriminator", player_gradient(recipe, state, "discriminator", batch, draws, axis_name)
     )
@@ -45,7 +48,8 @@ def generator_turn(recipe: Recipe, state: State, batch: Batch, draws: Draws, axi
 
 
 def apply_gradient(recipe: Recipe, state: State, name: str, seen: PlayerGradient) -> tuple[State, dict]:
-    """The player moves, for either one: what it has seen becomes its parameters, statistics and memory."""
+    """The player moves, for either one: what it has seen becomes its parameters, statistics and
+    memory."""
     player = optimizer_step(getattr(recipe, name), getattr(state, name), seen.gradient, seen.stats)
     metrics = seen.metrics | {f"{name}/gradient_norm": optax.tree.norm(seen.gradient)}
     return state.replace(**{name: player}, memory=seen.memory), metrics
@@ -61,11 +65,13 @@ def optimizer_step(side: Side, player: Player, gradient: Any, stats: Any) -> Pla
 def player_gradient(
     recipe: Recipe, state: State, name: str, batch: Batch, draws: Draws, axis_name, lookahead=None
 ) -> PlayerGradient:
-    """The named player's view of a batch, or its mean over `recipe.accumulate` parts of it, one after the other.
+    """The named player's view of a batch, or its mean over `recipe.accumulate` parts of it, one
+    after the other.
 
-    Every example keeps its place, and so its draws; batch statistics, and losses over a batch, are of a part. The gradient is
-    averaged over the devices once, after the last part.
-    foresee: a function of G's parameters to the D's that it is judged by, for ways to play that look ahead; None is D as it is.
+    Every example keeps its place, and so its draws; batch statistics, and losses over a batch, are
+    of a part. The gradient is averaged over the devices once, after the last part.
+    foresee: a function of G's parameters to the D's that it is judged by, for ways to play that
+        look ahead; None is D as it is.
     """
     once = partial(_generator_gradient, lookahead=lookahead) if name == "generator" else _discriminator_gradient
     if recipe.accumulate > 1:
@@ -95,7 +101,8 @@ def _accumulated(
 
 
 def split_batch(batch: Batch, hands: int) -> Batch:
-    """[hands * b, ...] -> [hands, b, ...]: example j goes to hand j % hands, so a device's share stays on that device.
+    """[hands * b, ...] -> [hands, b, ...]: example j goes to hand j % hands, so a device's share
+    stays on that device.
 
     Raises UserError where they do not divide.
     """
@@ -162,7 +169,8 @@ def generate(recipe: Recipe, params, stats, z, labels, mode: Mode) -> tuple[Any,
 def discriminate(
     recipe: Recipe, params, stats, images, labels, draws: Draws, axis_name, passes: int = 1
 ) -> tuple[DiscriminatorOutput, Any]:
-    """(DiscriminatorOutput, new stats) of the discriminator in training: it sees the augmented images. passes: see `Mode`."""
+    """(DiscriminatorOutput, new stats) of the discriminator in training: it sees the augmented
+    images. passes: see `Mode`."""
     side = recipe.discriminator
     for name, change in recipe.augment.items():
         if not augment.mixing(change):
@@ -172,7 +180,8 @@ def discriminate(
 
 
 def discriminate_both(recipe: Recipe, params, stats, batch: Batch, fakes, draws: Draws, axis_name):
-    """(DiscriminatorOutput of reals, of fakes, new stats): in two passes, reals first, or in one if `recipe.judge_together`."""
+    """(DiscriminatorOutput of reals, of fakes, new stats): in two passes, reals first, or in one if
+    `recipe.judge_together`."""
     fake_labels = batch.fake_labels
     if not recipe.judge_together:
         real, stats = discriminate(recipe, params, stats, batch.images, batch.labels, draws.named("reals"), axis_name)
@@ -197,10 +206,12 @@ def draw_latents(recipe: Recipe, batch: Batch, draws: Draws, axis_name) -> tuple
 
 
 def with_mixed_fakes(recipe: Recipe, g: Player, batch: Batch, draws: Draws, axis_name) -> Batch:
-    """The batch that D learns from where an augmentation mixes fakes into its reals (`augment.mixing`); else the batch itself.
+    """The batch that D learns from where an augmentation mixes fakes into its reals
+    (`augment.mixing`); else the batch itself.
 
-    The fakes that pose have latents of their own, as losses over pairs and batches compare the reals with D's other fakes, and
-    the labels of the reals in whose places they stand, as D judges them under those.
+    The fakes that pose have latents of their own, as losses over pairs and batches compare the
+    reals with D's other fakes, and the labels of the reals in whose places they stand, as D judges
+    them under those.
     """
     if not any(augment.mixing(change) for change in recipe.augment.values()):
         return batch
@@ -241,7 +252,8 @@ def with_penalties(side: Side, name: str, values: dict, turn: PenaltyContext, me
 
 
 def _said(recipe: Recipe, real, fake, axis_name) -> dict:
-    """D's mean logits, and the mean sign of its logits of reals (r_t of Karras et al., 2020: 1 where it is sure of all)."""
+    """D's mean logits, and the mean sign of its logits of reals (r_t of Karras et al., 2020: 1
+    where it is sure of all)."""
     means = _average({"discriminator/real_logit": real, "discriminator/fake_logit": fake}, axis_name)
     undecided = losses.boundary(recipe.loss)
     if undecided is None:

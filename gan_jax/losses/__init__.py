@@ -1,8 +1,9 @@
-"""Losses: (DiscriminatorOutput of reals, DiscriminatorOutput of fakes, batch) -> Terms, one value per example for each player to minimise.
+"""Losses: (DiscriminatorOutput of reals, DiscriminatorOutput of fakes, batch) -> Terms, one value
+per example for each player to minimise.
 
-Formulae: d_r, d_f are the logits of reals and fakes. The step weights the terms and takes their mean; losses that compare
-examples return terms whose mean is the loss. A loss may name the logit at which D is undecided (`boundary`), which the
-accuracies logged during training use; 0 unless said.
+Formulae: d_r, d_f are the logits of reals and fakes. The step weights the terms and takes their
+mean; losses that compare examples return terms whose mean is the loss. A loss may name the logit at
+which D is undecided (`boundary`), which the accuracies logged during training use; 0 unless said.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ COMPARING = (
     rpgan, relativistic_average, relativistic_average_least_squares, relativistic_average_hinge, mmd, dual_contrastive,
 )  # fmt: skip
 BOUNDARIES = dict.fromkeys((wasserstein, blended, *COMPARING)) | {least_squares: 0.5}
-"""None where a zero means nothing, as only differences of logits count: halfway between reals and fakes instead."""
+"""None where a zero means nothing, as only differences of logits count: halfway between reals and
+fakes instead."""
 
 LOSSES = POINTWISE | {f.__name__: bind(f) for f in (*COMPARING, multi_class, multi_hinge)}
 LOSSES |= {f.__name__: f(non_saturating) for f in (auxiliary_classifier, top_k)}
@@ -45,7 +47,8 @@ LOSSES |= {f.__name__: f(non_saturating) for f in (auxiliary_classifier, top_k)}
 
 
 def boundary(loss: Bound) -> float | None:
-    """The logit at which D is undecided under this loss; None where it has no meaning of its own."""
+    """The logit at which D is undecided under this loss; None where it has no meaning of its
+    own."""
     if loss.function in BOUNDARIES:
         return BOUNDARIES[loss.function]
     return boundary(loss.parts[0]) if loss.parts else 0.0

@@ -1,4 +1,5 @@
-"""A weighted sum of losses: which loss becomes a number, so that one program trains a sweep over losses."""
+"""A weighted sum of losses: which loss becomes a number, so that one program trains a sweep over
+losses."""
 
 from __future__ import annotations
 
@@ -15,9 +16,10 @@ from gan_jax.losses.terms import Terms
 def blend(*losses: Any, **weights: float) -> Bound:
     """Each loss times its weight, summed: `blend(hinge, rpgan, hinge=1.0)`.
 
-    losses: functions, bound functions. weights: by the function's name, at least 0; 0 for a loss not named. They are leaves, so
-    a grid over them (`loss.hinge=0,1`) is one structure. No paper: it is what sweeps losses in one program. Logged accuracies
-    take the middle of reals and fakes as D's boundary. Raises UserError for two losses of one name, or a weight of none.
+    losses: functions, bound functions. weights: by the function's name, at least 0; 0 for a loss
+    not named. They are leaves, so a grid over them (`loss.hinge=0,1`) is one structure. No paper:
+    it is what sweeps losses in one program. Logged accuracies take the middle of reals and fakes as
+    D's boundary. Raises UserError for two losses of one name, or a weight of none.
     """
     parts = [bind(loss) for loss in losses]
     names = [part.name for part in parts]

@@ -1,4 +1,5 @@
-"""Losses on class logits: an auxiliary classifier beside any loss, or D as a classifier with one more class for fakes."""
+"""Losses on class logits: an auxiliary classifier beside any loss, or D as a classifier with one
+more class for fakes."""
 
 from __future__ import annotations
 
@@ -16,11 +17,13 @@ from gan_jax.losses.terms import Terms
 
 
 def auxiliary_classifier(loss: Any, weight_real=1.0, weight_fake=1.0, weight_generator=1.0) -> Bound:
-    """Any loss plus the cross-entropy of D's class logits (ACGAN, Odena et al., 2017, equations 2 and 3).
+    """Any loss plus the cross-entropy of D's class logits (ACGAN, Odena et al., 2017, equations 2
+    and 3).
 
-    D adds weight_real * CE on reals and weight_fake * CE on fakes, G weight_generator * CE on fakes, each against the labels
-    that the example was drawn or made with; all >= 0, 1 in the paper. weight_fake 0 lets D learn classes from reals alone.
-    Needs recipes with classes, and `conditioning="auxiliary"` in the discriminator. Raises UserError where either is missing.
+    D adds weight_real * CE on reals and weight_fake * CE on fakes, G weight_generator * CE on
+    fakes, each against the labels that the example was drawn or made with; all >= 0, 1 in the
+    paper. weight_fake 0 lets D learn classes from reals alone. Needs recipes with classes, and
+    `conditioning="auxiliary"` in the discriminator. Raises UserError where either is missing.
     """
     numbers = {"weight_real": weight_real, "weight_fake": weight_fake, "weight_generator": weight_generator}
     return bind(_auxiliary, bind(loss), **numbers)
@@ -41,21 +44,25 @@ def _auxiliary(
 
 
 def multi_class(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
-    """D tells K classes of reals and one of fakes apart, whose logit is 0; cross-entropy (Salimans et al., 2016, section 5).
+    """D tells K classes of reals and one of fakes apart, whose logit is 0; cross-entropy (Salimans
+    et al., 2016, section 5).
 
-    With the class logits l and Z = sum_k e^l_k: D: log(1 + Z) - l_y on reals of class y, log(1 + Z) on fakes; G:
-    log(1 + Z) - l_y on fakes made as class y (theirs matches features instead). D(x) = Z / (1 + Z), so log Z is D's logit:
-    `conditioning="multi_class"` of the discriminator gives just that. Raises UserError without class logits or labels.
+    With the class logits l and Z = sum_k e^l_k: D: log(1 + Z) - l_y on reals of class y, log(1 + Z)
+    on fakes; G: log(1 + Z) - l_y on fakes made as class y (theirs matches features instead). D(x) =
+    Z / (1 + Z), so log Z is D's logit: `conditioning="multi_class"` of the discriminator gives just
+    that. Raises UserError without class logits or labels.
     """
     return _with_fake_class("multi_class", _cross_entropy, real, fake, batch)
 
 
 def multi_hinge(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
-    """As multi_class, with the hinge of Crammer & Singer (2001): relu(1 + max_{k != y} l_k - l_y) over K + 1 classes.
+    """As multi_class, with the hinge of Crammer & Singer (2001): relu(1 + max_{k != y} l_k - l_y)
+    over K + 1 classes.
 
-    Kavalerov et al. (2021): D minimises it with y the class of a real, and with y the class of fakes on fakes; G with y the
-    class that the fake was made as. The fakes' logit is 0, which loses nothing, as only differences count. It has no numbers:
-    the margin of 1 is theirs. Raises UserError without class logits or labels.
+    Kavalerov et al. (2021): D minimises it with y the class of a real, and with y the class of
+    fakes on fakes; G with y the class that the fake was made as. The fakes' logit is 0, which loses
+    nothing, as only differences count. It has no numbers: the margin of 1 is theirs. Raises
+    UserError without class logits or labels.
     """
     return _with_fake_class("multi_hinge", _multi_hinge, real, fake, batch)
 

@@ -11,13 +11,15 @@ from gan_jax.losses.terms import Terms, real_weights
 
 
 def dual_contrastive(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, *, saturating: bool = True) -> Terms:
-    """D: -log[e^d_r / (e^d_r + sum_j e^d_fj)] - log[e^-d_f / (e^-d_f + sum_i e^-d_ri)]; G: minus D's (Yu et al., 2021).
+    """D: -log[e^d_r / (e^d_r + sum_j e^d_fj)] - log[e^-d_f / (e^-d_f + sum_i e^-d_ri)]; G: minus
+    D's (Yu et al., 2021).
 
-    The sums are over the whole batch of n, over all devices: where all logits are equal each term is log(1 + n). Terms.real
-    has the first, for each real, Terms.fake the second. A constant added to all logits changes nothing.
-    saturating: a zero-sum game, the paper's and the default. False gives G the loss of D with reals and fakes exchanged, which
-    has a gradient where D is sure. The authors' repository holds no code; in independent ones D's loss is this one, and G's
-    that of saturating=False.
+    The sums are over the whole batch of n, over all devices: where all logits are equal each term
+    is log(1 + n). Terms.real has the first, for each real, Terms.fake the second. A constant added
+    to all logits changes nothing.
+    saturating: a zero-sum game, the paper's and the default. False gives G the loss of D with reals
+    and fakes exchanged, which has a gradient where D is sure. The authors' repository holds no
+    code; in independent ones D's loss is this one, and G's that of saturating=False.
     """
     d_r, d_f, weights = real.logits, fake.logits, real_weights(batch, real.logits)
     reals, fakes, shares = (batch.all_gather(x) for x in (d_r, d_f, weights))

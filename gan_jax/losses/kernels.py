@@ -1,4 +1,5 @@
-"""MMD-GAN: the critic learns a representation in which the kernel's mean embeddings of reals and fakes differ."""
+"""MMD-GAN: the critic learns a representation in which the kernel's mean embeddings of reals and
+fakes differ."""
 
 from __future__ import annotations
 
@@ -12,11 +13,13 @@ from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.losses.terms import Terms, places, real_weights
 
 SCALES = {"rational_quadratic": (0.1, 1.0, 10.0), "rbf": (2.0, 5.0, 10.0, 20.0, 40.0, 80.0)}
-"""The mixtures of the authors' code (Binkowski et al., 2018): alphas, and sigmas in the representation's units."""
+"""The mixtures of the authors' code (Binkowski et al., 2018): alphas, and sigmas in the
+representation's units."""
 
 
 def kernel_values(x: Float[Array, "n d"], y: Float[Array, "m d"], kernel: str, dot=0.0) -> Float[Array, "n m"]:
-    """k(x_i, y_j), a sum over SCALES: (1 + s / (2 a))^-a or exp(-s / (2 sigma^2)) of s = |x - y|^2; plus dot * x.y.
+    """k(x_i, y_j), a sum over SCALES: (1 + s / (2 a))^-a or exp(-s / (2 sigma^2)) of s = |x - y|^2;
+    plus dot * x.y.
 
     Raises UserError for an unknown kernel.
     """
@@ -45,10 +48,11 @@ def representation(said: DiscriminatorOutput, on: str) -> Float[Array, "b d"]:
 
 
 def witness(values, real, fake, kernel: str = "rational_quadratic", dot=0.0) -> Float[Array, "n"]:
-    """mean_j k(values, real_j) - mean_j k(values, fake_j): where it is high D finds more reals than fakes. All are [., d].
+    """mean_j k(values, real_j) - mean_j k(values, fake_j): where it is high D finds more reals than
+    fakes. All are [., d].
 
-    Its gradient is what the penalty of Binkowski et al. (2018, section 3) holds at norm 1, with weight 1 in their code.
-    On several devices give all reals and fakes (`batch.all_gather`).
+    Its gradient is what the penalty of Binkowski et al. (2018, section 3) holds at norm 1, with
+    weight 1 in their code. On several devices give all reals and fakes (`batch.all_gather`).
     """
     return kernel_values(values, real, kernel, dot).mean(1) - kernel_values(values, fake, kernel, dot).mean(1)
 
@@ -64,18 +68,20 @@ def mmd(
 ) -> Terms:
     """D: -MMD^2; G: MMD^2, unbiased, over all devices (Li et al., 2017; Binkowski et al., 2018).
 
-    MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j) of reals x and fakes y (Gretton
-    et al., 2012). It is the mean over i of h(x_i) + h(y_i), with
+    MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j) of
+    reals x and fakes y (Gretton et al., 2012). It is the mean over i of h(x_i) + h(y_i), with
 
         h(x_i) = mean_{j != i} k(x_i, x_j) - mean_j k(x_i, y_j),  h(y_i) = mean_{j != i} k(y_i, y_j) - mean_j k(y_i, x_j).
 
-    Terms.real is -h(x_i), Terms.fake -h(y_i), G's their sum. Weights of reals count once for each real of a pair.
-    kernel: 'rational_quadratic' (the default) or 'rbf', summed over the published scales (`SCALES`; Li et al. have sigmas 1, 2,
-    4, 8, 16). dot: weight of the linear kernel, >= 0, default 0; 1 in the authors' CIFAR-10 script, whose estimate then keeps
-    the linear kernel's pairs of an example with itself. on: what is compared, 'logits' (one dimension, with any network; the
-    default) or 'features', whose last layer `representation=16` of dcgan and mlp makes, as in the paper. Logits have no sign of
-    their own here.
-    Published with 5 D steps, Adam 1e-4 and a penalty of the `witness`. Cost: n^2 kernel values of the whole batch.
+    Terms.real is -h(x_i), Terms.fake -h(y_i), G's their sum. Weights of reals count once for each
+    real of a pair.
+    kernel: 'rational_quadratic' (the default) or 'rbf', summed over the published scales (`SCALES`;
+    Li et al. have sigmas 1, 2, 4, 8, 16). dot: weight of the linear kernel, >= 0, default 0; 1 in
+    the authors' CIFAR-10 script, whose estimate then keeps the linear kernel's pairs of an example
+    with itself. on: what is compared, 'logits' (one dimension, with any network; the default) or
+    'features', whose last layer `representation=16` of dcgan and mlp makes, as in the paper. Logits
+    have no sign of their own here. Published with 5 D steps, Adam 1e-4 and a penalty of the
+    `witness`. Cost: n^2 kernel values of the whole batch.
     Raises UserError for a batch of one, an unknown kernel, or features that are not there.
     """
     x, y = representation(real, on), representation(fake, on)

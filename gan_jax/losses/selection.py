@@ -13,13 +13,15 @@ from gan_jax.losses.terms import Terms
 
 
 def top_k(loss: Any, share=0.5) -> Bound:
-    """Any loss, whose generator's terms count only for the `share` of fakes with the highest logits (Sinha et al., 2020):
-    G minimises the mean of its terms over the k = share * n fakes with the largest d_f of a batch of n.
+    """Any loss, whose generator's terms count only for the `share` of fakes with the highest logits
+    (Sinha et al., 2020): G minimises the mean of its terms over the k = share * n fakes with the
+    largest d_f of a batch of n.
 
-    share: of the whole batch, over all devices, in (0, 1], rounded to examples, at least one; 1 is the loss itself. The terms
-    kept are multiplied so that the mean over all is the mean over those kept; ties with the last one kept are kept as well.
-    The paper begins at 1 and multiplies by .99 each epoch down to .5 (its gamma and nu):
-    `share=schedules.geometric(1, 0.99, epoch, 0.5)`, with `epoch` in steps. The default, .5, is where that ends.
+    share: of the whole batch, over all devices, in (0, 1], rounded to examples, at least one; 1 is
+    the loss itself. The terms kept are multiplied so that the mean over all is the mean over those
+    kept; ties with the last one kept are kept as well. The paper begins at 1 and multiplies by .99
+    each epoch down to .5 (its gamma and nu): `share=schedules.geometric(1, 0.99, epoch, 0.5)`, with
+    `epoch` in steps. The default, .5, is where that ends.
     """
     return bind(_top_k, bind(loss), share=share)
 

@@ -1,4 +1,5 @@
-"""What a loss returns, and what losses over a batch need: the weights of the reals, and each example's place."""
+"""What a loss returns, and what losses over a batch need: the weights of the reals, and each
+example's place."""
 
 from __future__ import annotations
 
@@ -20,8 +21,9 @@ class Terms(NamedTuple):
 def real_weights(batch: Any, values: Float[Array, "b *d"]) -> Float[Array, "b"]:
     """batch.weights of the reals in the dtype of `values`, one for each of them; 1 without weights.
 
-    The step multiplies Terms.real by them. A loss that meets reals anywhere else (a mean of d_r, G's terms) does so itself,
-    so that both players see the weighted distribution. A packed critic has the mean weight of its packet.
+    The step multiplies Terms.real by them. A loss that meets reals anywhere else (a mean of d_r,
+    G's terms) does so itself, so that both players see the weighted distribution. A packed critic
+    has the mean weight of its packet.
     """
     if batch is None or batch.weights is None:
         return jnp.ones(len(values), values.dtype)
@@ -29,7 +31,8 @@ def real_weights(batch: Any, values: Float[Array, "b *d"]) -> Float[Array, "b"]:
 
 
 def of_packets(weights: Float[Array, "examples"], n: int) -> Float[Array, "n"]:
-    """The examples' weights as those of n judgements: the mean of each packet of a packed critic, else as they are."""
+    """The examples' weights as those of n judgements: the mean of each packet of a packed critic,
+    else as they are."""
     return weights.reshape(n, -1).mean(1)
 
 

@@ -8,9 +8,11 @@ from gan_jax.core.errors import UserError
 
 
 def check_features(x: Any, what: str, least: int = 2) -> np.ndarray:
-    """`x` as float64 [n, d], n >= `least`. `what` names it in messages, such as "the generated features".
+    """`x` as float64 [n, d], n >= `least`. `what` names it in messages, such as "the generated
+    features".
 
-    Raises UserError where it has another shape, too few rows, or something that is not finite (naming the first such row).
+    Raises UserError where it has another shape, too few rows, or something that is not finite
+    (naming the first such row).
     """
     x = np.asarray(x)
     if x.ndim != 2 or not x.shape[1] or x.dtype.kind not in "fiub" and x.dtype.name != "bfloat16":

@@ -18,16 +18,19 @@ NARROW = 16  # features up to which differences are cheap enough to be taken one
 
 
 def energy_distance(x: ArrayLike, y: ArrayLike) -> Array:
-    """2 E|x - y| - E|x - x'| - E|y - y'| (Szekely & Rizzo, 2013), Euclidean, of x [n, ...] and y [m, ...], flattened examples.
+    """2 E|x - y| - E|x - x'| - E|y - y'| (Szekely & Rizzo, 2013), Euclidean, of x [n, ...] and y
+    [m, ...], flattened examples.
 
-    In the data's units: [-1, 1] pixels, as which uint8 images are read; points as they are. x' and y' are other examples of
-    the same sample (a U-statistic), so that on average it is the distance of the two distributions: 0 where they are equal,
-    there with a spread that falls as 1 / n, and with values below 0. The biased V-statistic (SciPy returns its root, in 1-D)
-    adds E|x - x'| / n + E|y - y'| / m. A copy shows: energy_distance(x, x) is -2 E|x - x'| / n.
+    In the data's units: [-1, 1] pixels, as which uint8 images are read; points as they are. x' and
+    y' are other examples of the same sample (a U-statistic), so that on average it is the distance
+    of the two distributions: 0 where they are equal, there with a spread that falls as 1 / n, and
+    with values below 0. The biased V-statistic (SciPy returns its root, in 1-D) adds E|x - x'| / n
+    + E|y - y'| / m. A copy shows: energy_distance(x, x) is -2 E|x - x'| / n.
 
-    Cost: (n + m)^2 d multiply-adds and a few [256, m] temporaries; 512 of each with 3,072 features take some 30 ms on two CPU
-    cores. Above 16 features |x - y|^2 is |x|^2 + |y|^2 - 2 xy around the common mean: in float32 a distance near 0 may come
-    out as up to about 1e-3 |x|, and others are good to 6 digits.
+    Cost: (n + m)^2 d multiply-adds and a few [256, m] temporaries; 512 of each with 3,072 features
+    take some 30 ms on two CPU cores. Above 16 features |x - y|^2 is |x|^2 + |y|^2 - 2 xy around the
+    common mean: in float32 a distance near 0 may come out as up to about 1e-3 |x|, and others are
+    good to 6 digits.
     Raises UserError for fewer than 2 examples, or where the shapes do not fit.
     """
     x, y = jnp.asarray(x), jnp.asarray(y)
@@ -60,10 +63,12 @@ def _mean_distance(x: Array, y: Array | None = None) -> Array:
 
 
 def sliced_wasserstein(x: Any, y: Any, p: float = 2, projections: int = 500, seed: int = 0) -> float:
-    """(mean over random unit vectors u of W_p(x.u, y.u)^p)^(1/p) (Bonneel et al., 2015), in the units of the features.
+    """(mean over random unit vectors u of W_p(x.u, y.u)^p)^(1/p) (Bonneel et al., 2015), in the
+    units of the features.
 
-    x [n, d], y [m, d]: features; n and m may differ. W_p is the exact distance of the two samples on a line, by their quantile
-    functions; at d = 1 this is W_p itself. Two samples of one distribution are above 0: the mean of W_p^p falls as n^(-p/2).
+    x [n, d], y [m, d]: features; n and m may differ. W_p is the exact distance of the two samples
+    on a line, by their quantile functions; at d = 1 this is W_p itself. Two samples of one
+    distribution are above 0: the mean of W_p^p falls as n^(-p/2).
     Cost: projections (n + m) (d + log(n + m)) operations, in float64 on the host.
     Raises UserError where the sets are no features of one width, for p < 1 or no projections.
     """

@@ -1,4 +1,5 @@
-"""The Fréchet distance of two feature sets, its extrapolation to infinite samples, and its error by a jackknife."""
+"""The Fréchet distance of two feature sets, its extrapolation to infinite samples, and its error by
+a jackknife."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from gan_jax.metrics.pairs import product
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Mean [d], covariance [d, d] (ddof = 1) and size n of a feature set: what a Fréchet distance knows of it."""
+    """Mean [d], covariance [d, d] (ddof = 1) and size n of a feature set: what a Fréchet distance
+    knows of it."""
 
     mean: Float64[np.ndarray, "d"]
     covariance: Float64[np.ndarray, "d d"]
@@ -25,13 +27,15 @@ class Moments:
 
     @functools.cached_property
     def factor(self) -> Float64[np.ndarray, "d d"]:
-        """L with L L^T = covariance, kept: eigenvectors times the roots of the eigenvalues. 1 s at d = 2,048."""
+        """L with L L^T = covariance, kept: eigenvectors times the roots of the eigenvalues. 1 s at
+        d = 2,048."""
         values, vectors = np.linalg.eigh(self.covariance)
         return vectors * np.sqrt(np.maximum(values, 0))
 
 
 def moments(x: Any) -> Moments:
-    """Mean and covariance (ddof = 1) of features [n, d] in float64. Raises UserError for fewer than 2 rows, NaN or infinity."""
+    """Mean and covariance (ddof = 1) of features [n, d] in float64. Raises UserError for fewer than
+    2 rows, NaN or infinity."""
     x = check_features(x, "features for a mean and a covariance")
     mean = x.mean(0)
     centred = x - mean
@@ -39,16 +43,20 @@ def moments(x: Any) -> Moments:
 
 
 def frechet_distance(x: Any, y: Any) -> float:
-    """|mu_x - mu_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)): the squared Wasserstein-2 distance of the two Gaussians.
+    """|mu_x - mu_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)): the squared Wasserstein-2 distance of
+    the two Gaussians.
 
-    x, y: features [n, d], or `moments` of them. In squared units of the features, from 0. Of Inception features it is FID
-    (Heusel et al., 2017), which is this square, not its root. With C_y = L L^T, the trace of the root is the sum of the roots
-    of the eigenvalues of L^T C_x L, or with n < d those of its n x n counterpart, all in float64; where a covariance has not
-    full rank, the sum is good to about 1e-6 of the traces.
+    x, y: features [n, d], or `moments` of them. In squared units of the features, from 0. Of
+    Inception features it is FID (Heusel et al., 2017), which is this square, not its root. With C_y
+    = L L^T, the trace of the root is the sum of the roots of the eigenvalues of L^T C_x L, or with
+    n < d those of its n x n counterpart, all in float64; where a covariance has not full rank, the
+    sum is good to about 1e-6 of the traces.
 
-    It is biased: two samples of one distribution N(0, s^2 I_d) are at s^2 (d + d (d + 1) / 4) (1/n + 1/m), to first order.
-    Compare equal n and m only, or use `fd_infinity`. A copy of the other set has 0, the best there is.
-    Cost: at d = 2,048 about 2 s, a half of it the `factor` of y, which Moments keep. Raises UserError for widths that differ.
+    It is biased: two samples of one distribution N(0, s^2 I_d) are at s^2 (d + d (d + 1) / 4) (1/n
+    + 1/m), to first order. Compare equal n and m only, or use `fd_infinity`. A copy of the other
+    set has 0, the best there is.
+    Cost: at d = 2,048 about 2 s, a half of it the `factor` of y, which Moments keep. Raises
+        UserError for widths that differ.
     """
     if not isinstance(x, Moments) and not isinstance(y, Moments):
         x, y = check_two(x, y, "frechet_distance")
@@ -86,7 +94,8 @@ def _of_rows(y: Moments, x: np.ndarray, z: np.ndarray) -> float:
 
 
 class Subsets:
-    """FD to y of most of the rows of x [n, d]: their scatter is that of all less that of the few that are left out.
+    """FD to y of most of the rows of x [n, d]: their scatter is that of all less that of the few
+    that are left out.
 
     Made once and given to `fd_infinity` and `frechet_jackknife` in the place of y, it serves both.
     """
@@ -120,18 +129,20 @@ def _subsets(x: np.ndarray, y: Any) -> Subsets:
     return Subsets(x, y)
 
 
-# ---- extrapolation -----------------------------------------------------------------------------------------------------
+# ---- extrapolation -----------------------------------------------------------------------------
 
 
 def fd_infinity(x: Any, y: Any, points: int = 15, least: int | None = None, seed: int = 0) -> float:
-    """FD of infinitely many examples like x to y: the intercept of a line through FD(n) over 1 / n (Chong & Forsyth 2020).
+    """FD of infinitely many examples like x to y: the intercept of a line through FD(n) over 1 / n
+    (Chong & Forsyth 2020).
 
-    x: features [n, d]; y: features, `moments` or `Subsets`. FD is taken of `points` random subsets of x without replacement,
-    of sizes from `least` (the smaller of 5,000 and n / 10, at least 2) to n in equal steps, and the line is that of least
-    squares.
-    It removes the bias of the sample x alone: that of y stays, and on average two samples of one N(0, s^2 I_d) are at
-    s^2 (d + d (d + 1) / 4) / m, to first order. In squared units; it may be below 0.
-    Cost: `points` Fréchet distances, of which the factor of y is made once. Raises UserError for fewer than 2 points or sizes.
+    x: features [n, d]; y: features, `moments` or `Subsets`. FD is taken of `points` random subsets
+    of x without replacement, of sizes from `least` (the smaller of 5,000 and n / 10, at least 2) to
+    n in equal steps, and the line is that of least squares. It removes the bias of the sample x
+    alone: that of y stays, and on average two samples of one N(0, s^2 I_d) are at s^2 (d + d (d +
+    1) / 4) / m, to first order. In squared units; it may be below 0.
+    Cost: `points` Fréchet distances, of which the factor of y is made once. Raises UserError for
+        fewer than 2 points or sizes.
     """
     x = check_features(x, "fd_infinity")
     least = max(2, min(5000, len(x) // 10)) if least is None else least
@@ -146,19 +157,20 @@ def fd_infinity(x: Any, y: Any, points: int = 15, least: int | None = None, seed
     return float(np.polynomial.polynomial.polyfit(1 / sizes, values, 1)[0])
 
 
-# ---- errors ------------------------------------------------------------------------------------------------------------
+# ---- errors ------------------------------------------------------------------------------------
 
 
 def frechet_jackknife(x: Any, references: Sequence[Any], blocks: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """(FD of x to each reference [r], the same without each of `blocks` blocks of x in turn [blocks, r]).
+    """(FD of x to each reference [r], the same without each of `blocks` blocks of x in turn
+    [blocks, r]).
 
-    x: features [n, d] in random order, as the blocks are its rows in turn; references: features, `moments` or `Subsets`, which
-    all see the same blocks, so that differences such as FD_S - FD_T have replicates, too; `jackknife_error` makes errors of
-    them.
-    These are of x alone: the references are taken as given. A percentile bootstrap would be wrong here: resampled examples
+    x: features [n, d] in random order, as the blocks are its rows in turn; references: features,
+    `moments` or `Subsets`, which all see the same blocks, so that differences such as FD_S - FD_T
+    have replicates, too; `jackknife_error` makes errors of them. These are of x alone: the
+    references are taken as given. A percentile bootstrap would be wrong here: resampled examples
     double the bias.
-    Cost: blocks + 1 eigenvalue problems for each reference, .3 s each at d = 2,048. Raises UserError where a block would leave
-    fewer than 2 examples.
+    Cost: blocks + 1 eigenvalue problems for each reference, .3 s each at d = 2,048. Raises
+    UserError where a block would leave fewer than 2 examples.
     """
     x = check_features(x, "frechet_jackknife", 4)
     if not 2 <= blocks <= len(x) // 2:
@@ -174,9 +186,11 @@ def frechet_jackknife(x: Any, references: Sequence[Any], blocks: int = 10) -> tu
 
 
 def jackknife_error(replicates: Any) -> np.ndarray:
-    """Standard errors [...] of values with delete-block replicates [blocks, ...]: sqrt((b - 1) / b sum (v_i - mean v)^2).
+    """Standard errors [...] of values with delete-block replicates [blocks, ...]: sqrt((b - 1) / b
+    sum (v_i - mean v)^2).
 
-    Of a difference of two values: that of the difference of their replicates (Shao & Wu, 1989, with blocks of equal sizes).
+    Of a difference of two values: that of the difference of their replicates (Shao & Wu, 1989, with
+    blocks of equal sizes).
     Raises UserError for fewer than 2 replicates.
     """
     replicates = np.asarray(replicates, np.float64)
@@ -187,5 +201,6 @@ def jackknife_error(replicates: Any) -> np.ndarray:
 
 
 def expected_bias(sigma2: float, d: int, n: int, m: int) -> float:
-    """FD of two samples of n and m examples of one N(0, sigma2 I_d), on average and to first order in 1/n and 1/m."""
+    """FD of two samples of n and m examples of one N(0, sigma2 I_d), on average and to first order
+    in 1/n and 1/m."""
     return sigma2 * (d + d * (d + 1) / 4) * (1 / n + 1 / m)

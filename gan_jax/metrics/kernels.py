@@ -1,4 +1,5 @@
-"""Maximum mean discrepancies: KID with its standard error, KID over subsets, and MMD with a Gaussian kernel."""
+"""Maximum mean discrepancies: KID with its standard error, KID over subsets, and MMD with a
+Gaussian kernel."""
 
 from __future__ import annotations
 
@@ -12,11 +13,13 @@ from gan_jax.metrics.pairs import CrossPairs, SelfPairs, check_fit, cross_pairs,
 
 
 def kid(x: Any, y: Any) -> float:
-    """The kernel inception distance (Binkowski et al., 2018): unbiased MMD^2 with the kernel k(a, b) = (a.b / d + 1)^3.
+    """The kernel inception distance (Binkowski et al., 2018): unbiased MMD^2 with the kernel k(a,
+    b) = (a.b / d + 1)^3.
 
-    mean k(x_i, x_j) over i != j, plus the same of y, minus 2 mean k(x_i, y_j), over whole samples x [n, d] and y [m, d].
-    Independent samples of one distribution have 0 on average, of any sizes, with `kid_error` as spread, below 0 as often as
-    above. A copy is clearly below 0, as the pairs of an example with itself are in the last term alone: a sign of copying.
+    mean k(x_i, x_j) over i != j, plus the same of y, minus 2 mean k(x_i, y_j), over whole samples x
+    [n, d] and y [m, d]. Independent samples of one distribution have 0 on average, of any sizes,
+    with `kid_error` as spread, below 0 as often as above. A copy is clearly below 0, as the pairs
+    of an example with itself are in the last term alone: a sign of copying.
     Cost: three passes (`pairs`). Raises UserError where the sets are no features of one width.
     """
     return kid_from(self_pairs(x, 1), self_pairs(y, 1), cross_pairs(x, y))
@@ -31,14 +34,16 @@ def kid_from(wx: SelfPairs, wy: SelfPairs, pairs: CrossPairs) -> float:
 def kid_error(wx: SelfPairs, wy: SelfPairs, pairs: CrossPairs) -> float:
     """Standard error of `kid_from`, over draws of both samples.
 
-    By Hoeffding's decomposition, with h_i = sum_j k(x_i, x_j) / (n - 1) - sum_j k(x_i, y_j) / m, g_j its like for y, and
-    z_xx, z_yy, z_xy the variances of the kernel after a fit by row and column effects,
+    By Hoeffding's decomposition, with h_i = sum_j k(x_i, x_j) / (n - 1) - sum_j k(x_i, y_j) / m,
+    g_j its like for y, and z_xx, z_yy, z_xy the variances of the kernel after a fit by row and
+    column effects,
 
         Var = 4 var(h) / n + 4 var(g) / m - (2 z_xx / n^2 + 2 z_yy / m^2 + 4 z_xy / (n m)).
 
-    The term that is taken away is the variance of the second order, which is in the first two twice: alone they would be the
-    jackknife, sqrt(2) too large where the distributions are equal. What is left of the first order is not taken below 0, so
-    that the error is right where the distributions differ, and up to a fifth too large where they are equal.
+    The term that is taken away is the variance of the second order, which is in the first two
+    twice: alone they would be the jackknife, sqrt(2) too large where the distributions are equal.
+    What is left of the first order is not taken below 0, so that the error is right where the
+    distributions differ, and up to a fifth too large where they are equal.
     Raises UserError for fewer than 4 examples. Cost: none beyond the passes.
     """
     check_fit("kid", pairs.n, pairs.m, wx, wy)
@@ -49,10 +54,12 @@ def kid_error(wx: SelfPairs, wy: SelfPairs, pairs: CrossPairs) -> float:
 
 
 def kid_gap(ws: SelfPairs, xs: CrossPairs, wt: SelfPairs, xt: CrossPairs) -> tuple[float, float]:
-    """(KID(x, s) - KID(x, t), its standard error) for one x against two sets: xs is between(x, s), xt is between(x, t).
+    """(KID(x, s) - KID(x, t), its standard error) for one x against two sets: xs is between(x, s),
+    xt is between(x, t).
 
-    The pairs within x are in both and drop out, and so does most of the noise of x. The error is made as in `kid_error`, with
-    h_i = mean_t k(x_i, t) - mean_s k(x_i, s). Independent sets of one distribution have 0 on average.
+    The pairs within x are in both and drop out, and so does most of the noise of x. The error is
+    made as in `kid_error`, with h_i = mean_t k(x_i, t) - mean_s k(x_i, s). Independent sets of one
+    distribution have 0 on average.
     """
     check_fit("kid_gap", xs.n, xs.m, None, ws)
     check_fit("kid_gap", xt.n, xt.m, None, wt)
@@ -96,14 +103,16 @@ def _cross(pairs: CrossPairs) -> float:
     return max(float(left) / ((n - 1) * (m - 1)), 0.0)
 
 
-# ---- whole functions ---------------------------------------------------------------------------------------------------
+# ---- whole functions ---------------------------------------------------------------------------
 
 
 def kid_subsets(x: Any, y: Any, subsets: int = 100, size: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """(Mean, standard deviation) of the KID of random subsets of `size` examples of each, as published tables have it.
+    """(Mean, standard deviation) of the KID of random subsets of `size` examples of each, as
+    published tables have it.
 
-    Each subset is without replacement, as in torch-fidelity. The deviation is that of one KID of `size` examples, and is no
-    standard error of the mean: use `kid` and `kid_error`. Cost: 3 subsets size^2 d multiply-adds.
+    Each subset is without replacement, as in torch-fidelity. The deviation is that of one KID of
+    `size` examples, and is no standard error of the mean: use `kid` and `kid_error`. Cost: 3
+    subsets size^2 d multiply-adds.
     Raises UserError where a set has fewer than `size` examples.
     """
     x, y = check_two(x, y, "kid_subsets")
@@ -124,13 +133,15 @@ def _unbiased(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> float:
 
 
 def mmd(x: Any, y: Any, bandwidth: float | None = None) -> float:
-    """Unbiased MMD^2 with the kernel exp(-|a - b|^2 / (2 bandwidth^2)) (Gretton et al., 2012, equation 3), at most 2.
+    """Unbiased MMD^2 with the kernel exp(-|a - b|^2 / (2 bandwidth^2)) (Gretton et al., 2012,
+    equation 3), at most 2.
 
-    x [n, d], y [m, d]: features. bandwidth, in their units: the median distance of two examples of both sets together where
-    left out (of the first 1,000 of each). Independent samples of one distribution have 0 on average; a copy is below 0. Xu et
-    al. (2018) publish the root of the biased V-statistic with another bandwidth: those numbers do not compare.
-    Cost: three passes of (n + m)^2 pairs, of which an [n, m] matrix is kept. Raises UserError for a bandwidth that is not
-    positive, or a median that is 0.
+    x [n, d], y [m, d]: features. bandwidth, in their units: the median distance of two examples of
+    both sets together where left out (of the first 1,000 of each). Independent samples of one
+    distribution have 0 on average; a copy is below 0. Xu et al. (2018) publish the root of the
+    biased V-statistic with another bandwidth: those numbers do not compare.
+    Cost: three passes of (n + m)^2 pairs, of which an [n, m] matrix is kept. Raises UserError for a
+    bandwidth that is not positive, or a median that is 0.
     """
     from scipy.spatial.distance import cdist, pdist
 

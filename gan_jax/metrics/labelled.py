@@ -1,4 +1,5 @@
-"""How good are generated images to a classifier, and how good is a classifier to them? Scores that need labels."""
+"""How good are generated images to a classifier, and how good is a classifier to them? Scores that
+need labels."""
 
 from __future__ import annotations
 
@@ -14,15 +15,18 @@ from gan_jax.metrics.features.extractor import check_images
 
 
 def inception_score(logits: ArrayLike, splits: int = 1, seed: int | None = None) -> tuple[float, float]:
-    """exp(mean_i KL(p(y | x_i) || mean_i p(y | x_i))) (Salimans et al., 2016), (mean, standard deviation) over `splits`.
+    """exp(mean_i KL(p(y | x_i) || mean_i p(y | x_i))) (Salimans et al., 2016), (mean, standard
+    deviation) over `splits`.
 
-    logits [n, c] of generated images by any classifier (`features.classifier_logits`); p is their softmax, in float64. The
-    images are cut into `splits` consecutive parts, shuffled first by PCG64 of `seed` where one is given; the deviation is
-    that of the parts (ddof 0), not a standard error. Published figures use 50,000 images in 10 parts, shuffled or not.
+    logits [n, c] of generated images by any classifier (`features.classifier_logits`); p is their
+    softmax, in float64. The images are cut into `splits` consecutive parts, shuffled first by PCG64
+    of `seed` where one is given; the deviation is that of the parts (ddof 0), not a standard error.
+    Published figures use 50,000 images in 10 parts, shuffled or not.
 
-    In [1, c]: 1 where every image gets the same prediction, c where predictions are certain and classes equally frequent.
-    Independent real data score less than c: print their score beside it. Blind to copies, and to how images differ within a
-    class; rises with n. Cost: nothing. Raises UserError for logits that are not finite [n, c], or fewer than `splits`.
+    In [1, c]: 1 where every image gets the same prediction, c where predictions are certain and
+    classes equally frequent. Independent real data score less than c: print their score beside it.
+    Blind to copies, and to how images differ within a class; rises with n. Cost: nothing. Raises
+    UserError for logits that are not finite [n, c], or fewer than `splits`.
     """
     logits = np.asarray(logits, np.float64)
     if logits.ndim != 2 or not 1 <= splits <= len(logits) or not logits.shape[1]:
@@ -44,7 +48,8 @@ def _score(logits: np.ndarray) -> float:
 
 
 def real_classifier(data: Splits, n: int, training: Training = DEFAULT) -> Weights:
-    """The reference of `gan_train` and `gan_test`: trained on the first n images of T (all of them, if there are fewer)."""
+    """The reference of `gan_train` and `gan_test`: trained on the first n images of T (all of them,
+    if there are fewer)."""
     images, labels = labelled(data.train, data, "gan_train and gan_test", advise=False)
     return train(images[:n], labels[:n], data.classes, training)
 
@@ -57,17 +62,21 @@ def gan_train(
     training: Training = DEFAULT,
     real: Weights | None = None,
 ) -> dict[str, Any]:
-    """The accuracy on held-out real images of a classifier trained on generated ones, and that of one trained on real ones.
+    """The accuracy on held-out real images of a classifier trained on generated ones, and that of
+    one trained on real ones.
 
-    GAN-train (Shmelkov et al., 2018), the classification accuracy score of Ravuri & Vinyals (2019). images uint8
-    [n, h, w, c] with the labels [n] that they were generated for; the network and its training are those of
-    `features.classifier`. {"accuracy", "reference", "n", "n_reference", "tested"}: accuracies in [0, 1], from n generated
-    images and from the first n of T (fewer if T is smaller), on len(held_out) images; a standard error of either is
-    sqrt(a (1 - a) / tested), beside which training seeds spread as much again.
+    GAN-train (Shmelkov et al., 2018), the classification accuracy score of Ravuri & Vinyals (2019).
+    images uint8 [n, h, w, c] with the labels [n] that they were generated for; the network and its
+    training are those of `features.classifier`. {"accuracy", "reference", "n", "n_reference",
+    "tested"}: accuracies in [0, 1], from n generated images and from the first n of T (fewer if T
+    is smaller), on len(held_out) images; a standard error of either is sqrt(a (1 - a) / tested),
+    beside which training seeds spread as much again.
 
-    The null: independent real data reach the reference, unrelated labels chance, 1 / classes. Low where images are bad, or
-    missing, or under the wrong label. Copies of T reach the reference as well: it says nothing of overfitting.
-    Cost: two trainings (`features.classifier` has the figures), one where `real`, of `real_classifier`, is given.
+    The null: independent real data reach the reference, unrelated labels chance, 1 / classes. Low
+    where images are bad, or missing, or under the wrong label. Copies of T reach the reference as
+    well: it says nothing of overfitting.
+    Cost: two trainings (`features.classifier` has the figures), one where `real`, of
+        `real_classifier`, is given.
     Raises UserError for data without labels or of points, or where images and labels do not fit.
     """
     images, labels = _generated(images, labels, data)
@@ -85,11 +94,13 @@ def gan_test(
     training: Training = DEFAULT,
     real: Weights | None = None,
 ) -> dict[str, Any]:
-    """The accuracy on generated images of a classifier trained on real ones, and its accuracy on held-out real ones.
+    """The accuracy on generated images of a classifier trained on real ones, and its accuracy on
+    held-out real ones.
 
-    GAN-test (Shmelkov et al., 2018): arguments, result and errors as for `gan_train`, with the roles swapped. Low where
-    images do not look like their label. Above the reference where they are easier than real ones: copies of T (1, where the
-    classifier fits T), or the typical examples of a generator that leaves out the rest. Blind to missing ones.
+    GAN-test (Shmelkov et al., 2018): arguments, result and errors as for `gan_train`, with the
+    roles swapped. Low where images do not look like their label. Above the reference where they are
+    easier than real ones: copies of T (1, where the classifier fits T), or the typical examples of
+    a generator that leaves out the rest. Blind to missing ones.
     Cost: one training, none where `real` is given.
     """
     images, labels = _generated(images, labels, data)

@@ -1,4 +1,5 @@
-"""How likely is held-out data under the samples, or are the samples under a known density? In float64, as JAX computes it."""
+"""How likely is held-out data under the samples, or are the samples under a known density? In
+float64, as JAX computes it."""
 
 from __future__ import annotations
 
@@ -34,11 +35,13 @@ def fld(
     centres: int = CENTRES,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Feature Likelihood Divergence (Jiralerspong et al. 2023), from features train [n, d], held_out [s, d], generated [m, d].
+    """Feature Likelihood Divergence (Jiralerspong et al. 2023), from features train [n, d],
+    held_out [s, d], generated [m, d].
 
-    Features are first standardised by the mean and the standard deviation (ddof 1) of held_out; those that are constant
-    there are left out. A mixture of isotropic Gaussians, equal weights, one centred on each generated example, has its
-    variances fitted to train (`fit`). Then, NLL being the mean of -log p(x) / d in nats per feature,
+    Features are first standardised by the mean and the standard deviation (ddof 1) of held_out;
+    those that are constant there are left out. A mixture of isotropic Gaussians, equal weights, one
+    centred on each generated example, has its variances fitted to train (`fit`). Then, NLL being
+    the mean of -log p(x) / d in nats per feature,
 
         train_nll, held_out_nll   of both sets under the mixture
         fld   100 (held_out_nll - baseline): lower is better; copies, poor samples and missing modes all raise it, exact
@@ -46,12 +49,15 @@ def fld(
         gap   100 (held_out_nll - train_nll): > 0 is overfitting, in the thousands for copies; the authors' "gap" has the
               other sign. About 0 on average for samples independent of both sets, a little above as train was fitted
 
-    baseline: the held-out NLL that real data in the generator's place attain. It depends on the extractor, the data and
-    `centres`: `baseline_nll` computes it; the 0 taken without it only orders generators of one data set.
-    At most `centres` generated examples, 10,000 in the paper, are used, drawn with `seed`. FLD is not comparable between
-    numbers of centres. Cost: up to 50 epochs of n m (d + 20) operations in float64, memory some [512, m]: 4,000 of each with
-    128 features take some 10 s on two CPU cores.
-    Raises UserError where features are not finite, are fewer than 2, differ in their number, or are constant.
+    baseline: the held-out NLL that real data in the generator's place attain. It depends on the
+        extractor, the data and
+    `centres`: `baseline_nll` computes it; the 0 taken without it only orders generators of one data
+    set. At most `centres` generated examples, 10,000 in the paper, are used, drawn with `seed`. FLD
+    is not comparable between numbers of centres. Cost: up to 50 epochs of n m (d + 20) operations
+    in float64, memory some [512, m]: 4,000 of each with 128 features take some 10 s on two CPU
+    cores.
+    Raises UserError where features are not finite, are fewer than 2, differ in their number, or are
+    constant.
     """
     train, held_out, generated = _standardised(train, held_out, generated)
     random = np.random.default_rng(seed)
@@ -68,10 +74,12 @@ def fld(
 
 
 def baseline_nll(train: npt.ArrayLike, held_out: npt.ArrayLike, centres: int = CENTRES, seed: int = 0) -> float:
-    """The NLL of held_out under a mixture centred on a random half of train (at most `centres`) and fitted to the rest of it.
+    """The NLL of held_out under a mixture centred on a random half of train (at most `centres`) and
+    fitted to the rest of it.
 
-    The `baseline` of `fld` as the authors' code computes it: give `centres` the number of generated examples. Half of train
-    should be as many at least, as fewer centres fit worse. Raises UserError as `fld` does.
+    The `baseline` of `fld` as the authors' code computes it: give `centres` the number of generated
+    examples. Half of train should be as many at least, as fewer centres fit worse. Raises UserError
+    as `fld` does.
     """
     train, held_out, _ = _standardised(train, held_out, train)
     random = np.random.default_rng(seed)
@@ -95,17 +103,19 @@ def _standardised(*named: npt.ArrayLike) -> list[np.ndarray]:
     return [((x - sets[1].mean(0)) / np.where(varies, spread, 1))[:, varies] for x in sets]
 
 
-# ---- a mixture with a Gaussian on each example -------------------------------------------------------------------------------
+# ---- a mixture with a Gaussian on each example -------------------------------------------------
 
 
 def fit(centres: npt.ArrayLike, train: npt.ArrayLike, random: np.random.Generator) -> np.ndarray:
-    """The log variances [m] of Gaussians at `centres` [m, d], equal weights, that make `train` [n, d] likely.
+    """The log variances [m] of Gaussians at `centres` [m, d], equal weights, that make `train` [n,
+    d] likely.
 
-    They start at log((squared distance to the nearest of train + .001) / d) and take at most 50 epochs of Adam at rate .5
-    on the mean of -log p / d, in batches of 10,000 of a random order (without effect up to 10,000), clamped to +-40. During
-    the fit one more Gaussian, of weight 1 and with a variance of its own, stands at the mean of train, at .9 of the true
-    distances: it takes the examples that are far from all centres, which would widen the nearest ones. Epochs end
-    early when the loss has settled (5e-4 over 5).
+    They start at log((squared distance to the nearest of train + .001) / d) and take at most 50
+    epochs of Adam at rate .5 on the mean of -log p / d, in batches of 10,000 of a random order
+    (without effect up to 10,000), clamped to +-40. During the fit one more Gaussian, of weight 1
+    and with a variance of its own, stands at the mean of train, at .9 of the true
+    distances: it takes the examples that are far from all centres, which would widen the nearest
+    ones. Epochs end early when the loss has settled (5e-4 over 5).
     """
     with jax.enable_x64(True):
         at, x = jnp.asarray(centres, jnp.float64), np.asarray(train, np.float64)
@@ -130,7 +140,8 @@ def fit(centres: npt.ArrayLike, train: npt.ArrayLike, random: np.random.Generato
 def mixture_nll(points: npt.ArrayLike, centres: npt.ArrayLike, log_variance: npt.ArrayLike) -> np.ndarray:
     """-log p(x) / d in nats per feature, float64 [n], of points [n, d].
 
-    p: Gaussians of equal weights at `centres` [m, d], with the logarithms of their variances `log_variance` [m].
+    p: Gaussians of equal weights at `centres` [m, d], with the logarithms of their variances
+        `log_variance` [m].
     """
     with jax.enable_x64(True):
         at, values = jnp.asarray(centres, jnp.float64), jnp.asarray(log_variance, jnp.float64)
@@ -139,7 +150,8 @@ def mixture_nll(points: npt.ArrayLike, centres: npt.ArrayLike, log_variance: npt
 
 
 def _blocks(x: np.ndarray) -> tuple[Array, Array]:
-    """`x` [n, d] as equal blocks [b, rows, d], filled up with its first row, and a mask [b, rows] of what is real."""
+    """`x` [n, d] as equal blocks [b, rows, d], filled up with its first row, and a mask [b, rows]
+    of what is real."""
     b = -(-len(x) // ROWS)
     rows = -(-len(x) // b)
     index = np.arange(b * rows)
@@ -154,7 +166,8 @@ def _to_nearest(rows: Array, x: Array) -> Array:
 
 
 def _squared(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    """|x_i - y_j|^2; exactly 0 below what rounding leaves of equal ones, since a copy's variance shrinks without a limit."""
+    """|x_i - y_j|^2; exactly 0 below what rounding leaves of equal ones, since a copy's variance
+    shrinks without a limit."""
     sizes = (x**2).sum(1)[:, None] + (y**2).sum(1)
     squared = sizes - 2 * jnp.dot(x, y.T, precision="highest")
     return jnp.where(squared < ALIKE * sizes, 0, squared)
@@ -194,7 +207,7 @@ def _adam_step(values: Any, state: Any, rows: Array, real: Array, at: Array, ori
     return (jnp.clip(moved[0], -CLAMP, CLAMP), moved[1]), state, loss
 
 
-# ---- toys ------------------------------------------------------------------------------------------------------------------
+# ---- toys --------------------------------------------------------------------------------------
 
 
 def mixture_report(points: npt.ArrayLike, mixture: Density) -> dict[str, float]:
@@ -206,7 +219,8 @@ def mixture_report(points: npt.ArrayLike, mixture: Density) -> dict[str, float]:
                          point far from all rules it
         modes, high_quality, reverse_kl   of `gan_jax.metrics.modes.coverage`, which gives their null values
 
-    Cost: n k d operations and memory. Raises UserError where shapes do not fit or there are no points.
+    Cost: n k d operations and memory. Raises UserError where shapes do not fit or there are no
+        points.
     """
     points = np.asarray(points, np.float64)
     if points.ndim != 2 or not len(points) or points.shape[1] != mixture.modes.shape[1]:

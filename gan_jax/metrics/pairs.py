@@ -1,7 +1,9 @@
-"""All pairs of two feature sets, once: every neighbour and kernel number follows from one pass within a set or between two.
+"""All pairs of two feature sets, once: every neighbour and kernel number follows from one pass
+within a set or between two.
 
-A pass makes the products x.y in float64, a block of rows at a time, and keeps what the numbers need: nearest neighbours, radii,
-how many balls a point is in, and sums of the KID kernel. Its cost is n m d multiply-adds; its temporaries are a few [512, m].
+A pass makes the products x.y in float64, a block of rows at a time, and keeps what the numbers
+need: nearest neighbours, radii, how many balls a point is in, and sums of the KID kernel. Its cost
+is n m d multiply-adds; its temporaries are a few [512, m].
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class SelfPairs:
     n, k:           the set's size, and which neighbour `radius` is of
     distance [n]:   Euclidean, of each example to the nearest other one; `index` [n] is that one
     radius [n]:     of each example to its k-th nearest other one
-    kernel_sum:     sum of (x_i.x_j / d + 1)^3 over i != j; `kernel_rows` [n] has its rows, `kernel_squares` the sum of squares
+    kernel_sum:     sum of (x_i.x_j / d + 1)^3 over i != j; `kernel_rows` [n] has its rows,
+                    `kernel_squares` the sum of squares
     """
 
     n: int
@@ -81,7 +84,8 @@ class CrossPairs:
 
 
 def check_fit(what: str, n: int, m: int, wx: SelfPairs | None, wy: SelfPairs | None) -> None:
-    """Raises UserError where the passes within x and y are not of the n and m examples of a pass between; `what` wants them."""
+    """Raises UserError where the passes within x and y are not of the n and m examples of a pass
+    between; `what` wants them."""
     for w, size, name in ((wx, n, "first"), (wy, m, "second")):
         if w is not None and w.n != size:
             raise UserError(
@@ -92,10 +96,12 @@ def check_fit(what: str, n: int, m: int, wx: SelfPairs | None, wy: SelfPairs | N
 def self_pairs(x: Any, k: int = 5) -> SelfPairs:
     """The pass over x [n, d] against itself, without the pairs of an example with itself.
 
-    Distances are those of differences in float64, so that a duplicate is at exactly 0. Which neighbour is nearest is found by
-    products around the mean of x (by differences, with up to 16 features), so that rounding decides which one is named of
-    several at one distance, to about 1e-6 of |x|.
-    Cost: n^2 d multiply-adds: 10,000 examples of 2,048 features take some 5 s on two CPU cores and 1 GiB.
+    Distances are those of differences in float64, so that a duplicate is at exactly 0. Which
+    neighbour is nearest is found by products around the mean of x (by differences, with up to 16
+    features), so that rounding decides which one is named of several at one distance, to about 1e-6
+    of |x|.
+    Cost: n^2 d multiply-adds: 10,000 examples of 2,048 features take some 5 s on two CPU cores and
+        1 GiB.
     Raises UserError where x is no features or has fewer than k + 1 rows.
     """
     if k < 1:
@@ -115,13 +121,16 @@ def self_pairs(x: Any, k: int = 5) -> SelfPairs:
 
 
 def cross_pairs(x: Any, y: Any, wx: SelfPairs | None = None, wy: SelfPairs | None = None, strict: bool = True) -> CrossPairs:
-    """The pass over x [n, d] against y [m, d]; wx and wy are their `self_pairs`, for the balls. Without one there are no balls.
+    """The pass over x [n, d] against y [m, d]; wx and wy are their `self_pairs`, for the balls.
+    Without one there are no balls.
 
-    strict: whether a point at exactly the radius is outside the ball, as in prdc (Naeem et al., 2020), or inside, as in
-    torch-fidelity. They differ on duplicates and on copies alone. With `<`, more than k alike examples have balls of radius 0
-    that hold nothing, not even each other: a set of such has recall 0. With `<=`, the k-th neighbour counts, too: the density
-    of a copy is (k + 1) / k, where `<` has 1. Comparisons that rounding could decide are made again by differences.
-    Distances and cost: as `self_pairs`, n m d multiply-adds. Raises UserError where the sets are no features of one width.
+    strict: whether a point at exactly the radius is outside the ball, as in prdc (Naeem et al.,
+    2020), or inside, as in torch-fidelity. They differ on duplicates and on copies alone. With `<`,
+    more than k alike examples have balls of radius 0 that hold nothing, not even each other: a set
+    of such has recall 0. With `<=`, the k-th neighbour counts, too: the density of a copy is (k +
+    1) / k, where `<` has 1. Comparisons that rounding could decide are made again by differences.
+    Distances and cost: as `self_pairs`, n m d multiply-adds. Raises UserError where the sets are no
+    features of one width.
     """
     x, y = check_two(x, y, "pairs", 1)
     n, m = len(x), len(y)
@@ -161,7 +170,8 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def apart(x: np.ndarray, i: np.ndarray, y: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """|x_i - y_j| of each pair of indices, by differences: alike rows are at 0, and |x - y| is |y - x| to the last bit."""
+    """|x_i - y_j| of each pair of indices, by differences: alike rows are at 0, and |x - y| is |y -
+    x| to the last bit."""
     made = np.empty(len(i))
     size = max(1, PAIRS // x.shape[1])
     for first in range(0, len(i), size):
@@ -173,7 +183,8 @@ def apart(x: np.ndarray, i: np.ndarray, y: np.ndarray, j: np.ndarray) -> np.ndar
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["x", "square", "lift", "middle"], meta_fields=[])
 @dataclass(frozen=True)
 class _Side:
-    """One set around a common middle, rounded up: x.y = x_c.y_c + x_c.middle + y_c.middle + |middle|^2."""
+    """One set around a common middle, rounded up: x.y = x_c.y_c + x_c.middle + y_c.middle +
+    |middle|^2."""
 
     x: Array
     square: Array
@@ -189,12 +200,14 @@ def _side(x: np.ndarray, middle: np.ndarray) -> _Side:
 
 
 def _middle(x: np.ndarray) -> np.ndarray:
-    """What to take products around. Narrow features have their differences taken as they are: moving them would round."""
+    """What to take products around. Narrow features have their differences taken as they are:
+    moving them would round."""
     return np.zeros(x.shape[1]) if x.shape[1] <= NARROW else x.mean(0)
 
 
 def _limits(radius: np.ndarray, scale: float) -> tuple[Array, Array]:
-    """Squared distances below the first are within the radius, and above the second they are not; -1 is a ball of nothing."""
+    """Squared distances below the first are within the radius, and above the second they are not;
+    -1 is a ball of nothing."""
     squared = np.where(radius < 0, -np.inf, radius**2)
     slack = DOUBT * (scale + radius**2)
     padded = np.full((2, -(-len(radius) // ROWS) * ROWS), -np.inf)

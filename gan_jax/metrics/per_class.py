@@ -1,4 +1,5 @@
-"""Samples class by class: coverage, Frechet distance and near-copies of each, and what a classifier gains by them."""
+"""Samples class by class: coverage, Frechet distance and near-copies of each, and what a classifier
+gains by them."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ RATE = 0.05  # of held-out images that count as near-copies: it takes 19 of them
 NUMBERS = ("coverage", "fd", "near_copies")
 
 
-# ---- of each class -----------------------------------------------------------------------------------------------------
+# ---- of each class -----------------------------------------------------------------------------
 
 
 def per_class(
@@ -31,19 +32,20 @@ def per_class(
 ) -> pd.DataFrame:
     """One row for each class: how samples made as class c compare with held-out images of c.
 
-    Columns: label; train, held_out, generated: images there are; expected: coverage by independent real data
-    (`neighbours.expected_coverage`), then
+    Columns: label; train, held_out, generated: images there are; expected: coverage by independent
+    real data (`neighbours.expected_coverage`), then
 
         coverage     share of held-out images with a sample in the ball to their k-th neighbour (Naeem et al., 2020), in [0, 1]
         fd           Frechet distance (Heusel et al., 2017); biased by few images, so compare equal classes only
         near_copies  share of samples nearer to T's images of c, by pixels, than all but 5 % of held-out ones (`memorization`)
 
-    and note: why a number is NaN. Coverage and FD take as many samples as there are held-out images, the first ones;
-    near_copies all of them. Minima: coverage k + 1 held-out images, FD 20, near_copies 19, and as many samples (one for
-    near_copies).
-    With as few as 20 images FD is nearly all bias in a wide feature space: between settings only differences count.
+    and note: why a number is NaN. Coverage and FD take as many samples as there are held-out
+    images, the first ones; near_copies all of them. Minima: coverage k + 1 held-out images, FD 20,
+    near_copies 19, and as many samples (one for near_copies). With as few as 20 images FD is nearly
+    all bias in a wide feature space: between settings only differences count.
 
-    A rare class's near-copies are of few training images; as all its held-out images stay, their threshold is as good as any.
+    A rare class's near-copies are of few training images; as all its held-out images stay, their
+    threshold is as good as any.
 
     Args:
         images, labels: samples, uint8 [n, h, w, c] or points [n, d], and the classes that they were made as.
@@ -101,12 +103,13 @@ def _of_class(features: dict[str, np.ndarray], plain: dict[str, np.ndarray], k: 
 
 
 def mean_over(table: Any, classes: Sequence[int] | np.ndarray | None = None) -> dict[str, float]:
-    """{number of `per_class`: its mean over these classes (all by default)}; NaN where it was judged in none of them."""
+    """{number of `per_class`: its mean over these classes (all by default)}; NaN where it was
+    judged in none of them."""
     rows = table if classes is None else table[table["label"].isin(list(classes))]
     return {name: float(rows[name].mean()) for name in NUMBERS}
 
 
-# ---- usefulness --------------------------------------------------------------------------------------------------------
+# ---- usefulness --------------------------------------------------------------------------------
 
 
 def usefulness(
@@ -114,12 +117,14 @@ def usefulness(
 ) -> dict[str, Any]:
     """How well a classifier trained on these images tells the classes of held-out real ones.
 
-    {"balanced_accuracy": the mean of the recalls of the classes that are tested, "recalls": [K], NaN of a class that is not}.
-    The classifier is scikit-learn's logistic regression on pixels in [0, 1] (points as they are), with L2 of strength 1 / C:
-    fast, and with one solution, so that only the images make a difference. `labelled.gan_train` has a network.
-    weighted: each class counts as much as any other in its loss (class_weight="balanced").
-    The errors of recalls on n images of a class are about sqrt(r (1 - r) / n). Cost: .2 s for 1,000 images of 64 pixels on a
-    CPU core. Raises UserError for fewer than two classes, labels out of range, or images that do not fit.
+    {"balanced_accuracy": the mean of the recalls of the classes that are tested, "recalls": [K],
+    NaN of a class that is not}. The classifier is scikit-learn's logistic regression on pixels in
+    [0, 1] (points as they are), with L2 of strength 1 / C: fast, and with one solution, so that
+    only the images make a difference. `labelled.gan_train` has a network.
+    weighted: each class counts as much as any other in its loss (class_weight="balanced"). The
+    errors of recalls on n images of a class are about sqrt(r (1 - r) / n). Cost: .2 s for 1,000
+    images of 64 pixels on a CPU core. Raises UserError for fewer than two classes, labels out of
+    range, or images that do not fit.
     """
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
@@ -138,7 +143,8 @@ def usefulness(
 
 
 def filled(data: Splits, images: np.ndarray, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    """T and samples: every class is filled up to the size of the largest with the first samples made as it.
+    """T and samples: every class is filled up to the size of the largest with the first samples
+    made as it.
 
     Raises UserError where there are too few samples of a class.
     """
@@ -155,7 +161,8 @@ def filled(data: Splits, images: np.ndarray, labels: Any) -> tuple[np.ndarray, n
 
 
 def oversampled(data: Splits, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """T, and images of it drawn again with replacement until every class is as large as the largest."""
+    """T, and images of it drawn again with replacement until every class is as large as the
+    largest."""
     random = np.random.Generator(np.random.PCG64(seed))
     labels = np.asarray(data.train.labels)
     counts = class_counts(labels, data.classes)
@@ -165,10 +172,12 @@ def oversampled(data: Splits, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def smote(data: Splits, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """T, and SMOTE's points between neighbours of one class (Chawla et al., 2002) until every class is as large as the largest.
+    """T, and SMOTE's points between neighbours of one class (Chawla et al., 2002) until every class
+    is as large as the largest.
 
-    k = min(5, n_k - 1) neighbours, by imbalanced-learn. Images come as floats in their own scale. Not applicable where a class
-    has one image, which has no neighbour: raises UserError; and where imbalanced-learn is not installed.
+    k = min(5, n_k - 1) neighbours, by imbalanced-learn. Images come as floats in their own scale.
+    Not applicable where a class has one image, which has no neighbour: raises UserError; and where
+    imbalanced-learn is not installed.
     """
     try:
         from imblearn.over_sampling import SMOTE
@@ -194,7 +203,8 @@ def smote(data: Splits, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def without_generator(data: Splits, tested: Split, seed: int = 0) -> dict[str, dict[str, Any] | str]:
-    """{"nothing", "oversampling", "class weights", "SMOTE": `usefulness` of T so treated, or why it is not applicable}."""
+    """{"nothing", "oversampling", "class weights", "SMOTE": `usefulness` of T so treated, or why it
+    is not applicable}."""
     plain = data.train.images, data.train.labels
     found: dict[str, dict[str, Any] | str] = {
         "nothing": usefulness(*plain, tested, data.classes),

@@ -1,8 +1,10 @@
-"""Which setting of a sweep is best: means over seeds, paired tests against a baseline, and Holm's correction for many.
+"""Which setting of a sweep is best: means over seeds, paired tests against a baseline, and Holm's
+correction for many.
 
-The input is a sweep's table, one row per member (a setting, a number n of training images, a seed) and evaluation: columns
-setting, seed, n, step, diverged, and one column per metric; others are ignored. pandas, SciPy and statsmodels are imported
-where they are used: most runs need none of them.
+The input is a sweep's table, one row per member (a setting, a number n of training images, a seed)
+and evaluation: columns setting, seed, n, step, diverged, and one column per metric; others are
+ignored. pandas, SciPy and statsmodels are imported where they are used: most runs need none of
+them.
 """
 
 from __future__ import annotations
@@ -46,8 +48,8 @@ WIDTH = 100  # columns of a terminal
 
 @dataclass
 class Cell:
-    """One metric of one setting at one n and step. `values`: seed -> finite value; `members`, `diverged`: the seeds there are,
-    and those that are no longer finite."""
+    """One metric of one setting at one n and step. `values`: seed -> finite value; `members`,
+    `diverged`: the seeds there are, and those that are no longer finite."""
 
     values: dict[int, float] = field(default_factory=dict)
     members: set[int] = field(default_factory=set)
@@ -64,10 +66,12 @@ def rank(
     n: int | None = None,
     guard: str | None = None,
 ) -> pd.DataFrame:
-    """One row per setting and n, best first within each n, each compared with the baseline at the same n.
+    """One row per setting and n, best first within each n, each compared with the baseline at the
+    same n.
 
-    A mean over the seeds that did not diverge flatters a setting: those with diverged seeds come after those without, and
-    those with no value at all last. A comparison that lacks diverged seeds (of either side) says "among survivors".
+    A mean over the seeds that did not diverge flatters a setting: those with diverged seeds come
+    after those without, and those with no value at all last. A comparison that lacks diverged seeds
+    (of either side) says "among survivors".
 
     Args:
         table: a sweep's table.
@@ -79,11 +83,11 @@ def rank(
             over settings), or are by more than a quarter of the baseline's mean, come after all others, so that none wins by
             giving up what the guard measures.
 
-    Returns:
-        Columns: setting, n, seeds (with a finite value), diverged (seeds), mean, low and high (95 % Student-t interval over
-        seeds; NaN for one), difference (mean over common seeds of setting minus baseline), difference_low, difference_high,
-        p (two-sided paired t-test; NaN for the baseline and for fewer than 5 common seeds), p_holm (Holm's correction over
-        every p here), verdict. `.attrs` holds step, higher_is_better and baseline.
+    Returns: Columns: setting, n, seeds (with a finite value), diverged (seeds), mean, low and high
+        (95 % Student-t interval over seeds; NaN for one), difference (mean over common seeds of
+        setting minus baseline), difference_low, difference_high, p (two-sided paired t-test; NaN
+        for the baseline and for fewer than 5 common seeds), p_holm (Holm's correction over every p
+        here), verdict. `.attrs` holds step, higher_is_better and baseline.
 
     Raises:
         UserError: a table without rows or with two rows for one evaluation; an unknown metric, baseline, step or n; a metric
@@ -117,7 +121,8 @@ def rank(
 
 
 def ranking_text(ranked: pd.DataFrame, metric: str) -> str:
-    """What `rank` returns as text for a terminal of 100 columns, with what the numbers are at the foot."""
+    """What `rank` returns as text for a terminal of 100 columns, with what the numbers are at the
+    foot."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -145,7 +150,8 @@ def ranking_text(ranked: pd.DataFrame, metric: str) -> str:
 
 
 def check(table: pd.DataFrame, *metrics: str) -> None:
-    """Raises UserError where the table has no rows, lacks a column, or has two rows for one evaluation of one member."""
+    """Raises UserError where the table has no rows, lacks a column, or has two rows for one
+    evaluation of one member."""
     missing = [name for name in (*KEYS, "diverged") if name not in table.columns]
     if missing:
         raise UserError(f"the table lacks the columns {missing}; give a sweep's table")
@@ -172,7 +178,8 @@ def check(table: pd.DataFrame, *metrics: str) -> None:
 
 
 def baseline_of(table: pd.DataFrame, baseline: str | None) -> str:
-    """The setting to compare with: the one named, or the table's first. Raises UserError where there is none of that name."""
+    """The setting to compare with: the one named, or the table's first. Raises UserError where
+    there is none of that name."""
     settings = list(dict.fromkeys(str(setting) for setting in table["setting"]))
     if baseline is not None and baseline not in settings:
         raise UserError(f"the baseline {baseline!r} is no setting of the table; choose among {', '.join(settings)}")
@@ -187,8 +194,8 @@ def steps_of(table: pd.DataFrame) -> list[int]:
 def cells_at(table: pd.DataFrame, metric: str, step: int | None = None) -> dict[tuple[str, int], Cell]:
     """(setting, n) -> the values of a metric at a step (by default the last), in the table's order.
 
-    Raises:
-        UserError: no row of this step, or none of the members that are still finite has a finite value there.
+    Raises: UserError: no row of this step, or none of the members that are still finite has a
+        finite value there.
     """
     steps = steps_of(table)
     step = steps[-1] if step is None else step
@@ -211,7 +218,8 @@ def cells_at(table: pd.DataFrame, metric: str, step: int | None = None) -> dict[
 
 
 def histories(table: pd.DataFrame, metric: str) -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
-    """(setting, n) -> its steps [k] and the metric [seeds, k], NaN where a seed was not measured or has diverged."""
+    """(setting, n) -> its steps [k] and the metric [seeds, k], NaN where a seed was not measured or
+    has diverged."""
     found: dict[tuple[str, int], dict[tuple[int, int], float]] = {}
     for setting, n, seed, step, diverged, value in records(table, metric):
         found.setdefault((setting, n), {})[seed, step] = value if math.isfinite(value) and not diverged else math.nan
@@ -223,7 +231,8 @@ def histories(table: pd.DataFrame, metric: str) -> dict[tuple[str, int], tuple[n
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, low and high of the 95 % Student-t interval over the first axis, [seeds, ...] -> three of [...].
+    """Mean, low and high of the 95 % Student-t interval over the first axis, [seeds, ...] -> three
+    of [...].
 
     Values that are not finite are left out. All NaN without values; low and high NaN with one.
     """
@@ -248,7 +257,8 @@ def records(table: pd.DataFrame, metric: str):
 
 
 def _too_dear(table: pd.DataFrame, metric: str, step: int, baseline: str) -> set[tuple[str, int]]:
-    """The (setting, n) whose metric, smaller being better, is shown worse than the baseline's or too far above it."""
+    """The (setting, n) whose metric, smaller being better, is shown worse than the baseline's or
+    too far above it."""
     check(table, metric)
     cells = cells_at(table, metric, step)
     rows = [_row(setting, size, cells, baseline) for setting, size in cells]
@@ -259,7 +269,8 @@ def _too_dear(table: pd.DataFrame, metric: str, step: int, baseline: str) -> set
 
 
 def _row(setting: str, n: int, cells: dict[tuple[str, int], Cell], baseline: str) -> dict[str, Any]:
-    """A row of the ranking without its corrected p and verdict; "p" is NaN where nothing is tested."""
+    """A row of the ranking without its corrected p and verdict; "p" is NaN where nothing is
+    tested."""
     cell, base = cells[setting, n], cells.get((baseline, n), Cell())
     common = [] if setting == baseline else sorted(cell.values.keys() & base.values.keys())
     ours, theirs = np.array([cell.values[s] for s in common]), np.array([base.values[s] for s in common])
@@ -281,7 +292,8 @@ def _row(setting: str, n: int, cells: dict[tuple[str, int], Cell], baseline: str
 
 
 def _paired_p(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Of the two-sided paired t-test: 1 where all pairs are equal (SciPy says NaN), 0 where all differ by the same."""
+    """Of the two-sided paired t-test: 1 where all pairs are equal (SciPy says NaN), 0 where all
+    differ by the same."""
     from scipy import stats
 
     if (ours == theirs).all():
@@ -337,7 +349,8 @@ def _cells(row: dict[str, Any], decimals: int) -> dict[str, str]:
 
 
 def _decimals(means: list[float]) -> int:
-    """As many as give the middle one of the means three significant digits; the largest, where some are 0 (of shares)."""
+    """As many as give the middle one of the means three significant digits; the largest, where some
+    are 0 (of shares)."""
     sizes = [abs(mean) for mean in means if math.isfinite(mean) and mean]
     shown = np.max if 0 in means else np.median
     return 3 if not sizes else min(max(2 - math.floor(math.log10(float(shown(sizes)))), 0), 9)

@@ -1,4 +1,5 @@
-"""What is logged of the samples during training: a cheap part of the report, on the device, for one run or a population."""
+"""What is logged of the samples during training: a cheap part of the report, on the device, for one
+run or a population."""
 
 from __future__ import annotations
 
@@ -17,15 +18,18 @@ RATE = 0.05  # of held-out examples that count as near-copies
 
 
 def training_metrics(samples: Array, train: Array, validation: Array) -> dict[str, Array]:
-    """Distances of n samples to n training and n held-out examples, all in [-1, 1] (points: as they are).
+    """Distances of n samples to n training and n held-out examples, all in [-1, 1] (points: as they
+    are).
 
         G/train_energy, G/validation_energy   energy distance of the pixels
         G/train_fd, G/validation_fd           Frechet distance in `FEATURES` fixed random features (points: coordinates)
         G/fd_gap                              the second less the first: positive is overfitting, 0 +- noise is none
         G/near_copies                         share of samples nearer to T than the nearest 5 % of held-out examples are
 
-    Everything here is judged on V. The report (`overfitting_report`) has better features, float64, intervals and controls.
-    Cost: a few ms for 512 8x8 images on two CPU cores. n is at least 20, else `G/near_copies` is left out.
+    Everything here is judged on V. The report (`overfitting_report`) has better features, float64,
+    intervals and controls.
+    Cost: a few ms for 512 8x8 images on two CPU cores. n is at least 20, else `G/near_copies` is
+        left out.
     """
     sets = (samples, train, validation)
     g, t, v = jnp.split(_features(samples.shape[1:])(jnp.concatenate(sets)), [len(samples), len(samples) + len(train)])
@@ -52,7 +56,8 @@ def _features(shape: tuple[int, ...]) -> Callable[[Array], Array]:
 
 
 def _frechet(x: Array, references: Sequence[Array]) -> list[Array]:
-    """As `frechet.frechet_distance`, in the device's precision: |mean|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2)."""
+    """As `frechet.frechet_distance`, in the device's precision: |mean|^2 + tr(A + B - 2 (A^1/2 B
+    A^1/2)^1/2)."""
     covariance = lambda s: jnp.atleast_2d(jnp.cov(s, rowvar=False))
     a, made = covariance(x), []
     values, vectors = jnp.linalg.eigh(a)

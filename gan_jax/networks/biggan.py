@@ -1,9 +1,11 @@
-"""BigGAN's networks (Brock et al., 2019), of the plans and with the choices of the authors' PyTorch code.
+"""BigGAN's networks (Brock et al., 2019), of the plans and with the choices of the authors' PyTorch
+code.
 
-Residual blocks as SNGAN's (`sngan.py`), with pixels repeated to double the side, width kept inside a block, D's wide in the
-middle, and self-attention at one resolution. Conditional batch norm: a linear map of the label's vector, which all layers
-share, and of a chunk of z of the block's own. Kernels start orthogonal. Both networks are spectrally normalised but for the
-generator's embeddings, and their epsilon is 1e-8, or 1e-6 for ImageNet:
+Residual blocks as SNGAN's (`sngan.py`), with pixels repeated to double the side, width kept inside
+a block, D's wide in the middle, and self-attention at one resolution. Conditional batch norm: a
+linear map of the label's vector, which all layers share, and of a chunk of z of the block's own.
+Kernels start orthogonal. Both networks are spectrally normalised but for the generator's
+embeddings, and their epsilon is 1e-8, or 1e-6 for ImageNet:
 
     ImageNet, 128   G = SpectralNorm(Net(Generator(128, 3, 96, 1000, attention=64)), epsilon=1e-6, skip=("label",))
                     D = SpectralNorm(Net(Discriminator(96, 1000, attention=64)), epsilon=1e-6)
@@ -13,10 +15,11 @@ generator's embeddings, and their epsilon is 1e-8, or 1e-6 for ImageNet:
                     D = SpectralNorm(Net(Discriminator(64, 10, start="normal")), epsilon=1e-8)
                     z of 128 normal numbers; 4,304,387 and 4,207,361 parameters
 
-The paper trains with the hinge loss, Adam with b1 0 and b2 .999, learning rates 5e-5 for G and 2e-4 for D, two D steps a G
-step, and orthogonal regularisation of 1e-4 on G (its appendix C); the moving average's decay is .9999. The PyTorch code's
-scripts have 1e-4 and 4e-4 with one D step at 128, and 2e-4 for both with four at 32. Its biases start as PyTorch's
-(uniform), here as zero. Its evaluation moves the singular vectors by one iteration that it then forgets: here they stay.
+The paper trains with the hinge loss, Adam with b1 0 and b2 .999, learning rates 5e-5 for G and 2e-4
+for D, two D steps a G step, and orthogonal regularisation of 1e-4 on G (its appendix C); the moving
+average's decay is .9999. The PyTorch code's scripts have 1e-4 and 4e-4 with one D step at 128, and
+2e-4 for both with four at 32. Its biases start as PyTorch's (uniform), here as zero. Its evaluation
+moves the singular vectors by one iteration that it then forgets: here they stay.
 """
 
 from __future__ import annotations
@@ -39,7 +42,8 @@ STARTS = {"orthogonal": nn.initializers.orthogonal(), "normal": normal(0.02), "g
 
 
 class Plan(NamedTuple):
-    """Of one image size: G's first side and width, the widths of its blocks and D's, in multiples of `width`."""
+    """Of one image size: G's first side and width, the widths of its blocks and D's, in multiples
+    of `width`."""
 
     bottom: int
     first: int
@@ -74,16 +78,19 @@ def starting(start: str) -> Any:
 
 
 def attended(attention: int, sides: list[int]) -> None:
-    """Raises UserError where `attention` (0: none) is not the side of a map after one of the blocks, or is odd."""
+    """Raises UserError where `attention` (0: none) is not the side of a map after one of the
+    blocks, or is odd."""
     fit = [side for side in sides if side % 2 == 0]
     if attention and attention not in fit:
         raise UserError(f"biggan has no map of side {attention} to attend to: use attention=0 or one of {fit}")
 
 
 class Attention(nn.Module):
-    """Self-attention over the pixels (Zhang et al., 2019, as its authors' code has it): x + gamma * o(softmax(q k^T) v).
+    """Self-attention over the pixels (Zhang et al., 2019, as its authors' code has it): x + gamma *
+    o(softmax(q k^T) v).
 
-    q and k have an eighth of the width, v a half; k and v are halved by the maximum of 2 x 2 pixels. gamma starts at 0.
+    q and k have an eighth of the width, v a half; k and v are halved by the maximum of 2 x 2
+    pixels. gamma starts at 0.
     """
 
     kernel_init: Any = glorot
@@ -102,15 +109,19 @@ class Attention(nn.Module):
 
 
 class Generator(nn.Module):
-    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Numbers: dropout, noise (after each block).
+    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Numbers: dropout, noise
+    (after each block).
 
     width:        1/4 of the last map's at 32 pixels, the last map's at 128
-    shared:       length of the label's vector that all conditional batch norms share; 0 gives each its own tables
-    hierarchical: z is cut in equal chunks, one for the first layer and one for each block's batch norms
+    shared:       length of the label's vector that all conditional batch norms share; 0 gives each
+                  its own tables
+    hierarchical: z is cut in equal chunks, one for the first layer and one for each block's batch
+        norms
     attention:    the side of the map that attends to itself (64 in the paper), 0 for none
     start:        "orthogonal", "normal" (N(0, .02^2)) or "glorot" kernels
 
-    Raises UserError for an unknown size or start, an attention that fits no map, or a z that does not divide into chunks.
+    Raises UserError for an unknown size or start, an attention that fits no map, or a z that does
+    not divide into chunks.
     """
 
     size: int
@@ -158,10 +169,13 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """images [b, h, w, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (after each block).
+    """images [b, h, w, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (after each
+    block).
 
-    width: 1/4 of every map's at 32 pixels, the first map's at 128. attention, start: as the generator's.
-    conditioning: how labels enter, in the paper by projection (see `heads.discriminator_output`); 'embedding' is one more channel.
+    width: 1/4 of every map's at 32 pixels, the first map's at 128. attention, start: as the
+        generator's.
+    conditioning: how labels enter, in the paper by projection (see `heads.discriminator_output`);
+        'embedding' is one more channel.
 
     Raises UserError for an unknown size or start, or an attention that fits no map.
     """

@@ -1,10 +1,12 @@
 """Every convolution of the project goes through this file: one place to make them fast.
 
-NHWC images, HWIO kernels, 'SAME' or 'VALID' padding, Glorot-uniform kernels and zero biases (Keras' defaults).
+NHWC images, HWIO kernels, 'SAME' or 'VALID' padding, Glorot-uniform kernels and zero biases (Keras'
+defaults).
 
-A strided convolution, its transpose and its kernel gradient are one bilinear triple: each one's derivatives are the other
-two, so first, second and mixed derivatives, forward or reverse, never leave three forms that are fast (XLA's own derivatives
-are not, on a CPU). `_down` is the convolution, `_up` its transpose, `_weigh` its kernel gradient.
+A strided convolution, its transpose and its kernel gradient are one bilinear triple: each one's
+derivatives are the other two, so first, second and mixed derivatives, forward or reverse, never
+leave three forms that are fast (XLA's own derivatives are not, on a CPU). `_down` is the
+convolution, `_up` its transpose, `_weigh` its kernel gradient.
 
 Where a form runs is chosen here, per backend, and by whether it is batched in its kernel:
 
@@ -16,8 +18,8 @@ Where a form runs is chosen here, per backend, and by whether it is batched in i
     many kernels, others batched matrix products of patches, not a grouped convolution; chosen for what is known of GPUs, not
                          yet measured on one
 
-A vmap over examples alone is folded into the batch. Extra memory of a form: at most 1 + 2 (k / stride)^2 times the larger
-image, one member at a time on a CPU, all members at once elsewhere.
+A vmap over examples alone is folded into the batch. Extra memory of a form: at most 1 + 2 (k /
+stride)^2 times the larger image, one member at a time on a CPU, all members at once elsewhere.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ FEW = 8  # input channels below which patches beat the native convolution on a C
 
 
 class Geometry(NamedTuple):
-    """Of a strided convolution from sides `large` to sides `small`: large pixel = stride * small pixel + tap - before."""
+    """Of a strided convolution from sides `large` to sides `small`: large pixel = stride * small
+    pixel + tap - before."""
 
     k: int
     stride: int
@@ -55,7 +58,8 @@ class Geometry(NamedTuple):
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
-    """Cross-correlation: x [b, h, w, i], kernel [k, k, i, o] -> [b, ceil(h / stride), ceil(w / stride), o] for 'SAME'."""
+    """Cross-correlation: x [b, h, w, i], kernel [k, k, i, o] -> [b, ceil(h / stride), ceil(w /
+    stride), o] for 'SAME'."""
     k, large = kernel.shape[0], x.shape[1:3]
     pads = jax.lax.padtype_to_pads(large, (k, k), (stride, stride), padding)
     small = tuple((n + sum(pad) - k) // stride + 1 for n, pad in zip(large, pads, strict=True))
@@ -64,9 +68,11 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME"
 
 
 def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
-    """The transpose of a strided convolution: x [b, h, w, i], kernel [k, k, i, o] -> [b, h * stride, w * stride, o] for 'SAME'.
+    """The transpose of a strided convolution: x [b, h, w, i], kernel [k, k, i, o] -> [b, h *
+    stride, w * stride, o] for 'SAME'.
 
-    For 'VALID' the sides are h * stride + max(k - stride, 0). The kernel lies as `jax.lax.conv_transpose` has it.
+    For 'VALID' the sides are h * stride + max(k - stride, 0). The kernel lies as
+    `jax.lax.conv_transpose` has it.
     """
     k, small = kernel.shape[0], x.shape[1:3]
     before, extra = _transpose_padding(k, stride, padding)
@@ -76,7 +82,8 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: st
 
 
 def _transpose_padding(k: int, stride: int, padding: str) -> tuple[int, int]:
-    """(padding before the dilated input, output pixels beyond input * stride), as `jax.lax.conv_transpose` has them."""
+    """(padding before the dilated input, output pixels beyond input * stride), as
+    `jax.lax.conv_transpose` has them."""
     if padding == "SAME":
         total = k + stride - 2
         return (k - 1 if stride > k - 1 else -(-total // 2)), 0
@@ -88,7 +95,7 @@ def _same_dtype(x, kernel):
     return x.astype(dtype), kernel.astype(dtype)
 
 
-# ---- the three forms, for one kernel: large image [b, H, W, i], small image [b, h, w, o], kernel [k, k, i, o] -------------
+# ---- the three forms, for one kernel: large image [b, H, W, i], small image [b, h, w, o], kernel [k, k, i, o] ----
 
 
 def _patches(x: jax.Array, g: Geometry) -> jax.Array:
@@ -118,7 +125,8 @@ def _roomy(g: Geometry) -> bool:
 
 
 def _up_product(y, kernel, *, geometry: Geometry):
-    """Each small pixel's contribution to its window by one product; windows are then summed where they overlap."""
+    """Each small pixel's contribution to its window by one product; windows are then summed where
+    they overlap."""
     g, (k, _, features, _) = geometry, kernel.shape
     windows = y @ kernel.reshape(-1, kernel.shape[-1]).T
     windows = windows.reshape(*y.shape[:3], k, k, features)
@@ -126,9 +134,11 @@ def _up_product(y, kernel, *, geometry: Geometry):
 
 
 def _overlap(windows, axis: int, taps: int, g: Geometry):
-    """Sum along one side: small pixels lie on `axis`, their taps on `taps`; large pixels lie on `axis` afterwards.
+    """Sum along one side: small pixels lie on `axis`, their taps on `taps`; large pixels lie on
+    `axis` afterwards.
 
-    Large pixel stride * m + r gets, from small pixel m + shift, the tap r + before - stride * shift.
+    Large pixel stride * m + r gets, from small pixel m + shift, the tap r + before - stride *
+    shift.
     """
     before, large, small = g.before[axis - 1], g.large[axis - 1], g.small[axis - 1]
     whole, zero = -(-large // g.stride), jnp.zeros((), windows.dtype)
@@ -156,7 +166,8 @@ def _up_native(y, kernel, *, geometry: Geometry):
 
 
 def _up_patches(y, kernel, *, geometry: Geometry):
-    """Of stride 1: a convolution with the turned kernel, from patches, which are small where y has few channels."""
+    """Of stride 1: a convolution with the turned kernel, from patches, which are small where y has
+    few channels."""
     g = geometry
     before = tuple(g.k - 1 - lo for lo in g.before)
     turned = Geometry(g.k, 1, before, large=g.small, small=g.large)
@@ -176,7 +187,8 @@ def _weigh_product(x, y, *, geometry: Geometry):
 
 
 def _weigh_turned(x, y, *, geometry: Geometry):
-    """The library's, with channels as the batch, turned by hand: in a scan XLA is 400 times slower if it has to turn them."""
+    """The library's, with channels as the batch, turned by hand: in a scan XLA is 400 times slower
+    if it has to turn them."""
     g = geometry
     x, y = jax.lax.optimization_barrier((x, y))  # or what made them is computed again, in the wrong order
     turned = x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)
@@ -189,11 +201,12 @@ def _weigh_native(x, y, *, geometry: Geometry):
     return jax.lax.conv_general_dilated(x, y, (1, 1), g.pads, rhs_dilation=(g.stride,) * 2, dimension_numbers=numbers)
 
 
-# ---- what JAX needs to know of them ------------------------------------------------------------------------------------
+# ---- what JAX needs to know of them ------------------------------------------------------------
 
 
 def _bilinear(name: str, shape, cpu, library, product) -> Primitive:
-    """A primitive linear in each of its two arrays: `shape` of its output, its forms, and how it is batched."""
+    """A primitive linear in each of its two arrays: `shape` of its output, its forms, and how it is
+    batched."""
     primitive = Primitive(name)
     primitive.def_impl(jax.jit(primitive.bind, static_argnames="geometry"))
     primitive.def_abstract_eval(lambda a, b, *, geometry: ShapedArray(shape(a, b, geometry), a.dtype))
@@ -253,7 +266,8 @@ ad.defbilinear(
 
 
 class Conv(nn.Module):
-    """A convolution: features, a square kernel, stride, padding, with a bias unless told otherwise."""
+    """A convolution: features, a square kernel, stride, padding, with a bias unless told
+    otherwise."""
 
     features: int
     kernel_size: int = 3

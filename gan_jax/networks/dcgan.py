@@ -1,9 +1,11 @@
 """The article's DCGAN, at any size that halves down to a few pixels.
 
-At 32 x 32 x 3 and width 64 it is the article's network exactly: generator Dense 4x4x256 without bias, batch norm on the
-4,096 features, LeakyReLU, then 5x5 stride-2 transposed convolutions to 128, 64 and 3 channels, tanh (1,447,171 parameters);
-discriminator 5x5 stride-2 convolutions to 64 and 128, LeakyReLU, Dense 1 without bias (217,984). Keras' defaults
-throughout: slope .3, epsilon 1e-3, momentum .99. Other sizes keep the plan and change the number of stages.
+At 32 x 32 x 3 and width 64 it is the article's network exactly: generator Dense 4x4x256 without
+bias, batch norm on the 4,096 features, LeakyReLU, then 5x5 stride-2 transposed convolutions to 128,
+64 and 3 channels, tanh (1,447,171 parameters); discriminator 5x5 stride-2 convolutions to 64 and
+128, LeakyReLU, Dense 1 without bias (217,984). Keras' defaults
+throughout: slope .3, epsilon 1e-3, momentum .99. Other sizes keep the plan and change the number of
+stages.
 """
 
 from __future__ import annotations
@@ -34,9 +36,11 @@ def stages(size: int) -> tuple[int, int]:
 
 
 class Generator(nn.Module):
-    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Numbers: dropout, noise (on each hidden layer).
+    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Numbers: dropout, noise
+    (on each hidden layer).
 
-    squash: with tanh as its last activation; without it, as the decoder of a VAE, the images are unbounded.
+    squash: with tanh as its last activation; without it, as the decoder of a VAE, the images are
+        unbounded.
     """
 
     size: int
@@ -64,11 +68,14 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """images [b, h, w, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (on each hidden layer).
+    """images [b, h, w, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (on each
+    hidden layer).
 
-    conditioning: how labels enter, by projection unless said (see `heads.discriminator_output`); 'embedding' is one more channel.
+    conditioning: how labels enter, by projection unless said (see `heads.discriminator_output`);
+        'embedding' is one more channel.
     representation: width of the layer that `losses.mmd` compares; 0 is none.
-    group: examples whose standard deviation is one more channel of the last map (`minibatch_std`); 0 is none.
+    group: examples whose standard deviation is one more channel of the last map (`minibatch_std`);
+        0 is none.
     """
 
     width: int = 64

@@ -1,4 +1,5 @@
-"""A generator as the decoder of a VAE: what it makes is the mean of a law whose scale is learned as well."""
+"""A generator as the decoder of a VAE: what it makes is the mean of a law whose scale is learned as
+well."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ FASTER = 10.0  # than the weights, whose rate would take a thousand steps for a 
 
 
 class Decoder(nn.Module):
-    """z [b, d], labels [b] -> (means [b, ...] of each number of the image, the log scale [] of all). Numbers: the generator's.
+    """z [b, d], labels [b] -> (means [b, ...] of each number of the image, the log scale [] of
+    all). Numbers: the generator's.
 
     start: the log scale before training.
     """

@@ -1,4 +1,5 @@
-"""The Dirac-GAN (Mescheder et al., 2018): one parameter each, the smallest game whose training may not converge."""
+"""The Dirac-GAN (Mescheder et al., 2018): one parameter each, the smallest game whose training may
+not converge."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from gan_jax.core.net import DiscriminatorOutput, Mode
 
 
 class Generator(nn.Module):
-    """z [b, d] -> points [b, 1], all of them the parameter theta, whatever z is. start: where theta begins."""
+    """z [b, d] -> points [b, 1], all of them the parameter theta, whatever z is. start: where theta
+    begins."""
 
     start: float = 1.0
 

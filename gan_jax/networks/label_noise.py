@@ -15,11 +15,13 @@ from gan_jax.core.net import Mode
 
 @dataclass(frozen=True)
 class NoisyLabels:
-    """A generator whose class embeddings are noisy in training: e_k + s_k * N(0, 1), s_k = sigma / effective_number(n_k, beta).
+    """A generator whose class embeddings are noisy in training: e_k + s_k * N(0, 1), s_k = sigma /
+    effective_number(n_k, beta).
 
-    The noise augmentation of NoisyTwins (Rangwani et al., 2023, section 4.1): the rarer the class, the wider the region that
-    its embedding stands for, which is to keep G from mapping it to few images. Their second part, a Barlow Twins loss between
-    two noisy copies in StyleGAN's w, is not here: most networks of this library have no w.
+    The noise augmentation of NoisyTwins (Rangwani et al., 2023, section 4.1): the rarer the class,
+    the wider the region that its embedding stands for, which is to keep G from mapping it to few
+    images. Their second part, a Barlow Twins loss between two noisy copies in StyleGAN's w, is not
+    here: most networks of this library have no w.
 
     Takes the place of a Net: `NoisyLabels(Net(Generator(...)))`. It reads three numbers of the generator's Side:
         label_noise   sigma, at least 0, in units of the embedding (whose values begin as N(0, 1)); .75 theirs. 0 is no noise

@@ -1,4 +1,5 @@
-"""Layers that know about the batch: dropout with a traced rate, batch norm across devices, the other norms by name."""
+"""Layers that know about the batch: dropout with a traced rate, batch norm across devices, the
+other norms by name."""
 
 from __future__ import annotations
 
@@ -11,10 +12,11 @@ from gan_jax.core.net import Mode
 
 
 class Dropout(nn.Module):
-    """Sets a share `rate` of the units to zero in training and scales the rest by 1 / (1 - rate) (Srivastava et al., 2014).
+    """Sets a share `rate` of the units to zero in training and scales the rest by 1 / (1 - rate)
+    (Srivastava et al., 2014).
 
-    The rate is traced, in [0, 1); None leaves the layer out. Masks depend on the example's global index and this layer's
-    name. (linen's own layer needs a Python number.)
+    The rate is traced, in [0, 1); None leaves the layer out. Masks depend on the example's global
+    index and this layer's name. (linen's own layer needs a Python number.)
     """
 
     @nn.compact
@@ -27,10 +29,11 @@ class Dropout(nn.Module):
 
 
 class Noise(nn.Module):
-    """Adds std * N(0, 1) to each unit in training (Salimans et al., 2016, and Zhao et al., 2017, on discriminators).
+    """Adds std * N(0, 1) to each unit in training (Salimans et al., 2016, and Zhao et al., 2017, on
+    discriminators).
 
-    The standard deviation is traced, >= 0, in the units' own scale; None leaves the layer out. Draws depend on the example's
-    global index and this layer's name.
+    The standard deviation is traced, >= 0, in the units' own scale; None leaves the layer out.
+    Draws depend on the example's global index and this layer's name.
     """
 
     @nn.compact
@@ -43,7 +46,8 @@ class Noise(nn.Module):
 
 
 def perturbed(x, mode: Mode, dropout, noise, place: str | None = None):
-    """A hidden layer's units as the next layer sees them in training: with noise, then dropout. To be called in a module.
+    """A hidden layer's units as the next layer sees them in training: with noise, then dropout. To
+    be called in a module.
 
     place: completes the layers' names, of which their draws are made; None numbers them.
     """
@@ -52,10 +56,12 @@ def perturbed(x, mode: Mode, dropout, noise, place: str | None = None):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last (Ioffe & Szegedy, 2015), Keras' defaults: momentum .99, epsilon 1e-3.
+    """Batch normalisation over all axes but the last (Ioffe & Szegedy, 2015), Keras' defaults:
+    momentum .99, epsilon 1e-3.
 
-    In training the statistics are the whole batch's, over every device of `mode.axis_name`; they are computed in float32 at
-    least. In evaluation the running averages stand in. affine: with a learned scale and bias.
+    In training the statistics are the whole batch's, over every device of `mode.axis_name`; they
+    are computed in float32 at least. In evaluation the running averages stand in. affine: with a
+    learned scale and bias.
     """
 
     momentum: float = 0.99
@@ -84,7 +90,8 @@ class BatchNorm(nn.Module):
 
 
 class Norm(nn.Module):
-    """The normalisation called `kind`: None, 'batch', 'layer' (over an example) or 'instance' (over an example's channel)."""
+    """The normalisation called `kind`: None, 'batch', 'layer' (over an example) or 'instance' (over
+    an example's channel)."""
 
     kind: str | None
 

@@ -11,7 +11,8 @@ from gan_jax.networks.layers import Norm, embedding, perturbed
 
 
 class Generator(nn.Module):
-    """z [b, d], labels [b] -> rows [b, features], unbounded. Numbers: dropout, noise (on each hidden layer)."""
+    """z [b, d], labels [b] -> rows [b, features], unbounded. Numbers: dropout, noise (on each
+    hidden layer)."""
 
     features: int
     width: int = 128
@@ -29,10 +30,11 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """rows [b, features], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (on each hidden layer).
+    """rows [b, features], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (on each
+    hidden layer).
 
-    conditioning: how labels enter, with the row unless said (see `heads.discriminator_output`). representation: width of the layer that
-    `losses.mmd` compares; 0 is none.
+    conditioning: how labels enter, with the row unless said (see `heads.discriminator_output`).
+    representation: width of the layer that `losses.mmd` compares; 0 is none.
     """
 
     width: int = 128

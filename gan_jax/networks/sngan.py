@@ -1,14 +1,17 @@
-"""SNGAN's residual networks (Miyato et al., 2018) and cGAN-PD's, conditional ones (Miyato & Koyama, 2018).
+"""SNGAN's residual networks (Miyato et al., 2018) and cGAN-PD's, conditional ones (Miyato & Koyama,
+2018).
 
-Generator: Dense, residual blocks that double the side (batch norm, ReLU, 3x3 convolution, twice; a 1x1 convolution beside),
-batch norm, ReLU, 3x3 convolution, tanh. Discriminator: residual blocks without norms that halve it by average pooling, ReLU,
-sum over the pixels, Dense 1. The papers' D is SpectralNorm(Net(Discriminator())) with the hinge loss; their G is not
-normalised. Labels enter G by conditional batch norm, D by projection: the logit gains <label's vector, features>.
+Generator: Dense, residual blocks that double the side (batch norm, ReLU, 3x3 convolution, twice; a
+1x1 convolution beside), batch norm, ReLU, 3x3 convolution, tanh. Discriminator: residual blocks
+without norms that halve it by average pooling, ReLU, sum over the pixels, Dense 1. The papers' D is
+SpectralNorm(Net(Discriminator())) with the hinge loss; their G is not normalised. Labels enter G by
+conditional batch norm, D by projection: the logit gains <label's vector, features>.
 
-The plans for 32 (CIFAR-10), 48 (STL-10) and 128 pixels are the paper's (tables 3 to 5, with their default widths), and equal
-those of the PyTorch library mimicry, as does 64, which the paper does not have; 8, 16 and 28 keep the plan of 32.
-Parameters of G and D, mimicry's: 4,276,739 and 1,053,825 at 32 pixels; 4,878,083 and 10,141,441 at 48; 12,220,675 and
-10,141,441 at 64; 32,150,787 and 29,017,857 at 128. With 10 classes at 32 pixels: 4,304,387 and 1,055,105.
+The plans for 32 (CIFAR-10), 48 (STL-10) and 128 pixels are the paper's (tables 3 to 5, with their
+default widths), and equal those of the PyTorch library mimicry, as does 64, which the paper does
+not have; 8, 16 and 28 keep the plan of 32. Parameters of G and D, mimicry's: 4,276,739 and
+1,053,825 at 32 pixels; 4,878,083 and 10,141,441 at 48; 12,220,675 and 10,141,441 at 64; 32,150,787
+and 29,017,857 at 128. With 10 classes at 32 pixels: 4,304,387 and 1,055,105.
 
 Where mimicry leaves the paper:
     - it enlarges by bilinear interpolation, the authors' code by repeating pixels: `upsampling` chooses, mimicry's by default;
@@ -37,7 +40,8 @@ small = normal(0.02)
 
 
 class Plan(NamedTuple):
-    """Of one image size. A block's width is `width` // its divisor; the first `halvings` blocks of D halve the side."""
+    """Of one image size. A block's width is `width` // its divisor; the first `halvings` blocks of
+    D halve the side."""
 
     bottom: int
     widths: tuple[int, int]
@@ -64,7 +68,7 @@ def plan(size: int) -> Plan:
     return PLANS[size]
 
 
-# ---- parts, of BigGAN as well ------------------------------------------------------------------------------------------
+# ---- parts, of BigGAN as well ------------------------------------------------------------------
 
 
 class StartedConv(Conv):
@@ -78,7 +82,8 @@ class StartedConv(Conv):
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch norm with scale 1 + A c and shift B c for a condition c [b, n] (Dumoulin et al., 2017); plain without one.
+    """Batch norm with scale 1 + A c and shift B c for a condition c [b, n] (Dumoulin et al., 2017);
+    plain without one.
 
     For one-hot labels the columns of A and B are a scale and a shift of each class.
     """
@@ -97,7 +102,8 @@ class ConditionalBatchNorm(nn.Module):
 
 
 def enlarged(x, upsampling: str):
-    """[b, h, w, c] -> [b, 2h, 2w, c], by 'bilinear' interpolation or by repeating the 'nearest' pixel.
+    """[b, h, w, c] -> [b, 2h, 2w, c], by 'bilinear' interpolation or by repeating the 'nearest'
+    pixel.
 
     Raises UserError for another name.
     """
@@ -139,10 +145,11 @@ class GeneratorBlock(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """x -> down(conv2(relu(conv1(relu(x))))) + down(shortcut(x)), without the first relu in the `first` block.
+    """x -> down(conv2(relu(conv1(relu(x))))) + down(shortcut(x)), without the first relu in the
+    `first` block.
 
-    The shortcut is a 1x1 convolution, or the identity where neither side nor width changes. hidden: width between the two
-    convolutions; None is the narrower, x's.
+    The shortcut is a 1x1 convolution, or the identity where neither side nor width changes. hidden:
+    width between the two convolutions; None is the narrower, x's.
     """
 
     features: int
@@ -186,11 +193,12 @@ class Head(nn.Module):
         return discriminator_output(features, labels, self.classes, self.conditioning, linear=linear, projected=projected)
 
 
-# ---- the networks ------------------------------------------------------------------------------------------------------
+# ---- the networks ------------------------------------------------------------------------------
 
 
 class Generator(nn.Module):
-    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Numbers: dropout, noise (after each block).
+    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Numbers: dropout, noise
+    (after each block).
 
     width: of the first map, None for the plan's. The papers' z is 128 normal numbers.
     """
@@ -216,10 +224,12 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """images [b, h, w, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (after each block).
+    """images [b, h, w, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (after each
+    block).
 
-    width: of the last map, None for the plan's. conditioning: how labels enter, in the papers by projection (see
-    `heads.discriminator_output`); 'embedding' is one more channel. The features are what the last Dense sees.
+    width: of the last map, None for the plan's. conditioning: how labels enter, in the papers by
+    projection (see `heads.discriminator_output`); 'embedding' is one more channel. The features are
+    what the last Dense sees.
     """
 
     width: int | None = None

@@ -19,22 +19,27 @@ FIRST = 15  # power iterations at the start: with a random pair sigma would be n
 
 @dataclass(frozen=True)
 class SpectralNorm:
-    """`net` with every weight divided by an estimate of its largest singular value: W / sigma, sigma = u^T W v.
+    """`net` with every weight divided by an estimate of its largest singular value: W / sigma,
+    sigma = u^T W v.
 
-    u and v come from power iteration (their algorithm 1): in each training call v <- W^T u / |W^T u|, u <- W v / |W v|,
-    `iterations` times. They are constants for the gradient, which flows through W and sigma (their equation 9). They lie in
-    the stats, collection "spectral"; evaluation takes them as they are. Their lengths are restored there, as a moving
-    average of unit vectors is shorter. Of two training calls in one turn (reals, fakes) the second starts from the first's
-    vectors; a player that is only looked through keeps its own (PyTorch's D would move them in G's turn as well).
+    u and v come from power iteration (their algorithm 1): in each training call v <- W^T u / |W^T
+    u|, u <- W v / |W v|, `iterations` times. They are constants for the gradient, which flows
+    through W and sigma (their equation 9). They lie in the stats, collection "spectral"; evaluation
+    takes them as they are. Their lengths are restored there, as a moving average of unit vectors is
+    shorter. Of two training calls in one turn (reals, fakes) the second starts from the first's
+    vectors; a player that is only looked through keeps its own (PyTorch's D would move them in G's
+    turn as well).
 
-    Weights are the leaves "kernel" of two dimensions or more, as matrices [inputs, outputs], and embedding tables as they
-    are; biases, norms and gains stay, and so do R3GAN's bases and StyleGAN2's constant. A grouped kernel is one matrix of all
-    its outputs, as in PyTorch, whose sigma is no less than any group's. A weight of zeros stays zero until its first step, and
-    has sigma 1 from then on: one that is to grow slowly (R3GAN's "contract") is better skipped.
+    Weights are the leaves "kernel" of two dimensions or more, as matrices [inputs, outputs], and
+    embedding tables as they are; biases, norms and gains stay, and so do R3GAN's bases and
+    StyleGAN2's constant. A grouped kernel is one matrix of all its outputs, as in PyTorch, whose
+    sigma is no less than any group's. A weight of zeros stays zero until its first step, and has
+    sigma 1 from then on: one that is to grow slowly (R3GAN's "contract") is better skipped.
 
     net:        anything with the `init` and `apply` of `Net`, such as Net(sngan.Discriminator())
     iterations: at least 1, the paper's and every reference's number
-    epsilon:    least length that a vector is divided by: 1e-12 in PyTorch; BigGAN-PyTorch has 1e-8, and 1e-6 at 128 pixels
+    epsilon:    least length that a vector is divided by: 1e-12 in PyTorch; BigGAN-PyTorch has 1e-8,
+                and 1e-6 at 128 pixels
     skip:       names of parameters or modules (any part of the path) left as they are
 
     Raises UserError for iterations < 1, and for a name in `skip` that is none of the network's.
@@ -64,14 +69,16 @@ class SpectralNorm:
         return params, {**stats, SPECTRAL: _tree(pairs)}
 
     def apply(self, params, stats, inputs, labels, mode: Mode, numbers: dict, compute_dtype=None) -> tuple[Any, dict]:
-        """(output, new stats) of the network with normalised weights; sigma is computed before `compute_dtype`."""
+        """(output, new stats) of the network with normalised weights; sigma is computed before
+        `compute_dtype`."""
         params, vectors = self.normalised(params, stats[SPECTRAL], mode.train)
         others = {name: value for name, value in stats.items() if name != SPECTRAL}
         output, others = self.net.apply(params, others, inputs, labels, mode, numbers, compute_dtype)
         return output, {**others, SPECTRAL: vectors}
 
     def normalised(self, params: dict, vectors: dict, train: bool) -> tuple[dict, dict]:
-        """(the parameters that the network sees, the vectors after this call): in training the vectors move first."""
+        """(the parameters that the network sees, the vectors after this call): in training the
+        vectors move first."""
         flat, old, pairs = _flat(params), _flat(vectors), {}
         for path, weight in self._weights(params).items():
             u, v = (old[*path, name].astype(weight.dtype) for name in "uv")
@@ -86,7 +93,8 @@ class SpectralNorm:
         return unflatten_dict(flat), jax.tree.map(lambda new, was: new.astype(was.dtype), _tree(pairs), vectors)
 
     def _weights(self, params: dict) -> dict:
-        """{path: matrix [n, outputs]} of what is normalised. An embedding's u has one entry for each row, as in PyTorch."""
+        """{path: matrix [n, outputs]} of what is normalised. An embedding's u has one entry for
+        each row, as in PyTorch."""
         found = {}
         for path, weight in _flat(params).items():
             wide = weight.astype(jnp.promote_types(weight.dtype, jnp.float32))
@@ -99,7 +107,8 @@ class SpectralNorm:
         return found
 
     def _turned(self, weight, pair):
-        """One power iteration: v from u, u from v. Of a weight of zeros u stays: from no direction there is no way back."""
+        """One power iteration: v from u, u from v. Of a weight of zeros u stays: from no direction
+        there is no way back."""
         v = self._unit(_times(weight, pair[0]))
         u = self._unit(_times(v, weight))
         return jnp.where(u.any(), u, pair[0]), v

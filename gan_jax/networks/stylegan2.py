@@ -1,7 +1,8 @@
-"""StyleGAN2's networks (Karras et al., 2020, arXiv:1912.04958) as StyleGAN2-ADA has them (same authors, 2020, 2006.06676).
+"""StyleGAN2's networks (Karras et al., 2020, arXiv:1912.04958) as StyleGAN2-ADA has them (same
+authors, 2020, 2006.06676).
 
-Width at side s: min(channel_base // s, channel_max). The published configurations, for RGB, 512 latents and no labels, and
-their numbers of parameters:
+Width at side s: min(channel_base // s, channel_max). The published configurations, for RGB, 512
+latents and no labels, and their numbers of parameters:
 
     CIFAR-10   Generator(32, 3, mapping=2), 19,947,539; Discriminator('orig', group=32), 20,720,641
     paper256   Generator(256, 3, channel_base=16384), 24,767,458; Discriminator(channel_base=16384, group=8), 24,001,089
@@ -49,7 +50,8 @@ def sides(size: int) -> list[int]:
 
 
 def widths(size: int, channel_base: int, channel_max: int) -> dict[int, int]:
-    """{side: features} from 4 to size. Raises UserError for an unsupported size, or too small a channel_base for it."""
+    """{side: features} from 4 to size. Raises UserError for an unsupported size, or too small a
+    channel_base for it."""
     if channel_base < size:
         raise UserError(f"channel_base {channel_base} leaves no features at side {size}: give {size} or more")
     return {side: min(channel_base // side, channel_max) for side in sides(size)}
@@ -61,13 +63,15 @@ def _check(architecture: str) -> str:
     return architecture
 
 
-# ---- the generator -----------------------------------------------------------------------------------------------------
+# ---- the generator -----------------------------------------------------------------------------
 
 
 class SynthesisBlock(nn.Module):
-    """Features and image of one side -> those of twice the side; the first block (x is None) starts from a learned constant.
+    """Features and image of one side -> those of twice the side; the first block (x is None) starts
+    from a learned constant.
 
-    ws [b, layers, d]: those of this block come first. Without 'skip' only the last block makes an image.
+    ws [b, layers, d]: those of this block come first. Without 'skip' only the last block makes an
+    image.
     """
 
     features: int
@@ -120,16 +124,22 @@ class Synthesis(nn.Module):
 class Generator(nn.Module):
     """z [b, d], labels [b] -> images [b, size, size, channels], unbounded.
 
-    mapping: layers of the mapping network, 8 in the paper, 2 for CIFAR-10. style: features of w. clamp: of activations (256 in
-    the source's float16; None, none). average_decay: of the average w, .995 in the source's code.
+    mapping: layers of the mapping network, 8 in the paper, 2 for CIFAR-10. style: features of w.
+    clamp: of activations (256 in the source's float16; None, none). average_decay: of the average
+    w, .995 in the source's code.
 
     Numbers, each a part that is left out if absent (None):
-    dropout:    in training, of the features of each block before they become an image (the paper has none).
-    noise:      scale of the noise inputs, 1 in the paper. Without it their learned strengths do not exist.
-    mixing:     in training, the probability, for each example, that a second z takes over from a random layer on (.9 in the
-                paper; the source decides once per batch). That z is drawn N(0, 1), whatever the recipe's latent.
-    truncation: in evaluation, psi: w becomes average + psi * (w - average); 1 changes nothing, 0 gives the average image.
-    shift:      added to w, of a shape that broadcasts to [b, *style_shape]; a penalty on path lengths differentiates in it.
+    dropout:    in training, of the features of each block before they become an image (the paper
+                has none).
+    noise:      scale of the noise inputs, 1 in the paper. Without it their learned strengths do not
+                exist.
+    mixing:     in training, the probability, for each example, that a second z takes over from a
+                random layer on (.9 in the paper; the source decides once per batch). That z is
+                drawn N(0, 1), whatever the recipe's latent.
+    truncation: in evaluation, psi: w becomes average + psi * (w - average); 1 changes nothing, 0
+        gives the average image.
+    shift:      added to w, of a shape that broadcasts to [b, *style_shape]; a penalty on path
+                lengths differentiates in it.
     """
 
     size: int
@@ -185,11 +195,12 @@ class Generator(nn.Module):
         return jnp.where(theirs[..., None], self.map(other, labels)[:, None], ws)
 
 
-# ---- the discriminator -------------------------------------------------------------------------------------------------
+# ---- the discriminator -------------------------------------------------------------------------
 
 
 class DiscriminatorBlock(nn.Module):
-    """Features and image of one side -> those of half the side; the first block (x is None) starts from the image."""
+    """Features and image of one side -> those of half the side; the first block (x is None) starts
+    from the image."""
 
     width: int
     features: int
@@ -210,9 +221,11 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Epilogue(nn.Module):
-    """Features [b, 4, 4, c] (and image, for 'skip') -> DiscriminatorOutput; its features are the last hidden layer.
+    """Features [b, 4, 4, c] (and image, for 'skip') -> DiscriminatorOutput; its features are the
+    last hidden layer.
 
-    label [b, d]: the label's vector, for 'projection': the logit is its product with `d` numbers, over the square root of d.
+    label [b, d]: the label's vector, for 'projection': the logit is its product with `d` numbers,
+    over the square root of d.
     """
 
     group: int = 4
@@ -238,7 +251,8 @@ class Epilogue(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """images [b, size, size, channels], labels [b] -> DiscriminatorOutput; features are the last hidden layer.
+    """images [b, size, size, channels], labels [b] -> DiscriminatorOutput; features are the last
+    hidden layer.
 
     Numbers: dropout, noise (after each block; the paper has none). The adaptive dropout that Karras et al. (2020b) compare ADA
     with multiplies each channel by a random factor; here it is plain dropout, whose rate a controller may drive.

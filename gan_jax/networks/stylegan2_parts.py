@@ -1,7 +1,9 @@
-"""The layers of StyleGAN2: equalised rates, resampling, modulated convolutions, the mapping network.
+"""The layers of StyleGAN2: equalised rates, resampling, modulated convolutions, the mapping
+network.
 
-Every kernel starts as N(0, 1) and is divided, where it is used, by the square root of its number of inputs (the equalised
-learning rate of Karras et al., 2018). Kernels are correlated with the image, in layers that enlarge it too, where NVIDIA's code
+Every kernel starts as N(0, 1) and is divided, where it is used, by the square root of its number of
+inputs (the equalised learning rate of Karras et al., 2018). Kernels are correlated with the image,
+in layers that enlarge it too, where NVIDIA's code
 convolves: their weights come over with both sides of those kernels turned round.
 """
 
@@ -37,10 +39,11 @@ def activate(x: Array, gain: float = 1.0, clamp: float | None = None) -> Array:
 
 
 def fir(x: Float[Array, "b h w c"], pads: tuple[int, int], up: int = 1, down: int = 1, gain: float = 1.0):
-    """Each channel with up - 1 zeros after each pixel, padded, low-passed by [1, 3, 3, 1], every `down`-th pixel kept.
+    """Each channel with up - 1 zeros after each pixel, padded, low-passed by [1, 3, 3, 1], every
+    `down`-th pixel kept.
 
-    gain: of each axis; `up` keeps the brightness. Shifted copies are summed, one axis after the other: XLA has no fast
-    convolution of one channel at a time.
+    gain: of each axis; `up` keeps the brightness. Shifted copies are summed, one axis after the
+    other: XLA has no fast convolution of one channel at a time.
     """
     for axis in (1, 2):
         pad = [(0, 0, 0)] * 4
@@ -61,7 +64,8 @@ def shrink(x: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 c"]:
 
 
 def convolve(x: Float[Array, "b h w i"], kernel: Float[Array, "k k i o"], resample: str | None = None):
-    """A convolution that keeps the image's sides or, for resample 'up' or 'down', doubles or halves them; k is 1 or 3."""
+    """A convolution that keeps the image's sides or, for resample 'up' or 'down', doubles or halves
+    them; k is 1 or 3."""
     match resample, kernel.shape[0]:
         case None, _:
             return conv(x, kernel)
@@ -77,10 +81,12 @@ def convolve(x: Float[Array, "b h w i"], kernel: Float[Array, "k k i o"], resamp
 
 
 def modulated_conv(x, kernel, styles: Float[Array, "b i"], demodulate: bool = True, resample: str | None = None):
-    """A convolution by a kernel scaled, for each example, by its styles and then to unit norm (Karras et al., 2020, eq. 1, 3).
+    """A convolution by a kernel scaled, for each example, by its styles and then to unit norm
+    (Karras et al., 2020, eq. 1, 3).
 
-    kernel'[.., i, o] = styles[i] kernel[.., i, o] / sqrt(sum over taps and i of (styles[i] kernel[.., i, o])^2 + 1e-8).
-    It is linear in the image, so the image is scaled before and after one convolution with the kernel that all examples share.
+    kernel'[.., i, o] = styles[i] kernel[.., i, o] / sqrt(sum over taps and i of (styles[i]
+    kernel[.., i, o])^2 + 1e-8). It is linear in the image, so the image is scaled before and after
+    one convolution with the kernel that all examples share.
     """
     y = convolve(x * styles[:, None, None], kernel, resample)
     if not demodulate:
@@ -91,7 +97,8 @@ def modulated_conv(x, kernel, styles: Float[Array, "b i"], demodulate: bool = Tr
 
 
 class Dense(nn.Module):
-    """x @ kernel * rate / sqrt(inputs) + bias * rate. The kernel starts as N(0, 1 / rate^2): `rate` scales learning alone."""
+    """x @ kernel * rate / sqrt(inputs) + bias * rate. The kernel starts as N(0, 1 / rate^2): `rate`
+    scales learning alone."""
 
     features: int
     rate: float = 1.0
@@ -125,10 +132,12 @@ class EqualConv(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """A 3x3 convolution modulated by w [b, d], noise, bias, activation; doubles the image's sides if `up`.
+    """A 3x3 convolution modulated by w [b, d], noise, bias, activation; doubles the image's sides
+    if `up`.
 
-    Noise is one N(0, 1) image of one channel, times a learned strength that starts at 0, times the number `noise`. In training
-    each example draws its own; in evaluation all share one, drawn when the network was made: an image depends on z alone.
+    Noise is one N(0, 1) image of one channel, times a learned strength that starts at 0, times the
+    number `noise`. In training each example draws its own; in evaluation all share one, drawn when
+    the network was made: an image depends on z alone.
     """
 
     features: int
@@ -155,7 +164,8 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """A 1x1 convolution to the image's channels, modulated by w [b, d] but not demodulated; float32 at least."""
+    """A 1x1 convolution to the image's channels, modulated by w [b, d] but not demodulated; float32
+    at least."""
 
     channels: int
     clamp: float | None = None
@@ -171,9 +181,11 @@ class ToRGB(nn.Module):
 
 
 class Mapping(nn.Module):
-    """z [b, d] and labels [b] -> w [b, features]: `layers` dense layers at a hundredth of the learning rate.
+    """z [b, d] and labels [b] -> w [b, features]: `layers` dense layers at a hundredth of the
+    learning rate.
 
-    z and the label's embedding are both scaled to a mean square of 1, then joined. z may be None (the discriminator's).
+    z and the label's embedding are both scaled to a mean square of 1, then joined. z may be None
+    (the discriminator's).
     """
 
     features: int

@@ -1,7 +1,8 @@
-"""A U-Net (Ronneberger et al., 2015) for images with missing pixels: it takes and gives the flat rows of `imputation.cells`.
+"""A U-Net (Ronneberger et al., 2015) for images with missing pixels: it takes and gives the flat
+rows of `imputation.cells`.
 
-Each halving is a strided convolution, each doubling its transpose, beside which the features of the same size come back: what
-is known of a pixel reaches its neighbours from near and from far.
+Each halving is a strided convolution, each doubling its transpose, beside which the features of the
+same size come back: what is known of a pixel reaches its neighbours from near and from far.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from gan_jax.networks.conv import Conv, ConvTranspose
 
 
 class UNet(nn.Module):
-    """[b, 2 h w c], values and what is known of them (a mask, a hint), -> a logit for each cell [b, h w c], or its sigmoid.
+    """[b, 2 h w c], values and what is known of them (a mask, a hint), -> a logit for each cell [b,
+    h w c], or its sigmoid.
 
-    shape:    (h, w, c), h and w divisible by 2^halvings. width: channels at the full size, twice as many after each halving.
+    shape:    (h, w, c), h and w divisible by 2^halvings. width: channels at the full size, twice as
+              many after each halving.
     Raises UserError for another shape, or rows of another length.
     """
 

@@ -1,8 +1,10 @@
-"""Regularisers of either player: functions of a `PenaltyContext`, one value per example, added to the loss of the player who moves.
+"""Regularisers of either player: functions of a `PenaltyContext`, one value per example, added to
+the loss of the player who moves.
 
-A penalty is any function `f(context, *, its numbers) -> [b]`; `bind(f, gamma=10.0)` in a Side's `penalties` is all it takes.
-One that remembers (moving averages) is marked `@remembers(name=initial, ...)`, reads `context.memory` and returns
-(values, new memory). One that means nothing in one player's hands is marked `@only_for(the other)`, and refused there.
+A penalty is any function `f(context, *, its numbers) -> [b]`; `bind(f, gamma=10.0)` in a Side's
+`penalties` is all it takes. One that remembers (moving averages) is marked
+`@remembers(name=initial, ...)`, reads `context.memory` and returns (values, new memory). One that
+means nothing in one player's hands is marked `@only_for(the other)`, and refused there.
 """
 
 from gan_jax.penalties.balance import class_balance

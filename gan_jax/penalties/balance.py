@@ -1,4 +1,5 @@
-"""The class-balancing regulariser: the generator's examples should be predicted to be of every class."""
+"""The class-balancing regulariser: the generator's examples should be predicted to be of every
+class."""
 
 from __future__ import annotations
 
@@ -18,18 +19,22 @@ from gan_jax.penalties.context import PenaltyContext, only_for
 def class_balance(
     context: PenaltyContext, *, weight, counts: Any = 1.0, beta=0.99, classifier: Callable[[Array], Array] | None = None
 ) -> Float[Array, "b"]:
-    """weight * sum_k w_k p_k log p_k, p [K] the mean over the batch of the fakes' predicted classes (Rangwani et al., 2021,
-    equation 1). For G; the same value for every example, from -weight * log K up where all w_k are 1.
+    """weight * sum_k w_k p_k log p_k, p [K] the mean over the batch of the fakes' predicted classes
+    (Rangwani et al., 2021, equation 1). For G; the same value for every example, from -weight * log
+    K up where all w_k are 1.
 
-    w_k is proportional to 1 / effective_number(n_k, beta), of mean 1 over classes, as in their code. With equal weights its
-    gradient is zero where all classes are predicted equally often; with others G is pushed to make more of the rare ones than
-    of the frequent ones, so that it wants generated labels that are balanced (`latents.balanced_labels`) or none at all.
+    w_k is proportional to 1 / effective_number(n_k, beta), of mean 1 over classes, as in their
+    code. With equal weights its gradient is zero where all classes are predicted equally often;
+    with others G is pushed to make more of the rare ones than of the frequent ones, so that it
+    wants generated labels that are balanced (`latents.balanced_labels`) or none at all.
 
-    weight: > 0; theirs depends on the data and was not to be found in their code. beta: .99 (the default) in their code.
-    counts: [K] or one number for all classes. Theirs are not the data's but those of what G has made lately, halved at each
-    update; the data's, which lie still, are given here. The default, 1, weighs all classes alike.
-    classifier: images -> class logits [b, K], a function of module level. None: D's class logits, which theirs are not: their
-    classifier is trained before, on the same long-tailed data.
+    weight: > 0; theirs depends on the data and was not to be found in their code. beta: .99 (the
+        default) in their code.
+    counts: [K] or one number for all classes. Theirs are not the data's but those of what G has
+    made lately, halved at each update; the data's, which lie still, are given here. The default, 1,
+    weighs all classes alike.
+    classifier: images -> class logits [b, K], a function of module level. None: D's class logits,
+    which theirs are not: their classifier is trained before, on the same long-tailed data.
     Raises UserError where there are no class logits.
     """
     logits = context.fake.classes if classifier is None else classifier(context.fakes)

@@ -1,8 +1,9 @@
-"""Consistency: the discriminator answers alike where the difference does not matter, in pixels or in the latent space.
+"""Consistency: the discriminator answers alike where the difference does not matter, in pixels or
+in the latent space.
 
-All are differences of two looks with the same draws (augmentations, dropout, the generator's noise), so that nothing but the
-transformation tells them apart. Each look is a further pass of the network that takes it; where nothing is drawn, XLA finds
-the first look's forward pass done already.
+All are differences of two looks with the same draws (augmentations, dropout, the generator's
+noise), so that nothing but the transformation tells them apart. Each look is a further pass of the
+network that takes it; where nothing is drawn, XLA finds the first look's forward pass done already.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ SHARE = 8  # a shift is at most this part of a side
 
 @only_for("discriminator")
 def cr(context: PenaltyContext, *, weight, flip: bool = False) -> Float[Array, "b"]:
-    """weight * (D(x) - D(T(x)))^2 on reals (Zhang et al., 2020, equation 2, of the logits alone). For D.
+    """weight * (D(x) - D(T(x)))^2 on reals (Zhang et al., 2020, equation 2, of the logits alone).
+    For D.
 
-    T: a shift by up to an eighth of each side, uniform over whole pixels, filled by reflection; with `flip` also left-right in
-    half of the cases, as in the paper. It is False by default: not for digits, letters or whatever has a handedness.
+    T: a shift by up to an eighth of each side, uniform over whole pixels, filled by reflection;
+    with `flip` also left-right in half of the cases, as in the paper. It is False by default: not
+    for digits, letters or whatever has a handedness.
 
     weight: 10 in the paper. Raises UserError for data that are not images.
     """
@@ -33,10 +36,12 @@ def cr(context: PenaltyContext, *, weight, flip: bool = False) -> Float[Array, "
 
 
 def bcr(context: PenaltyContext, *, weight, fakes=1.0, flip: bool = False) -> Float[Array, "b"]:
-    """weight * ((D(x) - D(T(x)))^2 + fakes * (D(G(z)) - D(T(G(z))))^2): balanced (Zhao et al., 2021, algorithm 1). For D.
+    """weight * ((D(x) - D(T(x)))^2 + fakes * (D(G(z)) - D(T(G(z))))^2): balanced (Zhao et al.,
+    2021, algorithm 1). For D.
 
-    T and flip as for `cr`, which alone lets the shifts of the reals leak into the samples. fakes: the fakes' weight as a share
-    of the reals'; both are 10 in the paper, so weight 10 and fakes 1, the default.
+    T and flip as for `cr`, which alone lets the shifts of the reals leak into the samples. fakes:
+    the fakes' weight as a share of the reals'; both are 10 in the paper, so weight 10 and fakes 1,
+    the default.
 
     Raises UserError for data that are not images.
     """
@@ -46,10 +51,11 @@ def bcr(context: PenaltyContext, *, weight, fakes=1.0, flip: bool = False) -> Fl
 
 
 def zcr_discriminator(context: PenaltyContext, *, weight, sigma=0.05) -> Float[Array, "b"]:
-    """weight * (D(G(z)) - D(G(z + sigma * N(0, 1))))^2: D overlooks a small step of z (Zhao et al., 2021, algorithm 2).
+    """weight * (D(G(z)) - D(G(z + sigma * N(0, 1))))^2: D overlooks a small step of z (Zhao et al.,
+    2021, algorithm 2).
 
-    weight: 20 and sigma .05 (the default) in StudioGAN's CIFAR-10 configuration; .2 and .1 in StyleGAN2-ADA's experiments,
-    logistic loss.
+    weight: 20 and sigma .05 (the default) in StudioGAN's CIFAR-10 configuration; .2 and .1 in
+    StyleGAN2-ADA's experiments, logistic loss.
     """
     images, moved = _neighbours(context, sigma)
     return _weighted(
@@ -59,27 +65,33 @@ def zcr_discriminator(context: PenaltyContext, *, weight, sigma=0.05) -> Float[A
 
 @only_for("generator")
 def zcr_generator(context: PenaltyContext, *, weight, sigma=0.05) -> Float[Array, "b"]:
-    """-weight * mean over pixels of (G(z) - G(z + sigma * N(0, 1)))^2: a step of z shows (Zhao et al., 2021, algorithm 2).
+    """-weight * mean over pixels of (G(z) - G(z + sigma * N(0, 1)))^2: a step of z shows (Zhao et
+    al., 2021, algorithm 2).
 
-    Not positive, and bounded below for images alone: an unbounded generator (points) can grow it without end. For G.
+    Not positive, and bounded below for images alone: an unbounded generator (points) can grow it
+    without end. For G.
 
-    weight: .5 and sigma .05 (the default) in StudioGAN's CIFAR-10 configuration; .02 and .1 in StyleGAN2-ADA's experiments.
+    weight: .5 and sigma .05 (the default) in StudioGAN's CIFAR-10 configuration; .02 and .1 in
+        StyleGAN2-ADA's experiments.
     """
     images, moved = _neighbours(context, sigma)
     return -_weighted(weight, square_norm(images - moved) / images[0].size)
 
 
 def icr(flip: bool = False) -> tuple[dict[str, Bound], dict[str, Bound]]:
-    """Improved consistency regularisation (Zhao et al., 2021): the penalties of (the discriminator, the generator).
+    """Improved consistency regularisation (Zhao et al., 2021): the penalties of (the discriminator,
+    the generator).
 
-    bCR and zCR together with StudioGAN's numbers for CIFAR-10: 10 and 10, 20 for D and .5 for G, sigma .05. flip: as `cr`'s.
+    bCR and zCR together with StudioGAN's numbers for CIFAR-10: 10 and 10, 20 for D and .5 for G,
+    sigma .05. flip: as `cr`'s.
     """
     discriminator = {"bcr": bind(bcr, weight=10.0, flip=flip), "zcr": bind(zcr_discriminator, weight=20.0, sigma=0.05)}
     return discriminator, {"zcr": bind(zcr_generator, weight=0.5, sigma=0.05)}
 
 
 def shifted(images: Float[Array, "b h w c"], draws: Draws, flip: bool = False) -> Float[Array, "b h w c"]:
-    """Each image moved by its own whole number of pixels, up to an eighth of each side, filled by reflection."""
+    """Each image moved by its own whole number of pixels, up to an eighth of each side, filled by
+    reflection."""
     if images.ndim != 4:
         raise UserError(f"consistency shifts images [n, h, w, c], not examples of shape {list(images.shape[1:])}: use zcr")
     if flip:

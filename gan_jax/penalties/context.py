@@ -22,9 +22,12 @@ from gan_jax.core.rng import Draws
 class PenaltyContext:
     """What a penalty may look at. Fields added later break no penalty.
 
-    critic:    (images, labels) -> DiscriminatorOutput, the discriminator as it trains (augmentations included)
-    generator: (z, labels, **numbers) -> images, the generator as it trains; numbers are added to its Side's
-    params:    of the player who moves; reals, fakes [b, ...]; real_labels, fake_labels [b] or None; z [b, d]
+    critic:    (images, labels) -> DiscriminatorOutput, the discriminator as it trains
+               (augmentations included)
+    generator: (z, labels, **numbers) -> images, the generator as it trains; numbers are added to
+        its Side's
+    params:    of the player who moves; reals, fakes [b, ...]; real_labels, fake_labels [b] or None;
+               z [b, d]
     real, fake: the DiscriminatorOutputs of reals and fakes that this turn's loss is made of
     draws:     this penalty's own randomness; memory: what it remembered; step: the training step
     """
@@ -54,7 +57,8 @@ class PenaltyContext:
 
 
 def remembers(**initial) -> Callable:
-    """Marks a penalty that keeps a memory between steps, a dict of scalars that starts at these values."""
+    """Marks a penalty that keeps a memory between steps, a dict of scalars that starts at these
+    values."""
 
     def mark(function):
         function.initial_memory = {name: float(value) for name, value in initial.items()}
@@ -64,7 +68,8 @@ def remembers(**initial) -> Callable:
 
 
 def only_for(player: str) -> Callable:
-    """Marks a penalty of the 'generator' or the 'discriminator' that means nothing in the other one's hands."""
+    """Marks a penalty of the 'generator' or the 'discriminator' that means nothing in the other
+    one's hands."""
 
     def mark(function):
         function.player = player
@@ -74,9 +79,11 @@ def only_for(player: str) -> Callable:
 
 
 class Lazy(struct.PyTreeNode):
-    """A penalty taken every `every` steps and multiplied by `every` (lazy regularisation, Karras et al., 2020a).
+    """A penalty taken every `every` steps and multiplied by `every` (lazy regularisation, Karras et
+    al., 2020a).
 
-    The mean over steps is that of the penalty itself. The optimizer's rates are left alone: both terms share one update.
+    The mean over steps is that of the penalty itself. The optimizer's rates are left alone: both
+    terms share one update.
     """
 
     penalty: Bound
@@ -94,10 +101,11 @@ class Lazy(struct.PyTreeNode):
 
 
 def lazy(penalty: Bound, every: int) -> Lazy | Bound:
-    """every * penalty at the steps that `every` divides, 0 at the others (lazy regularisation, Karras et al., 2020a).
+    """every * penalty at the steps that `every` divides, 0 at the others (lazy regularisation,
+    Karras et al., 2020a).
 
-    every: 16 for R1 and 4 for path lengths in StyleGAN2, which also rescales Adam for it (see `Lazy`: here it is not). It is
-    structure; 1 is the penalty itself.
+    every: 16 for R1 and 4 for path lengths in StyleGAN2, which also rescales Adam for it (see
+    `Lazy`: here it is not). It is structure; 1 is the penalty itself.
     """
     return penalty if every == 1 else Lazy(penalty, every)
 

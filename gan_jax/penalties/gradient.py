@@ -12,7 +12,8 @@ EPSILON = 1e-12  # inside a square root: its derivative at zero is infinite
 
 
 def input_gradient(context: PenaltyContext, images, labels) -> Float[Array, "rows n"]:
-    """The gradient of each logit with respect to all that it judges: one example, or the whole packet of a packed critic."""
+    """The gradient of each logit with respect to all that it judges: one example, or the whole
+    packet of a packed critic."""
 
     def logits(x):
         said = context.critic(x, labels).logits
@@ -30,7 +31,8 @@ def square_norm(x: Float[Array, "b *shape"]) -> Float[Array, "b"]:
 def r1(context: PenaltyContext, *, gamma) -> Float[Array, "b"]:
     """gamma / 2 * |grad D(x)|^2 on reals (Mescheder et al., 2018, equation 9).
 
-    gamma: >= 0; 10 in the paper's experiments (whose code leaves out the 1/2, so 20 here), .01 in StyleGAN2-ADA's CIFAR-10.
+    gamma: >= 0; 10 in the paper's experiments (whose code leaves out the 1/2, so 20 here), .01 in
+        StyleGAN2-ADA's CIFAR-10.
     """
     return _half(gamma, context) * square_norm(input_gradient(context, context.reals, context.real_labels))
 
@@ -38,27 +40,31 @@ def r1(context: PenaltyContext, *, gamma) -> Float[Array, "b"]:
 def r2(context: PenaltyContext, *, gamma) -> Float[Array, "b"]:
     """gamma / 2 * |grad D(G(z))|^2 on fakes (Mescheder et al., 2018, equation 10).
 
-    gamma: >= 0, as `r1`'s, with which R3GAN (Huang et al., 2024) takes it at one gamma, .05 falling to .005 for CIFAR-10.
+    gamma: >= 0, as `r1`'s, with which R3GAN (Huang et al., 2024) takes it at one gamma, .05 falling
+        to .005 for CIFAR-10.
     """
     return _half(gamma, context) * square_norm(input_gradient(context, context.fakes, context.fake_labels))
 
 
 def wgan_gp(context: PenaltyContext, *, weight, target=1.0, one_sided: bool = False) -> Float[Array, "b"]:
-    """weight * (|grad D(x^)| - target)^2 at x^ between a real and a fake (Gulrajani et al., 2017, equation 3).
+    """weight * (|grad D(x^)| - target)^2 at x^ between a real and a fake (Gulrajani et al., 2017,
+    equation 3).
 
-    x^ = u x + (1 - u) G(z), u ~ U(0, 1) of each pair. weight: 10 and target: 1 in the paper (algorithm 1), target 1 being the
-    default; target 0 pulls slopes to nothing. one_sided: only norms above the target cost (Petzka et al., 2018); default False,
-    as in the paper. The norm is sqrt(|.|^2 + 1e-12). Labels: those of the reals.
+    x^ = u x + (1 - u) G(z), u ~ U(0, 1) of each pair. weight: 10 and target: 1 in the paper
+    (algorithm 1), target 1 being the default; target 0 pulls slopes to nothing. one_sided: only
+    norms above the target cost (Petzka et al., 2018); default False, as in the paper. The norm is
+    sqrt(|.|^2 + 1e-12). Labels: those of the reals.
     """
     return _slope(context, _between(context), weight, target, one_sided)
 
 
 def max_gp(context: PenaltyContext, *, weight) -> Float[Array, "rows"]:
-    """weight * max |grad D(x^)|^2 over the batch, x^ between a real and a fake (Zhou et al., 2019, the maximum gradient penalty
-    of Lipschitz GANs). The same value for every example; the maximum is over all devices. Labels: those of the reals.
+    """weight * max |grad D(x^)|^2 over the batch, x^ between a real and a fake (Zhou et al., 2019,
+    the maximum gradient penalty of Lipschitz GANs). The same value for every example; the maximum
+    is over all devices. Labels: those of the reals.
 
-    x^ as `wgan_gp`'s. weight: 10 in StudioGAN's configurations. The maximum tends to the squared Lipschitz constant, and is
-    drawn towards 0, not 1.
+    x^ as `wgan_gp`'s. weight: 10 in StudioGAN's configurations. The maximum tends to the squared
+    Lipschitz constant, and is drawn towards 0, not 1.
     """
     steepness = square_norm(input_gradient(context, _between(context), context.real_labels))
     return jnp.broadcast_to(jnp.asarray(weight, steepness.dtype) * context.all_gather(steepness).max(), steepness.shape)
@@ -68,9 +74,10 @@ def max_gp(context: PenaltyContext, *, weight) -> Float[Array, "rows"]:
 def dragan(context: PenaltyContext, *, weight, target=1.0, spread=1.0) -> Float[Array, "b"]:
     """weight * (|grad D(x + noise)| - target)^2 around the reals (Kodali et al., 2017).
 
-    noise: spread * std(x) * U(-1/2, 1/2) for each value, std over all values of the batch, as in Google's compare_gan, whose
-    weight is 10. Its x + noise is clipped to its data's range [0, 1]: here it is not, since points and tables have no range,
-    and a clipped pixel has no gradient. (StudioGAN's noise is positive: std(x) / 2 * U(0, 1), times another U(0, 1).)
+    noise: spread * std(x) * U(-1/2, 1/2) for each value, std over all values of the batch, as in
+    Google's compare_gan, whose weight is 10. Its x + noise is clipped to its data's range [0, 1]:
+    here it is not, since points and tables have no range, and a clipped pixel has no gradient.
+    (StudioGAN's noise is positive: std(x) / 2 * U(0, 1), times another U(0, 1).)
     target: 1, theirs. spread: 1, compare_gan's. Labels: those of the reals.
     """
     mean = context.mean(context.reals).mean()

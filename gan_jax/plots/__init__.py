@@ -1,7 +1,9 @@
-"""Pictures that a person looks at: grids of samples, scatter plots of 2-D toys, training curves, sweeps, overfitting.
+"""Pictures that a person looks at: grids of samples, scatter plots of 2-D toys, training curves,
+sweeps, overfitting.
 
-All are PNG files, or matplotlib figures (`as_image` shows them). Every file is written under another name and renamed, so a
-reader never meets half a picture. Pillow, matplotlib and pandas are imported where they are used, and matplotlib without
+All are PNG files, or matplotlib figures (`as_image` shows them). Every file is written under
+another name and renamed, so a reader never meets half a picture. Pillow, matplotlib and pandas are
+imported where they are used, and matplotlib without
 pyplot: no global state, no window, any thread.
 """
 

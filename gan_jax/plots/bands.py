@@ -1,4 +1,5 @@
-"""How a sweep's settings went: a metric over the steps, a panel for each setting (see `gan_jax.plots.sweeps`)."""
+"""How a sweep's settings went: a metric over the steps, a panel for each setting (see
+`gan_jax.plots.sweeps`)."""
 
 from __future__ import annotations
 
@@ -27,8 +28,9 @@ def seed_bands(
     reference: float | None = None,
     baseline: str | None = None,
 ) -> Path:
-    """A metric over the steps, one panel per setting with the same axes: mean over seeds (line), its 95 % interval (band), the
-    seeds (thin lines), and the baseline's mean in grey. Raises UserError as `ranking.check`."""
+    """A metric over the steps, one panel per setting with the same axes: mean over seeds (line),
+    its 95 % interval (band), the seeds (thin lines), and the baseline's mean in grey. Raises
+    UserError as `ranking.check`."""
     ranking.check(table, metric)
     baseline = ranking.baseline_of(table, baseline)
     curves = ranking.histories(table, metric)
@@ -59,9 +61,11 @@ def gap_curves(
     validation: str = "D/validation_logit",
     label: str = "mean logit (nats)",
 ) -> Path:
-    """A metric on training data T and on validation data V over the steps, one panel per setting with the same axes.
+    """A metric on training data T and on validation data V over the steps, one panel per setting
+    with the same axes.
 
-    Lines are means over seeds, thin ones the ends of their 95 % intervals; the area between T and V is shaded.
+    Lines are means over seeds, thin ones the ends of their 95 % intervals; the area between T and V
+    is shaded.
 
     Raises:
         UserError: as `ranking.check`, and where the file cannot be written.
@@ -120,7 +124,8 @@ def _diverged(table: pd.DataFrame, metric: str) -> dict[tuple[str, int], tuple[i
 def _band(
     axis: Axes, steps, values, color: str, style: str, *, seeds: bool = False, edges: bool = False, label: str | None = None
 ) -> None:
-    """The mean of [seeds, steps], its interval (filled, or only its edges), and if asked for each seed in a thin line."""
+    """The mean of [seeds, steps], its interval (filled, or only its edges), and if asked for each
+    seed in a thin line."""
     mean, low, high = ranking.mean_interval(values)
     if not np.isfinite(mean).any():
         axis.text(0.5, 0.5, "no finite value", transform=axis.transAxes, ha="center", va="center", color=MARK)

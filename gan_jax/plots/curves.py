@@ -34,14 +34,16 @@ ACCURACIES = {
 
 
 def training_curves(path: Path | str, rows: Sequence[dict]) -> Path:
-    """`curves_figure` as a PNG. Raises UserError where the file cannot be written, and as `curves_figure` does."""
+    """`curves_figure` as a PNG. Raises UserError where the file cannot be written, and as
+    `curves_figure` does."""
     return figures.save(Path(path), curves_figure(rows))
 
 
 def curves_figure(rows: Sequence[dict]) -> Figure:
     """Losses of both players, mean logits and accuracies of D on T, V and fakes, over the steps.
 
-    The area between T and V is shaded: D knows its training images by that much more than images like them.
+    The area between T and V is shaded: D knows its training images by that much more than images
+    like them.
 
     Args:
         rows: dicts with "step" and any of "discriminator/loss", "generator/loss", "D/{train,validation,fake}_logit" and
@@ -68,7 +70,8 @@ def curves_figure(rows: Sequence[dict]) -> Figure:
 
 
 def panel(axes: Axes, rows: Sequence[dict], fields: dict[str, tuple[str, str, str]], neutral: float | None = None):
-    """One panel: a curve per field, the gap between T and V, and a line at the value that says nothing."""
+    """One panel: a curve per field, the gap between T and V, and a line at the value that says
+    nothing."""
     drawn = {}
     for field, (label, color, style) in fields.items():
         recorded = {float(row["step"]): _number(row[field]) for row in rows if row.get(field) is not None}
@@ -93,7 +96,8 @@ def panel(axes: Axes, rows: Sequence[dict], fields: dict[str, tuple[str, str, st
 
 
 def _curve(axes: Axes, points: dict[float, float], color: str, style: str, label: str) -> None:
-    """The points joined; of many noisy ones the running mean, over the points themselves in a pale line."""
+    """The points joined; of many noisy ones the running mean, over the points themselves in a pale
+    line."""
     xs, ys = np.array(list(points)), np.array(list(points.values()))
     window = len(ys) // 50
     if window < 4:

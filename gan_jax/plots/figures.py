@@ -24,7 +24,8 @@ BLUE, ORANGE, GREEN, PINK, BLACK = (
 
 
 def new(panels: int, size: tuple[float, float], columns: int = 1, **settings) -> tuple[Figure, list[Axes]]:
-    """A figure of `size` inches and its panels, row by row; settings as for `Figure.subplots`, by default sharing x."""
+    """A figure of `size` inches and its panels, row by row; settings as for `Figure.subplots`, by
+    default sharing x."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -16,7 +16,8 @@ SMALLEST_TILE = 32  # pixels: an 8x8 digit is not a picture until it is enlarged
 
 
 def to_uint8(images) -> np.ndarray:
-    """Images of any floating dtype and shape, -1 for black and 1 for white, as uint8: rounded, clipped, NaN as black.
+    """Images of any floating dtype and shape, -1 for black and 1 for white, as uint8: rounded,
+    clipped, NaN as black.
 
     Raises:
         UserError: the dtype is not floating.
@@ -31,14 +32,13 @@ def to_uint8(images) -> np.ndarray:
 def sample_grid(images: np.ndarray, columns: int | None = None, pad: int = 1, scale: int | None = None) -> np.ndarray:
     """Images row by row in one picture, white between, around and where the last row runs out.
 
-    Args:
-        images: uint8 [n, h, w, c], n >= 1, c 1 (grey) or 3 (RGB).
-        columns: tiles in a row; by default about as many as rows.
-        pad: white pixels between tiles and around them.
-        scale: each pixel becomes scale x scale; by default as many as make a tile at least 32 pixels high and wide.
+    Args: images: uint8 [n, h, w, c], n >= 1, c 1 (grey) or 3 (RGB). columns: tiles in a row; by
+        default about as many as rows. pad: white pixels between tiles and around them. scale: each
+        pixel becomes scale x scale; by default as many as make a tile at least 32 pixels high and
+        wide.
 
-    Returns:
-        uint8 [H, W, 3]. Tile i starts at row pad + (i // columns) * (h * scale + pad); for columns i % columns and w.
+    Returns: uint8 [H, W, 3]. Tile i starts at row pad + (i // columns) * (h * scale + pad); for
+        columns i % columns and w.
 
     Raises:
         UserError: another dtype or shape, no image, columns or scale below 1, pad below 0.
@@ -59,7 +59,8 @@ def sample_grid(images: np.ndarray, columns: int | None = None, pad: int = 1, sc
 
 
 def save_png(path: Path | str, array: np.ndarray) -> Path:
-    """Writes uint8 [H, W, 3] (RGB) or [H, W] (grey) as PNG and returns the path. Missing folders are made.
+    """Writes uint8 [H, W, 3] (RGB) or [H, W] (grey) as PNG and returns the path. Missing folders
+    are made.
 
     Raises:
         UserError: another dtype or shape, or the file cannot be written.
@@ -80,16 +81,18 @@ def png(array: np.ndarray) -> bytes:
 
 
 def points_plot(path: Path | str, fakes: np.ndarray, reals: np.ndarray) -> Path:
-    """Fakes over reals in one plane, as a PNG; returns the path. The same points give the same bytes.
+    """Fakes over reals in one plane, as a PNG; returns the path. The same points give the same
+    bytes.
 
-    The reals decide what is shown, so that a few stray fakes do not shrink the rest; the legend counts those outside.
+    The reals decide what is shown, so that a few stray fakes do not shrink the rest; the legend
+    counts those outside.
 
     Args:
         fakes: [n, 2]; may be empty or hold NaN.
         reals: [m, 2], m >= 1, finite.
 
-    Raises:
-        UserError: other shapes, no real point or one that is not finite, or the file cannot be written.
+    Raises: UserError: other shapes, no real point or one that is not finite, or the file cannot be
+        written.
     """
     fakes, reals = np.asarray(fakes, np.float64), np.asarray(reals, np.float64)
     for name, points in (("fakes", fakes), ("reals", reals)):

@@ -9,7 +9,8 @@ from gan_jax.plots.grids import sample_grid, to_uint8
 
 
 def interpolation_grid(images: np.ndarray, pad: int = 1, scale: int | None = None) -> np.ndarray:
-    """One path per row, its steps from left to right, as `gan_jax.training.generation.paths` makes them.
+    """One path per row, its steps from left to right, as `gan_jax.training.generation.paths` makes
+    them.
 
     Args:
         images: uint8 or floats in [-1, 1], [rows, steps, h, w, c], c 1 (grey) or 3 (RGB).

@@ -1,4 +1,5 @@
-"""What the pictures of sweeps and of reports share: more colours, an axis' limits, lines with holes, names as text."""
+"""What the pictures of sweeps and of reports share: more colours, an axis' limits, lines with
+holes, names as text."""
 
 from __future__ import annotations
 
@@ -28,9 +29,11 @@ def line(axis: Axes, steps, values, color: str, style: str, width: float, **sett
 def limits(
     values: Sequence[np.ndarray], intervals: Sequence[np.ndarray], reference: float | None = None
 ) -> tuple[float, float]:
-    """Of an axis: the bulk of the values, and the intervals where they are not much wider (those of two seeds are).
+    """Of an axis: the bulk of the values, and the intervals where they are not much wider (those of
+    two seeds are).
 
-    A few values a thousand times the others would otherwise make a flat line of everything; what is outside is cut at the edge.
+    A few values a thousand times the others would otherwise make a flat line of everything; what is
+    outside is cut at the edge.
     """
     flat = np.concatenate([np.ravel(part) for part in values] or [np.zeros(0)])
     flat = flat[np.isfinite(flat)]
@@ -67,7 +70,8 @@ def number(value: float) -> str:
 
 
 def text(name: str) -> str:
-    """A name on one line that matplotlib takes as it stands: between dollars it would read mathematics."""
+    """A name on one line that matplotlib takes as it stands: between dollars it would read
+    mathematics."""
     return ranking.one_line(name).replace("$", r"\$")
 
 

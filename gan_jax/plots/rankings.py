@@ -1,4 +1,5 @@
-"""The ranking of a sweep's settings (see `gan_jax.plots.sweeps` for what its pictures have in common)."""
+"""The ranking of a sweep's settings (see `gan_jax.plots.sweeps` for what its pictures have in
+common)."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ Cells = dict[tuple[str, int], ranking.Cell]
 
 @dataclass(frozen=True)
 class Panel:
-    """A column of `ranking_figure`: a metric, what to call it, and a value worth a dashed line (chance, a floor)."""
+    """A column of `ranking_figure`: a metric, what to call it, and a value worth a dashed line
+    (chance, a floor)."""
 
     metric: str
     label: str
@@ -35,10 +37,12 @@ class Panel:
 
 
 def ranking_figure(path: Path | str, table: pd.DataFrame, panels: Sequence[Panel], baseline: str | None = None) -> Path:
-    """One row per setting, best on top by the first panel, at the table's last step; one column per panel.
+    """One row per setting, best on top by the first panel, at the table's last step; one column per
+    panel.
 
-    Pale dots are seeds, a dark dot with a bar the mean and its 95 % interval; the band is the baseline's interval. Rows with
-    diverged seeds come below those without, as in `ranking.rank`, and with several n each n has a block of its own.
+    Pale dots are seeds, a dark dot with a bar the mean and its 95 % interval; the band is the
+    baseline's interval. Rows with diverged seeds come below those without, as in `ranking.rank`,
+    and with several n each n has a block of its own.
 
     Raises:
         UserError: no panel; else as `ranking.rank`, and where the file cannot be written.

@@ -1,7 +1,9 @@
-"""Pictures of the overfitting report: curves, distances to T, what D says, doses, closest pairs, quality against novelty.
+"""Pictures of the overfitting report: curves, distances to T, what D says, doses, closest pairs,
+quality against novelty.
 
-Each function takes plain arrays and returns a matplotlib Figure (`as_image` shows it in a notebook). What is not finite is
-left out; where nothing is left they raise UserError, and `report_pictures` leaves the picture out.
+Each function takes plain arrays and returns a matplotlib Figure (`as_image` shows it in a
+notebook). What is not finite is left out; where nothing is left they raise UserError, and
+`report_pictures` leaves the picture out.
 """
 
 from __future__ import annotations
@@ -38,10 +40,11 @@ GAP, TEXT, HEAD, LARGEST = 14, 20, 30, 128  # pixels: between pairs, a distance'
 
 
 def report_pictures(report: Any) -> dict[str, bytes]:
-    """{name: PNG} of a report, those that its `evidence` has the data for. Equal evidence gives equal bytes.
+    """{name: PNG} of a report, those that its `evidence` has the data for. Equal evidence gives
+    equal bytes.
 
-    evidence: any of "history" (rows of metrics.jsonl), "distances" and "threshold", "logits", "dose" (a table), "pairs",
-    "scatter", "samples" (uint8 [k, h, w, c] or points [k, 2]).
+    evidence: any of "history" (rows of metrics.jsonl), "distances" and "threshold", "logits",
+    "dose" (a table), "pairs", "scatter", "samples" (uint8 [k, h, w, c] or points [k, 2]).
     """
     found = report.evidence
     draw = {
@@ -65,7 +68,8 @@ def report_pictures(report: Any) -> dict[str, bytes]:
 
 
 def overfitting_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Frechet distance to T and V, near-copies, and D's AUC of T against V over the steps, as far as they were recorded.
+    """Frechet distance to T and V, near-copies, and D's AUC of T against V over the steps, as far
+    as they were recorded.
 
     Args:
         rows: dicts with "step" and any of "G/train_fd", "G/validation_fd", "G/near_copies" (share of samples) and
@@ -99,9 +103,9 @@ def overfitting_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
 def distance_cdfs(distances: Mapping[str, np.ndarray], threshold: float | None = None) -> Figure:
     """Share of each set that is at most so far from its nearest training image.
 
-    Args:
-        distances: {"samples", "held out" or "copycat": [n]}, in the extractor's features.
-        threshold: below it a sample counts as a near-copy: a dotted line, and the shares below it in the legend.
+    Args: distances: {"samples", "held out" or "copycat": [n]}, in the extractor's features.
+        threshold: below it a sample counts as a near-copy: a dotted line, and the shares below it
+        in the legend.
 
     Raises:
         UserError: no finite distance.
@@ -126,7 +130,8 @@ def distance_cdfs(distances: Mapping[str, np.ndarray], threshold: float | None =
 
 
 def logit_histograms(logits: Mapping[str, np.ndarray]) -> Figure:
-    """Densities of D's logits of {"train", "held out" or "samples": [n]} in common bins. Raises UserError without any."""
+    """Densities of D's logits of {"train", "held out" or "samples": [n]} in common bins. Raises
+    UserError without any."""
     shown = _finite(logits, ("train", "held out", "samples"))
     everything = np.concatenate(list(shown.values()))
     low, high = np.quantile(everything, [0.001, 0.999])
@@ -150,10 +155,11 @@ def logit_histograms(logits: Mapping[str, np.ndarray]) -> Figure:
 
 
 def gap_doses(table: pd.DataFrame, x: str = "n", metric: str = "fd_gap") -> Figure:
-    """`dose_figure` of a gap (held-out minus training: 0 without overfitting) against n, or against another number.
+    """`dose_figure` of a gap (held-out minus training: 0 without overfitting) against n, or against
+    another number.
 
-    Args:
-        table: columns setting, seed, n, `metric`, `x`; a sweep's step and diverged are taken where they are there.
+    Args: table: columns setting, seed, n, `metric`, `x`; a sweep's step and diverged are taken
+        where they are there.
 
     Raises:
         UserError: a column is missing or holds no finite number; else as `dose_figure`.
@@ -171,10 +177,11 @@ def gap_doses(table: pd.DataFrame, x: str = "n", metric: str = "fd_gap") -> Figu
 
 
 def closest_pairs(pairs: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
-    """Samples beside their nearest training images, the closest first, the distance below each pair.
+    """Samples beside their nearest training images, the closest first, the distance below each
+    pair.
 
-    Args:
-        pairs: {"features" or "pixels": (samples, training images, distances [k])}, images uint8 [k, h, w, 1 or 3].
+    Args: pairs: {"features" or "pixels": (samples, training images, distances [k])}, images uint8
+        [k, h, w, 1 or 3].
 
     Raises:
         UserError: no pair, or no images (2-D points have no pairs to look at).
@@ -205,7 +212,8 @@ def closest_pairs(pairs: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 def quality_novelty(points: Sequence[Mapping[str, Any]]) -> Figure:
-    """Frechet distance to held-out data (left: better) against the share of near-copies (low: novel); copies fill the corner.
+    """Frechet distance to held-out data (left: better) against the share of near-copies (low:
+    novel); copies fill the corner.
 
     Args:
         points: dicts with "name", "quality", "near_copies" (in [0, 1]) and "kind": "samples", "control" or "setting".
@@ -249,7 +257,8 @@ def quality_novelty(points: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def samples_png(samples: np.ndarray) -> bytes:
-    """Images uint8 [k, h, w, 1 or 3] as a sheet, or points [k, 2] as a scatter plot. Raises UserError for anything else."""
+    """Images uint8 [k, h, w, 1 or 3] as a sheet, or points [k, 2] as a scatter plot. Raises
+    UserError for anything else."""
     samples = np.asarray(samples)
     if samples.ndim == 2 and samples.shape[1] == 2 and np.isfinite(samples).all(1).any():
         return figures.png(sweeps.scatter_sheet({f"{len(samples)} samples": samples.astype(np.float64)}))

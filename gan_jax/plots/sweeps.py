@@ -1,8 +1,9 @@
 """Pictures of a sweep: how a number or the data's size matters, and what each setting makes.
 
-Which setting is best is in `rankings`, how each went in `bands`. Each picture takes a sweep's table (see `gan_jax.ranking`).
-Settings keep the table's order unless a picture says otherwise; one panel, row or line is one setting at one n. Means leave
-out seeds that have diverged, and every picture says how many did.
+Which setting is best is in `rankings`, how each went in `bands`. Each picture takes a sweep's table
+(see `gan_jax.ranking`). Settings keep the table's order unless a picture says otherwise; one panel,
+row or line is one setting at one n. Means leave out seeds that have diverged, and every picture
+says how many did.
 """
 
 from __future__ import annotations
@@ -42,17 +43,21 @@ def dose_response(
     x: str = "n",
     reference: float | None = None,
 ) -> Path:
-    """`dose_figure` as a PNG. Raises UserError where the file cannot be written, and as `dose_figure` does."""
+    """`dose_figure` as a PNG. Raises UserError where the file cannot be written, and as
+    `dose_figure` does."""
     return figures.save(Path(path), dose_figure(table, metric, label, x, reference))
 
 
 def dose_figure(table: pd.DataFrame, metric: str, label: str, x: str = "n", reference: float | None = None) -> Figure:
-    """A metric at the last step against n, or against a number that settings differ in: means with 95 % intervals over seeds.
+    """A metric at the last step against n, or against a number that settings differ in: means with
+    95 % intervals over seeds.
 
-    Against n there is a line per setting. Against a number (a leaf's column) the settings that have it are the points of one
-    line, at each n, or points of their own where two settings share a value; the table's first setting, if it lacks the
-    number, is a grey line across. A hollow dot leaves out seeds that diverged; where none is left there is a cross at the
-    foot. x is logarithmic where it is positive and spans more than a factor of 20 (with 0 as well: linear up to the smallest).
+    Against n there is a line per setting. Against a number (a leaf's column) the settings that have
+    it are the points of one line, at each n, or points of their own where two settings share a
+    value; the table's first setting, if it lacks the number, is a grey line across. A hollow dot
+    leaves out seeds that diverged; where none is left there is a cross at the foot. x is
+    logarithmic where it is positive and spans more than a factor of 20 (with 0 as well: linear up
+    to the smallest).
 
     Raises:
         UserError: x is no number of the table, or no setting has it; else as `ranking.check`.
@@ -92,14 +97,15 @@ def dose_figure(table: pd.DataFrame, metric: str, label: str, x: str = "n", refe
 
 
 def sample_sheet(path: Path | str, rows: Mapping[str, np.ndarray]) -> Path:
-    """Samples of each setting side by side, the name at the left; the row "real (V)", if there is one, comes first.
+    """Samples of each setting side by side, the name at the left; the row "real (V)", if there is
+    one, comes first.
 
     Args:
         rows: name -> uint8 images [k, h, w, c], c 1 or 3, one row of them per name, pixels enlarged by the same whole number;
             or name -> points [k, 2], one scatter plot per name, over the real points in grey.
 
-    Raises:
-        UserError: no rows, an empty one, other shapes or dtypes, images of several sizes, or the file cannot be written.
+    Raises: UserError: no rows, an empty one, other shapes or dtypes, images of several sizes, or
+        the file cannot be written.
     """
     arrays = {name: np.asarray(rows[name]) for name in sorted(rows, key=lambda name: name != REAL)}
     if not arrays:
@@ -117,7 +123,8 @@ def sample_sheet(path: Path | str, rows: Mapping[str, np.ndarray]) -> Path:
 
 
 def _series(table: pd.DataFrame, x: str, cells: Cells) -> list[tuple[str | None, list[tuple[float, ranking.Cell]]]]:
-    """The lines of `dose_response`: (name, [(position, cell), ...] by position); a line that is alone has no name."""
+    """The lines of `dose_response`: (name, [(position, cell), ...] by position); a line that is
+    alone has no name."""
     if x == "n":
         places = {key: float(key[1]) for key in cells}
         names = {key: key[0] for key in cells}
@@ -168,7 +175,8 @@ def _dose_axis(axis: Axes, x: str, positions: list[float]) -> None:
 
 
 def _without(table: pd.DataFrame, x: str, cells: Cells) -> list[tuple[str, ranking.Cell]]:
-    """The table's first setting, at each n, where it lacks x: (name, cell) of those with a value."""
+    """The table's first setting, at each n, where it lacks x: (name, cell) of those with a
+    value."""
     first = ranking.baseline_of(table, None)
     if any(setting == first and math.isfinite(value) for setting, *_, value in ranking.records(table, x)):
         return []
@@ -178,7 +186,8 @@ def _without(table: pd.DataFrame, x: str, cells: Cells) -> list[tuple[str, ranki
 
 
 def _end_labels(axis: Axes, ends: list[tuple[str | None, str, tuple[float, float]]]) -> None:
-    """Names at the right of the lines, moved apart where they would overlap, each with a thin line to the end of its own."""
+    """Names at the right of the lines, moved apart where they would overlap, each with a thin line
+    to the end of its own."""
     low, high = axis.get_ylim()
     height = lambda y: min(max((y - low) / (high - low), 0.0), 1.0) if math.isfinite(y) else 0.0
     named = sorted([(height(y), x, name, color) for name, color, (x, y) in ends if name is not None], key=lambda end: end[0])
@@ -202,7 +211,8 @@ def _end_labels(axis: Axes, ends: list[tuple[str | None, str, tuple[float, float
 
 
 def _apart(places: list[float], gap: float) -> list[float]:
-    """The places in [0, 1] nearest to these (sorted, least squares) with neighbours at least `gap` apart."""
+    """The places in [0, 1] nearest to these (sorted, least squares) with neighbours at least `gap`
+    apart."""
     from scipy.optimize import isotonic_regression
 
     if not places:

@@ -1,4 +1,5 @@
-"""Named starting points: the article's DCGAN and toys (`starting.py`), complete published settings (`published.py`), VAEs."""
+"""Named starting points: the article's DCGAN and toys (`starting.py`), complete published settings
+(`published.py`), VAEs."""
 
 from gan_jax.recipes.autoencoders import vae, vae_gan
 from gan_jax.recipes.published import biggan, biggan_diffaugment, lecam, r3gan, sngan, stylegan2_ada, wgan_gp

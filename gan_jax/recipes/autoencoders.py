@@ -33,12 +33,14 @@ def vae(
     conditioning: str = "embedding",
     **fields: Any,
 ) -> VAE:
-    """A VAE of the networks of `dcgan` (images) or `mlp` (rows): decoder the generator, encoder the discriminator.
+    """A VAE of the networks of `dcgan` (images) or `mlp` (rows): decoder the generator, encoder the
+    discriminator.
 
-    width: 64, of rows 128. likelihood: 'discretized_logistic' (the default for images) or 'gaussian' (for rows), or a function.
-    norm: of the decoder's hidden layers, as of `dcgan`'s generator. Adam 1e-3 with b1 .9 for both: Kingma & Ba's, usual for
-    VAEs. fields: any field of VAE. Raises UserError for a shape, a likelihood or a field that is not there, and for sizes
-    below 1.
+    width: 64, of rows 128. likelihood: 'discretized_logistic' (the default for images) or
+        'gaussian' (for rows), or a function.
+    norm: of the decoder's hidden layers, as of `dcgan`'s generator. Adam 1e-3 with b1 .9 for both:
+    Kingma & Ba's, usual for VAEs. fields: any field of VAE. Raises UserError for a shape, a
+    likelihood or a field that is not there, and for sizes below 1.
     """
     check_fields(VAE, fields, ("encoder", "decoder", "likelihood", "latent_dim", "classes"))
     rows = len(image_shape) == 1
@@ -71,12 +73,13 @@ def vae_gan(
     gamma: float = 1.0,
     **settings: Any,
 ) -> VAEGAN:
-    """The networks and training of `for_data` with an encoder like the discriminator, its norm and depth included, and the
-    generator's optimizer: the VAE-GAN (Larsen et al., 2016).
+    """The networks and training of `for_data` with an encoder like the discriminator, its norm and
+    depth included, and the generator's optimizer: the VAE-GAN (Larsen et al., 2016).
 
-    beta, gamma: see `vae_gan`. Theirs are 1 and 1e-6, on other features; .1 and 1 are this project's, from 16 pairs on digits
-    (width 16, 2,500 steps, one seed): with beta 1 the KL collapses (under .5 nats), with .1 it is 3, with .001 45, and samples
-    are as near to the data as the GAN's.
+    beta, gamma: see `vae_gan`. Theirs are 1 and 1e-6, on other features; .1 and 1 are this
+    project's, from 16 pairs on digits (width 16, 2,500 steps, one seed): with beta 1 the KL
+    collapses (under .5 nats), with .1 it is 3, with .001 45, and samples are as near to the data as
+    the GAN's.
     settings: any of `dcgan` or `mlp`. Raises UserError as it does, and for sizes below 1.
     """
     _check_sizes("vae_gan", latent_dim=latent_dim, **{name: settings.get(name, 1) for name in ("width", "batch_size")})

@@ -1,8 +1,9 @@
 """Complete published settings, the source of every number beside it.
 
-Each is a function of the images' shape (square, grey or RGB). Widths, batch and schedules are the published ones by default,
-mostly CIFAR-10's, and can be made smaller; fields: any field of Recipe. Schedules end where the published run did: `steps` is
-that number of steps, or yours. What a source does and these do not is said in each.
+Each is a function of the images' shape (square, grey or RGB). Widths, batch and schedules are the
+published ones by default, mostly CIFAR-10's, and can be made smaller; fields: any field of Recipe.
+Schedules end where the published run did: `steps` is that number of steps, or yours. What a source
+does and these do not is said in each.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ def _checked(image_shape: tuple[int, ...], name: str) -> tuple[int, int]:
 
 
 def _maps(classes: int, conditioning: str) -> tuple[str, ...]:
-    """What spectral norm leaves alone in D: a map of the label is an input, and would fade beside the image."""
+    """What spectral norm leaves alone in D: a map of the label is an input, and would fade beside
+    the image."""
     return ("label",) if classes and conditioning == "embedding" else ()
 
 
 def wgan_gp(image_shape: tuple[int, ...], *, width: int = 64, latent_dim: int = 128, **fields: Any) -> Recipe:
-    """WGAN-GP (Gulrajani et al., 2017, algorithm 1) on the article's DCGAN, whose D has no batch norm.
+    """WGAN-GP (Gulrajani et al., 2017, algorithm 1) on the article's DCGAN, whose D has no batch
+    norm.
 
     Wasserstein loss, weight 10, 5 critic turns a step, Adam 1e-4 with betas (0, .9), batches of 64.
     """
@@ -55,12 +58,14 @@ def sngan(
     image_shape: tuple[int, ...], *, width: int | None = None, d_width: int | None = None, classes: int = 0,
     conditioning: str = "projection", steps: float = 100_000, **fields: Any,
 ) -> Recipe:  # fmt: skip
-    """SNGAN's ResNet on CIFAR-10 (Miyato et al., 2018), with classes cGAN-PD's (Miyato & Koyama, 2018).
+    """SNGAN's ResNet on CIFAR-10 (Miyato et al., 2018), with classes cGAN-PD's (Miyato & Koyama,
+    2018).
 
-    Hinge loss, 5 turns of D a step, batches of 64, 128 latents; Adam 2e-4 with betas (0, .9), the rate falling to 0 over
-    100,000 steps (the paper's table 3 and appendix B; mimicry's example). The paper draws 128 fakes for G's turn: here 64.
-    width, d_width: None for the plan's of the size. conditioning: how D knows of classes, by projection as published, or
-    another of those in `networks/heads.py`.
+    Hinge loss, 5 turns of D a step, batches of 64, 128 latents; Adam 2e-4 with betas (0, .9), the
+    rate falling to 0 over 100,000 steps (the paper's table 3 and appendix B; mimicry's example).
+    The paper draws 128 fakes for G's turn: here 64.
+    width, d_width: None for the plan's of the size. conditioning: how D knows of classes, by
+    projection as published, or another of those in `networks/heads.py`.
     """
     size, channels = _checked(image_shape, "sngan")
     rate: Any = schedules.linear(2e-4, 0.0, steps)
@@ -77,9 +82,10 @@ def biggan(
 ) -> Recipe:
     """BigGAN on CIFAR-10, by the authors' script launch_cifar_ema.sh (Brock et al., 2019).
 
-    Hinge loss, 4 turns of D a step, batches of 50, 128 latents, kernels from N(0, .02^2), spectral norm in both players; Adam
-    2e-4 with betas (0, .999) for both; the moving average, .9999, starts at step 1,000. Labels enter by conditional batch norm
-    and projection; classes 0 is unconditional. conditioning: of D, one of those in `networks/heads.py`.
+    Hinge loss, 4 turns of D a step, batches of 50, 128 latents, kernels from N(0, .02^2), spectral
+    norm in both players; Adam 2e-4 with betas (0, .999) for both; the moving average, .9999, starts
+    at step 1,000. Labels enter by conditional batch norm and projection; classes 0 is
+    unconditional. conditioning: of D, one of those in `networks/heads.py`.
     """
     size, channels = _checked(image_shape, "biggan")
     g = biggan_networks.Generator(size, channels, width, classes, shared=0, hierarchical=False, start="normal")
@@ -96,9 +102,10 @@ def biggan(
 def biggan_diffaugment(image_shape: tuple[int, ...], *, consistency: float | None = None, **fields: Any) -> Recipe:
     """`biggan` with DiffAugment's translation and cutout (Zhao et al., 2020: their CIFAR scripts).
 
-    consistency: weight of CR beside it, 10 in their CR rows; None leaves it out. CR shifts the reals itself, so that with it
-    the policy is cutout alone, as in their scripts for all of CIFAR; with 20% and 10% of it they keep both words, and CR has no
-    transformation but DiffAugment's. The scripts' data are mirrored.
+    consistency: weight of CR beside it, 10 in their CR rows; None leaves it out. CR shifts the
+    reals itself, so that with it the policy is cutout alone, as in their scripts for all of CIFAR;
+    with 20% and 10% of it they keep both words, and CR has no transformation but DiffAugment's. The
+    scripts' data are mirrored.
     """
     policy = "translation,cutout" if consistency is None else "cutout"
     fields = {"augment": augment.diffaugment(policy)} | fields
@@ -110,9 +117,11 @@ def biggan_diffaugment(image_shape: tuple[int, ...], *, consistency: float | Non
 
 
 def lecam(image_shape: tuple[int, ...], *, weight: float = 0.3, decay: float = 0.99, **fields: Any) -> Recipe:
-    """`biggan` with LeCam regularisation (Tseng et al., 2021; their code's BigGAN on CIFAR-10): weight .3, from step 1,000.
+    """`biggan` with LeCam regularisation (Tseng et al., 2021; their code's BigGAN on CIFAR-10):
+    weight .3, from step 1,000.
 
-    decay: of the averages, .99 in the paper (the default), .9 in their code. The scripts' data are mirrored.
+    decay: of the averages, .99 in the paper (the default), .9 in their code. The scripts' data are
+        mirrored.
     """
     made = biggan(image_shape, **fields)
     regulariser = {"lecam": bind(penalties.lecam, weight=weight, decay=decay, start=1000.0)}
@@ -125,11 +134,13 @@ def stylegan2_ada(
 ) -> Recipe:  # fmt: skip
     """StyleGAN2-ADA's configuration for CIFAR-10, `cfg=cifar` (Karras et al., 2020b).
 
-    Non-saturating loss, batches of 64, Adam .0025 with betas (0, .99), R1 of gamma .01 every 16 steps, pipe bgc with p driven
-    to r_t = .6 over 500,000 images, moving average of half-life 500,000 images, ramped by .05. No path length, no mixing.
-    group: of the minibatch standard deviation; it divides the batch of each device. conditioning: how D knows of classes, by
-    projection as published, or another of those in `networks/heads.py`. The source updates D for R1 alone, with
-    rates rescaled for it; here both terms share one update, at the plain rates. It computes the highest resolutions in float16.
+    Non-saturating loss, batches of 64, Adam .0025 with betas (0, .99), R1 of gamma .01 every 16
+    steps, pipe bgc with p driven to r_t = .6 over 500,000 images, moving average of half-life
+    500,000 images, ramped by .05. No path length, no mixing.
+    group: of the minibatch standard deviation; it divides the batch of each device. conditioning:
+    how D knows of classes, by projection as published, or another of those in `networks/heads.py`.
+    The source updates D for R1 alone, with rates rescaled for it; here both terms share one update,
+    at the plain rates. It computes the highest resolutions in float16.
     """
     size, channels = _checked(image_shape, "stylegan2_ada")
     widths: dict[str, Any] = {"channel_base": channel_base, "channel_max": channel_max, "classes": classes}
@@ -155,13 +166,15 @@ def r3gan(
     image_shape: tuple[int, ...], *, width: int = 768, blocks: int = 2, per_group: int = 8, classes: int = 0,
     conditioning: str = "projection", batch_size: int = 512, images: float = 2e7, augmentation: float = 0.55, **fields: Any,
 ) -> Recipe:  # fmt: skip
-    """R3GAN's configuration for CIFAR-10, "config E" (Huang et al., 2024; train.py of its repository).
+    """R3GAN's configuration for CIFAR-10, "config E" (Huang et al., 2024; train.py of its
+    repository).
 
-    Relativistic pairing loss, R1 and R2 every step, 64 latents, Adam with b1 0. Along half a cosine over 2e7 images: rate 2e-4
-    to 5e-5, gamma .05 to .005, b2 .9 to .99, augmentation p 0 to .55 (geometry and cutout at p, colours at half of it),
-    half-life of the moving average 0 to 5e6 images. images: over which the schedules run, fewer for smaller runs.
-    augmentation: 0 leaves it out. conditioning: how D knows of classes, by projection as published, or another of those in
-    `networks/heads.py`. The source's data are mirrored.
+    Relativistic pairing loss, R1 and R2 every step, 64 latents, Adam with b1 0. Along half a cosine
+    over 2e7 images: rate 2e-4 to 5e-5, gamma .05 to .005, b2 .9 to .99, augmentation p 0 to .55
+    (geometry and cutout at p, colours at half of it), half-life of the moving average 0 to 5e6
+    images. images: over which the schedules run, fewer for smaller runs.
+    augmentation: 0 leaves it out. conditioning: how D knows of classes, by projection as published,
+    or another of those in `networks/heads.py`. The source's data are mirrored.
     """
     size, channels = _checked(image_shape, "r3gan")
     steps = images / batch_size

@@ -28,14 +28,16 @@ def loss(chosen: str | Bound) -> Bound:
 
 
 def check_fields(kind: type, given: Iterable[str], taken: Iterable[str] = ()) -> None:
-    """Raises UserError for what is no field of this kind of recipe, or one that the starting point fills itself."""
+    """Raises UserError for what is no field of this kind of recipe, or one that the starting point
+    fills itself."""
     known = [field.name for field in dataclasses.fields(kind) if field.name not in taken]
     if unknown := [name for name in given if name not in known]:
         raise UserError(f"this recipe has no setting {unknown[0]!r}; besides its own it takes {', '.join(known)}")
 
 
 def assembled(sides: list[Side], chosen: str | Bound, latent_dim: int, **fields: Any) -> Recipe:
-    """[generator, discriminator] with a loss and normal latents, playing in turns; fields: any other of Recipe.
+    """[generator, discriminator] with a loss and normal latents, playing in turns; fields: any
+    other of Recipe.
 
     Raises UserError for one that Recipe has not.
     """
@@ -58,10 +60,11 @@ def dcgan(
     conditioning: str = "projection",
     **fields: Any,
 ) -> Recipe:
-    """The article's DCGAN and training: 100 normal latents, Adam 2e-4 with b1 .5 for both players, batches of 64.
+    """The article's DCGAN and training: 100 normal latents, Adam 2e-4 with b1 .5 for both players,
+    batches of 64.
 
-    image_shape: (side, side, 1 or 3), side one of those in `networks/dcgan.py`. conditioning: how D knows of classes, one of
-    those in `networks/heads.py`. fields: any field of Recipe.
+    image_shape: (side, side, 1 or 3), side one of those in `networks/dcgan.py`. conditioning: how D
+    knows of classes, one of those in `networks/heads.py`. fields: any field of Recipe.
     Raises UserError for a shape, loss, conditioning or normalisation that is not there.
     """
     if len(image_shape) != 3 or image_shape[0] != image_shape[1] or image_shape[2] not in (1, 3):
@@ -98,12 +101,15 @@ def mlp(
 
 
 def pacgan_toy(image_shape: tuple[int, ...] = (2,), *, loss: str | Bound = "non_saturating", **fields: Any) -> Recipe:
-    """The GAN of PacGAN's toy experiments (Lin et al., 2018), without packing: Adam 1e-4 with b1 .8, batches of 100, 2 latents.
+    """The GAN of PacGAN's toy experiments (Lin et al., 2018), without packing: Adam 1e-4 with b1
+    .8, batches of 100, 2 latents.
 
-    Published on `ring` and `grid` for 400 epochs: 400,000 steps. The loss is their code's: D as non-saturating; their G adds
-    softplus(-d_r), which has no gradient. Their code takes both gradients at one point (`play=bind(play.simultaneous)`) and
-    one batch of z for both; here the players alternate, each with its own. fields: any field of Recipe.
-    Raises UserError for a shape that is not (features,), and for classes: neither network sees labels.
+    Published on `ring` and `grid` for 400 epochs: 400,000 steps. The loss is their code's: D as
+    non-saturating; their G adds softplus(-d_r), which has no gradient. Their code takes both
+    gradients at one point (`play=bind(play.simultaneous)`) and one batch of z for both; here the
+    players alternate, each with its own. fields: any field of Recipe.
+    Raises UserError for a shape that is not (features,), and for classes: neither network sees
+    labels.
     """
     if fields.get("classes"):
         raise UserError("pacgan_toy has no classes: neither of its networks sees labels; use recipes.mlp")
@@ -122,10 +128,11 @@ def dirac(
     loss: str | Bound = "non_saturating",
     **fields: Any,
 ) -> Recipe:
-    """The Dirac-GAN (Mescheder et al., 2018): data at the point 0, a generator at theta, D(x) = psi * x, SGD for both.
+    """The Dirac-GAN (Mescheder et al., 2018): data at the point 0, a generator at theta, D(x) = psi
+    * x, SGD for both.
 
-    Its batches are rows [b, 1] of zeros. theta, psi: the start; to sweep it, replace the state's params. (Psi in their
-    paper and code has the opposite sign: their D is high on fakes.)
+    Its batches are rows [b, 1] of zeros. theta, psi: the start; to sweep it, replace the state's
+    params. (Psi in their paper and code has the opposite sign: their D is high on fakes.)
     """
     modules = dirac_networks.Generator(theta), dirac_networks.Discriminator(psi)
     sides = [Side(net=Net(m), optimizer=optimizers.sgd(learning_rate)) for m in modules]

@@ -1,4 +1,5 @@
-"""Is it overfitting? Numbers beside their controls, and a verdict: for a run, or for images from any GAN."""
+"""Is it overfitting? Numbers beside their controls, and a verdict: for a run, or for images from
+any GAN."""
 
 from gan_jax.report.build import extractor_of, overfitting_report, references_of
 from gan_jax.report.metric_specs import METRIC_SPECS, MetricSpec

@@ -48,21 +48,29 @@ def overfitting_report(
     """Does it overfit? Twelve rows of numbers, each beside its controls, and a verdict.
 
     fakes: a `Run`, or the samples of any GAN: uint8 [n, h, w, c] (points: float32 [n, d]).
-    data: the Splits of `gan.load`, or two arrays (training images, held-out images); a Run brings its own.
-    final: open the test split S. Without it everything is judged on V (one half; the other is the real control): choose,
-        stop and rank with that, and open S once, for what you chose. A run with a folder records each opening.
-    features: "auto" (the classifier where the data have labels, "random" where not, coordinates for points), "classifier",
-        "random", "pixels", an Extractor (such as `gan.measure.features.inception(weights)`), or a function of images.
-    logits: what the GAN's discriminator says of {"train", "held_out", "samples"}: [n] each; a Run brings its own.
-    labels: of the samples, where they have some: a classifier trained on them is tested on held-out images. A conditional
-        Run brings its own.
-    n: images of each set in rows 1 to 5 and 9; as many as there are of T, held-out and control when left out.
-    recovery: images of T, and held-out ones, that are searched in the generator's range (Run only; 0: none).
-    permutations: of T and held-out images, for the p of the gap in Frechet distance (0: none; 200 take a second or two).
-    references: made by `references_of` and shared by many reports of the same data; then data, final, features, n are its own.
+    data: the Splits of `gan.load`, or two arrays (training images, held-out images); a Run brings
+        its own.
+    final: open the test split S. Without it everything is judged on V (one half; the other is the
+        real control): choose, stop and rank with that, and open S once, for what you chose. A run
+        with a folder records each opening.
+    features: "auto" (the classifier where the data have labels, "random" where not, coordinates for
+        points), "classifier", "random", "pixels", an Extractor (such as
+        `gan.measure.features.inception(weights)`), or a function of images.
+    logits: what the GAN's discriminator says of {"train", "held_out", "samples"}: [n] each; a Run
+        brings its own.
+    labels: of the samples, where they have some: a classifier trained on them is tested on held-out
+        images. A conditional Run brings its own.
+    n: images of each set in rows 1 to 5 and 9; as many as there are of T, held-out and control when
+        left out.
+    recovery: images of T, and held-out ones, that are searched in the generator's range (Run only;
+        0: none).
+    permutations: of T and held-out images, for the p of the gap in Frechet distance (0: none; 200
+        take a second or two).
+    references: made by `references_of` and shared by many reports of the same data; then data,
+        final, features, n are its own.
 
-    Returns a `Report`: `.verdict`, `.numbers`, `.save(path)`. Raises UserError for images that are not such, too few of them,
-    or a run that has no discriminator to ask.
+    Returns a `Report`: `.verdict`, `.numbers`, `.save(path)`. Raises UserError for images that are
+    not such, too few of them, or a run that has no discriminator to ask.
     """
     run = fakes if isinstance(fakes, Run) else None
     data = run.data if run is not None and data is None else data
@@ -110,13 +118,15 @@ def references_of(
     n: int | None = None,
     seed: int = 0,
 ) -> References:
-    """What samples are compared with, to be shared by the reports of many runs; arguments as in `overfitting_report`."""
+    """What samples are compared with, to be shared by the reports of many runs; arguments as in
+    `overfitting_report`."""
     sets = sets_of(data, final)
     return References(sets, extractor_of(features, data, sets.train.images.shape[1:]), n=n, seed=seed)
 
 
 def extractor_of(features: Any, data: Any, image_shape: tuple[int, ...]) -> Extractor:
-    """The extractor that `features` names. Raises UserError for an unknown name, or one that does not fit the data."""
+    """The extractor that `features` names. Raises UserError for an unknown name, or one that does
+    not fit the data."""
     if isinstance(features, Extractor):
         return features
     if callable(features):
@@ -145,7 +155,7 @@ def diverged(run: Run) -> str | None:
     return None if all(jax.tree.leaves(finite)) else f"the parameters are not finite at step {run.step}"
 
 
-# ---- parts of the report ----------------------------------------------------------------------------------------------
+# ---- parts of the report -----------------------------------------------------------------------
 
 
 def _empty(references: References, run: Run, why: str) -> Report:
@@ -155,7 +165,8 @@ def _empty(references: References, run: Run, why: str) -> Report:
 
 
 def _protocol(references: References, run: Run | None, images: np.ndarray) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """(name of the held-out set, what every number depends on, what those with T depend on besides)."""
+    """(name of the held-out set, what every number depends on, what those with T depend on
+    besides)."""
     sets, extractor = references.sets, references.extractor
     protocol = {
         "version": VERSION, "features": extractor.name, "extractor": extractor.digest, **dict(extractor.settings),
@@ -198,7 +209,8 @@ def _truth(references: References, images: np.ndarray) -> dict[str, Measured]:
 
 
 def _useful(references: References, images: np.ndarray, labels: Any) -> tuple[dict[str, Measured], dict[str, Measured]]:
-    """Row 12 where the samples have labels: of a classifier trained on them, and of one trained on T."""
+    """Row 12 where the samples have labels: of a classifier trained on them, and of one trained on
+    T."""
     if labels is None:
         return {}, {}
     splits = references.sets.splits

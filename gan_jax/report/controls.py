@@ -1,4 +1,5 @@
-"""Which images are compared with which: T, a held-out set, and the controls that say what each number can see."""
+"""Which images are compared with which: T, a held-out set, and the controls that say what each
+number can see."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ LEAST = 50  # images below which nothing is measured
 
 @dataclass(frozen=True)
 class Sets:
-    """T and a held-out set of the same law, equally fresh images as a control, and what to call the held-out set."""
+    """T and a held-out set of the same law, equally fresh images as a control, and what to call the
+    held-out set."""
 
     train: Split
     held_out: Split
@@ -30,10 +32,12 @@ class Sets:
 
 
 def sets_of(data: Splits | Sequence[Any], final: bool) -> Sets:
-    """The sets of a report. While choosing (not `final`): held out is one half of V, the control the other, and S stays
-    closed. `final`: held out is S, the control V. For two arrays (train, held-out): as while choosing.
+    """The sets of a report. While choosing (not `final`): held out is one half of V, the control
+    the other, and S stays closed. `final`: held out is S, the control V. For two arrays (train,
+    held-out): as while choosing.
 
-    Raises UserError for anything else, for arrays that do not fit, or fewer than 50 images in a set.
+    Raises UserError for anything else, for arrays that do not fit, or fewer than 50 images in a
+    set.
     """
     if isinstance(data, Splits):
         if final:
@@ -71,13 +75,15 @@ def _halves(split: Split) -> tuple[Split, Split]:
 
 
 def controls(sets: Sets, cells: np.ndarray, n: int, seed: int) -> dict[str, np.ndarray]:
-    """{name: images}: what a perfect generator, copiers, a collapsed and a blurring one would give, n images (or all).
+    """{name: images}: what a perfect generator, copiers, a collapsed and a blurring one would give,
+    n images (or all).
 
     real:           held-out images in the role of G: what no number may hold against a generator
     copycat:        training images, drawn with replacement
     noisy copycat:  the same with Gaussian noise of 8 / 255 (points: a tenth of their median distance to the nearest other)
     half the modes: the real control, half of its classes or `cells` only, each image as often as it takes
-    blurred:        the real control under a Gaussian blur of 1 pixel (points: noise of a quarter of their spread)
+    blurred:        the real control under a Gaussian blur of 1 pixel (points: noise of a quarter of
+                    their spread)
     """
     random = np.random.Generator(np.random.PCG64(seed))
     real = sets.control.images[:n]
@@ -94,7 +100,8 @@ def _half(labels: np.ndarray) -> np.ndarray:
 
 
 def noisy(images: np.ndarray, random: np.random.Generator, std: float = NOISE) -> np.ndarray:
-    """Images with Gaussian noise of `std` / 255; points with a tenth of their median distance to the nearest other."""
+    """Images with Gaussian noise of `std` / 255; points with a tenth of their median distance to
+    the nearest other."""
     if images.ndim == 4:
         return np.clip(np.rint(images + std * random.standard_normal(images.shape)), 0, 255).astype(np.uint8)
     from scipy.spatial import KDTree
@@ -105,7 +112,8 @@ def noisy(images: np.ndarray, random: np.random.Generator, std: float = NOISE) -
 
 
 def blurred(images: np.ndarray, random: np.random.Generator, sigma: float = 1.0) -> np.ndarray:
-    """Images under a Gaussian blur of `sigma` pixels; points with noise of a quarter of their standard deviation."""
+    """Images under a Gaussian blur of `sigma` pixels; points with noise of a quarter of their
+    standard deviation."""
     if images.ndim == 4:
         from scipy.ndimage import gaussian_filter
 

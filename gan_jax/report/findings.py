@@ -14,8 +14,10 @@ from gan_jax.report.verdict import Verdict
 class Findings:
     """What `overfitting_report` found.
 
-    verdict: one of seven phrases (see `verdict.PHRASES`); reasons: the sentences that decided it; also: what else was found.
-    numbers: {key: Number}, see `kinds.METRIC_SPECS`; about: what was judged; evidence: arrays and rows for the pictures.
+    verdict: one of seven phrases (see `verdict.PHRASES`); reasons: the sentences that decided it;
+        also: what else was found.
+    numbers: {key: Number}, see `kinds.METRIC_SPECS`; about: what was judged; evidence: arrays and
+        rows for the pictures.
     """
 
     judged: Verdict

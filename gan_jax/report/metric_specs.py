@@ -1,7 +1,9 @@
-"""The numbers of the report: what each is called, what real data score, and which control it has to see.
+"""The numbers of the report: what each is called, what real data score, and which control it has to
+see.
 
-The rows are the twelve of the report; a row may hold several numbers. Gaps are held-out minus train, so that positive means
-overfitting. {H} stands for the held-out set: V while choosing, S when it is opened.
+The rows are the twelve of the report; a row may hold several numbers. Gaps are held-out minus
+train, so that positive means overfitting. {H} stands for the held-out set: V while choosing, S when
+it is opened.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ ROWS = {
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """sees: the controls that must come out worse than real data, or the number says nothing here. worse: in which direction.
+    """sees: the controls that must come out worse than real data, or the number says nothing here.
+    worse: in which direction.
 
     pairs: whether the number involves T (and so its protocol names T).
     """

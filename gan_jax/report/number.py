@@ -1,4 +1,5 @@
-"""One number of the report beside its controls, and the protocol that says whether two numbers may be compared."""
+"""One number of the report beside its controls, and the protocol that says whether two numbers may
+be compared."""
 
 from __future__ import annotations
 
@@ -22,8 +23,10 @@ CLEAR = 2.0  # standard errors by which a control has to come out worse than rea
 class Number:
     """One number of the report.
 
-    low, high: its 95 % interval, or None; controls: {name: Measured}; protocol: all that the number depends on.
-    informative: whether the controls that it has to see come out worse than real data; why: which one does not.
+    low, high: its 95 % interval, or None; controls: {name: Measured}; protocol: all that the number
+        depends on.
+    informative: whether the controls that it has to see come out worse than real data; why: which
+        one does not.
     """
 
     kind: MetricSpec
@@ -92,7 +95,8 @@ def numbers_of(
     protocol: Mapping[str, Any],
     train: Mapping[str, Any],
 ) -> dict[str, Number]:
-    """Numbers beside their controls. train: what the protocol adds for the numbers that involve T."""
+    """Numbers beside their controls. train: what the protocol adds for the numbers that involve
+    T."""
     return {
         key: Number(
             METRIC_SPECS[key], METRIC_SPECS[key].label.replace("{H}", held_out), one.value, one.low, one.high,

@@ -1,4 +1,5 @@
-"""Rows 1 to 9 of the report, for any set of images: a generator's samples and each control go through the same function."""
+"""Rows 1 to 9 of the report, for any set of images: a generator's samples and each control go
+through the same function."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ HARDLY = 4  # a cell is missing where samples have less than a quarter of the he
 
 @dataclass(frozen=True)
 class Measured:
-    """A number with the ends of its 95 % interval over the draw of the samples; the references are as they are."""
+    """A number with the ends of its 95 % interval over the draw of the samples; the references are
+    as they are."""
 
     value: float
     low: float | None = None
@@ -51,9 +53,10 @@ def around(value: float, error: float) -> Measured:
 class References:
     """T, the held-out set and what is measured of them once, in one extractor's features.
 
-    `measure(images)` gives the numbers of any images; `controls` are those of the five controls. `n`: the equal number of
-    images of T, of the held-out set and of the samples that the distances of rows 1 to 5 and 9 are taken with; the copying
-    scores of rows 6 to 8 use all of T, all held-out images and all samples.
+    `measure(images)` gives the numbers of any images; `controls` are those of the five controls.
+    `n`: the equal number of images of T, of the held-out set and of the samples that the distances
+    of rows 1 to 5 and 9 are taken with; the copying scores of rows 6 to 8 use all of T, all
+    held-out images and all samples.
     """
 
     def __init__(self, sets: Sets, extractor: Extractor, *, n: int | None = None, k: int = NEIGHBOURS, seed: int = 0):
@@ -65,7 +68,7 @@ class References:
         self.rate = 0.01 if len(sets.held_out) >= FEW else 0.05
         self.pixels = pixels(sets.train.images.shape[1:])
 
-    # ---- of the references alone ----
+    # ---- of the references alone ----------------------------------------------------------------
 
     @cached_property
     def train(self) -> np.ndarray:
@@ -96,10 +99,11 @@ class References:
     def cells(self) -> _Cells:
         return _Cells(self.train, self.held_out, self.seed)
 
-    # ---- of samples ----
+    # ---- of samples -----------------------------------------------------------------------------
 
     def measure(self, images: np.ndarray) -> dict[str, Measured]:
-        """{key of a number: its value}; see `kinds.METRIC_SPECS`. images: as those of T, at least n.
+        """{key of a number: its value}; see `kinds.METRIC_SPECS`. images: as those of T, at least
+        n.
 
         Raises UserError where the images do not fit or are too few.
         """
@@ -118,7 +122,8 @@ class References:
         return numbers
 
     def _distances(self, x: np.ndarray) -> tuple[dict[str, Measured], tuple[CrossPairs, CrossPairs]]:
-        """Rows 1 to 5 and 9: n samples against n images of T and n held-out ones; and the two passes over their pairs."""
+        """Rows 1 to 5 and 9: n samples against n images of T and n held-out ones; and the two
+        passes over their pairs."""
         t, h = self.train[: self.n], self.held_out[: self.n]
         wt, wh = self.near
         wx = pairs.self_pairs(x, self.k)
@@ -127,7 +132,8 @@ class References:
         return numbers | _one_nn(wx, wt, wh, to_t, to_h), (to_t, to_h)
 
     def _nearest(self, x: np.ndarray, reals: np.ndarray, made: CrossPairs) -> Nearest:
-        """The nearest of all `reals` to each x, from the pass that was made where it had them all."""
+        """The nearest of all `reals` to each x, from the pass that was made where it had them
+        all."""
         if len(x) == len(reals) == self.n:
             return made.forward_distance, made.forward_index
         return neighbours.nearest(x, reals)
@@ -144,9 +150,11 @@ class References:
         }
 
     def gap_p(self, images: np.ndarray, permutations: int) -> Measured:
-        """p of the gap of Frechet distances: how often a random half of T and held-out images together gives as large a one.
+        """p of the gap of Frechet distances: how often a random half of T and held-out images
+        together gives as large a one.
 
-        One-sided (positive gaps are overfitting), (1 + count) / (1 + permutations). Exact for samples that never saw T.
+        One-sided (positive gaps are overfitting), (1 + count) / (1 + permutations). Exact for
+        samples that never saw T.
         """
         random = np.random.Generator(np.random.PCG64(self.seed))
         own = frechet.moments(self.extractor(images)[: self.n])
@@ -194,7 +202,8 @@ class References:
 
     @cached_property
     def distances(self) -> dict[str, np.ndarray]:
-        """Distances to T of held-out images and of copies, for the picture of their distributions."""
+        """Distances to T of held-out images and of copies, for the picture of their
+        distributions."""
         return {"held out": self.copying.held_out_distance, COPYCAT: self.to_train(self.control_images[COPYCAT])}
 
 
@@ -230,20 +239,24 @@ class _Copying:
         return memorization.near_copies(self.held_out_distance, self.held_out_distance, self.rate).threshold
 
     def near_copies(self, to_train: Nearest) -> Measured:
-        """The share nearer to T than all but `rate` of held-out images; the interval counts samples of one image together."""
+        """The share nearer to T than all but `rate` of held-out images; the interval counts samples
+        of one image together."""
         found = memorization.near_copies(to_train[0], self.held_out_distance, self.rate)
         return Measured(found.rate, *memorization.share_interval(found.rate, _effective(to_train[1])))
 
 
 def _effective(groups: np.ndarray) -> float:
-    """How many independent examples as many are worth of which those of one group are taken for one: n^2 / sum of squares."""
+    """How many independent examples as many are worth of which those of one group are taken for
+    one: n^2 / sum of squares."""
     return len(groups) ** 2 / float((np.bincount(groups).astype(float) ** 2).sum())
 
 
 def _copy_share(to_train: Nearest, to_held: Nearest, n_train: int, n_held: int) -> Measured:
-    """Share of samples whose nearest real image is in T, above chance: (share - p) / (1 - p), p = |T| / (|T| + |held|).
+    """Share of samples whose nearest real image is in T, above chance: (share - p) / (1 - p), p =
+    |T| / (|T| + |held|).
 
-    Samples of a law that never saw T are as near to either set, whatever the law. The interval has chance's width, with
+    Samples of a law that never saw T are as near to either set, whatever the law. The interval has
+    chance's width, with
     clusters: samples that share their nearest image count as one.
     """
     nearer = to_train[0] < to_held[0]
@@ -265,7 +278,8 @@ class _Cells:
         return memorization.assign(x, self.centres)
 
     def missing(self, x: np.ndarray) -> dict[str, Measured]:
-        """The share of held-out images in cells where the samples' share is under a quarter of theirs."""
+        """The share of held-out images in cells where the samples' share is under a quarter of
+        theirs."""
         k = len(self.centres)
         held, made = (np.bincount(c, minlength=k) / len(c) for c in (self.held_out, self.of(x)))
         lost = made < held / HARDLY
@@ -308,7 +322,8 @@ def _one_nn(wx: SelfPairs, wt: SelfPairs, wh: SelfPairs, to_t: CrossPairs, to_h:
 
 
 def likelihood_numbers(train: np.ndarray, held_out: np.ndarray) -> dict[str, Measured]:
-    """Row 10 of a game with a likelihood, from bounds of the log density [n] of either set, in nats."""
+    """Row 10 of a game with a likelihood, from bounds of the log density [n] of either set, in
+    nats."""
     told = discriminator.auc(train, held_out), discriminator.auc_error(train, held_out)
     error = (train.var() / len(train) + held_out.var() / len(held_out)) ** 0.5
     return {"elbo_auc": around(*told), "elbo_gap": around(train.mean() - held_out.mean(), error)}

@@ -1,7 +1,9 @@
-"""How the overfitting report looks: a table for a terminal, one for a notebook, and a page that holds everything.
+"""How the overfitting report looks: a table for a terminal, one for a notebook, and a page that
+holds everything.
 
-A page loads nothing and runs nothing: pictures and styles are in it, and its policy forbids the rest. Whatever is shown
-(paths, labels, names of settings) is escaped, and characters that could hide or reorder text are written as \\uXXXX.
+A page loads nothing and runs nothing: pictures and styles are in it, and its policy forbids the
+rest. Whatever is shown (paths, labels, names of settings) is escaped, and characters that could
+hide or reorder text are written as \\uXXXX.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ TERMS = {
     "AUC": "how often D gives an image of T a higher logit than a held-out one",
     "r_v": "where D's mean on held-out images lies, from its mean on T (0) to its mean on samples (1)",
 }
-# name of a picture: (title, how to read it, what is in it for someone who cannot see it); in the order of the page
+# name of a picture: (title, how to read it, what is in it for someone who cannot see it); in the
+# order of the page
 CAPTIONS = {
     "curves": (
         "Over training",
@@ -100,7 +103,8 @@ CAPTIONS = {
 
 
 def table_text(report: Findings) -> str:
-    """The twelve rows as plain text of 120 columns: each number beside its controls, and the verdict last."""
+    """The twelve rows as plain text of 120 columns: each number beside its controls, and the
+    verdict last."""
     from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
@@ -137,7 +141,8 @@ def table_html(report: Findings) -> str:
 
 
 def page_html(report: Findings, pictures: Mapping[str, bytes]) -> str:
-    """The report and its pictures ({name: PNG}) as one page that holds everything and loads nothing: verdict, table, pictures, rule and protocol."""
+    """The report and its pictures ({name: PNG}) as one page that holds everything and loads
+    nothing: verdict, table, pictures, rule and protocol."""
     settings = {key: value for key, value in report.about.items() if key != "openings"}
     return _environment().get_template("page.html").render(
         title=f"Overfitting report: {report.verdict}",
@@ -151,7 +156,8 @@ def page_html(report: Findings, pictures: Mapping[str, bytes]) -> str:
 def sweep_page_html(
     title: str, ranking_text: str, table: pd.DataFrame, reports: Mapping[str, Findings], pictures: Mapping[str, bytes]
 ) -> str:
-    """The page of a sweep: ranking, table of settings, pictures ({name: PNG}), and each setting's verdict with its table."""
+    """The page of a sweep: ranking, table of settings, pictures ({name: PNG}), and each setting's
+    verdict with its table."""
     import pandas as pd
 
     shown = table if isinstance(table.index, pd.RangeIndex) else table.rename_axis(table.index.name or "setting").reset_index()
@@ -166,7 +172,8 @@ def sweep_page_html(
 
 
 def visible(value: Any) -> Any:
-    """A string with what is invisible, reorders text or cannot be written (lone surrogates) as \\uXXXX; others as they are."""
+    """A string with what is invisible, reorders text or cannot be written (lone surrogates) as
+    \\uXXXX; others as they are."""
     import markupsafe
 
     if not isinstance(value, str) or isinstance(value, markupsafe.Markup):
@@ -188,7 +195,8 @@ def entries(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 
 
 def rule(text: str) -> list[tuple[str, Any]]:
-    """A docstring as ("text", paragraph) and ("list", [(term, meaning), ...]); indented lines are terms and meanings."""
+    """A docstring as ("text", paragraph) and ("list", [(term, meaning), ...]); indented lines are
+    terms and meanings."""
     blocks: list[tuple[str, Any]] = []
     for block in re.split(r"\n\s*\n", text.strip("\n")):
         items: list[list[str]] = []
@@ -222,7 +230,8 @@ def _environment() -> jinja2.Environment:
 
 
 def _pictures(pictures: Mapping[str, bytes]) -> list[tuple[str, ...]]:
-    """(title, caption, alternative text, PNG in base 64) of each, those with a caption first and in its order."""
+    """(title, caption, alternative text, PNG in base 64) of each, those with a caption first and in
+    its order."""
     order: Sequence[str] = list(CAPTIONS)
     ranked = sorted(pictures, key=lambda name: order.index(name) if name in order else len(order))
     captioned = ((name, *CAPTIONS.get(name, (name, "", f"picture: {name}"))) for name in ranked)

@@ -29,10 +29,13 @@ LINE = 16  # halvings of one step, at most: all of a batch wait for the longest
 class Recovery:
     """What `latent_recovery` found.
 
-    train_error, held_out_error: float32 [n], [m]: min over z of the mean squared difference, in [-1, 1] pixels (0 to 4)
+    train_error, held_out_error: float32 [n], [m]: min over z of the mean squared difference, in
+    [-1, 1] pixels (0 to 4)
     train, held_out: their medians, the median recovery error (MRE)
-    gap:             (held_out - train) / held_out, at most 1: positive = overfitting; 0 where both are 0
-    p_value:         of the two-sided Kolmogorov-Smirnov test that both errors have one distribution, in [0, 1]
+    gap:             (held_out - train) / held_out, at most 1: positive = overfitting; 0 where both
+                     are 0
+    p_value:         of the two-sided Kolmogorov-Smirnov test that both errors have one
+                     distribution, in [0, 1]
     """
 
     train_error: np.ndarray
@@ -55,13 +58,17 @@ def latent_recovery(
     batch: int = BATCH,
     labels: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> Recovery:
-    """min over z of mean (G(z) - x)^2 for each training and each held-out image x (Webster et al., 2019).
+    """min over z of mean (G(z) - x)^2 for each training and each held-out image x (Webster et al.,
+    2019).
 
-    A generator that has memorised its training images makes them better than held-out ones, whether or not it often samples
-    them. L-BFGS with a line search, `steps` steps from each of `restarts` starts; the smallest error seen counts.
+    A generator that has memorised its training images makes them better than held-out ones, whether
+    or not it often samples them. L-BFGS with a line search, `steps` steps from each of `restarts`
+    starts; the smallest error seen counts.
 
-    generate: z [b, k] -> images [b, ...] in [-1, 1], pure JAX (see `generator_of`); with `labels`, (z, labels [b]) -> images
-    images:   uint8, or floats in [-1, 1]: [n, ...] and [m, ...]; draw: k, for z ~ N(0, 1), or (key, n) -> starts [n, k]
+    generate: z [b, k] -> images [b, ...] in [-1, 1], pure JAX (see `generator_of`); with `labels`,
+        (z, labels [b]) -> images
+    images:   uint8, or floats in [-1, 1]: [n, ...] and [m, ...]; draw: k, for z ~ N(0, 1), or (key,
+              n) -> starts [n, k]
     labels:   of the training and of the held-out images, for a conditional generator
 
     The gap is signed (the published code takes its absolute value, and so calls underfitting overfitting); independent real
@@ -70,9 +77,10 @@ def latent_recovery(
     the same starts where n = m. Published: .68 and p = 0 where each training image was given a latent (GLO), .004 and .54
     for a DCGAN of CIFAR-10.
 
-    Cost: (n + m) restarts steps passes forward and backward and as many or twice as many forward, `batch` searches at a time;
-    one program.
-    Raises UserError where shapes do not fit, for fewer than 1 image, restart or step, or where no error is finite.
+    Cost: (n + m) restarts steps passes forward and backward and as many or twice as many forward,
+    `batch` searches at a time; one program.
+    Raises UserError where shapes do not fit, for fewer than 1 image, restart or step, or where no
+    error is finite.
     """
     if min(restarts, steps, batch) < 1:
         raise UserError(f"latent recovery with restarts={restarts}, steps={steps}, batch={batch}: each must be at least 1")
@@ -124,9 +132,11 @@ def _search(generate, steps: int):
 
 
 def _lbfgs(errors: Callable[[Array], Array], z: Float[Array, "b k"], steps: int) -> Float[Array, "b"]:
-    """The errors(z) [b] that L-BFGS reaches, each row by itself (Nocedal & Wright, 2006, algorithm 7.5).
+    """The errors(z) [b] that L-BFGS reaches, each row by itself (Nocedal & Wright, 2006, algorithm
+    7.5).
 
-    Steps are halved until they lower the error enough (Armijo); a row for which none does forgets its curvature and stays.
+    Steps are halved until they lower the error enough (Armijo); a row for which none does forgets
+    its curvature and stays.
     """
 
     def look(z):
@@ -161,7 +171,8 @@ def _like(rows: Array, stacked: Array) -> Array:
 
 
 def _direction(grad: Array, pairs: list[Array]) -> Array:
-    """-H grad by the two-loop recursion over (moved [m, b, k], turned [m, b, k], 1 / their product [m, b] or 0: unused)."""
+    """-H grad by the two-loop recursion over (moved [m, b, k], turned [m, b, k], 1 / their product
+    [m, b] or 0: unused)."""
 
     def down(q, pair):
         moved, turned, inverse = pair
@@ -182,7 +193,8 @@ def _direction(grad: Array, pairs: list[Array]) -> Array:
 
 
 def _step_size(errors, z: Array, value: Array, grad: Array, direction: Array) -> Float[Array, "b"]:
-    """The largest of 1, 1/2, 1/4 ... (LINE of them) with which a row's error falls enough, 0 where none does."""
+    """The largest of 1, 1/2, 1/4 ... (LINE of them) with which a row's error falls enough, 0 where
+    none does."""
     slope = jnp.minimum((grad * direction).sum(1), 0)
 
     def search(carry):

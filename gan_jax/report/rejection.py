@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 
 
 def acceptance(logits: Any, highest: float | None = None, percentile: float = 80.0) -> Float[np.ndarray, "n"]:
-    """Probability [n] that each sample passes discriminator rejection sampling (Azadi et al., 2019, equations 7 and 8).
+    """Probability [n] that each sample passes discriminator rejection sampling (Azadi et al., 2019,
+    equations 7 and 8).
 
-    sigma(F - gamma) with F = d - M - log(1 - exp(d - M - 1e-8)), d the logits, M the `highest` known (at least that of these),
-    and gamma the `percentile` of F: half of the samples at it pass, so about 1 - percentile / 100 of all do at 80, theirs on
-    ImageNet; the lower, the more pass. If D is the best one of the non-saturating game, d = log p / q, and without gamma the
-    samples that pass have the distribution of the data. Raises UserError for a percentile outside [0, 100] or no logits.
+    sigma(F - gamma) with F = d - M - log(1 - exp(d - M - 1e-8)), d the logits, M the `highest`
+    known (at least that of these), and gamma the `percentile` of F: half of the samples at it pass,
+    so about 1 - percentile / 100 of all do at 80, theirs on ImageNet; the lower, the more pass. If
+    D is the best one of the non-saturating game, d = log p / q, and without gamma the samples that
+    pass have the distribution of the data. Raises UserError for a percentile outside [0, 100] or no
+    logits.
     """
     from scipy.special import expit
 
@@ -33,12 +36,14 @@ def acceptance(logits: Any, highest: float | None = None, percentile: float = 80
 def rejection_samples(
     run: Run, labels: Any = None, n: int | None = None, *, percentile: float = 80.0, seed: int = 0, pool: int = 10
 ) -> np.ndarray:
-    """Samples that passed D's rejection sampling: as `run.samples(n, labels=labels)`, of `pool` times as many.
+    """Samples that passed D's rejection sampling: as `run.samples(n, labels=labels)`, of `pool`
+    times as many.
 
-    A conditional GAN's are drawn class by class, M and gamma of each class its own, so that the classes stay as frequent as
-    asked. Where too few pass, the likeliest to pass of the others are taken. The logits are D's in evaluation.
-    Cost: `pool` times that of the samples, and as many looks of D. Raises UserError where neither labels nor n are given (or
-    both), or pool < 1.
+    A conditional GAN's are drawn class by class, M and gamma of each class its own, so that the
+    classes stay as frequent as asked. Where too few pass, the likeliest to pass of the others are
+    taken. The logits are D's in evaluation.
+    Cost: `pool` times that of the samples, and as many looks of D. Raises UserError where neither
+    labels nor n are given (or both), or pool < 1.
     """
     if (labels is None) == (n is None) or pool < 1:
         raise UserError(f"rejection_samples wants labels, or n of an unconditional GAN, and pool >= 1, not {pool}")

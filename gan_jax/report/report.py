@@ -36,9 +36,11 @@ class Report(Findings):
         return report_pictures(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write report.html and report.json into a folder, or the page alone where `path` ends in .html; returns the page.
+        """Write report.html and report.json into a folder, or the page alone where `path` ends in
+        .html; returns the page.
 
-        The page holds everything (pictures too) and loads nothing. Raises UserError where it cannot be written.
+        The page holds everything (pictures too) and loads nothing. Raises UserError where it cannot
+        be written.
         """
         path = Path(path)
         page = path if path.suffix == ".html" else path / "report.html"
@@ -54,7 +56,8 @@ class Report(Findings):
 def compare(reports: Mapping[str, Report | Mapping[str, Any]], keys: Sequence[str] | None = None) -> Any:
     """A pandas DataFrame, one row for each report, of the numbers that all of them have.
 
-    reports: {name: Report, or the dict of a report.json}. Raises UserError where two were not made by one protocol.
+    reports: {name: Report, or the dict of a report.json}. Raises UserError where two were not made
+        by one protocol.
     """
     import pandas as pd
 

@@ -1,4 +1,5 @@
-"""What only a run can tell: its discriminator's logits, its generator's range, and how often S was opened for it."""
+"""What only a run can tell: its discriminator's logits, its generator's range, and how often S was
+opened for it."""
 
 from __future__ import annotations
 
@@ -27,9 +28,11 @@ OPENINGS = "openings.jsonl"
 def measure_run(
     run: Run, references: References, recovery: int
 ) -> tuple[dict[str, Measured], dict[str, Measured], dict[str, np.ndarray]]:
-    """Rows 10 and 11 of a run, row 10 of a real control (E in the place of T), and D's logits for the picture of them.
+    """Rows 10 and 11 of a run, row 10 of a real control (E in the place of T), and D's logits for
+    the picture of them.
 
-    D has seen neither half of V, so it judges all of V. Of a game with a likelihood and no D, row 10 is of that.
+    D has seen neither half of V, so it judges all of V. Of a game with a likelihood and no D, row
+    10 is of that.
     """
     sets = references.sets
     held_out = sets.splits.validation if sets.splits and sets.held_out_name == "V" else sets.held_out
@@ -62,7 +65,8 @@ def _measure_likelihood(run: Run, reals: dict[str, Any], recovery: int) -> tuple
 
 
 def logits_of(run: Run, images: np.ndarray, labels: np.ndarray | None = None, most: int | None = None) -> np.ndarray:
-    """[n] logits of uint8 images (or points), the first `most`, by the run's D: evaluation mode, no augmentation."""
+    """[n] logits of uint8 images (or points), the first `most`, by the run's D: evaluation mode, no
+    augmentation."""
     return _over(discriminator_logits, run, images, labels, most)
 
 
@@ -106,18 +110,20 @@ def _recovery(run: Run, references: References, n: int) -> dict[str, Measured]:
 
 
 def _resampled_gap(train: np.ndarray, held_out: np.ndarray, seed: int) -> tuple[float, float]:
-    """The 95 % percentile interval of the gap of medians, over draws of the images that were searched for."""
+    """The 95 % percentile interval of the gap of medians, over draws of the images that were
+    searched for."""
     random = np.random.Generator(np.random.PCG64(seed))
     t, h = (np.median(random.choice(errors, (1000, len(errors))), 1) for errors in (train, held_out))
     low, high = np.quantile((h - t) / np.maximum(h, 1e-12), [0.025, 0.975])
     return float(low), float(high)
 
 
-# ---- S is opened once ---------------------------------------------------------------------------------------------------
+# ---- S is opened once --------------------------------------------------------------------------
 
 
 def check_finished(run: Run) -> None:
-    """Refuse a run that its folder calls unfinished: neither at its last step nor stopped by a loss that is not finite."""
+    """Refuse a run that its folder calls unfinished: neither at its last step nor stopped by a loss
+    that is not finite."""
     if run.folder is None or (run.stopped and run.stopped.startswith("not finite")):
         return
     steps = RunFolder(run.folder).read()["steps"]

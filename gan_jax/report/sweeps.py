@@ -1,4 +1,5 @@
-"""The report of a sweep: every member judged on V, settings ranked by a number named beforehand, S for the chosen."""
+"""The report of a sweep: every member judged on V, settings ranked by a number named beforehand, S
+for the chosen."""
 
 from __future__ import annotations
 
@@ -31,9 +32,11 @@ SHOWN = (PRIMARY, SECOND, "d_auc", QUALITY)
 
 @dataclass
 class SweepReport:
-    """table: one row for each member that is trained: setting, seed, n, verdict, every number; ready for `gan.ranking.rank`.
+    """table: one row for each member that is trained: setting, seed, n, verdict, every number;
+    ready for `gan.ranking.rank`.
 
-    reports: {setting: the Report of its first seed with the most images}; final: {setting: its Report on S}, where opened.
+    reports: {setting: the Report of its first seed with the most images}; final: {setting: its
+        Report on S}, where opened.
     chosen: the first of the ranking by `PRIMARY`.
     """
 
@@ -44,8 +47,8 @@ class SweepReport:
     final: dict[str, Report] = field(default_factory=dict)
 
     def ranked(self, metric: str = PRIMARY) -> pd.DataFrame:
-        """Settings by a number, best first; those whose samples are farther from V (FD) than the baseline's (shown, or by more
-        than a quarter) come last."""
+        """Settings by a number, best first; those whose samples are farther from V (FD) than the
+        baseline's (shown, or by more than a quarter) come last."""
         return ranking.rank(self.table, metric, baseline=self.baseline, guard=None if metric == QUALITY else QUALITY)
 
     @property
@@ -62,7 +65,8 @@ class SweepReport:
         return f"chosen on V by the smallest {_label(PRIMARY)}: {ranking.shorten(self.chosen, 60)} ({verdict})"
 
     def text(self) -> str:
-        """The rankings by the primary number, others and quality, the verdicts, and what S said where it was opened."""
+        """The rankings by the primary number, others and quality, the verdicts, and what S said
+        where it was opened."""
         members = zip(*(self.table[name].tolist() for name in ("setting", "n", "verdict")), strict=True)
         lines = [
             f"{ranking.shorten(setting, 50)}, n {n}: {verdict} in {count}"
@@ -89,7 +93,8 @@ class SweepReport:
 
     @property
     def evidence(self) -> dict[str, Any]:
-        """For the pictures: quality against novelty with each setting a point, and the gap against n where n varies."""
+        """For the pictures: quality against novelty with each setting a point, and the gap against
+        n where n varies."""
         points = [
             {"name": name, "kind": "setting", "quality": self._mean(name, QUALITY), "near_copies": self._mean(name, SECOND)}
             for name in self.reports
@@ -109,7 +114,8 @@ class SweepReport:
         return report_pictures(self)
 
     def save(self, folder: str | Path) -> Path:
-        """report.html, report.json and report.csv (the table) in a folder; returns the page's path."""
+        """report.html, report.json and report.csv (the table) in a folder; returns the page's
+        path."""
         from gan_jax.report.page import sweep_page_html
 
         folder = Path(folder)
@@ -131,10 +137,13 @@ def _label(key: str) -> str:
 def sweep_report(
     swept: Sweep, *, final: bool = False, features: Any = "auto", n: int | None = None, seed: int = 0, progress: bool = True
 ) -> SweepReport:
-    """Judge every trained member of a sweep on V, with one set of references and controls for each number of images.
+    """Judge every trained member of a sweep on V, with one set of references and controls for each
+    number of images.
 
-    final: then open S, for the chosen setting and the baseline only (first seed, most images); the sweep's folder records it.
-    features, n, seed: as for `overfitting_report`. Raises UserError where nothing is trained or S cannot be judged.
+    final: then open S, for the chosen setting and the baseline only (first seed, most images); the
+        sweep's folder records it.
+    features, n, seed: as for `overfitting_report`. Raises UserError where nothing is trained or S
+        cannot be judged.
     """
     import pandas as pd
     from tqdm import tqdm

@@ -14,8 +14,8 @@ In this order, the first that holds is the verdict and the others that hold are 
     cannot tell              none holds, but one could not be judged: its numbers do not tell the controls apart here
     healthy                  none holds
 
-An uninformative number (its controls do not come out in their order) decides nothing. What the thresholds do on planted
-cases, and how they were frozen, is in `experiments/planted_truths.py`.
+An uninformative number (its controls do not come out in their order) decides nothing. What the
+thresholds do on planted cases, and how they were frozen, is in `experiments/planted_truths.py`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ MISFIT = 0.1
 
 @dataclass(frozen=True)
 class Verdict:
-    """phrase: one of PHRASES; reasons: the sentences that decided it; also: what else holds, or could not be judged."""
+    """phrase: one of PHRASES; reasons: the sentences that decided it; also: what else holds, or
+    could not be judged."""
 
     phrase: str
     reasons: tuple[str, ...] = ()
@@ -46,7 +47,8 @@ class Verdict:
 
 
 def decide(numbers: Mapping[str, Any], rate: float, diverged: str | None = None) -> Verdict:
-    """The verdict on numbers ({key: Number}), whose near-copies have the false-positive rate `rate`. diverged: why, or None."""
+    """The verdict on numbers ({key: Number}), whose near-copies have the false-positive rate
+    `rate`. diverged: why, or None."""
     if diverged:
         return Verdict(DIVERGED, (diverged,))
     found = {

@@ -1,9 +1,12 @@
-"""Sweeps: settings x seeds x numbers of training images, trained as populations, one program for each structure.
+"""Sweeps: settings x seeds x numbers of training images, trained as populations, one program for
+each structure.
 
-    sweep(settings, data, steps=..., seeds=5) -> Sweep: one table, one ranking, and any member as a run of its own
+    sweep(settings, data, steps=..., seeds=5) -> Sweep: one table, one ranking, and any member as a
+    run of its own
 
-Members are grouped by structure, each group is cut into parts that fit the memory (as the compiler measured the program),
-and each part is trained, evaluated, checkpointed and logged as a whole. All ranking is on V; S stays closed.
+Members are grouped by structure, each group is cut into parts that fit the memory (as the compiler
+measured the program), and each part is trained, evaluated, checkpointed and logged as a whole. All
+ranking is on V; S stays closed.
 """
 
 from __future__ import annotations
@@ -61,23 +64,33 @@ def sweep(
     progress: bool = True,
     command: str | None = None,
 ) -> Sweep:
-    """Train every setting at every seed and number of training images; in memory, or in the sweep folder `out`.
+    """Train every setting at every seed and number of training images; in memory, or in the sweep
+    folder `out`.
 
-    settings: {name: recipe} (see `grid`, `draw`) or a list of recipes; the first is the baseline unless `baseline` names one.
-    seeds: how many, from 0, or which. sizes: numbers of training images, nested subsets; all images when None.
-    order: 'shared', one order of the data for every member, or 'own', each seed its own. Comparisons pair equal seeds.
+    settings: {name: recipe} (see `grid`, `draw`) or a list of recipes; the first is the baseline
+        unless `baseline` names one.
+    seeds: how many, from 0, or which. sizes: numbers of training images, nested subsets; all images
+        when None.
+    order: 'shared', one order of the data for every member, or 'own', each seed its own.
+        Comparisons pair equal seeds.
     rank_by: the metric of the final ranking, on V; smaller is better unless told otherwise.
-    log_every: steps between evaluations; checkpoint_every: a multiple of it, five times it when None.
+    log_every: steps between evaluations; checkpoint_every: a multiple of it, five times it when
+        None.
     members_per_program: at most so many; None for as many as fit the free memory.
-    devices: the members are spread over so many, over all there are when None. devices_per_member: so many share each member's
-    batch; None for one, or more where a member does not fit on one or devices would idle (see `layout`).
-    warm_start: begin every member with the networks of another GAN's run (for tasks: of its folder); optimizers start anew.
-    game: that of each recipe unless another is given for all: a GAN and a VAE may stand in one sweep.
-    executor: 'local', one group after the other in this process; 'ray' or 'slurm', each group as a task with devices of its
-        own (or `executors.Ray(...)`, `executors.Slurm(...)` with their settings), in the same folder `out`, to the same table.
-    address: of the Ray cluster; or 'local' for SLURM's tasks as processes of this machine. trusted: modules of yours that the
-        recipes or the game name, for tasks to look up.
-    resume: finish what is missing, bit for bit as if never stopped. Ctrl-C and SIGTERM save and return, `stopped` being set.
+    devices: the members are spread over so many, over all there are when None. devices_per_member:
+    so many share each member's batch; None for one, or more where a member does not fit on one or
+    devices would idle (see `layout`).
+    warm_start: begin every member with the networks of another GAN's run (for tasks: of its
+        folder); optimizers start anew.
+    game: that of each recipe unless another is given for all: a GAN and a VAE may stand in one
+        sweep.
+    executor: 'local', one group after the other in this process; 'ray' or 'slurm', each group as a
+        task with devices of its own (or `executors.Ray(...)`, `executors.Slurm(...)` with their
+        settings), in the same folder `out`, to the same table.
+    address: of the Ray cluster; or 'local' for SLURM's tasks as processes of this machine. trusted:
+        modules of yours that the recipes or the game name, for tasks to look up.
+    resume: finish what is missing, bit for bit as if never stopped. Ctrl-C and SIGTERM save and
+        return, `stopped` being set.
     Raises UserError for anything that cannot be meant, before a step is run.
     """
     distributed.alone("a sweep", jax.process_count())
@@ -130,7 +143,8 @@ def open_sweep(
 ) -> Sweep:
     """The sweep in a folder, as far as it is trained, to look at.
 
-    data, settings: where the sweep was given its own in memory. trusted: modules of yours that its recipes name.
+    data, settings: where the sweep was given its own in memory. trusted: modules of yours that its
+        recipes name.
     Raises UserError where there is no sweep or it cannot be read.
     """
     files = SweepFolder(folder)

@@ -1,4 +1,5 @@
-"""What a sweep is asked: settings made members, and refused where they cannot be meant, before a step is run."""
+"""What a sweep is asked: settings made members, and refused where they cannot be meant, before a
+step is run."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ GAP = "D/train_validation_auc"  # what settings are ranked by when nothing is sa
 
 
 def named_settings(settings: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
-    """{name: recipe}, a list's by their numbers. Raises UserError where there is none, or a name that no table can hold."""
+    """{name: recipe}, a list's by their numbers. Raises UserError where there is none, or a name
+    that no table can hold."""
     if not isinstance(settings, Mapping):
         if not isinstance(settings, Sequence):
             raise UserError(f"settings are {{name: recipe}} or a list of recipes, not a {type(settings).__name__}")
@@ -43,7 +45,8 @@ def listed(names: Iterable[str]) -> str:
 
 
 def members_of(settings: dict[str, Any], data: Any, seeds: int | Sequence[int], sizes: Sequence[int] | None) -> list[Member]:
-    """Settings x sizes x seeds. Raises UserError for none, for one given twice, and for sizes that the data have not."""
+    """Settings x sizes x seeds. Raises UserError for none, for one given twice, and for sizes that
+    the data have not."""
     seeds = [as_integer(seed, "seed", least=0) for seed in (range(seeds) if isinstance(seeds, (int, np.integer)) else seeds)]
     sizes = [len(data.train)] if sizes is None else list(sizes)
     if not seeds or not sizes:
@@ -59,7 +62,8 @@ def members_of(settings: dict[str, Any], data: Any, seeds: int | Sequence[int], 
 def check(
     chosen: Game | None, members: list[Member], data: Any, steps: int, order: str, baseline: str | None, most: int | None
 ) -> None:
-    """Refuse an unknown order or baseline, too many steps, and recipes that their game or their numbers' ranges refuse."""
+    """Refuse an unknown order or baseline, too many steps, and recipes that their game or their
+    numbers' ranges refuse."""
     if order not in ("shared", "own"):
         raise UserError(f"unknown order {order!r}: use 'shared' (one for all members) or 'own' (one for each seed)")
     if baseline is not None and baseline not in (names := dict.fromkeys(m.setting for m in members)):
@@ -81,7 +85,8 @@ def check(
 
 
 def origin_for(members: list[Member], data: Any, game: Game | None, warm_start: Any, trusted: Sequence[str]) -> Run | None:
-    """The run that every member begins from, or None. Raises UserError where there is none, or networks are others."""
+    """The run that every member begins from, or None. Raises UserError where there is none, or
+    networks are others."""
     if warm_start is None:
         return None
     run = origin_of(warm_start, data, trusted)
@@ -102,7 +107,8 @@ def check_shares(chosen: Game | None, members: list[Member], data: Any, devices:
 
 
 def check_metric(chosen: Game | None, members: list[Member], data: Any, metric: str) -> None:
-    """Refuse to rank by what no setting measures. The default may be measured by none: then nothing is ranked."""
+    """Refuse to rank by what no setting measures. The default may be measured by none: then nothing
+    is ranked."""
     known: dict[str, None] = {}
     for indices in by_structure(members) if metric != GAP else ():
         first, fewest = members[indices[0]], min(members[i].n for i in indices)

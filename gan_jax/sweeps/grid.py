@@ -1,4 +1,5 @@
-"""The settings of a sweep: named recipes that differ in some numbers. A grid, or random or Latin-hypercube draws."""
+"""The settings of a sweep: named recipes that differ in some numbers. A grid, or random or
+Latin-hypercube draws."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from gan_jax.core.errors import UserError
 
 @dataclass(frozen=True)
 class Range:
-    """From `low` to `high`, drawn evenly or, with `log`, evenly in the logarithm. Raises UserError where it is empty."""
+    """From `low` to `high`, drawn evenly or, with `log`, evenly in the logarithm. Raises UserError
+    where it is empty."""
 
     low: float
     high: float
@@ -35,7 +37,8 @@ class Range:
 
 
 def grid(recipe: Any, values: Mapping[str, Iterable[float]]) -> dict[str, Any]:
-    """Every combination: {name: recipe with those numbers}. values: {dotted path of a leaf: its values}.
+    """Every combination: {name: recipe with those numbers}. values: {dotted path of a leaf: its
+    values}.
 
     Raises UserError for a path that names no leaf, or one without values.
     """
@@ -53,7 +56,8 @@ def _combined(values: Mapping[str, Iterable[float]]) -> list[dict[str, float]]:
 def draw(recipe: Any, ranges: Mapping[str, Range], n: int, *, method: str = "latin_hypercube", seed: int = 0) -> dict[str, Any]:
     """n recipes with numbers drawn from the ranges: {name: recipe}.
 
-    method: 'latin_hypercube' (each of n equal slices of every range is hit once; SciPy's) or 'random' (independent).
+    method: 'latin_hypercube' (each of n equal slices of every range is hit once; SciPy's) or
+        'random' (independent).
     Raises UserError for a path that names no leaf, another method, or n < 1.
     """
     return _settings(recipe, _drawn(ranges, n, method, seed))
@@ -95,9 +99,11 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def from_text(recipe: Any, vary: Sequence[str], number: int, method: str, seed: int = 0) -> dict[str, Any]:
-    """Settings as a command line writes them: 'path=0.1,1,10' lists values, 'path=0.1:100' and 'path=log:0.1:100' are ranges.
+    """Settings as a command line writes them: 'path=0.1,1,10' lists values, 'path=0.1:100' and
+    'path=log:0.1:100' are ranges.
 
-    Lists are combined with each other, and with each of `number` draws from the ranges. Raises UserError for anything else.
+    Lists are combined with each other, and with each of `number` draws from the ranges. Raises
+    UserError for anything else.
     """
     lists, ranges = {}, {}
     for text in vary:

@@ -1,10 +1,12 @@
-"""The layout of a population: how many devices share each member's batch, and how many members one program holds.
+"""The layout of a population: how many devices share each member's batch, and how many members one
+program holds.
 
     start(12, 8, (1, 2, 4, 8))             Layout: 8 groups x 1 device, at most 2 members each
     fitted(layout, measure, free)          the first layout whose program fits the free memory
 
-One device for each member says nothing to the others, so that is taken wherever a member fits and no device would idle. The
-bytes are those of compiled programs: the planner itself knows numbers only.
+One device for each member says nothing to the others, so that is taken wherever a member fits and
+no device would idle. The bytes are those of compiled programs: the planner itself knows numbers
+only.
 """
 
 from __future__ import annotations
@@ -56,8 +58,9 @@ class Layout:
         return replace(self, size=-(-self.members // programs))
 
     def smaller(self, need: int, free: int) -> Layout:
-        """The next to try where a program of this layout needs more bytes on each device than are free: fewer members on
-        each device, and of one alone a smaller share of its batch. Raises UserError where there is none."""
+        """The next to try where a program of this layout needs more bytes on each device than are
+        free: fewer members on each device, and of one alone a smaller share of its batch. Raises
+        UserError where there is none."""
         if self.each > 1:
             return self.holding(max(1, min(self.each - 1, int(self.each * free / need))) * self.groups)
         if more := [n for n in self.possible if n > self.per_member]:
@@ -69,7 +72,8 @@ class Layout:
         )
 
     def words(self, batch_size: int, need: int, free: int) -> str:
-        """In one line: "4 members on 8 devices: 4 groups x 2 devices, 1 member each, batch 64 = 2 x 32; ..."."""
+        """In one line: "4 members on 8 devices: 4 groups x 2 devices, 1 member each, batch 64 = 2 x
+        32; ..."."""
         most = "at most " if self.size % self.groups else ""
         where = f"{_count(self.size, 'member')} on {_count(self.devices, 'device')}"
         groups = f"{_count(self.groups, 'group')} x {_count(self.per_member, 'device')}"
@@ -84,14 +88,17 @@ def _count(n: int, what: str) -> str:
 
 
 def shares(devices: int, batch_size: int, accumulate: int = 1) -> tuple[int, ...]:
-    """Numbers of devices that may share a batch: 1, and those that divide the devices and the batch (in so many parts)."""
+    """Numbers of devices that may share a batch: 1, and those that divide the devices and the batch
+    (in so many parts)."""
     return tuple(n for n in range(1, devices + 1) if n == 1 or not (devices % n or batch_size % (n * accumulate)))
 
 
 def start(members: int, devices: int, possible: tuple[int, ...], most: int | None = None, idle: bool = False) -> Layout:
-    """The layout to try first: a device for each member, or several where devices would be idle otherwise.
+    """The layout to try first: a device for each member, or several where devices would be idle
+    otherwise.
 
-    possible: numbers of devices that may share a batch, ascending; most: members in one program, as many as there are if None.
+    possible: numbers of devices that may share a batch, ascending; most: members in one program, as
+        many as there are if None.
     idle: devices may be: those of a CPU share its cores, so that one of them works with all.
     """
     size = min(most or members, members)
@@ -100,16 +107,18 @@ def start(members: int, devices: int, possible: tuple[int, ...], most: int | Non
 
 
 def fitted(layout: Layout, measure: Callable[[Layout], int], free: int) -> Layout:
-    """This layout or the first smaller one whose program needs no more than `free` bytes on each device.
+    """This layout or the first smaller one whose program needs no more than `free` bytes on each
+    device.
 
-    measure: bytes on each device that a layout's program needs. Raises UserError where all devices together hold no member.
+    measure: bytes on each device that a layout's program needs. Raises UserError where all devices
+        together hold no member.
     """
     while (need := measure(layout)) > free:
         layout = layout.smaller(need, free)
     return layout
 
 
-# ---- games -------------------------------------------------------------------------------------------------------------
+# ---- games -------------------------------------------------------------------------------------
 
 
 def batch_size_of(game: Game, knobs: Any) -> int:
@@ -126,7 +135,8 @@ def abstract_batch(game: Game, knobs: Any, data: Any) -> Batch:
 
 
 def speaks(game: Game, knobs: Any, data: Any) -> bool:
-    """Whether the game's step takes means over the devices that share a batch. Otherwise each would train on its own share."""
+    """Whether the game's step takes means over the devices that share a batch. Otherwise each would
+    train on its own share."""
     step = lambda key, batch: game.step(knobs, game.init(knobs, key), batch, AXIS)
     try:
         jax.eval_shape(step, jax.random.key(0), abstract_batch(game, knobs, data))
@@ -140,7 +150,8 @@ def speaks(game: Game, knobs: Any, data: Any) -> bool:
 def possible_shares(game: Game, knobs: Any, data: Any, devices: int, per_member: int | None = None) -> tuple[int, ...]:
     """Numbers of devices that may share a batch of this game: `per_member` alone where it is given.
 
-    Raises UserError where that does not divide the devices or the batch, or the game's step is of one device.
+    Raises UserError where that does not divide the devices or the batch, or the game's step is of
+    one device.
     """
     size, parts = batch_size_of(game, knobs), getattr(knobs, "accumulate", 1)
     if per_member is None:

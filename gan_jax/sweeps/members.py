@@ -31,8 +31,9 @@ def batched_feed(feed: Feed) -> Feed:
 def map_members(function: Callable, owned: tuple, placement: Placement) -> Callable:
     """`function` of one member, for all of them.
 
-    owned: for each argument a pytree of bools, true for leaves with members on their first axis. The results have members
-    on the first axis. Their number is a multiple of the placement's groups, which share them out.
+    owned: for each argument a pytree of bools, true for leaves with members on their first axis.
+    The results have members on the first axis. Their number is a multiple of the placement's
+    groups, which share them out.
     """
     devices = placement.devices
     apply = _in_turn if devices[0].platform == "cpu" else _side_by_side
@@ -62,9 +63,11 @@ def _in_turn(function, flags, leaves):
 
 
 def population_chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any, feed: Feed, alive: Any) -> tuple:
-    """`chunk` over members: knobs, state (but `step`) and alive have them on the first axis; the feed as `batched_feed` says.
+    """`chunk` over members: knobs, state (but `step`) and alive have them on the first axis; the
+    feed as `batched_feed` says.
 
-    Returns (state, good [members, length], {name: [members, length]}). A member that is not finite freezes alone.
+    Returns (state, good [members, length], {name: [members, length]}). A member that is not finite
+    freezes alone.
     """
     step = state.step
 

@@ -1,4 +1,5 @@
-"""A population: members of one structure (a recipe, a seed and a number of training images each), stacked into one program."""
+"""A population: members of one structure (a recipe, a seed and a number of training images each),
+stacked into one program."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class Member:
 
 
 def by_structure(members: Sequence[Member]) -> list[list[int]]:
-    """The members' indices, grouped by what their recipes compile to, in order of first appearance."""
+    """The members' indices, grouped by what their recipes compile to, in order of first
+    appearance."""
     groups: dict[Any, list[int]] = {}
     for i, member in enumerate(members):
         leaves, tree = jax.tree.flatten(member.recipe)
@@ -44,12 +46,15 @@ def by_structure(members: Sequence[Member]) -> list[list[int]]:
 
 
 class Population:
-    """Members of one structure on the placement's devices: state, knobs and feed stacked, and the programs that run them.
+    """Members of one structure on the placement's devices: state, knobs and feed stacked, and the
+    programs that run them.
 
-    feed: the shared examples, and the key of their order: a scalar, or one for each member. `size` becomes the members' n,
-    one for each where they differ or where it has an axis (so that parts with equal and with different n share a program).
-    Where the members do not divide among the groups of devices the last is repeated; `count` are real.
-    origin: the state whose networks every member begins with (see `train.networks`); fresh ones when None.
+    feed: the shared examples, and the key of their order: a scalar, or one for each member. `size`
+    becomes the members' n, one for each where they differ or where it has an axis (so that parts
+    with equal and with different n share a program). Where the members do not divide among the
+    groups of devices the last is repeated; `count` are real.
+    origin: the state whose networks every member begins with (see `train.networks`); fresh ones
+        when None.
     """
 
     def __init__(self, game: Game, placement: Placement, members: Sequence[Member], feed: Feed, origin: Any = None):
@@ -102,10 +107,12 @@ class Population:
         return fill(state.replace(step=None)).replace(step=jax.device_put(state.step, self.sharding(False))), fill(alive)
 
     def steps_per_call(self, length: int) -> int:
-        """How many of `length` steps one call takes: all, but on several CPU devices its largest divisor of few steps.
+        """How many of `length` steps one call takes: all, but on several CPU devices its largest
+        divisor of few steps.
 
-        There XLA keeps something of every large product of matrices until the call returns: a tenth to a third of a MiB for a
-        step of a member, gigabytes in thousands of steps. (A length with small divisors alone stays whole.)
+        There XLA keeps something of every large product of matrices until the call returns: a tenth
+        to a third of a MiB for a step of a member, gigabytes in thousands of steps. (A length with
+        small divisors alone stays whole.)
         """
         most = AT_ONCE // (len(self.alive) // self.placement.groups)
         if len(self.placement.devices) == 1 or self.placement.devices[0].platform != "cpu" or length <= most:
@@ -118,7 +125,8 @@ class Population:
         return chunk.lower(self.knobs, self.like(), self.feed, self.alive)
 
     def lowered(self, length: int, judged: tuple | None) -> Programs:
-        """What trains this population, with an evaluation every `length` steps, traced and ready to be compiled."""
+        """What trains this population, with an evaluation every `length` steps, traced and ready to
+        be compiled."""
         shardings = jax.tree.map(lambda x: x.sharding, self.like())
         init = jax.jit(self._init, out_shardings=None if self.sharding() is None else shardings).lower(*self.fresh())
         chunk = self.chunk(self.steps_per_call(length))
@@ -137,9 +145,11 @@ class Population:
 
 @dataclass(frozen=True)
 class Programs:
-    """The three programs of a population: (knobs, keys, origin) -> state; the chunk; and the evaluation,
+    """The three programs of a population: (knobs, keys, origin) -> state; the chunk; and the
+    evaluation,
 
-    (knobs, state, steps since the last one, judged) -> ({name: [members]}, what it changes of the state).
+    (knobs, state, steps since the last one, judged) -> ({name: [members]}, what it changes of the
+    state).
     """
 
     init: Any
@@ -150,7 +160,8 @@ class Programs:
         return Programs(self.init.compile(), self.chunk.compile(), self.evaluate and self.evaluate.compile())
 
     def bytes_needed(self) -> int:
-        """Of the largest, once compiled: an evaluation may judge more examples at once than a step takes."""
+        """Of the largest, once compiled: an evaluation may judge more examples at once than a step
+        takes."""
         return max(bytes_needed(program) for program in (self.init, self.chunk, self.evaluate) if program)
 
 
@@ -167,7 +178,8 @@ def bytes_needed(compiled: Any) -> int:
 
 
 def bytes_free(placement: Placement) -> int:
-    """What a program may use on each device: four fifths of its free memory; CPU devices share the machine's."""
+    """What a program may use on each device: four fifths of its free memory; CPU devices share the
+    machine's."""
     import psutil
 
     device = placement.devices[0]

@@ -45,7 +45,8 @@ def recorded(files: SweepFolder, record: dict[str, Any], data: Any, settings: An
 
 @dataclass
 class Sweep:
-    """A trained population. `table`: a pandas DataFrame, one row per member and evaluation; `stopped`: why it ended early."""
+    """A trained population. `table`: a pandas DataFrame, one row per member and evaluation;
+    `stopped`: why it ended early."""
 
     members: list[Member]
     data: Any
@@ -60,15 +61,17 @@ class Sweep:
 
     @property
     def exit_code(self) -> int:
-        """For a command line: 0 when complete (diverged members are a finding), 128 + the signal that stopped it."""
+        """For a command line: 0 when complete (diverged members are a finding), 128 + the signal
+        that stopped it."""
         return exit_code(self.stopped)
 
     @property
     def table(self) -> pd.DataFrame:
-        """Tidy: setting, each number that varies by its path, seed, n, step, diverged, diverged_step, then the metrics.
+        """Tidy: setting, each number that varies by its path, seed, n, step, diverged,
+        diverged_step, then the metrics.
 
-        Means over the steps since the last evaluation for losses and penalties; values at the step for the others. NaN from
-        the evaluation on at which a member had diverged.
+        Means over the steps since the last evaluation for losses and penalties; values at the step
+        for the others. NaN from the evaluation on at which a member had diverged.
         """
         import pandas as pd
 
@@ -84,7 +87,8 @@ class Sweep:
         return list(dict.fromkeys(member.setting for member in self.members))
 
     def find(self, setting: str, seed: int | None = None, n: int | None = None) -> int:
-        """The index of a member: by default the setting's first seed, with its most images. Raises UserError if none fits."""
+        """The index of a member: by default the setting's first seed, with its most images. Raises
+        UserError if none fits."""
         fits = [
             i for i, m in enumerate(self.members)
             if m.setting == setting and (seed is None or m.seed == seed) and (n is None or m.n == n)
@@ -109,12 +113,14 @@ class Sweep:
         return run
 
     def samples(self, k: int, **settings: Any) -> dict[str, np.ndarray]:
-        """k samples of each setting's first seed, {setting: as `Run.samples`}; those not trained yet are left out."""
+        """k samples of each setting's first seed, {setting: as `Run.samples`}; those not trained
+        yet are left out."""
         done = [name for name in self.settings if self.find(name) in self.states]
         return {name: self.run(name).samples(k, **settings) for name in done}
 
     def ranking(self, metric: str | None = None, **arguments: Any) -> pd.DataFrame:
-        """The settings, best first, with intervals and tests against the baseline (see `ranking.rank`)."""
+        """The settings, best first, with intervals and tests against the baseline (see
+        `ranking.rank`)."""
         arguments = {"baseline": self.baseline} | arguments
         if metric in (None, self.rank_by):
             arguments = {"higher_is_better": self.higher_is_better} | arguments
@@ -129,13 +135,15 @@ class Sweep:
         return any(row.get(metric) is not None for rows in self.rows.values() for row in rows)
 
     def panels(self) -> list[plots.Panel]:
-        """What the pictures show: the ranking's metric, then the others that have a meaning here."""
+        """What the pictures show: the ranking's metric, then the others that have a meaning
+        here."""
         own = plots.Panel(self.rank_by, self.rank_by, None, "", self.higher_is_better)
         panels = {self.rank_by: PANELS.get(self.rank_by, own)} | PANELS
         return [panel for name, panel in panels.items() if self.measured(name)]
 
     def draw(self, folder: str | Path) -> list[Path]:
-        """The pictures: ranking, curves with seed bands, T against V, samples; dose and response for several sizes."""
+        """The pictures: ranking, curves with seed bands, T against V, samples; dose and response
+        for several sizes."""
         folder, panels, drawn = Path(folder), self.panels(), []
         table: Any = self.table
         largest = table[table["n"] == table["n"].max()]
@@ -157,7 +165,8 @@ class Sweep:
 
 
 def _varying(members: list[Member]) -> dict[str, list[float | None]]:
-    """{path of a number that is not the same in all members: its value in each, None where a member has no such number}."""
+    """{path of a number that is not the same in all members: its value in each, None where a member
+    has no such number}."""
     numbers = {m.setting: {k: v for k, v in leaves(m.recipe).items() if np.ndim(v) == 0} for m in members}
     paths = dict.fromkeys(path for values in numbers.values() for path in values)
     columns = {path: {name: values.get(path) for name, values in numbers.items()} for path in paths}

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Part:
-    """Some members of one structure, their population, its compiled programs (None until needed) and its place on disk."""
+    """Some members of one structure, their population, its compiled programs (None until needed)
+    and its place on disk."""
 
     indices: list[int]
     population: Population
@@ -78,7 +79,7 @@ class SweepTrainer:
         game = game_of(members[0].recipe, self.result.game)
         return Population(game, replace(self.placement, per_member=layout.per_member), members, feed, self.origin)
 
-    # ---- planning ----
+    # ---- planning -------------------------------------------------------------------------------
 
     def read_plan(self) -> None:
         """How each group was cut: by a session of all groups, or by those of one group each."""
@@ -114,7 +115,8 @@ class SweepTrainer:
         return self.population(self.cut(number, layout)[0], layout).lowered(self.length(), self.judged)
 
     def prepare(self, number: int, compiler: ThreadPoolExecutor) -> tuple[Layout, Future] | None:
-        """A group's layout, its programs being compiled behind; None where all of the group is trained."""
+        """A group's layout, its programs being compiled behind; None where all of the group is
+        trained."""
         if number >= len(self.groups) or self.trained(number):
             return None
         layout = self.layout(number)
@@ -135,7 +137,8 @@ class SweepTrainer:
         return bool(parts) and all(part.reached() >= self.steps for part in parts)
 
     def parts(self, number: int, layout: Layout, compiling: Future) -> list[_Part]:
-        """A group in as few parts as fit the memory that the compiler measured; what was planned before stays."""
+        """A group in as few parts as fit the memory that the compiler measured; what was planned
+        before stays."""
         made, free = {layout: compiling.result()}, bytes_free(self.placement)
 
         def measure(layout: Layout) -> int:
@@ -168,7 +171,7 @@ class SweepTrainer:
         same = len(indices) == layout.size
         return _Part(indices, self.population(indices, layout), programs if same else None, self.part_folder(number, k))
 
-    # ---- running ----
+    # ---- running --------------------------------------------------------------------------------
 
     def run(self, progress: bool) -> None:
         result = self.result
@@ -187,7 +190,8 @@ class SweepTrainer:
             self.finish()
 
     def train(self, number: int, parts: list[_Part], bar: SweepProgress, stop: Stop) -> None:
-        """The parts of a group, one after the other; the sweep is `stopped` where a signal came before its last step."""
+        """The parts of a group, one after the other; the sweep is `stopped` where a signal came
+        before its last step."""
         for part in parts:
             PartTrainer(self, part, bar, f"group {number + 1} of {len(self.groups)}").run(stop)
             if stop.signal and len(self.result.states) < len(self.result.members):
@@ -195,7 +199,8 @@ class SweepTrainer:
                 return
 
     def run_group(self, number: int) -> str | None:
-        """Train one group, others being trained elsewhere, and write nothing but that group's files.
+        """Train one group, others being trained elsewhere, and write nothing but that group's
+        files.
 
         Returns the signal that stopped it, or None where all of it is trained.
         """
@@ -320,7 +325,8 @@ class PartTrainer:
         return state, taken
 
     def log(self, start: int, until: int, taken: list[tuple], row: dict) -> None:
-        """One line for all members: means over the steps, and the evaluation at their end; None for one that diverged."""
+        """One line for all members: means over the steps, and the evaluation at their end; None for
+        one that diverged."""
         taken, row = jax.device_get((taken, row))
         good, metrics = jax.tree.map(lambda *parts: np.concatenate(parts, 1), *taken)
         count = len(self.members)
@@ -354,7 +360,8 @@ class PartTrainer:
             self.checkpoints.save(step, self.population.saved(state, alive), {"environment": environment()})
 
     def keep_states(self, state: Any) -> None:
-        """The trained members' states, each to be had as that of a run; on the host, so that the next part finds room."""
+        """The trained members' states, each to be had as that of a run; on the host, so that the
+        next part finds room."""
         keys, rest = state.key, state.replace(key=None)
         host = jax.device_get(rest).replace(key=keys)
         for j, i in enumerate(self.part.indices):

@@ -1,12 +1,15 @@
-"""Checkpoints that survive kills, full disks and flipped bits: Orbax for the files, sha256 of ours for the contents.
+"""Checkpoints that survive kills, full disks and flipped bits: Orbax for the files, sha256 of ours
+for the contents.
 
-One folder per step, `<folder>/<step>/`, with two Orbax items: `state`, a flat dict from leaf path to array, so that a
-checkpoint depends neither on Python classes nor on the number of devices; and `meta`, JSON with the dtype and shape of
-every leaf, their digest, and the caller's own meta. Beside them `files.json` has a digest of every file, so that damage
-is found before Orbax trips over it and prints pages. Orbax itself has no checksum, and casts a wrong dtype silently.
+One folder per step, `<folder>/<step>/`, with two Orbax items: `state`, a flat dict from leaf path
+to array, so that a checkpoint depends neither on Python classes nor on the number of devices; and
+`meta`, JSON with the dtype and shape of every leaf, their digest, and the caller's own meta. Beside
+them `files.json` has a digest of every file, so that damage is found before Orbax trips over it and
+prints pages. Orbax itself has no checksum, and casts a wrong dtype silently.
 
-Its synchronous `Checkpointer` runs in a thread of ours: its `CheckpointManager` blocks longer, skips steps that are not
-newer without a word, and keeps an index that goes stale when a step is damaged or set aside.
+Its synchronous `Checkpointer` runs in a thread of ours: its `CheckpointManager` blocks longer,
+skips steps that are not newer without a word, and keeps an index that goes stale when a step is
+damaged or set aside.
 """
 
 from __future__ import annotations
@@ -33,12 +36,12 @@ FILES = "files.json"  # sha256 of every file of a checkpoint
 
 
 class Checkpoints:
-    """The last `keep` checkpoints of one run, in one folder. Of several JAX processes all call it and process 0 writes.
+    """The last `keep` checkpoints of one run, in one folder. Of several JAX processes all call it
+    and process 0 writes.
 
-    Args:
-        folder: made if missing.
-        keep: how many of the newest checkpoints stay, at least 1.
-        warn: gets one line when a checkpoint is passed over or (from a thread) not saved; the default prints to stderr.
+    Args: folder: made if missing. keep: how many of the newest checkpoints stay, at least 1. warn:
+        gets one line when a checkpoint is passed over or (from a thread) not saved; the default
+        prints to stderr.
 
     Raises:
         UserError: the folder cannot be made or written to, or keep < 1.
@@ -59,22 +62,24 @@ class Checkpoints:
             raise UserError(f"checkpoint folder {self.folder}: {_one_line(error)}; choose one to write to") from error
 
     def steps(self) -> list[int]:
-        """Steps on disk, ascending, that look whole from outside and that `restore_latest` has not passed over."""
+        """Steps on disk, ascending, that look whole from outside and that `restore_latest` has not
+        passed over."""
         found = [step for step in self._found() if step not in self._unusable]
         return [s for s in found if all((self.folder / str(s) / part).exists() for part in ("state", "meta", FILES))]
 
     def save(self, step: int, state: Any, meta: dict | None = None) -> None:
-        """Copies `state` to the host and returns; the writing goes on behind. Waits for the save before it first.
+        """Copies `state` to the host and returns; the writing goes on behind. Waits for the save
+        before it first.
 
-        The caller may donate or overwrite the buffers of `state` at once. A checkpoint of the same step is replaced.
+        The caller may donate or overwrite the buffers of `state` at once. A checkpoint of the same
+        step is replaced.
 
-        Args:
-            step: 0 or more, and no less than that of the newest usable checkpoint in the folder.
-            state: pytree of arrays (any shape and numeric dtype), typed PRNG keys, Python numbers, None.
-            meta: JSON to keep beside the state.
+        Args: step: 0 or more, and no less than that of the newest usable checkpoint in the folder.
+            state: pytree of arrays (any shape and numeric dtype), typed PRNG keys, Python numbers,
+            None. meta: JSON to keep beside the state.
 
-        Raises:
-            UserError: the save before failed, a leaf or meta cannot be saved, or the folder holds a newer checkpoint.
+        Raises: UserError: the save before failed, a leaf or meta cannot be saved, or the folder
+            holds a newer checkpoint.
         """
         self.wait()
         newest = max(set(self._found()) - self._unusable, default=0)
@@ -92,18 +97,19 @@ class Checkpoints:
             self._pending = self._worker.submit(self._write, step, arrays, record)
 
     def restore_latest(self, target: Any, at: int | None = None) -> tuple[Any, dict, int] | None:
-        """The newest intact checkpoint that fits `target`, or that of step `at`: (state, meta, step), or None if there is none.
+        """The newest intact checkpoint that fits `target`, or that of step `at`: (state, meta,
+        step), or None if there is none.
 
-        Newer ones that are damaged, or of another structure, are passed over with a one-line warning. They stay on disk
-        until the next save renames them to `<step>.unusable`.
+        Newer ones that are damaged, or of another structure, are passed over with a one-line
+        warning. They stay on disk until the next save renames them to `<step>.unusable`.
 
         Args:
             target: pytree of arrays or `jax.ShapeDtypeStruct`s with the structure, shapes and dtypes to expect. NumPy
                 arrays and Python numbers come back as such, the rest as `jax.Array`s, on the target's sharding where
                 it has one. Bits are those saved; a weak type comes back strong.
 
-        Raises:
-            UserError: there are checkpoints but none is usable, or none of step `at`; or a save in flight failed.
+        Raises: UserError: there are checkpoints but none is usable, or none of step `at`; or a save
+            in flight failed.
         """
         self.wait()
         self._unusable, reasons = set(), []
@@ -127,7 +133,8 @@ class Checkpoints:
         raise UserError(f"no usable checkpoint in {self.folder}: {'; '.join(reasons)}; {advice}")
 
     def wait(self) -> None:
-        """Returns when the last save is on disk; raises UserError if it failed (those before it are untouched)."""
+        """Returns when the last save is on disk; raises UserError if it failed (those before it are
+        untouched)."""
         if self._pending is not None:
             concurrent.futures.wait([self._pending])  # apart from result(): Ctrl-C here must not lose the outcome
             done, self._pending = self._pending, None
@@ -192,7 +199,8 @@ class Checkpoints:
 
 
 def _checkpointer():
-    """Orbax, imported late as it takes a second, and for this process alone: no process waits for another."""
+    """Orbax, imported late as it takes a second, and for this process alone: no process waits for
+    another."""
     import orbax.checkpoint as ocp
 
     me = jax.process_index()
@@ -206,7 +214,8 @@ def _checkpointer():
 
 
 def _read(folder: Path, target: Any) -> tuple[dict[str, np.ndarray], dict]:
-    """Arrays and record of a checkpoint, verified. Raises any Exception if it is damaged or does not fit the target."""
+    """Arrays and record of a checkpoint, verified. Raises any Exception if it is damaged or does
+    not fit the target."""
     found = _file_digests(folder)
     if damaged := [name for name, sha in json.loads((folder / FILES).read_text()).items() if sha != found.get(name)]:
         raise UserError(f"{len(damaged)} files damaged or missing: {', '.join(damaged[:2])}")
@@ -232,7 +241,8 @@ def _file_digests(folder: Path) -> dict[str, str]:
 
 
 def _digest(arrays: dict[str, np.ndarray], record: dict) -> str:
-    """sha256 over what the record says (paths, dtypes, shapes, the caller's meta) and every byte of the arrays."""
+    """sha256 over what the record says (paths, dtypes, shapes, the caller's meta) and every byte of
+    the arrays."""
     said = {name: record[name] for name in ("leaves", "keys", "meta")}
     sha = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for path in sorted(arrays):
@@ -267,7 +277,8 @@ def _signature(leaf: Any) -> list:
 
 
 def _host_copy(path: str, leaf: Any) -> np.ndarray:
-    """The whole leaf, copied, since on CPU a view would change when the caller donates or overwrites the buffer."""
+    """The whole leaf, copied, since on CPU a view would change when the caller donates or
+    overwrites the buffer."""
     try:
         data = jax.random.key_data(leaf) if _is_key(leaf) else leaf
         if isinstance(data, jax.Array) and not (data.is_fully_addressable or data.is_fully_replicated):

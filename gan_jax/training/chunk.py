@@ -46,13 +46,15 @@ def all_finite(metrics: dict) -> jax.Array:
 
 
 def chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any, feed: Feed | Window, alive: Any) -> tuple:
-    """`length` steps in one scan. Returns the state, whether each step was good [length], and metrics {name: [length]}.
+    """`length` steps in one scan. Returns the state, whether each step was good [length], and
+    metrics {name: [length]}.
 
     feed: the data, or a window of as many steps.
 
-    At the first step whose metrics are not all finite the state freezes as it was before that step, but for `state.step`,
-    which goes on counting: the members of a population share it. Later metrics are NaN. A state that is not `alive` at the
-    start stays, and so does one that did not come to the window's first step.
+    At the first step whose metrics are not all finite the state freezes as it was before that step,
+    but for `state.step`, which goes on counting: the members of a population share it. Later
+    metrics are NaN. A state that is not `alive` at the start stays, and so does one that did not
+    come to the window's first step.
     """
     examples, dtype = game.examples(knobs), game.dtype(knobs)
     axis_name = AXIS if placement.style == "pmap" else None
@@ -88,9 +90,11 @@ def single_chunk(
 
 @lru_cache(maxsize=64)
 def compiled_chunk(game: Game, length: int, placement: Placement, streamed: bool = False):
-    """A run's chunk as one program: (knobs, state, feed) -> (state, metrics). The state given is used up (donated).
+    """A run's chunk as one program: (knobs, state, feed) -> (state, metrics). The state given is
+    used up (donated).
 
-    Nothing is copied where the state lies as `Placement.shard_state` lays it and the feed as `Placement.replicate` does.
+    Nothing is copied where the state lies as `Placement.shard_state` lays it and the feed as
+    `Placement.replicate` does.
 
     streamed: the feed is a window.
     """

@@ -1,15 +1,17 @@
-"""Several processes, on one machine or many, that train one run: one for each host, or for each accelerator.
+"""Several processes, on one machine or many, that train one run: one for each host, or for each
+accelerator.
 
     from gan_jax import hosts
 
     hosts.connect("10.0.0.1:1234", processes=2, process=0)  # before JAX is used; no arguments under SLURM, GKE and TPU pods
     gan.fit(recipe, data, steps=1000, devices=16, out="runs/digits")
 
-Every process runs the same program with the same arguments; together they are one run, with the numbers that one process with
-as many devices would have had. Process 0 alone writes: the run folder need lie on no file system of the others.
-Each process loads the whole training set where it lies on the devices, and reads its share of each batch where it is streamed.
-The network is a trusted one (see `wire`); with GAN_JAX_TOKEN set to one secret everywhere, only processes that know it join.
-A process that is lost, or fails, ends all of them with one line.
+Every process runs the same program with the same arguments; together they are one run, with the
+numbers that one process with as many devices would have had. Process 0 alone writes: the run folder
+need lie on no file system of the others. Each process loads the whole training set where it lies on
+the devices, and reads its share of each batch where it is streamed. The network is a trusted one
+(see `wire`); with GAN_JAX_TOKEN set to one secret everywhere, only processes that know it join. A
+process that is lost, or fails, ends all of them with one line.
 """
 
 from __future__ import annotations
@@ -41,12 +43,16 @@ def connect(
     timeout: float = TIMEOUT,
     lost_after: float = LOST_AFTER,
 ) -> None:
-    """Join the processes of this job. Call first, before JAX is used; does nothing where there is one process.
+    """Join the processes of this job. Call first, before JAX is used; does nothing where there is
+    one process.
 
-    coordinator: 'host:port' of process 0, a port free there; processes: how many there are; process: which one this is, from
-    0. All three or none: then SLURM (in a step that srun began), GKE and TPU pods tell, as far as JAX knows them.
-    timeout: seconds in which all must have come. lost_after: seconds of silence after which one counts as lost; where its
-    machine still answers (it was killed, or ran out of memory) the others know at once.
+    coordinator: 'host:port' of process 0, a port free there; processes: how many there are;
+        process: which one this is, from
+    0. All three or none: then SLURM (in a step that srun began), GKE and TPU pods tell, as far as
+        JAX knows them.
+    timeout: seconds in which all must have come. lost_after: seconds of silence after which one
+    counts as lost; where its machine still answers (it was killed, or ran out of memory) the others
+    know at once.
     Raises UserError for arguments that do not fit together, or where not all come.
     """
     global _wire
@@ -74,7 +80,8 @@ def connect(
 
 
 def _who(coordinator: str | None, processes: int | None, process: int | None, timeout: float) -> tuple[str, int, int, Any]:
-    """What was given, or what the cluster says: coordinator, processes, process, local devices (None for all)."""
+    """What was given, or what the cluster says: coordinator, processes, process, local devices
+    (None for all)."""
     if coordinator is None and processes is None and process is None:
         if os.environ.get("SLURM_STEP_NUM_TASKS") == "1":  # srun began one, whatever the job has room for
             return "", 1, 0, None
@@ -95,7 +102,8 @@ def _who(coordinator: str | None, processes: int | None, process: int | None, ti
 
 
 def _service(wire: Wire, host: str) -> str:
-    """The address at which this process finds JAX's own coordination service, which process 0 runs."""
+    """The address at which this process finds JAX's own coordination service, which process 0
+    runs."""
     if wire.me == 0:
         with socket.create_server(("", 0)) as free:
             port = free.getsockname()[1]
@@ -110,7 +118,8 @@ def count() -> int:
 
 
 def alone(what: str, processes: int) -> None:
-    """Raises UserError where several processes begin what one does alone. processes: as many as are known to."""
+    """Raises UserError where several processes begin what one does alone. processes: as many as are
+    known to."""
     if (n := max(processes, count())) > 1:
         raise UserError(
             f"{what} is begun by one process, and here are {n}: start one (srun --ntasks 1, or without srun); "
@@ -128,11 +137,12 @@ def is_primary() -> bool:
     return _wire is None or _wire.me == 0
 
 
-# ---- one run -----------------------------------------------------------------------------------------------------------
+# ---- one run -----------------------------------------------------------------------------------
 
 
 def broadcast(make: Callable[[], Any]) -> Any:
-    """What `make` returns (JSON) in process 0, which alone calls it, in all; its UserError is raised in all."""
+    """What `make` returns (JSON) in process 0, which alone calls it, in all; its UserError is
+    raised in all."""
     if _wire is None:
         return make()
     if _wire.me:
@@ -190,7 +200,8 @@ def in_memory(like: Any) -> Any:
 
 
 def cpu() -> Any:
-    """This process's CPU, whose memory holds what no device does; None where JAX was told to leave it out."""
+    """This process's CPU, whose memory holds what no device does; None where JAX was told to leave
+    it out."""
     import jax
 
     try:
@@ -200,7 +211,8 @@ def cpu() -> Any:
 
 
 def any_signal(signal: str | None) -> str | None:
-    """The signal that any process was stopped with, the same in all; None where none was. All call it at the same steps."""
+    """The signal that any process was stopped with, the same in all; None where none was. All call
+    it at the same steps."""
     if _wire is None:
         return signal
     if _wire.me:
@@ -213,8 +225,9 @@ def any_signal(signal: str | None) -> str | None:
 
 
 def check_same(record: dict[str, Any]) -> None:
-    """Refuse processes that are about to train different runs. record: JSON of what makes them one. Raises UserError where this
-    one differs; returns when all have looked, so that nothing has been written where another one does."""
+    """Refuse processes that are about to train different runs. record: JSON of what makes them one.
+    Raises UserError where this one differs; returns when all have looked, so that nothing has been
+    written where another one does."""
     if _wire is None:
         import jax
 
@@ -243,7 +256,8 @@ def noted(kind: str) -> list[Any]:
 
 
 def barrier() -> None:
-    """Returns in process 0 when all have come to this point, and what they noted before it is there."""
+    """Returns in process 0 when all have come to this point, and what they noted before it is
+    there."""
     if _wire:
         if _wire.me:
             _wire.send("here")
@@ -285,8 +299,9 @@ def _of_devices(error: Exception) -> bool:
 
 
 def fetch(tree: Any) -> Any:
-    """A pytree of arrays that all processes share as one, whole in this process alone: what all devices hold on one of them,
-    what is split over them in the host's memory (NumPy); another one as it is."""
+    """A pytree of arrays that all processes share as one, whole in this process alone: what all
+    devices hold on one of them, what is split over them in the host's memory (NumPy); another one
+    as it is."""
     import jax
     from jax.experimental.multihost_utils import process_allgather
 
@@ -300,7 +315,7 @@ def fetch(tree: Any) -> Any:
     return jax.tree.map(own, tree)
 
 
-# ---- ending ------------------------------------------------------------------------------------------------------------
+# ---- ending ------------------------------------------------------------------------------------
 
 
 def refuse(line: str, code: int = 2) -> None:

@@ -22,7 +22,8 @@ AHEAD = 50  # batches that are read ahead, where they are small: those of the de
 
 
 class Windows:
-    """A stream's batches on the devices, for one run: a context that ends the reading, and says what was skipped.
+    """A stream's batches on the devices, for one run: a context that ends the reading, and says
+    what was skipped.
 
     note: gets {"name": ..., "why": ...} of each damaged example but those in `noted`.
     """
@@ -47,7 +48,8 @@ class Windows:
             print(line, file=sys.stderr)
 
     def upto(self, step: int, until: int) -> Iterator[Window]:
-        """The batches of the steps `step` to `until` - 1, in windows of one length. Each call goes on where the last ended."""
+        """The batches of the steps `step` to `until` - 1, in windows of one length. Each call goes
+        on where the last ended."""
         share = (jax.process_index(), jax.process_count())
         images = self.stream.images
         most = max(1, WINDOW_BYTES * share[1] // (self.examples * images.nbytes // len(images)))
@@ -76,7 +78,8 @@ def check_streamed(recipe: Any, data: Any) -> None:
 
 
 def feed_of(data: Any, key: jax.Array, placement: Placement) -> Feed:
-    """The training set on every device, in the order of `key`. Raises UserError where it does not fit."""
+    """The training set on every device, in the order of `key`. Raises UserError where it does not
+    fit."""
     if isinstance(data.train, Stream):
         raise UserError(f"{data.name} is streamed, which only a run of its own can be: load it without stream")
     train, room = data.train, (placement.local_devices[0].memory_stats() or {}).get("bytes_limit", float("inf"))
@@ -91,7 +94,8 @@ def feed_of(data: Any, key: jax.Array, placement: Placement) -> Feed:
 
 
 def judged_of(data: Any, most: int) -> tuple | None:
-    """Equally many training (of the first `most`) and held-out examples, for an evaluation; None where there are too few."""
+    """Equally many training (of the first `most`) and held-out examples, for an evaluation; None
+    where there are too few."""
     n = min(EVALUATED, most, len(data.validation))
     pick = lambda s: (jnp.asarray(s.images[:n]), None if s.labels is None else jnp.asarray(s.labels[:n], jnp.int32))
     return (pick(data.train), pick(data.validation)) if n > 1 else None

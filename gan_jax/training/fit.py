@@ -1,4 +1,5 @@
-"""Train one game, in memory or in a run folder, or go on with one: what is asked is checked before anything is written."""
+"""Train one game, in memory or in a run folder, or go on with one: what is asked is checked before
+anything is written."""
 
 from __future__ import annotations
 
@@ -50,16 +51,20 @@ def fit(
     progress: bool = True,
     command: str | None = None,
 ) -> Run:
-    """Train `recipe` on `data` (a Splits, whose train may be a Stream) for `steps` steps, in memory or in the run folder `out`.
+    """Train `recipe` on `data` (a Splits, whose train may be a Stream) for `steps` steps, in memory
+    or in the run folder `out`.
 
-    log_every, checkpoint_every, sample_every: in steps; the latter two are multiples of the first, from 100 and 500 on when
-    left out. keep: checkpoints kept.
-    resume: continue the run in `out` bit for bit (from step 0 where it has no checkpoint yet). Ctrl-C and SIGTERM save and
-    return with `run.stopped` set; so does a loss that is not finite, with the last good state.
-    devices, parallel, shard: how many devices share a batch, by 'sharding' or 'pmap', and how much of the state ('optimizer',
-    'parameters' or None): see `parallel.place`. devices counts those of all hosts: of
-    several processes (`hosts`) all call `fit` with the same arguments, and process 0 alone writes.
-    warm_start: begin with the networks of another GAN's run (or of its folder) in place of fresh ones; optimizers start anew.
+    log_every, checkpoint_every, sample_every: in steps; the latter two are multiples of the first,
+    from 100 and 500 on when left out. keep: checkpoints kept.
+    resume: continue the run in `out` bit for bit (from step 0 where it has no checkpoint yet).
+    Ctrl-C and SIGTERM save and return with `run.stopped` set; so does a loss that is not finite,
+    with the last good state.
+    devices, parallel, shard: how many devices share a batch, by 'sharding' or 'pmap', and how much
+    of the state ('optimizer', 'parameters' or None): see `parallel.place`. devices counts those of
+    all hosts: of several processes (`hosts`) all call `fit` with the same arguments, and process 0
+    alone writes.
+    warm_start: begin with the networks of another GAN's run (or of its folder) in place of fresh
+        ones; optimizers start anew.
     game: that of the recipe (a GAN, a VAE, ...) unless another is given.
     Raises UserError for anything that cannot be meant, before a step is run.
     """
@@ -107,7 +112,8 @@ def called(warm_start: Run | str | Path | None) -> str | None:
 
 
 def origin_of(warm_start: Run | str | Path, data: Any, trusted: Sequence[str] = ()) -> Run:
-    """The run to begin from: as it is, or that of a folder. Raises UserError where there is none."""
+    """The run to begin from: as it is, or that of a folder. Raises UserError where there is
+    none."""
     return warm_start if isinstance(warm_start, Run) else open_run(warm_start, data=data, trusted=trusted)
 
 
@@ -119,7 +125,8 @@ def check_origin(run: Run, recipe: Any, game: Game) -> None:
 
 
 def multiple(given: int | None, log_every: int, least: int) -> int:
-    """The interval given; where there is none, the first multiple of `log_every` that is at least so long."""
+    """The interval given; where there is none, the first multiple of `log_every` that is at least
+    so long."""
     return -(-least // max(1, log_every)) * log_every if given is None else given
 
 
@@ -143,10 +150,13 @@ def resume(
     trusted: Sequence[str] = (),
     **settings: Any,
 ) -> Run:
-    """Continue the run in a folder with its own recipe, data, seed and intervals, to its own number of steps or to `steps`.
+    """Continue the run in a folder with its own recipe, data, seed and intervals, to its own number
+    of steps or to `steps`.
 
-    data, recipe: where the run was given its own in memory. trusted: modules of yours that the recipe names.
-    settings: devices, parallel, shard, progress of `fit`. Raises UserError where there is no run or it cannot be read.
+    data, recipe: where the run was given its own in memory. trusted: modules of yours that the
+        recipe names.
+    settings: devices, parallel, shard, progress of `fit`. Raises UserError where there is no run or
+        it cannot be read.
     """
     record = distributed.broadcast(RunFolder(folder).read)
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe

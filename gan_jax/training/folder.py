@@ -1,4 +1,5 @@
-"""The run folder: recipe.json, metrics.jsonl, timings.jsonl, samples/*.png, checkpoints/, status.json, report.html.
+"""The run folder: recipe.json, metrics.jsonl, timings.jsonl, samples/*.png, checkpoints/,
+status.json, report.html.
 
 metrics.jsonl holds what a resumed run repeats exactly; wall-clock times go to timings.jsonl.
 """
@@ -37,7 +38,8 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of the code that runs, with '+' where it was changed since; None outside a checkout."""
+    """The commit of the code that runs, with '+' where it was changed since; None outside a
+    checkout."""
     here = Path(__file__).parent
     git = lambda *a: subprocess.run(["git", "-C", here, *a], capture_output=True, text=True)
     try:
@@ -91,7 +93,8 @@ class RunFolder:
             raise UserError(f"{path} is damaged ({error}): use another folder or --overwrite") from None
 
     def start(self, record: dict[str, Any], resume: bool, overwrite: bool) -> None:
-        """Make the folder this run's: new, emptied (`overwrite`), or, if the same run is in it, continued (`resume`)."""
+        """Make the folder this run's: new, emptied (`overwrite`), or, if the same run is in it,
+        continued (`resume`)."""
         if self.exists and not overwrite:
             old = self.read()
             changed = differences({k: completed(old.get(k)) for k in self.identity}, {k: record.get(k) for k in self.identity})
@@ -178,7 +181,8 @@ class writing:
 
 
 class StudyFolder(RunFolder):
-    """A comparison's files: study.json, parts/*.npz (what each method found, kept as soon as it is there), table, pictures."""
+    """A comparison's files: study.json, parts/*.npz (what each method found, kept as soon as it is
+    there), table, pictures."""
 
     kind, record, inside = "study", "study.json", "parts"
     files = ("study.json", "parts", "table.csv", "pictures")
@@ -204,9 +208,11 @@ class StudyFolder(RunFolder):
 
 
 class SweepFolder(RunFolder):
-    """A sweep's files: sweep.json, plan.json, table.csv, ranking.csv, pictures, and groups/<n>/ with a run's files each.
+    """A sweep's files: sweep.json, plan.json, table.csv, ranking.csv, pictures, and groups/<n>/
+    with a run's files each.
 
-    Groups that were trained as tasks of their own have their plans in plans/, and where they ran in tasks/.
+    Groups that were trained as tasks of their own have their plans in plans/, and where they ran in
+    tasks/.
     """
 
     kind, record, inside = "sweep", "sweep.json", "groups"

@@ -22,8 +22,9 @@ from gan_jax.latents import interpolate, normal, rare_noise, truncated
 def with_truncation(recipe: Any, truncation: float) -> Any:
     """The recipe of the same trained GAN with samples that are likelier and less varied.
 
-    truncation: of a generator that has an average style (StyleGAN2's), psi: w becomes average + psi * (w - average); 1 changes
-    nothing and 0 gives the average image. Of any other with normal latents, the threshold of `truncated`, above 0.
+    truncation: of a generator that has an average style (StyleGAN2's), psi: w becomes average + psi
+    * (w - average); 1 changes nothing and 0 gives the average image. Of any other with normal
+    latents, the threshold of `truncated`, above 0.
     Raises UserError for a number that is neither, for other latents, and for what is no GAN.
     """
     if not isinstance(recipe, Recipe):
@@ -52,18 +53,17 @@ def paths(
     recipe: Any, state: Any, starts, ends, steps: int = 9, *,
     spherical: bool | None = None, labels=None, seed: int = 0, ema: bool = True, truncation: float | None = None,
 ) -> Float[Array, "k s *shape"]:  # fmt: skip
-    """What a trained GAN makes on the way from one sample to another: [k, steps, ...] in the data's scale.
+    """What a trained GAN makes on the way from one sample to another: [k, steps, ...] in the data's
+    scale.
 
-    Args:
-        recipe, state: of the GAN, say `run.recipe` and `run.state`.
-        starts, ends: [k] numbers of samples: number i is sample i of `run.samples(n, seed=seed)`.
-        steps: as for `interpolate`.
-        spherical: as for `interpolate`; by default True for latents that lie around a sphere, as normal ones do.
-        labels: [k], one for a whole path; by default, of a conditional recipe, that of its start.
-        seed, ema, truncation: of the samples, see `run.samples`.
+    Args: recipe, state: of the GAN, say `run.recipe` and `run.state`. starts, ends: [k] numbers of
+        samples: number i is sample i of `run.samples(n, seed=seed)`. steps: as for `interpolate`.
+        spherical: as for `interpolate`; by default True for latents that lie around a sphere, as
+        normal ones do. labels: [k], one for a whole path; by default, of a conditional recipe, that
+        of its start. seed, ema, truncation: of the samples, see `run.samples`.
 
-    Raises:
-        UserError: as many starts, ends and labels are not given, or none, or fewer than 2 steps; or truncation means nothing.
+    Raises: UserError: as many starts, ends and labels are not given, or none, or fewer than 2
+        steps; or truncation means nothing.
     """
     starts, ends = jnp.atleast_1d(jnp.asarray(starts)), jnp.atleast_1d(jnp.asarray(ends))
     labels = starts % recipe.classes if recipe.classes and labels is None else labels
@@ -97,10 +97,11 @@ Draw = Callable[..., Float[Array, "n k"]]
 
 
 def generator_of(recipe: Recipe, state: turns.State) -> tuple[Callable[..., Array], Draw]:
-    """(generate, draw) of a trained GAN, for `latent_recovery`: the moving average, in evaluation mode.
+    """(generate, draw) of a trained GAN, for `latent_recovery`: the moving average, in evaluation
+    mode.
 
-    generate(z [b, k], labels [b] or None) -> images [b, ...] in the data's scale; draw(key, n) -> float32 z [n, k].
-    A conditional generator wants labels: UserError without.
+    generate(z [b, k], labels [b] or None) -> images [b, ...] in the data's scale; draw(key, n) ->
+    float32 z [n, k]. A conditional generator wants labels: UserError without.
     """
     live = resolve(recipe, state.step, state.memory.get("live"))
     weights = state.ema

@@ -1,13 +1,16 @@
-"""Many steps, many devices, many members: a chunk is a scan over steps; a placement says on which devices each batch lies.
+"""Many steps, many devices, many members: a chunk is a scan over steps; a placement says on which
+devices each batch lies.
 
-One device; `sharding`: the batch is split over a mesh by placement, the state is replicated, and the step is unchanged
-(the default for several devices); `pmap`: the same step with a named axis, each device on its share. All three give the
-same run up to the order of float additions. With `sharding` the state may be split over the devices too (see `zero`).
+One device; `sharding`: the batch is split over a mesh by placement, the state is replicated, and
+the step is unchanged (the default for several devices); `pmap`: the same step with a named axis,
+each device on its share. All three give the same run up to the order of float additions. With
+`sharding` the state may be split over the devices too (see `zero`).
 
-A population is the same chunk over members stacked on a first axis, in one program: spread over the devices without a word
-between them, and on each device side by side (vmap), or on a CPU one after the other (its caches hold one member, not
-twenty, so that costs less time and the memory of one member's activations). Where several devices share each member's batch
-(`Placement.per_member`) the members are spread over groups of so many, and inside its group each runs as under `pmap`.
+A population is the same chunk over members stacked on a first axis, in one program: spread over the
+devices without a word between them, and on each device side by side (vmap), or on a CPU one after
+the other (its caches hold one member, not twenty, so that costs less time and the memory of one
+member's activations). Where several devices share each member's batch (`Placement.per_member`) the
+members are spread over groups of so many, and inside its group each runs as under `pmap`.
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ class Placement:
     """Where a batch lies: style 'single', 'sharding' or 'pmap', over these devices.
 
     per_member: of a population, the devices that share each member's batch; neighbours are a group.
-    shard: how much of the state each device holds its share of alone: None, 'optimizer' or 'parameters'. See `zero`.
+    shard: how much of the state each device holds its share of alone: None, 'optimizer' or
+        'parameters'. See `zero`.
     """
 
     style: str
@@ -72,12 +76,13 @@ class Placement:
 
     @property
     def spans_hosts(self) -> bool:
-        """Whether arrays are placed over the devices of several processes: pmap takes and gives each process its own."""
+        """Whether arrays are placed over the devices of several processes: pmap takes and gives
+        each process its own."""
         return self.style == "sharding" and len(self.local_devices) < len(self.devices)
 
     def replicate(self, tree: Any) -> Any:
-        """The pytree, the same in every process, on every device (as it is for one device): under pmap on those of this
-        process, which pmap would otherwise copy it to in every call."""
+        """The pytree, the same in every process, on every device (as it is for one device): under
+        pmap on those of this process, which pmap would otherwise copy it to in every call."""
         if self.style == "pmap":
             return jax.device_put(tree, NamedSharding(Mesh(np.array(self.local_devices), (AXIS,)), P()))
         return self._put(tree, NamedSharding(self.mesh, P())) if self.style == "sharding" else tree
@@ -89,7 +94,8 @@ class Placement:
         return jax.tree.map(_globally, tree, jax.tree.map(lambda _: where, tree) if isinstance(where, NamedSharding) else where)
 
     def layout(self, state: Any) -> Any:
-        """Where each leaf of a state (arrays or shapes) lies between steps; None where its arrays lie says it."""
+        """Where each leaf of a state (arrays or shapes) lies between steps; None where its arrays
+        lie says it."""
         return zero.layout(state, self.mesh, self.shard) if self.style == "sharding" else None
 
     def shard_state(self, state: Any) -> Any:
@@ -119,7 +125,8 @@ class Placement:
         return f"{batch_size} examples = {n} device{'s'[: n > 1]}{parts} x {batch_size // n // accumulate}"
 
     def share(self, tree: Any) -> Any:
-        """This process's arrays [steps, b, ...] of whole batches, each device holding its own examples."""
+        """This process's arrays [steps, b, ...] of whole batches, each device holding its own
+        examples."""
         return jax.tree.map(self._share, tree)
 
     def _share(self, x: np.ndarray) -> Any:
@@ -131,7 +138,8 @@ class Placement:
 
 
 def _globally(x: Any, where: NamedSharding) -> jax.Array:
-    """An array that every process has whole, as one array of all their devices; one that lies so already, as it is."""
+    """An array that every process has whole, as one array of all their devices; one that lies so
+    already, as it is."""
     if isinstance(x, jax.Array) and x.sharding.is_equivalent_to(where, x.ndim):
         return x
     if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
@@ -149,10 +157,11 @@ def place(
 ) -> Placement:
     """The placement on the first `devices` devices; of several processes on as many of each.
 
-    batch_size: of one player's turn, over all devices; accumulate: parts in which each device sees its share.
+    batch_size: of one player's turn, over all devices; accumulate: parts in which each device sees
+        its share.
     shard: None, 'optimizer' or 'parameters', see `zero`; on one device there is nothing to split.
-    Raises UserError for an unknown style, more devices than there are, or a batch that does not divide among them (or they
-    among the processes).
+    Raises UserError for an unknown style, more devices than there are, or a batch that does not
+    divide among them (or they among the processes).
     """
     if style not in ("sharding", "pmap"):
         raise UserError(f"unknown way to use several devices {style!r}: use 'sharding' or 'pmap'")
@@ -172,7 +181,8 @@ def place(
 
 
 def _first(here: list, devices: int) -> tuple:
-    """The first devices, as many of each process, which is how a batch is shared out among processes."""
+    """The first devices, as many of each process, which is how a batch is shared out among
+    processes."""
     processes = jax.process_count()
     if devices % processes:
         raise UserError(f"{devices} devices do not divide among {processes} processes: give a multiple of {processes}")

@@ -1,4 +1,5 @@
-"""Progress for a person: a bar with losses, images per second and time left; plain lines where there is no terminal."""
+"""Progress for a person: a bar with losses, images per second and time left; plain lines where
+there is no terminal."""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ class Progress:
 
 
 class SweepProgress:
-    """Counts member-steps (members x steps) of a sweep, with the best member so far and how many diverged."""
+    """Counts member-steps (members x steps) of a sweep, with the best member so far and how many
+    diverged."""
 
     def __init__(self, total: int, metric: str | None, higher_is_better: bool = False, enabled: bool = True):
         self.total, self.metric, self.sign, self.enabled = total, metric, -1 if higher_is_better else 1, enabled
@@ -88,7 +90,8 @@ class SweepProgress:
         return f"best {self.metric} {self.latest[name]:.3f} ({name}), "
 
     def update(self, where: str, members: int, steps: int) -> dict[str, float]:
-        """Show where the sweep is; returns {"seconds" since the last time, "steps_per_second" of all members together}."""
+        """Show where the sweep is; returns {"seconds" since the last time, "steps_per_second" of
+        all members together}."""
         now = time.perf_counter()
         seconds, self.last = now - self.last, now
         self.done, self.moved = self.done + members * steps, self.moved + members * steps

@@ -27,7 +27,8 @@ FILM = 64  # images in each picture of samples, always from the same latents
 
 @dataclass
 class Run:
-    """A trained game. `history`: one dict per log; `stopped`: why it ended early, or None; `folder`: its files, or None."""
+    """A trained game. `history`: one dict per log; `stopped`: why it ended early, or None;
+    `folder`: its files, or None."""
 
     recipe: Any
     state: Any
@@ -47,7 +48,8 @@ class Run:
 
     @property
     def exit_code(self) -> int:
-        """For a command line: 0 when the run is complete, 128 + the signal that stopped it, 1 when it diverged."""
+        """For a command line: 0 when the run is complete, 128 + the signal that stopped it, 1 when
+        it diverged."""
         return exit_code(self.stopped)
 
     def samples(
@@ -55,10 +57,12 @@ class Run:
     ) -> np.ndarray:  # fmt: skip
         """n generated examples: uint8 [n, h, w, c] for images, float32 [n, d] for points.
 
-        labels: [n], of a conditional GAN; every class in turn when left out. ema: of the moving average, or the generator as
-        it is. truncation: psi of StyleGAN2's networks, else the threshold of truncated normal latents (see
-        `generation.with_truncation`): likelier samples, of less variety.
-        Raises UserError for n < 1, for labels that do not fit, and for a truncation that means nothing.
+        labels: [n], of a conditional GAN; every class in turn when left out. ema: of the moving
+        average, or the generator as it is. truncation: psi of StyleGAN2's networks, else the
+        threshold of truncated normal latents (see `generation.with_truncation`): likelier samples,
+        of less variety.
+        Raises UserError for n < 1, for labels that do not fit, and for a truncation that means
+        nothing.
         """
         if n < 1:
             raise UserError(f"samples asked for: {n}; ask for at least 1")
@@ -86,16 +90,19 @@ class Run:
         return labels
 
     def show(self, n: int = FILM, **settings: Any):
-        """A grid of n samples (settings as for `samples`) as a PIL image, which a notebook shows. Images only."""
+        """A grid of n samples (settings as for `samples`) as a PIL image, which a notebook shows.
+        Images only."""
         from PIL import Image
 
         return Image.fromarray(plots.sample_grid(self.samples(n, **settings)))
 
     def interpolate(self, rows: int = 8, steps: int = 9, **settings: Any):
-        """What G makes between samples, as a PIL image: row i goes from sample i to sample rows + i, with one label all along.
+        """What G makes between samples, as a PIL image: row i goes from sample i to sample rows +
+        i, with one label all along.
 
-        settings: labels (one a row), ema, seed, truncation as for `samples`; spherical: along an arc (the default where
-        latents are normal) or a straight line (where they are uniform). Images only, of a GAN: UserError for others.
+        settings: labels (one a row), ema, seed, truncation as for `samples`; spherical: along an
+        arc (the default where latents are normal) or a straight line (where they are uniform).
+        Images only, of a GAN: UserError for others.
         """
         from PIL import Image
 
@@ -109,7 +116,8 @@ class Run:
         return Image.fromarray(plots.interpolation_grid(np.asarray(images)))
 
     def curves(self):
-        """The training curves as a PIL image: losses, and D's logits and accuracies on T, V and fakes."""
+        """The training curves as a PIL image: losses, and D's logits and accuracies on T, V and
+        fakes."""
         return plots.as_image(plots.curves_figure(self.history))
 
     def verdict(self) -> str:
@@ -132,8 +140,9 @@ def _sampler(game: Game, n: int, ema: bool):
 
 
 def discriminator_verdict(history: list[dict], n: int) -> str:
-    """Overfitting of D in one line, from the AUC of telling n training from n held-out images (standard error under chance
-    sqrt((2n + 1) / (12 n^2)); begun: more than 3 standard errors above chance, from the first log after which it stays so)."""
+    """Overfitting of D in one line, from the AUC of telling n training from n held-out images
+    (standard error under chance sqrt((2n + 1) / (12 n^2)); begun: more than 3 standard errors above
+    chance, from the first log after which it stays so)."""
     rows = [row for row in history if np.isfinite(row.get("D/train_validation_auc", np.nan))]
     if not rows:
         return "D: nothing was evaluated, so nothing can be said of overfitting"
@@ -171,7 +180,8 @@ def open_run(
     trusted: Sequence[str] = (),
     step: int | None = None,
 ) -> Run:
-    """The run in a folder, at its newest intact checkpoint or at that of `step`, to look at; else as `resume`."""
+    """The run in a folder, at its newest intact checkpoint or at that of `step`, to look at; else
+    as `resume`."""
     from gan_jax.training.checkpoints import Checkpoints
 
     files = RunFolder(folder)

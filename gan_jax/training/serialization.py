@@ -1,7 +1,9 @@
-"""A recipe as JSON and back: every number, every static choice, functions and networks by name. Nothing is pickled.
+"""A recipe as JSON and back: every number, every static choice, functions and networks by name.
+Nothing is pickled.
 
-Reading trusts a name only if it is defined in gan_jax, flax.linen or optax, or in a module that the caller names; anything
-else is refused, so that a run folder from elsewhere cannot make this program run code of its choosing.
+Reading trusts a name only if it is defined in gan_jax, flax.linen or optax, or in a module that the
+caller names; anything else is refused, so that a run folder from elsewhere cannot make this program
+run code of its choosing.
 """
 
 from __future__ import annotations
@@ -48,9 +50,11 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any, trusted: Sequence[str] = ()) -> Any:
-    """The inverse of `to_json`. trusted: further modules whose functions and classes may be looked up by name.
+    """The inverse of `to_json`. trusted: further modules whose functions and classes may be looked
+    up by name.
 
-    A number that a function has by default and the record, written before it was one, lacks is at its default.
+    A number that a function has by default and the record, written before it was one, lacks is at
+    its default.
     Raises UserError for a name that is not trusted or not there, or for a record that is none.
     """
     if isinstance(value, list):
@@ -108,9 +112,11 @@ def _find(name: str, trusted: Sequence[str]) -> Any:
 
 
 def completed(value: Any) -> Any:
-    """A record with the numbers that its functions have by default and that it lacks: as it would be written now.
+    """A record with the numbers that its functions have by default and that it lacks: as it would
+    be written now.
 
-    Looks names up in modules that are loaded already, so it runs nothing; what is not found stays as it is.
+    Looks names up in modules that are loaded already, so it runs nothing; what is not found stays
+    as it is.
     """
     if isinstance(value, list):
         return [completed(v) for v in value]
@@ -127,7 +133,8 @@ def completed(value: Any) -> Any:
 
 
 def differences(a: Any, b: Any, path: str = "") -> list[str]:
-    """Where two JSON values differ, a line each: 'discriminator.penalties.r1.gamma: 10.0, not 1.0'."""
+    """Where two JSON values differ, a line each: 'discriminator.penalties.r1.gamma: 10.0, not
+    1.0'."""
     if isinstance(a, dict) and isinstance(b, dict):
         rows = []
         for key in sorted(set(a) | set(b)):

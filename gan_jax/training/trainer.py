@@ -1,4 +1,5 @@
-"""A run as it goes: feed, log, save, restore, stop cleanly. The device runs whole chunks; the host never waits inside one."""
+"""A run as it goes: feed, log, save, restore, stop cleanly. The device runs whole chunks; the host
+never waits inside one."""
 
 from __future__ import annotations
 
@@ -64,13 +65,14 @@ class RunTrainer:
 
             self.checkpoints = Checkpoints(self.files.checkpoints, keep=keep)
 
-    # ---- starting ----
+    # ---- starting -------------------------------------------------------------------------------
 
     def begin(self) -> Any:
-        """The state to start from, laid out, the same on all hosts: the newest intact checkpoint's, or a fresh one.
+        """The state to start from, laid out, the same on all hosts: the newest intact checkpoint's,
+        or a fresh one.
 
-        A state that is split is never whole on a device, which it may not fit: it is made in its shares, or comes from the
-        memory of the hosts.
+        A state that is split is never whole on a device, which it may not fit: it is made in its
+        shares, or comes from the memory of the hosts.
         """
         target, lie = jax.eval_shape(self.game.init, self.recipe, self.key), None
         like, several = target, self.placement.spans_hosts
@@ -113,11 +115,12 @@ class RunTrainer:
         known = self.warm_start if isinstance(self.warm_start, Run) else open_run(str(self.warm_start), data=self.data)
         return known.state
 
-    # ---- running ----
+    # ---- running --------------------------------------------------------------------------------
 
     @contextmanager
     def feeding(self, steps: int) -> Iterator[Feed | Windows]:
-        """The training set on the devices; where it is streamed, its batches, until the run is over."""
+        """The training set on the devices; where it is streamed, its batches, until the run is
+        over."""
         train, key = self.data.train, named(self.key, "order")
         if not isinstance(train, Stream):
             yield feed_of(self.data, key, self.placement)
@@ -193,7 +196,8 @@ class RunTrainer:
         return result
 
     def log(self, bar: Progress, start: int, until: int, metrics: dict, row: dict) -> None:
-        """One row: means over the chunk, and what D says at its end. A loss that is not finite stops the run."""
+        """One row: means over the chunk, and what D says at its end. A loss that is not finite
+        stops the run."""
         result = self.run_result
         if result.stopped:
             return
@@ -228,7 +232,8 @@ class RunTrainer:
             self.checkpoints.save(step, state, {"environment": environment()})
 
     def picture(self, state: Any, step: int) -> None:
-        """The samples of the same latents as ever, from the moving average and from the raw generator."""
+        """The samples of the same latents as ever, from the moving average and from the raw
+        generator."""
         state = distributed.fetch(state)
         if not self.files or not self.game.sample:
             return

@@ -1,14 +1,17 @@
-"""What the processes of one job say to each other beside JAX: each holds a TCP connection to process 0.
+"""What the processes of one job say to each other beside JAX: each holds a TCP connection to
+process 0.
 
-JAX's own service ends a job minutes after a process was lost, with pages of its own, or at once where process 0 was. Here the
-operating system says within milliseconds that a process was killed, and beats say within `lost_after` seconds that a machine
-is gone or stopped; the others then end with one line. No JAX here.
+JAX's own service ends a job minutes after a process was lost, with pages of its own, or at once
+where process 0 was. Here the operating system says within milliseconds that a process was killed,
+and beats say within `lost_after` seconds that a machine is gone or stopped; the others then end
+with one line. No JAX here.
 
 A message is one line of JSON, {"kind": ..., "value": ..., "size": ...}, and so many bytes after it.
 
-Whoever reaches the ports of process 0 (the coordinator's, and a free one for JAX's service) can join or end a job: the network
-is to be one that is trusted. With GAN_JAX_TOKEN set to one secret in all processes, callers prove that they know it before they
-are heard (HMAC-SHA256 of a number used once); what is said after that, and JAX's service, is neither encrypted nor signed.
+Whoever reaches the ports of process 0 (the coordinator's, and a free one for JAX's service) can
+join or end a job: the network is to be one that is trusted. With GAN_JAX_TOKEN set to one secret in
+all processes, callers prove that they know it before they are heard (HMAC-SHA256 of a number used
+once); what is said after that, and JAX's service, is neither encrypted nor signed.
 """
 
 from __future__ import annotations
@@ -61,11 +64,11 @@ class Wire:
         for thread in (*self._readers, *self._writers, threading.Thread(target=self._watch, daemon=True)):
             thread.start()
 
-    # ---- saying and hearing ----
+    # ---- saying and hearing ---------------------------------------------------------------------
 
     def send(self, kind: str, value: Any = None, *payload: bytes | memoryview) -> None:
-        """A message to process 0, or from it to all, with these bytes one after the other. Returns when they have been sent; a
-        slow peer keeps none of the others waiting."""
+        """A message to process 0, or from it to all, with these bytes one after the other. Returns
+        when they have been sent; a slow peer keeps none of the others waiting."""
         head = json.dumps({"kind": kind, "value": value, "size": sum(map(len, payload))}).encode() + b"\n"
         for peer in self.sockets:
             self._outbox[peer].put((kind, [head, *payload]))
@@ -96,7 +99,8 @@ class Wire:
         return min(self.lost_after / 5, GRACE)
 
     def receive(self, kind: str) -> tuple[int, Any, bytes]:
-        """The next message of a kind: (from whom, value, payload). Waits: where its sender is lost, this process ends."""
+        """The next message of a kind: (from whom, value, payload). Waits: where its sender is lost,
+        this process ends."""
         return self._inbox[kind].get()
 
     def received(self, kind: str) -> list[Any]:
@@ -135,7 +139,7 @@ class Wire:
                 if self.busy and time.monotonic() - since > GRACE:  # else this process may be at the end of the run too
                     self.end(f"error: {self.name(peer)} left before the run was over: {AGAIN}", 1)
 
-    # ---- ending ----
+    # ---- ending ---------------------------------------------------------------------------------
 
     def name(self, process: int) -> str:
         return f"process {process} of {self.processes}"
@@ -146,8 +150,9 @@ class Wire:
             self.end(f"error: {self.name(peer)} was lost: {AGAIN}", LOST)
 
     def end(self, line: str, code: int) -> None:
-        """End every process of the job with this exit code, and this one line on the stderr of process 0 (of each where it is
-        lost). Of several that want to end it the first has its way. Does not return."""
+        """End every process of the job with this exit code, and this one line on the stderr of
+        process 0 (of each where it is lost). Of several that want to end it the first has its way.
+        Does not return."""
         if self.me and not self._closing:
             self.send("failed", [line, code])
             time.sleep(GRACE)  # process 0 answers, which ends this process
@@ -187,7 +192,7 @@ def _exit(code: int) -> None:
     os._exit(code)
 
 
-# ---- meeting -----------------------------------------------------------------------------------------------------------
+# ---- meeting -----------------------------------------------------------------------------------
 
 
 def split(address: str) -> tuple[str, int]:
@@ -199,7 +204,8 @@ def split(address: str) -> tuple[str, int]:
 
 
 def meet(coordinator: str, processes: int, process: int, timeout: float, lost_after: float) -> Wire:
-    """The wire between all processes, once they have come. Raises UserError where one does not come within `timeout` s."""
+    """The wire between all processes, once they have come. Raises UserError where one does not come
+    within `timeout` s."""
     host, port = split(coordinator)
     meeting = _gather if process == 0 else _come
     return Wire(process, processes, meeting(host, port, processes, process, timeout), lost_after)
@@ -289,12 +295,12 @@ def _come(host: str, port: int, processes: int, me: int, timeout: float) -> dict
     raise UserError(f"the coordinator {host}:{port} did not take process {me} within {timeout:g} s ({why}): is 0 there?")
 
 
-# ---- JAX's own service, through a door that does not slam ----------------------------------------------------------------
+# ---- JAX's own service, through a door that does not slam --------------------------------------
 
 
 def relay(host: str, port: int) -> int:
-    """A port of this machine that leads to another's. Where that hangs up, this one stays open and silent: JAX would abort
-    the process in the middle of the line that says why."""
+    """A port of this machine that leads to another's. Where that hangs up, this one stays open and
+    silent: JAX would abort the process in the middle of the line that says why."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:

@@ -45,11 +45,12 @@ def changed(before, after):
     return np.asarray(jnp.abs(after - before).max((1, 2, 3)) > 1e-4)
 
 
-# ---- the published code ------------------------------------------------------------------------------------------------
+# ---- the published code ------------------------------------------------------------------------
 
 
 def at_percentile(q):
-    """({pipe: its parameters}, z), every draw at percentile q. Their normal quantile lacks a factor of sqrt(2)."""
+    """({pipe: its parameters}, z), every draw at percentile q. Their normal quantile lacks a factor
+    of sqrt(2)."""
     z, one = float(erfinv(2 * q - 1)), lambda value: jnp.full((1,), value, jnp.float32)
     side = 2 * q - 1
     return {
@@ -94,7 +95,7 @@ def test_each_pipe_equals_the_published_code_with_its_draws(kind, pipe, q):
     np.testing.assert_allclose(out, np.load(FROZEN / "augment.npz")[f"ada/{kind}/{pipe}/{q}"], atol=3e-5)
 
 
-# ---- geometry ----------------------------------------------------------------------------------------------------------
+# ---- geometry ----------------------------------------------------------------------------------
 
 
 def test_the_map_that_changes_nothing_gives_the_image_back():
@@ -103,7 +104,8 @@ def test_the_map_that_changes_nothing_gives_the_image_back():
 
 
 def slow_warp(image, inverse):
-    """One image: mirrored far out, upsampled by convolution, read pixel by pixel, downsampled by convolution."""
+    """One image: mirrored far out, upsampled by convolution, read pixel by pixel, downsampled by
+    convolution."""
     (h, w, c), taps = image.shape, np.array(ada_geometry.SYM6) / np.sqrt(2)
     far = 6 * max(h, w)
     along = lambda f, x, axis: np.apply_along_axis(f, axis, x)
@@ -178,7 +180,7 @@ def test_a_point_goes_where_the_operation_says(name, point):
     np.testing.assert_allclose(inverse @ jnp.array([*point, 1.0]), (2, 3, 1), atol=1e-5)
 
 
-# ---- colour ------------------------------------------------------------------------------------------------------------
+# ---- colour ------------------------------------------------------------------------------------
 
 
 def recoloured(x, **parameters):
@@ -211,7 +213,7 @@ def test_a_grey_image_has_no_hue_and_no_saturation():
     np.testing.assert_allclose(recoloured(x, brightness=0.5, contrast=2.0, luma_flip=1.0), -2 * (x + 0.5), atol=1e-6)
 
 
-# ---- filtering, noise, cutout ------------------------------------------------------------------------------------------
+# ---- filtering, noise, cutout ------------------------------------------------------------------
 
 
 def test_the_bands_sum_to_the_image_and_the_lowest_alone_keeps_its_mean():
@@ -260,10 +262,10 @@ def test_cutout_zeroes_pixels_whose_middle_lies_in_the_rectangle():
     np.testing.assert_array_equal(ada_corruptions.pierced(jnp.asarray(x), jnp.asarray(centre), jnp.asarray(size)), expected)
 
 
-# ---- laws --------------------------------------------------------------------------------------------------------------
+# ---- laws --------------------------------------------------------------------------------------
 
-# Of the chosen examples, the share that looks as before: a coin decides on flips, one of four turns is by 0 degrees, and half
-# of the shifts of up to one pixel are rounded to none, along each side.
+# Of the chosen examples, the share that looks as before: a coin decides on flips, one of four turns
+# is by 0 degrees, and half of the shifts of up to one pixel are rounded to none, along each side.
 STILL = {"xflip": 1 / 2, "rotate90": 1 / 4, "integer_translation": 1 / 4, "colour luma_flip": 1 / 2}
 
 

@@ -38,7 +38,7 @@ def changed(before, after):
     return np.asarray(jnp.abs(after - before).max((1, 2, 3)) > 1e-5)
 
 
-# ---- known answers -----------------------------------------------------------------------------------------------------
+# ---- known answers -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_mirrored_places_are_those_of_numpy(n, place):
     assert parts.reflected(place, n) == np.pad(np.arange(n), 40, mode="reflect")[40 + place]
 
 
-# ---- draws -------------------------------------------------------------------------------------------------------------
+# ---- draws -------------------------------------------------------------------------------------
 
 
 def test_shifts_are_uniform_over_an_eighth_of_each_side():
@@ -126,7 +126,7 @@ def test_the_operations_of_colour_are_chosen_independently():
     assert np.abs(np.corrcoef(u) - np.eye(3)).max() < 4 / np.sqrt(4000)
 
 
-# ---- laws --------------------------------------------------------------------------------------------------------------
+# ---- laws --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -48,12 +48,13 @@ def test_only_marked_augmentations_are_mixed_in_and_no_gradient_reaches_the_fake
     assert not slopes[1].any()
 
 
-# ---- in the discriminator's turn ---------------------------------------------------------------------------------------
+# ---- in the discriminator's turn ---------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Around:
-    """A generator of points near their label, 10 * label + scale * z, or the discriminator sum(w * x)."""
+    """A generator of points near their label, 10 * label + scale * z, or the discriminator sum(w *
+    x)."""
 
     generates: bool
 

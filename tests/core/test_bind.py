@@ -1,4 +1,5 @@
-"""Recipes as data: numbers are leaves, everything else structure; paths, schedules, ranges, and the record on disk."""
+"""Recipes as data: numbers are leaves, everything else structure; paths, schedules, ranges, and the
+record on disk."""
 
 import json
 
@@ -31,7 +32,8 @@ def small(**fields):
 
 
 def everything(**fields):
-    """Dropout, penalties (one of them lazy), an augmentation that follows a schedule, label smoothing."""
+    """Dropout, penalties (one of them lazy), an augmentation that follows a schedule, label
+    smoothing."""
     recipe = small(loss=gan.bind(gan.losses.non_saturating, smoothing=0.1), **fields)
     penalties = {
         "r1": gan.lazy(gan.bind(gan.penalties.r1, gamma=1.0), 2),
@@ -49,7 +51,7 @@ def assert_same(a, b):
         assert x.dtype == y.dtype
 
 
-# ---- bind --------------------------------------------------------------------------------------------------------------
+# ---- bind --------------------------------------------------------------------------------------
 
 
 def test_bound_numbers_are_float32_leaves_and_the_rest_is_structure():
@@ -105,7 +107,7 @@ def test_numbers_do_not_start_a_backend():
     assert leaves and all(isinstance(x, np.ndarray) for x in leaves)
 
 
-# ---- paths -------------------------------------------------------------------------------------------------------------
+# ---- paths -------------------------------------------------------------------------------------
 
 
 def test_leaves_are_named_as_they_are_written():
@@ -154,7 +156,7 @@ def test_a_path_that_names_no_leaf_is_refused_with_those_that_do(path):
     assert repr(path) in str(error.value) and "discriminator.optimizer.learning_rate" in str(error.value)
 
 
-# ---- effective and schedules -------------------------------------------------------------------------------------------
+# ---- effective and schedules -------------------------------------------------------------------
 
 
 def test_a_recipe_without_schedules_is_already_effective():
@@ -201,7 +203,7 @@ def test_any_function_of_the_step_may_be_a_schedule():
     assert set(gan.leaves(recipe)) >= {"ema_decay.low", "ema_decay.high"} and "ema_decay.at" not in gan.leaves(recipe)
 
 
-# ---- numbers that cannot be meant --------------------------------------------------------------------------------------
+# ---- numbers that cannot be meant --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -281,7 +283,7 @@ def test_the_ends_of_the_ranges_are_allowed():
     check_numbers(gan.with_leaves(everything(), {"loss.smoothing": 0.999, "discriminator.optimizer.learning_rate": 100.0}))
 
 
-# ---- the record --------------------------------------------------------------------------------------------------------
+# ---- the record --------------------------------------------------------------------------------
 
 
 def round_trip(value, trusted=()):

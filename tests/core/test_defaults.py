@@ -1,4 +1,5 @@
-"""A number that a function has by default is a leaf like one given: equal to it, traced, recorded, filled in on reading."""
+"""A number that a function has by default is a leaf like one given: equal to it, traced, recorded,
+filled in on reading."""
 
 import importlib
 import inspect
@@ -45,7 +46,7 @@ def required(function):
 CASES = {f"{kind} {f.__module__}.{f.__name__}": f for kind in ROOMS for f in functions(kind)}
 
 
-def evaluate_discriminator(images):
+def output_of(images):
     flat = images.reshape(N, -1)
     return gan.DiscriminatorOutput(flat.sum(-1), flat[:, :CLASSES], flat[:, :5])
 
@@ -56,8 +57,8 @@ def turn(dtype, memory):
     z = jnp.asarray(rng.normal(size=(N, 2)), dtype)
     generator = lambda z, labels: jnp.tanh(z[:, :1, None, None] * jnp.ones((N, 8, 8, 1), dtype))
     return penalties.PenaltyContext(
-        critic=lambda images, labels: evaluate_discriminator(jnp.square(images)), generator=generator, params={}, reals=reals, fakes=fakes,
-        real_labels=None, fake_labels=None, z=z, real=evaluate_discriminator(reals), fake=evaluate_discriminator(fakes), memory=memory,
+        critic=lambda images, labels: output_of(jnp.square(images)), generator=generator, params={}, reals=reals, fakes=fakes,
+        real_labels=None, fake_labels=None, z=z, real=output_of(reals), fake=output_of(fakes), memory=memory,
         draws=gan.Draws(jax.random.key(2), jnp.arange(N)), step=jnp.int32(1500),
     )  # fmt: skip
 
@@ -71,7 +72,7 @@ def call(name, function, chosen, dtype="float32"):
         case "augmentation":
             return chosen(images, None, draws)
         case "loss":
-            return chosen(evaluate_discriminator(images), evaluate_discriminator(images[::-1] / 2), batch)
+            return chosen(output_of(images), output_of(images[::-1] / 2), batch)
         case "penalty":
             memory = {k: jnp.asarray(v, dtype) for k, v in getattr(function, "initial_memory", {}).items()}
             return chosen(turn(dtype, memory or None))
@@ -144,7 +145,7 @@ def test_the_numbers_of_a_controller_s_rule_are_leaves():
     assert [move(driven), move(faster)] == pytest.approx([0.34, 0.38])
 
 
-# ---- keywords ----------------------------------------------------------------------------------------------------------
+# ---- keywords ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_binding_what_a_call_would_refuse_is_refused_in_one_line(function, value
     assert "\n" not in str(error.value)
 
 
-# ---- records -----------------------------------------------------------------------------------------------------------
+# ---- records -----------------------------------------------------------------------------------
 
 
 def recipe(**numbers):

@@ -24,7 +24,8 @@ def public(module, *aside):
     return {n for n in functions if not n.startswith("_") and getattr(module, n).__module__.startswith("gan_jax")} - set(aside)
 
 
-# What makes, checks or measures items, and is none. `drive`: every controller is made by it, ADA's and the proportional one.
+# What makes, checks or measures items, and is none. `drive`: every controller is made by it, ADA's
+# and the proportional one.
 NOT_ITEMS = {
     "loss": ("boundary", "kernel_values", "witness", "representation", "places", "real_weights"),
     "penalty": ("check_player", "evaluate", "initial_memory", "input_gradient", "only_for", "remembers", "square_norm"),
@@ -93,7 +94,7 @@ def test_every_item_has_a_paper_a_row_and_a_test_that_is_there(item):
     assert cost != "-" and float(cost) > 0 and "Python" in machine, "python scripts/zoo.py --measure --missing measures it"
 
 
-# ---- together ----------------------------------------------------------------------------------------------------------
+# ---- together ----------------------------------------------------------------------------------
 
 DESIGN = combine.covering()
 
@@ -107,7 +108,8 @@ def test_the_design_holds_every_pair_in_few_programs():
 @pytest.mark.slow
 @pytest.mark.parametrize("chosen", [pytest.param(c, id=f"{c.way}-{c.discriminator}-{c.generator}") for c in DESIGN])
 def test_remedies_train_together(chosen):
-    """Three steps of a population, every member with a loss of its own, in one program: nothing is not finite."""
+    """Three steps of a population, every member with a loss of its own, in one program: nothing is
+    not finite."""
     assert not combine.wrong(chosen)
 
 

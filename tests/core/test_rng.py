@@ -1,4 +1,5 @@
-"""Known answers: the order of examples is a bijection per epoch and uniform; draws have the distribution that they name."""
+"""Known answers: the order of examples is a bijection per epoch and uniform; draws have the
+distribution that they name."""
 
 import math
 
@@ -32,7 +33,7 @@ def is_bijection(epoch):
     return np.array_equal(np.sort(epoch), np.arange(len(epoch)))
 
 
-# ---- the order of the examples -----------------------------------------------------------------------------------------
+# ---- the order of the examples -----------------------------------------------------------------
 
 
 def test_every_epoch_visits_every_example_once():
@@ -65,7 +66,8 @@ def test_the_last_epoch_that_fits_is_a_bijection_too():
 
 
 def test_sizes_may_differ_within_one_program():
-    """A population whose members train on different shares of the data: each row is its own order."""
+    """A population whose members train on different shares of the data: each row is its own
+    order."""
     sizes, places = jnp.array([3, 17, 64]), jnp.arange(64)
     rows = jax.jit(jax.vmap(lambda n: jax.vmap(gan.order, (None, 0, None))(jax.random.key(0), places, n)))(sizes)
     for n, row in zip(sizes, rows, strict=True):
@@ -82,7 +84,8 @@ def test_epochs_and_keys_differ():
 
 @pytest.mark.parametrize("n", [2, 3, 5, 7, 10, 17])
 def test_every_example_is_equally_likely_at_every_position(n):
-    """A chi-square test; rows and columns both have fixed sums, which makes the usual statistic n / (n - 1) too large."""
+    """A chi-square test; rows and columns both have fixed sums, which makes the usual statistic n /
+    (n - 1) too large."""
     count = 60000 // n
     table = epochs(n, count)
     seen = np.zeros((n, n))
@@ -109,7 +112,8 @@ def test_every_pair_of_neighbours_is_equally_likely():
 
 
 def test_batches_straddle_epochs():
-    """Batches of 7 from 10 examples: seven epochs in ten batches, each example seven times, none lost at the seams."""
+    """Batches of 7 from 10 examples: seven epochs in ten batches, each example seven times, none
+    lost at the seams."""
     n, size = 10, 7
     feed = gan.Feed(jnp.arange(n, dtype=jnp.float32)[:, None], jnp.arange(n), jnp.int32(n), jax.random.key(3))
     draw = jax.jit(lambda step: gather_batch(feed, step, size, "float32", place(1)))
@@ -120,7 +124,7 @@ def test_batches_straddle_epochs():
     assert all(is_bijection(epoch) for epoch in seen.reshape(size, n))
 
 
-# ---- draws per example -------------------------------------------------------------------------------------------------
+# ---- draws per example -------------------------------------------------------------------------
 
 MANY = gan.Draws(jax.random.key(7), jnp.arange(20000)).named("test")
 
@@ -180,7 +184,7 @@ def test_draws_have_the_dtype_asked_for(x64):
     assert jax.eval_shape(lambda d: d.integers(4, (2,)), draws).shape == (3, 2)
 
 
-# ---- latents and labels ------------------------------------------------------------------------------------------------
+# ---- latents and labels ------------------------------------------------------------------------
 
 
 def test_latents_have_their_distribution():

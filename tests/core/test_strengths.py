@@ -1,4 +1,5 @@
-"""Strength zero is absence, for everything in the zoo that has a strength; and at full strength everything does something."""
+"""Strength zero is absence, for everything in the zoo that has a strength; and at full strength
+everything does something."""
 
 import jax
 import numpy as np
@@ -18,7 +19,8 @@ NEAR = 1e-5
 
 
 def plain():
-    """On the smallest networks there are, by gradient descent: Adam would magnify the rounding of a gradient of 0."""
+    """On the smallest networks there are, by gradient descent: Adam would magnify the rounding of a
+    gradient of 0."""
     recipe = combine.plain(losses.LOSSES["non_saturating"])
     return zoo.on("generator", optimizer=sgd(0.05))(zoo.on("discriminator", optimizer=sgd(0.05))(recipe))
 

@@ -1,4 +1,5 @@
-"""Imbalanced data, and drawing classes more evenly than they come: counts, records, exact probabilities, laws, mistakes."""
+"""Imbalanced data, and drawing classes more evenly than they come: counts, records, exact
+probabilities, laws, mistakes."""
 
 from functools import partial
 
@@ -16,7 +17,7 @@ from gan_jax.networks.label_noise import with_label_noise
 from gan_jax.sweeps.population import Member, Population, member_state
 from tests.tiny_games import assert_close, feed
 
-# ---- counts ------------------------------------------------------------------------------------------------------------
+# ---- counts -------------------------------------------------------------------------------------
 
 
 def test_long_tailed_counts_are_those_of_cifar_10_lt():
@@ -60,7 +61,7 @@ def test_counts_that_cannot_be_are_refused_in_one_line(arguments, message):
     assert "\n" not in str(caught.value)
 
 
-# ---- data --------------------------------------------------------------------------------------------------------------
+# ---- data --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +148,7 @@ def test_thirds_are_the_rarest_and_the_most_frequent():
     assert [part.tolist() for part in thirds([1, 1])] == [[0], [], [1]]
 
 
-# ---- sampling of reals ---------------------------------------------------------------------------------------------------
+# ---- sampling of reals -------------------------------------------------------------------------
 
 COUNTS = np.array([70, 20, 9, 1])
 LABELS = np.repeat(np.arange(4), COUNTS)[np.random.default_rng(1).permutation(100)]
@@ -163,7 +164,8 @@ def drawn(strength, size=100, n=20_000):
 @pytest.mark.parametrize("strength", [0.3, 1.0, 1.5])
 @pytest.mark.parametrize("size", [100, 40])
 def test_classes_are_drawn_with_their_exact_probabilities_and_examples_evenly(strength, size):
-    """Counts of 20,000 draws within 4.5 standard errors; of a subset of a traced size, its own counts."""
+    """Counts of 20,000 draws within 4.5 standard errors; of a subset of a traced size, its own
+    counts."""
     _, found = drawn(strength, size)
     counts = np.bincount(LABELS[:size], minlength=4)
     share = np.where(counts > 0, counts.clip(1) ** (1.0 - strength), 0)
@@ -210,7 +212,8 @@ def test_a_recipe_s_sampling_reaches_the_batch_and_0_is_absence():
 
 
 def test_a_population_s_members_are_the_runs_of_their_own_strength_and_size(x64):
-    """Two strengths and two nested sizes in one program equal each member alone, after 3 steps in float64."""
+    """Two strengths and two nested sizes in one program equal each member alone, after 3 steps in
+    float64."""
     labels = jnp.asarray(np.resize([0, 0, 0, 0, 1, 1, 2, 0], 40), jnp.int32)
     given = feed(n=40, shape=(4,)).replace(labels=labels)
     recipe = lambda s: gan.recipes.mlp(
@@ -267,7 +270,7 @@ def test_counts_of_classes_that_the_data_have_not_are_refused(digits, where):
         gan.GAN.check(of([9.0] * 7 + [0.0, 5.0, 1.0]), digits)
 
 
-# ---- generated labels, latents -----------------------------------------------------------------------------------------
+# ---- generated labels, latents -----------------------------------------------------------------
 
 
 def generated(strength, sampled=0.0, labels=LABELS, repeat=200):
@@ -311,11 +314,12 @@ def test_what_needs_labels_says_so():
     assert latents.balanced_labels(draws, None, 0, counts=COUNTS, strength=1.0) is None
 
 
-# ---- rejection sampling --------------------------------------------------------------------------------------------------
+# ---- rejection sampling ------------------------------------------------------------------------
 
 
 def test_acceptance_turns_the_generator_s_distribution_into_the_data_s():
-    """Without gamma, d = log p / q of the best D accepts by p / (M q): what passes has the distribution of the data."""
+    """Without gamma, d = log p / q of the best D accepts by p / (M q): what passes has the
+    distribution of the data."""
     p, q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.2, 0.6])
     logits = np.log(p / q)
     below = logits - logits.max()
@@ -337,7 +341,8 @@ def test_a_higher_percentile_lets_fewer_pass_and_better_logits_pass_more_often()
 
 
 class MadeUp:
-    """A run whose samples are their labels' latents 0 ... n - 1, and whose D likes a tenth of them."""
+    """A run whose samples are their labels' latents 0 ... n - 1, and whose D likes a tenth of
+    them."""
 
     def samples(self, n, *, labels=None, seed=0):
         return np.stack([np.zeros(n) if labels is None else labels, np.arange(n)], 1).astype(np.float32)

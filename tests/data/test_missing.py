@@ -1,4 +1,5 @@
-"""Which cells go missing: at exactly the rate that was asked for, and for the reason that the mechanism names."""
+"""Which cells go missing: at exactly the rate that was asked for, and for the reason that the
+mechanism names."""
 
 import numpy as np
 import pytest

@@ -12,7 +12,8 @@ from gan_jax.data import Split, from_arrays, load
 from gan_jax.data.splits import NAMES, split_sizes, stratified_order
 from gan_jax.data.toys import grid, ring
 
-# The splits of the digits with seed 0. A change here makes every number measured on them incomparable with older ones.
+# The splits of the digits with seed 0. A change here makes every number measured on them
+# incomparable with older ones.
 DIGITS_HASHES = {
     "train": "ffb774986c29aba42fe7d308910fa49e5485122a1beee20806df48bd85162298",
     "validation": "de8a2473bda5d05ca4b078fca45773977107d7626340ba1338e97efa72dc4377",

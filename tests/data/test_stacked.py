@@ -1,4 +1,5 @@
-"""Stacked digits: what is in a stack, which split it comes from, and the modes and the KL of samplers that are known."""
+"""Stacked digits: what is in a stack, which split it comes from, and the modes and the KL of
+samplers that are known."""
 
 import gzip
 import math
@@ -35,11 +36,12 @@ def oracle(*splits):
     return lambda images: np.eye(10)[[known[image.tobytes()] for image in images]]
 
 
-# ---- the data ----------------------------------------------------------------------------------------------------------
+# ---- the data ----------------------------------------------------------------------------------
 
 
 def test_a_stack_is_three_digits_of_its_own_split(data, digits):
-    """Each channel is an image of the single digits' split of that name, and the label says which; the digits never mix."""
+    """Each channel is an image of the single digits' split of that name, and the label says which;
+    the digits never mix."""
     assert (data.image_shape, data.classes, data.class_names[357]) == ((8, 8, 3), 1000, "357")
     inside = {}
     for name in NAMES:
@@ -63,7 +65,8 @@ def test_stacks_are_fixed_by_the_seed_and_nested(data):
 
 
 def test_every_split_draws_for_itself(data, digits):
-    """V and E hold as many digits: which of them are in their stacks is nevertheless not the same."""
+    """V and E hold as many digits: which of them are in their stacks is nevertheless not the
+    same."""
     assert len(digits.validation) == len(digits.extractor)
     drawn = []
     for name in ("validation", "extractor"):
@@ -73,7 +76,8 @@ def test_every_split_draws_for_itself(data, digits):
 
 
 def test_the_channels_are_drawn_apart_and_evenly(digits):
-    """Independent channels, each digit as frequent as among the single images: chi-squared over 100 pairs, 99 degrees."""
+    """Independent channels, each digit as frequent as among the single images: chi-squared over 100
+    pairs, 99 degrees."""
     n = 20_000
     labels = stacked.stack(digits.train, n, 0).labels
     r, g, b = labels // 100, labels // 10 % 10, labels % 10
@@ -109,7 +113,7 @@ def test_what_cannot_be_stacked_is_refused(digits):
         stacked.stack(digits.train, 0, 0)
 
 
-# ---- the modes ---------------------------------------------------------------------------------------------------------
+# ---- the modes ---------------------------------------------------------------------------------
 
 
 def painted(labels):
@@ -150,7 +154,8 @@ def test_kl_is_from_the_shares_that_are_given():
 
 
 def test_an_exact_sampler_is_at_its_null():
-    """The mean of 8 samples within 4 standard errors of (k - 1) / (2 n) and its next term, (sum 1/p - 1) / (12 n^2)."""
+    """The mean of 8 samples within 4 standard errors of (k - 1) / (2 n) and its next term, (sum 1/p
+    - 1) / (12 n^2)."""
     random = np.random.default_rng(0)
     said = [modes.stacked(painted(random.integers(0, 1000, PUBLISHED)), painted_digit) for _ in range(8)]
     assert {one["modes"] for one in said} == {1000}
@@ -159,7 +164,8 @@ def test_an_exact_sampler_is_at_its_null():
 
 
 def test_held_out_stacks_are_a_perfect_sampler(digits):
-    """26,000 stacks of the test digits, read by heart: the null, and three times how unevenly the digits occur."""
+    """26,000 stacks of the test digits, read by heart: the null, and three times how unevenly the
+    digits occur."""
     said = modes.stacked(stacked.stack(digits.test, PUBLISHED, 1).images, oracle(digits.test))
     share = np.bincount(digits.test.labels) / len(digits.test)
     uneven = 3 * (share * np.log(10 * share)).sum()
@@ -167,7 +173,8 @@ def test_held_out_stacks_are_a_perfect_sampler(digits):
 
 
 def test_a_classifier_of_the_extractor_split_counts_nearly_as_well(data):
-    """Its few mistakes move stacks between modes, and so add little; one that drops red digits 5 ... 9 halves the modes."""
+    """Its few mistakes move stacks between modes, and so add little; one that drops red digits 5
+    ... 9 halves the modes."""
     known = trained_classifier(stacked.singles(data))
     assert known.accuracy > 0.9
     stacks = data.test
@@ -193,11 +200,12 @@ def test_what_cannot_be_counted_is_refused(arguments, match):
         modes.stacked(*arguments)
 
 
-# ---- MNIST itself --------------------------------------------------------------------------------------------------------
+# ---- MNIST itself ------------------------------------------------------------------------------
 
 
 def test_stacked_mnist_has_the_published_floor():
-    """Stacks of MNIST's 10,000 test digits, read by heart: .0192 for the number of samples, .0052 for the digits' shares."""
+    """Stacks of MNIST's 10,000 test digits, read by heart: .0192 for the number of samples, .0052
+    for the digits' shares."""
     folder = Path(os.environ.get("GAN_JAX_DATA") or Path(__file__).parents[3] / "shared" / "data") / "mnist"
     if not folder.is_dir():
         pytest.skip(f"no original files: {folder} does not exist; set GAN_JAX_DATA to a folder with mnist")

@@ -1,4 +1,5 @@
-"""Streaming: the order of resident data, the same run, exact resume, shards in place, damaged examples by policy."""
+"""Streaming: the order of resident data, the same run, exact resume, shards in place, damaged
+examples by policy."""
 
 import json
 import multiprocessing
@@ -63,7 +64,7 @@ def refused(function, *args, **kwargs):
     return str(caught.value)
 
 
-# ---- the order ---------------------------------------------------------------------------------------------------------
+# ---- the order ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -99,12 +100,13 @@ def test_processes_read_what_threads_read_and_end_with_the_reading():
     assert not multiprocessing.active_children()
 
 
-# ---- runs --------------------------------------------------------------------------------------------------------------
+# ---- runs --------------------------------------------------------------------------------------
 
 
 @struct.dataclass
 class Sums:
-    """What a run saw: sums weighted by step and place, so that no two examples may change places."""
+    """What a run saw: sums weighted by step and place, so that no two examples may change
+    places."""
 
     step: jax.Array
     key: jax.Array
@@ -190,7 +192,8 @@ jax.tree.map(np.testing.assert_array_equal, *(run.state.replace(key=0) for run i
 
 
 def test_a_streamed_gan_is_the_resident_gan_bit_for_bit():
-    """As users compile it: these are two programs, and older emitters (see conftest.py) round the same sums differently."""
+    """As users compile it: these are two programs, and older emitters (see conftest.py) round the
+    same sums differently."""
     variables = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(Path(__file__).parents[2])}
     child = subprocess.run([sys.executable, "-c", GANS], env=variables, capture_output=True, text=True, timeout=600)
     assert child.returncode == 0, child.stderr[-3000:]
@@ -209,11 +212,12 @@ def test_a_streamed_run_that_is_not_finite_stops_at_the_last_good_state():
     same(ours, theirs)
 
 
-# ---- damaged examples ----------------------------------------------------------------------------------------------------
+# ---- damaged examples --------------------------------------------------------------------------
 
 
 class Names(Made):
-    """A synthetic index of a million names: all are made when read, but for one, which is a file cut in half."""
+    """A synthetic index of a million names: all are made when read, but for one, which is a file
+    cut in half."""
 
     def __init__(self, file, row):
         super().__init__(1_000_000, labelled=False)
@@ -274,7 +278,7 @@ def test_a_source_that_is_damaged_throughout_is_refused_even_where_it_may_skip()
     assert "50 training examples in a row" in refused(Stream, Made(50, range(50)), damaged="skip")
 
 
-# ---- sets by name --------------------------------------------------------------------------------------------------------
+# ---- sets by name ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -297,7 +301,7 @@ def test_a_streamed_folder_has_the_splits_of_the_folder(folder):
     assert again.hashes == ours.subset(5).hashes != ours.hashes
 
 
-# ---- mistakes ------------------------------------------------------------------------------------------------------------
+# ---- mistakes ----------------------------------------------------------------------------------
 
 
 class Uneven(Made):

@@ -1,4 +1,5 @@
-"""Knobs in closed loop, and remedies for few data: a few steps as a person starts them, and what they say of made-up tables."""
+"""Knobs in closed loop, and remedies for few data: a few steps as a person starts them, and what
+they say of made-up tables."""
 
 import math
 
@@ -17,8 +18,8 @@ TINY = ["--steps", "4", "--log-every", "2", "--width", "4", "--batch-size", "8",
 
 
 def command(monkeypatch, module, *words):
-    """Runs a script's main here, without the sweep's pictures and the report's page, which have tests of their own; its exit
-    code."""
+    """Runs a script's main here, without the sweep's pictures and the report's page, which have
+    tests of their own; its exit code."""
     monkeypatch.setattr("gan_jax.sweeps.result.Sweep.draw", lambda self, folder: [])
     monkeypatch.setattr("gan_jax.report.sweeps.SweepReport.save", lambda self, folder: seen.append(self.table) or "a page")
     seen: list[pd.DataFrame] = []
@@ -39,7 +40,7 @@ def report_table(values, seeds=6):
     return pd.DataFrame(rows)
 
 
-# ---- knobs in closed loop --------------------------------------------------------------------------------------------
+# ---- knobs in closed loop ----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,8 @@ def knobs_of(*fixed):
 
 
 def test_each_seed_s_fixed_value_is_chosen_by_the_other_seeds():
-    """Seed 0 alone makes 'k 1' look best: the others' choice for seed 0 is 'k 2', all seeds' and that of the others 'k 1'."""
+    """Seed 0 alone makes 'k 1' look best: the others' choice for seed 0 is 'k 2', all seeds' and
+    that of the others 'k 1'."""
     lucky = lambda seed: -10.0 if seed == 0 else 0.5
     table = report_table({"none": {"d_auc": 1.0, "fd": 1.0}, "k 1": {"d_auc": lucky, "fd": 1.0},
                           "k 2": {"d_auc": 0.0, "fd": 1.0}, "k loop": {"d_auc": 0.25, "fd": 1.0}})  # fmt: skip
@@ -129,7 +131,7 @@ def test_adaptive_ends_in_the_report_the_comparison_and_the_loops(monkeypatch, t
     }
 
 
-# ---- remedies for few data -------------------------------------------------------------------------------------------
+# ---- remedies for few data ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

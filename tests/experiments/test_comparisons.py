@@ -1,4 +1,5 @@
-"""The experiments that compare settings: what each compares, and that every setting is a step of its own."""
+"""The experiments that compare settings: what each compares, and that every setting is a step of
+its own."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,5 @@
-"""The experiments as a person starts them: the notebook, the quickstart's command line, its mistakes."""
+"""The experiments as a person starts them: the notebook, the quickstart's command line, its
+mistakes."""
 
 import os
 import subprocess
@@ -19,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def script(path, *args, code=0):
-    """Runs a script in a process of its own; its exit code must be `code`. Returns what it printed, both streams."""
+    """Runs a script in a process of its own; its exit code must be `code`. Returns what it printed,
+    both streams."""
     environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(ROOT / path), *map(str, args)]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400)

@@ -1,4 +1,5 @@
-"""The experiment about missing pixels: what methods see, what is measured, what a stopped study keeps."""
+"""The experiment about missing pixels: what methods see, what is measured, what a stopped study
+keeps."""
 
 import numpy as np
 import pytest

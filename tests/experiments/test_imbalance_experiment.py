@@ -1,4 +1,5 @@
-"""Samples judged class by class, what a classifier gains by them, and the experiment that compares remedies of rare classes."""
+"""Samples judged class by class, what a classifier gains by them, and the experiment that compares
+remedies of rare classes."""
 
 import json
 import sys
@@ -17,7 +18,7 @@ from gan_jax.metrics import frechet, per_class
 from gan_jax.sweeps.population import Member, by_structure
 from gan_jax.training.folder import SweepFolder
 
-# ---- of each class -----------------------------------------------------------------------------------------------------
+# ---- of each class ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,8 @@ def real(digits):
 
 
 def test_each_class_s_numbers_are_those_of_its_images_alone(digits, real):
-    """Coverage by scikit-learn's neighbours, FD by the moments, near-copies by counting, of one class."""
+    """Coverage by scikit-learn's neighbours, FD by the moments, near-copies by counting, of one
+    class."""
     c, scaled = 8, lambda x: x.reshape(len(x), -1) / 127.5 - 1
     made, held, train = (scaled(s.images[s.labels == c]) for s in (digits.test, digits.validation, digits.train))
     row = real.loc[c]
@@ -48,7 +50,8 @@ def test_each_class_s_numbers_are_those_of_its_images_alone(digits, real):
 
 
 def test_independent_real_data_cover_as_expected_and_copies_are_found_in_rare_classes(digits, real):
-    """Coverage within .05 of its expectation; T in the place of samples is all near-copies, and covers rare classes less."""
+    """Coverage within .05 of its expectation; T in the place of samples is all near-copies, and
+    covers rare classes less."""
     assert real["coverage"].mean() == pytest.approx(real["expected"].mean(), abs=0.05)
     assert (real["note"] == "").all() and per_class.mean_over(real)["near_copies"] < 0.12
     rows = np.concatenate([np.resize(np.flatnonzero(digits.train.labels == c), 30) for c in range(10)])
@@ -78,7 +81,7 @@ def test_what_too_few_images_cannot_say_is_nan_with_a_reason(digits):
         per_class.per_class(digits.test.images[:2], [0, 1, 2], digits, digits.validation)
 
 
-# ---- usefulness --------------------------------------------------------------------------------------------------------
+# ---- usefulness --------------------------------------------------------------------------------
 
 
 def test_a_classifier_s_recalls_are_counted_and_their_mean_is_the_balanced_accuracy():
@@ -112,7 +115,8 @@ def test_samples_fill_up_class_by_class_and_too_few_are_refused(digits):
 
 
 def test_smote_lies_between_neighbours_of_its_class_and_says_where_it_is_not_applicable(digits):
-    """Class 9 has ten images: its new points are on segments between them (distance to the nearest segment is 0)."""
+    """Class 9 has ten images: its new points are on segments between them (distance to the nearest
+    segment is 0)."""
     images, labels = per_class.smote(digits, seed=1)
     own = digits.train.images[digits.train.labels == 9].reshape(10, -1).astype(float)
     for x in images[len(digits.train) :][labels[len(digits.train) :] == 9][:5].reshape(5, -1):
@@ -127,7 +131,8 @@ def test_smote_lies_between_neighbours_of_its_class_and_says_where_it_is_not_app
 
 
 def test_remedies_without_a_gan_help_on_digits(digits):
-    """Each of the three gains over T as it is on V, in balanced accuracy and for the rarest three classes."""
+    """Each of the three gains over T as it is on V, in balanced accuracy and for the rarest three
+    classes."""
     found = per_class.without_generator(digits, digits.validation)
     plain = found.pop("nothing")
     assert set(found) == {"oversampling", "class weights", "SMOTE"}
@@ -142,7 +147,7 @@ def test_smote_without_its_library_names_the_command(digits, monkeypatch):
         per_class.smote(digits)
 
 
-# ---- the experiment ----------------------------------------------------------------------------------------------------
+# ---- the experiment ----------------------------------------------------------------------------
 
 
 def test_every_remedy_builds_and_differs_from_none_in_one_thing(digits):
@@ -165,7 +170,8 @@ def test_every_remedy_builds_and_differs_from_none_in_one_thing(digits):
 
 
 def made_up(means, seeds=6):
-    """Tables of runs and of classes in which a setting's numbers are these, with noise of .01 that seeds share in part."""
+    """Tables of runs and of classes in which a setting's numbers are these, with noise of .01 that
+    seeds share in part."""
     rng, numbers = np.random.default_rng(0), (*class_imbalance.QUESTIONS, *class_imbalance.OTHERS)
     rows = [
         {"setting": s, "seed": seed, "n": 429, "step": 0, "diverged": False} | {k: m + 0.01 * rng.normal() for k in numbers}
@@ -238,7 +244,8 @@ class Perfect:
 
 @pytest.mark.slow
 def test_a_perfect_generator_is_measured_as_one_and_s_is_opened_once(digits, monkeypatch, tmp_path):
-    """Real images as samples: the classifier beats T as it is, the rare third is covered; and the folder records S."""
+    """Real images as samples: the classifier beats T as it is, the rare third is covered; and the
+    folder records S."""
     from gan_jax.metrics import features
 
     monkeypatch.setattr(features, "classifier", lambda data: features.pixels(data.image_shape))

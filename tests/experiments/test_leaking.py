@@ -10,7 +10,8 @@ from gan_jax.core.errors import UserError
 
 @pytest.mark.parametrize("change", leaking.CHANGES)
 def test_it_finds_the_share_of_images_that_were_changed(change):
-    """Held-out images as they are, each of them changed, and half of them: 0, 1, and half within what 227 images say."""
+    """Held-out images as they are, each of them changed, and half of them: 0, 1, and half within
+    what 227 images say."""
     options = leaking.Options(p=(0.0, 0.5, 1.0))
     data = gan.load("digits")
     plain = data.validation.images

@@ -1,4 +1,5 @@
-"""The experiment about missing values: what it hides, what it chooses by, what it measures and says."""
+"""The experiment about missing values: what it hides, what it chooses by, what it measures and
+says."""
 
 import jax
 import numpy as np
@@ -35,7 +36,8 @@ def test_folds_of_a_repetition_share_a_mask_and_hold_out_every_row_once():
 
 
 def test_the_choice_looks_at_no_held_out_row_and_at_no_hidden_cell(monkeypatch):
-    """Each candidate sees observed cells of four fifths of the training rows, and is judged on others of the rest."""
+    """Each candidate sees observed cells of four fifths of the training rows, and is judged on
+    others of the rest."""
     values = rows_by_number()
     cases = experiment.cases_of(options(), values)
     shown, best = {}, 3
@@ -124,7 +126,8 @@ def test_the_transport_plan_is_sinkhorns():
 
 
 def test_transport_moves_missing_cells_to_where_the_others_are():
-    """y = 1 on rows with x = 1 and 0 on those with x = 0: the missing y of new rows go there, the column's mean is .5."""
+    """y = 1 on rows with x = 1 and 0 on those with x = 0: the missing y of new rows go there, the
+    column's mean is .5."""
     x = np.repeat([0.0, 1.0], 40)
     rows = np.stack([x, x], 1)
     rows[::4, 1] = np.nan

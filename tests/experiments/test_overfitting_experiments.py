@@ -1,4 +1,5 @@
-"""The overfitting report's experiments: the tour in a notebook, the dynamics on a few steps, the planted truths on one seed."""
+"""The overfitting report's experiments: the tour in a notebook, the dynamics on a few steps, the
+planted truths on one seed."""
 
 import json
 import math
@@ -14,7 +15,7 @@ from experiments import overfitting_dynamics, planted_truths
 from tests.experiments.test_experiments import ROOT, script
 from tests.experiments.test_sweep_experiments import decoded
 
-# ---- the tour ------------------------------------------------------------------------------------------------------------
+# ---- the tour -----------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -36,7 +37,7 @@ def test_the_tour_shows_d_overfit_a_remedy_and_a_copycat(tmp_path):
     assert "discriminator overfits" in (tmp_path / "report.html").read_text()
 
 
-# ---- the dynamics --------------------------------------------------------------------------------------------------------
+# ---- the dynamics ------------------------------------------------------------------------------
 
 
 TINY = ["--steps", 4, "--log-every", 2, "--width", 4, "--batch-size", 8, "--seeds", 2]
@@ -84,7 +85,8 @@ def test_an_unknown_flag_of_the_dynamics_is_one_line():
 
 
 def curves(value, seeds=6, sizes=(100, 200), noise=0.0, lost=()):
-    """A sweep's table with value(n, step) and noise of each seed for every metric, NaN from `lost` {(n, seed)} on halfway."""
+    """A sweep's table with value(n, step) and noise of each seed for every metric, NaN from `lost`
+    {(n, seed)} on halfway."""
     rng, rows = np.random.default_rng(0), []
     for n in sizes:
         for seed in range(seeds):
@@ -112,7 +114,8 @@ def test_a_rise_is_found_at_its_step_and_a_fall_is_none():
 
 
 def test_noise_around_a_flat_curve_is_no_rise():
-    """The least of 20 noisy values is 1.9 standard deviations below the last one: read at its own least, every seed rises."""
+    """The least of 20 noisy values is 1.9 standard deviations below the last one: read at its own
+    least, every seed rises."""
     rises = [row["rise"][0] for row in overfitting_dynamics.summary(curves(lambda n, step: 1, 40, noise=1.0), "FD")]
     assert np.abs(rises).max() < 4 * math.sqrt(2 / 40), "two standard errors of a difference of two draws, and as much again"
     table = curves(lambda n, step: 1, 40, noise=1.0)
@@ -152,7 +155,7 @@ def test_verdicts_are_counted_for_each_number_of_images():
     ]
 
 
-# ---- the planted truths --------------------------------------------------------------------------------------------------
+# ---- the planted truths ------------------------------------------------------------------------
 
 
 @pytest.mark.slow

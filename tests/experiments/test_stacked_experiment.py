@@ -1,4 +1,5 @@
-"""The experiment about stacked digits: what its objectives share, what it counts, and a step as a person starts it."""
+"""The experiment about stacked digits: what its objectives share, what it counts, and a step as a
+person starts it."""
 
 import math
 

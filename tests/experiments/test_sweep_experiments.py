@@ -1,4 +1,5 @@
-"""The experiments about the data's size and about modes: a few steps as a person starts them, and what they say of a table."""
+"""The experiments about the data's size and about modes: a few steps as a person starts them, and
+what they say of a table."""
 
 import math
 
@@ -20,7 +21,7 @@ def decoded(folder):
     return {p.name: len(np.unique(np.asarray(Image.open(p).convert("L")))) > 1 for p in folder.glob("*.png")}
 
 
-# ---- the main job --------------------------------------------------------------------------------------------------------
+# ---- the main job ------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -60,7 +61,7 @@ def test_every_regularizer_is_a_step_of_its_own_in_seven_structures():
         assert {"discriminator/loss", "generator/loss"} <= metrics.keys(), name
 
 
-# ---- the data's size -----------------------------------------------------------------------------------------------------
+# ---- the data's size ---------------------------------------------------------------------------
 
 
 TINY = ["--steps", 4, "--log-every", 2, "--width", 4, "--batch-size", 8, "--seeds", 2, "--sizes", 8, 12]
@@ -90,7 +91,8 @@ def test_a_batch_that_does_not_fit_the_smallest_size_is_one_line(tmp_path, mista
 
 
 def made_up(change, diverged=()):
-    """A table of two settings, 2 sizes and 6 seeds whose AUC under R1 differs by `change[n]` and a little noise."""
+    """A table of two settings, 2 sizes and 6 seeds whose AUC under R1 differs by `change[n]` and a
+    little noise."""
     rng, rows = np.random.default_rng(0), []
     for setting in ("none", "R1 1"):
         for n in (100, 50):
@@ -115,7 +117,7 @@ def test_the_finding_says_where_a_difference_was_shown(change, diverged, said):
     assert dataset_size.finding(ranked).endswith(said)
 
 
-# ---- modes ---------------------------------------------------------------------------------------------------------------
+# ---- modes -------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -1,12 +1,13 @@
-"""Frozen: StyleGAN2-ADA's AugmentPipe at fixed percentiles of every draw, and DiffAugment's operations with their draws.
+"""Frozen: StyleGAN2-ADA's AugmentPipe at fixed percentiles of every draw, and DiffAugment's
+operations with their draws.
 
-Made with torch 2.13.0 and scipy on a CPU, from NVlabs/stylegan2-ada-pytorch at d72cc7d and mit-han-lab/data-efficient-gans
-at 0b63395, by
+Made with torch 2.13.0 and scipy on a CPU, from NVlabs/stylegan2-ada-pytorch at d72cc7d and
+mit-han-lab/data-efficient-gans at 0b63395, by
 
     PYTHONPATH=stylegan2-ada-pytorch:data-efficient-gans python tests/frozen/make_augment.py
 
-Writes augment.npz beside itself. The tests import the functions of the first part, which need NumPy alone. Every number comes
-from PCG64's raw 64-bit output, which NumPy promises not to change.
+Writes augment.npz beside itself. The tests import the functions of the first part, which need NumPy
+alone. Every number comes from PCG64's raw 64-bit output, which NumPy promises not to change.
 """
 
 import zlib
@@ -27,7 +28,7 @@ PIPES["all"] = sum(PIPES.values(), ())  # noise has no debugging value
 FROZEN = [("colour", pipe, q) for pipe in PIPES for q in (0.2, 0.4, 0.9)] + [("grey", "all", q) for q in (0.4, 0.9)]
 
 
-# ---- what goes in: NumPy only --------------------------------------------------------------------------------------------
+# ---- what goes in: NumPy only ------------------------------------------------------------------
 
 
 def uniform(name, shape):
@@ -41,7 +42,7 @@ def images(name, shape=None):
     return np.float32(2 * uniform(name, shape or SHAPES[name]) - 1)
 
 
-# ---- the references ------------------------------------------------------------------------------------------------------
+# ---- the references ----------------------------------------------------------------------------
 
 
 def ada(kind, pipe, percentile):
@@ -53,7 +54,8 @@ def ada(kind, pipe, percentile):
 
 
 def diffaugment(shape=(6, 9, 8, 3)):
-    """{operation: (output, draws)}: what torch.rand and torch.randint gave is kept beside what came out."""
+    """{operation: (output, draws)}: what torch.rand and torch.randint gave is kept beside what came
+    out."""
     import DiffAugment_pytorch as reference
     import torch
 

@@ -2,9 +2,10 @@
 
     python tests/frozen/make_fidelity.py
 
-needs torch, torch-fidelity 0.4.0 and NumPy. The features are of ReLU's kind: correlated, not below 0, with a common offset; in
-sixteenths, of which products are exact, so that ties are ties there, too. The sets share examples, and a point far from all
-others that each has five times: its balls have radius 0.
+needs torch, torch-fidelity 0.4.0 and NumPy. The features are of ReLU's kind: correlated, not below
+0, with a common offset; in sixteenths, of which products are exact, so that ties are ties there,
+too. The sets share examples, and a point far from all others that each has five times: its balls
+have radius 0.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
 """What the reference code of Feature Likelihood Divergence says of small feature sets, in float64.
 
-Package: marcojira/fld at commit ffbbf2041115814fd1074f0117bcb96c5af840b7, torch 2.13 (CPU), NumPy 2.4.
-Run with that repository on the path: PYTHONPATH=path/to/fld python tests/frozen/make_fld.py
-It imports plotting packages that the computation does not use; empty ones stand in for them.
+Package: marcojira/fld at commit ffbbf2041115814fd1074f0117bcb96c5af840b7, torch 2.13 (CPU), NumPy
+2.4. Run with that repository on the path: PYTHONPATH=path/to/fld python tests/frozen/make_fld.py It
+imports plotting packages that the computation does not use; empty ones stand in for them.
 """
 
 import sys

@@ -1,12 +1,14 @@
-"""Frozen: torch-fidelity's Inception-v3 with seeded weights, block by block, two references' resizing, and PyTorch's files.
+"""Frozen: torch-fidelity's Inception-v3 with seeded weights, block by block, two references'
+resizing, and PyTorch's files.
 
 Made with torch-fidelity 0.4.0 and torch 2.13.0 on a CPU, by
 
     python tests/frozen/make_inception.py
 
-(torch-fidelity imports torchvision, of which nothing is used here: an empty package of that name will do.)
-Writes inception.npz, inception_zip.pth and inception_legacy.pth beside itself. The tests import the functions of the first
-part, which need NumPy alone. Every number comes from PCG64's raw 64-bit output, which NumPy promises not to change.
+(torch-fidelity imports torchvision, of which nothing is used here: an empty package of that name
+will do.) Writes inception.npz, inception_zip.pth and inception_legacy.pth beside itself. The tests
+import the functions of the first part, which need NumPy alone. Every number comes from PCG64's raw
+64-bit output, which NumPy promises not to change.
 """
 
 import tempfile
@@ -20,7 +22,7 @@ CHANNELS = 12  # frozen of every block, at 4 x 4 positions, beside every channel
 SIZES = {"smaller": (2, 32, 40, 3), "smaller_grey": (1, 28, 28, 1), "larger": (1, 420, 317, 3)}  # images to resize
 
 
-# ---- what goes in: NumPy only --------------------------------------------------------------------------------------------
+# ---- what goes in: NumPy only ------------------------------------------------------------------
 
 
 def uniform(name, shape):
@@ -30,10 +32,12 @@ def uniform(name, shape):
 
 
 def seeded_weights(shapes):
-    """{name: float32 array}: He-scaled kernels, and batch norms of which no number is at its default.
+    """{name: float32 array}: He-scaled kernels, and batch norms of which no number is at its
+    default.
 
-    Kernels lose half of their mean. With all of it, all images end up alike (they differ by 1 % of the pool's standard
-    deviation); with none, rounding errors grow, as kernels then take small differences of large numbers.
+    Kernels lose half of their mean. With all of it, all images end up alike (they differ by 1 % of
+    the pool's standard deviation); with none, rounding errors grow, as kernels then take small
+    differences of large numbers.
     """
     made = {}
     for name, shape in shapes.items():
@@ -70,14 +74,16 @@ def pixels(side=299):
 
 
 def summary(block):
-    """A block's output [n, h, w, c] as (some of it, every channel's mean over the grid), of its first image."""
+    """A block's output [n, h, w, c] as (some of it, every channel's mean over the grid), of its
+    first image."""
     _, h, w, c = block.shape
     some = block[0][positions(h)][:, positions(w)][:, :, np.arange(CHANNELS) * (c - 1) // (CHANNELS - 1)]
     return np.asarray(some), np.asarray(block[0], float).mean((0, 1))
 
 
 def file_tensors():
-    """What inception_zip.pth and inception_legacy.pth hold, as torch saved it (bfloat16 as float32)."""
+    """What inception_zip.pth and inception_legacy.pth hold, as torch saved it (bfloat16 as
+    float32)."""
     base = np.arange(24, dtype=np.float32).reshape(4, 6) / 8 - 1
     return {
         "float": base,
@@ -98,7 +104,7 @@ def file_tensors():
     }
 
 
-# ---- what comes out: torch -----------------------------------------------------------------------------------------------
+# ---- what comes out: torch ---------------------------------------------------------------------
 
 
 def save_files():
@@ -114,7 +120,8 @@ def save_files():
 
 
 def seeded_network():
-    """torch-fidelity's network, in float64, and its tensors' shapes. As it loads a file, it gets these weights instead."""
+    """torch-fidelity's network, in float64, and its tensors' shapes. As it loads a file, it gets
+    these weights instead."""
     import torch
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 

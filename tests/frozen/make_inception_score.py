@@ -1,8 +1,10 @@
-"""Makes inception_score.npz: fixed logits, and what torch-fidelity 0.4.0 (PyPI) says of them, with and without its shuffle.
+"""Makes inception_score.npz: fixed logits, and what torch-fidelity 0.4.0 (PyPI) says of them, with
+and without its shuffle.
 
     python tests/frozen/make_inception_score.py
 
-needs torch, torch-fidelity 0.4.0 and NumPy. The shuffle is NumPy's RandomState(2020).permutation, stored as `order`.
+needs torch, torch-fidelity 0.4.0 and NumPy. The shuffle is NumPy's RandomState(2020).permutation,
+stored as `order`.
 """
 
 from pathlib import Path

@@ -1,13 +1,14 @@
-"""Frozen: R3GAN's layers and whole networks with seeded weights, and the numbers of parameters of its configurations.
+"""Frozen: R3GAN's layers and whole networks with seeded weights, and the numbers of parameters of
+its configurations.
 
 Made from brownvc/R3GAN at 19a7ddf with torch 2.13.0 on a CPU in float64, by
 
     python tests/frozen/make_r3gan.py FOLDER_OF_R3GAN
 
-R3GAN/Networks.py runs as it is: its bias_act and upfirdn2d take their reference paths on a CPU. What it imports and does not
-need here is stubbed (requests, and pkg_resources' parse_version), and the data type of the stages is set, as
-training/networks.py does. Writes r3gan.npz beside itself. The tests import the functions of the first part, which need NumPy
-alone.
+R3GAN/Networks.py runs as it is: its bias_act and upfirdn2d take their reference paths on a CPU.
+What it imports and does not need here is stubbed (requests, and pkg_resources' parse_version), and
+the data type of the stages is set, as training/networks.py does. Writes r3gan.npz beside itself.
+The tests import the functions of the first part, which need NumPy alone.
 """
 
 import sys
@@ -26,11 +27,12 @@ LABELLED = {"widths": (12, 8, 4), "cardinalities": (3, 2, 2), "blocks": (2, 1, 1
 NETWORKS = {"plain": (PLAIN, 0, (0, 0)), "labelled": (LABELLED, 3, (4, 7))}  # (plan, classes, label widths)
 
 
-# ---- what goes in: NumPy only --------------------------------------------------------------------------------------------
+# ---- what goes in: NumPy only ------------------------------------------------------------------
 
 
 def seeded(name, shape):
-    """float64, a sequence of its own for each name: weights of about unit gain, biases of .3, all else of 1."""
+    """float64, a sequence of its own for each name: weights of about unit gain, biases of .3, all
+    else of 1."""
     shape = tuple(shape)
     x = np.random.default_rng([0, zlib.crc32(name.encode())]).normal(size=shape)
     if name.endswith("weight"):
@@ -44,7 +46,8 @@ def image(name, channels, height, width):
 
 
 def configurations():
-    """{name: (widths from the smallest side up, cardinalities, classes)} of train.py; Stacked MNIST with CIFAR-10's plan."""
+    """{name: (widths from the smallest side up, cardinalities, classes)} of train.py; Stacked MNIST
+    with CIFAR-10's plan."""
     return {
         "CIFAR-10": ([768] * 4, [96] * 4, 10),
         "FFHQ-64": ([768] * 4 + [384], [96] * 4 + [48], 0),
@@ -54,7 +57,7 @@ def configurations():
     }
 
 
-# ---- what comes out: the authors' code -------------------------------------------------------------------------------------
+# ---- what comes out: the authors' code ---------------------------------------------------------
 
 
 def seed(module):
@@ -100,7 +103,8 @@ def layers(networks, frozen):
 
 
 def whole(networks, frozen):
-    """Images; logits; R1's squared norms, and their sum's gradient by a grouped kernel: a second derivative of all layers."""
+    """Images; logits; R1's squared norms, and their sum's gradient by a grouped kernel: a second
+    derivative of all layers."""
     import torch
 
     for name, (plan, classes, label_widths) in NETWORKS.items():

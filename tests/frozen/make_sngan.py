@@ -1,12 +1,13 @@
-"""Frozen: the residual networks of the PyTorch library mimicry with seeded weights, and its numbers of parameters.
+"""Frozen: the residual networks of the PyTorch library mimicry with seeded weights, and its numbers
+of parameters.
 
 Made from kwotsin/mimicry at a7fda06 with torch 2.13.0 on a CPU, by
 
     python tests/frozen/make_sngan.py FOLDER_OF_MIMICRY
 
-Writes sngan.npz beside itself. The tests import the functions of the first part, which need NumPy alone. In the whole
-networks mimicry's ReLU was made to work on a copy (in place it changes what D's shortcuts see); in the single blocks it is
-as it was.
+Writes sngan.npz beside itself. The tests import the functions of the first part, which need NumPy
+alone. In the whole networks mimicry's ReLU was made to work on a copy (in place it changes what D's
+shortcuts see); in the single blocks it is as it was.
 """
 
 import importlib
@@ -24,11 +25,12 @@ NETWORKS = {"32": (32, 4, 0), "32 labels": (32, 4, CLASSES), "64": (64, 16, 0)} 
 LABELS = np.array([2, 0, 1])
 
 
-# ---- what goes in: NumPy only --------------------------------------------------------------------------------------------
+# ---- what goes in: NumPy only ------------------------------------------------------------------
 
 
 def seeded(name, shape):
-    """float64, a sequence of its own for each of PyTorch's names: weights of about unit gain, scales around 1, unit vectors.
+    """float64, a sequence of its own for each of PyTorch's names: weights of about unit gain,
+    scales around 1, unit vectors.
 
     A weight and its singular vector have three spellings: they count as .weight and .u here.
     """
@@ -54,7 +56,7 @@ def some(images):
     return np.asarray(images)[:, ::3, ::3]
 
 
-# ---- what comes out: torch -----------------------------------------------------------------------------------------------
+# ---- what comes out: torch ---------------------------------------------------------------------
 
 
 def fill(module):
@@ -81,7 +83,8 @@ def parameters(module):
 
 
 def imported(root, name):
-    """A module of mimicry, without what its packages import: training and metrics need further libraries."""
+    """A module of mimicry, without what its packages import: training and metrics need further
+    libraries."""
     sys.path.insert(0, str(root))
     for package in ("torch_mimicry", "torch_mimicry.nets"):
         if package not in sys.modules:

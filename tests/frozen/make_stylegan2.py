@@ -1,10 +1,13 @@
-"""Frozen: StyleGAN2's networks of NVlabs/stylegan2-ada-pytorch with seeded weights: layers, blocks, small networks, sizes.
+"""Frozen: StyleGAN2's networks of NVlabs/stylegan2-ada-pytorch with seeded weights: layers, blocks,
+small networks, sizes.
 
-Made at commit d72cc7d041b42ec8e806021a205ed9349f87c6a4 with torch 2.13.0 on a CPU (so by its reference operations), by
+Made at commit d72cc7d041b42ec8e806021a205ed9349f87c6a4 with torch 2.13.0 on a CPU (so by its
+reference operations), by
 
     PYTHONPATH=stylegan2-ada-pytorch python tests/frozen/make_stylegan2.py
 
-Writes stylegan2.npz beside itself, images as NHWC. The tests import the functions of the first part, which need NumPy alone.
+Writes stylegan2.npz beside itself, images as NHWC. The tests import the functions of the first
+part, which need NumPy alone.
 """
 
 import sys
@@ -40,7 +43,8 @@ def normal(name, shape):
 
 
 def weight(name, shape):
-    """The tensor of this name in PyTorch's layout, so that none is at its default and each matters."""
+    """The tensor of this name in PyTorch's layout, so that none is at its default and each
+    matters."""
     value = normal(name, shape)
     if "mapping.fc" in name:
         value = value * (100 if name.endswith("weight") else 30)
@@ -63,7 +67,7 @@ def labels():
     return np.array([0, 2, 1, 2])
 
 
-# ---- what comes out: torch -----------------------------------------------------------------------------------------------
+# ---- what comes out: torch ---------------------------------------------------------------------
 
 
 def reference():

@@ -1,4 +1,5 @@
-"""GAIN: its hint, its losses and a whole training step against NumPy; what hides, what is reported, one program for many."""
+"""GAIN: its hint, its losses and a whole training step against NumPy; what hides, what is reported,
+one program for many."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ def seen_by(batch, **numbers):
     return gain.view(knobs, batch, Draws(jax.random.key(3), batch.index))
 
 
-# ---- what the players see ----------------------------------------------------------------------------------------------
+# ---- what the players see ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fill", [0.0, 0.5])
@@ -85,11 +86,12 @@ def test_what_stands_in_cells_that_were_not_observed_does_not_matter():
         np.testing.assert_array_equal(a, c)
 
 
-# ---- one step, by hand -------------------------------------------------------------------------------------------------
+# ---- one step, by hand -------------------------------------------------------------------------
 
 
 class ByHand:
-    """A network of two hidden layers in NumPy: its output, and the gradient of a loss given that of its output."""
+    """A network of two hidden layers in NumPy: its output, and the gradient of a loss given that of
+    its output."""
 
     def __init__(self, params):
         self.p = {k: np.asarray(v, np.float64) for k, v in gan.leaves(params).items()}
@@ -120,7 +122,8 @@ def sigmoid(x):
 
 
 def test_a_step_is_the_authors_step():
-    """D then G, losses summed cell by cell and gradients by hand, float64; alpha 10 and hidden cells included."""
+    """D then G, losses summed cell by cell and gradients by hand, float64; alpha 10 and hidden
+    cells included."""
     with jax.enable_x64(True):
         knobs, batch = gain.recipe(D, alpha=10.0, hide=0.3, hint_fill=0.5, dtype="float64"), batch_of()
         state = gain.init(knobs, jax.random.key(1))
@@ -162,12 +165,13 @@ def test_the_first_weights_are_the_authors():
         assert not np.asarray(params[f"Dense_{i}"]["bias"]).any()
 
 
-# ---- many at once ------------------------------------------------------------------------------------------------------
+# ---- many at once ------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_the_loop_a_sweep_and_a_population_of_tables_train_the_same_gain():
-    """A sweep over alpha is one structure; its member equals the one of a population in which another has fewer rows."""
+    """A sweep over alpha is one structure; its member equals the one of a population in which
+    another has fewer rows."""
     rng = np.random.default_rng(0)
     rows = (rng.random((64, 1)) ** np.arange(1, 4)).astype(np.float32)
     data = missing.incomplete(gan.from_arrays(rows), 0.3)
@@ -192,7 +196,7 @@ def test_the_loop_a_sweep_and_a_population_of_tables_train_the_same_gain():
     assert row["G/rmse_gap"] == pytest.approx(errors["validation"] - errors["train"], abs=1e-5)
 
 
-# ---- mistakes ----------------------------------------------------------------------------------------------------------
+# ---- mistakes ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

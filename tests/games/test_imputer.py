@@ -1,4 +1,5 @@
-"""The imputer: observed cells bit for bit, no hole left, scikit-learn's own conventions, and answers better than the mean's."""
+"""The imputer: observed cells bit for bit, no hole left, scikit-learn's own conventions, and
+answers better than the mean's."""
 
 import pickle
 from types import SimpleNamespace
@@ -17,7 +18,8 @@ EXPECTED_FAILED_CHECKS: dict[str, str] = {}  # every check is met
 
 
 def untrained(knobs, tables, seeds, *, steps):
-    """What `train` returns, but with weights drawn by NumPy: what the conventions are about does not need training."""
+    """What `train` returns, but with weights drawn by NumPy: what the conventions are about does
+    not need training."""
     shapes = jax.eval_shape(gain.init, knobs[0], jax.random.key(0)).generator.params
     rngs = [np.random.default_rng(seed) for seed in seeds]
     draw = lambda s: np.stack([rng.normal(0, 0.3, s.shape).astype(s.dtype) for rng in rngs])
@@ -55,7 +57,7 @@ def same_observed(before, after):
         assert [pickle.dumps(x) for x in a] == [pickle.dumps(x) for x in b], name
 
 
-# ---- scikit-learn's own checks -----------------------------------------------------------------------------------------
+# ---- scikit-learn's own checks -----------------------------------------------------------------
 
 
 def unmet(estimator):
@@ -83,7 +85,7 @@ def test_the_interpolation_baseline_meets_them_too():
     assert [row["check_name"] for row in found if row["status"] == "failed"] == []
 
 
-# ---- laws --------------------------------------------------------------------------------------------------------------
+# ---- laws --------------------------------------------------------------------------------------
 
 
 def test_a_mixed_table_comes_back_as_it_was_with_its_holes_filled(quick):
@@ -196,7 +198,7 @@ def test_several_imputations_differ_where_cells_are_missing_alone(quick):
     pd.testing.assert_frame_equal(fitted.multiple_impute(table, m=1)[0], draws[0])
 
 
-# ---- mistakes ----------------------------------------------------------------------------------------------------------
+# ---- mistakes ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -244,7 +246,7 @@ def test_a_number_of_tables_that_is_none_gets_one_line(quick):
             fitted.multiple_impute(np.ones((3, 2)), m)
 
 
-# ---- columns -----------------------------------------------------------------------------------------------------------
+# ---- columns -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-300, 1e300])
@@ -266,11 +268,12 @@ def test_imputed_values_are_whole_where_few_whole_ones_were_seen():
     assert columns.Numeric.learn(few / 2, none[:3], "x", 20).decode(np.array([[0.4]])) == pytest.approx([0.8])
 
 
-# ---- trained -----------------------------------------------------------------------------------------------------------
+# ---- trained -----------------------------------------------------------------------------------
 
 
 def test_it_learns_what_the_other_columns_tell():
-    """y = 1 - x and the colour is whether x > .5: far better than the mean and the commonest colour on rows never seen."""
+    """y = 1 - x and the colour is whether x > .5: far better than the mean and the commonest colour
+    on rows never seen."""
     rng = np.random.default_rng(0)
     x = rng.random(600)
     whole = pd.DataFrame({"x": x, "y": 100 - 100 * x, "colour": np.where(x > 0.5, "red", "blue")})

@@ -1,4 +1,5 @@
-"""MisGAN: a whole step against NumPy on linear players; what each weight joins, what hides, one program for many."""
+"""MisGAN: a whole step against NumPy on linear players; what each weight joins, what hides, one
+program for many."""
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +58,7 @@ def batch_of(n=2 * N, seed=0):
 jitted = jax.jit(misgan.step)
 
 
-# ---- one step, by hand -------------------------------------------------------------------------------------------------
+# ---- one step, by hand -------------------------------------------------------------------------
 
 
 def sigmoid(x):
@@ -120,7 +121,8 @@ class ByHand:
 
 @pytest.mark.parametrize("d_steps", [1, 2])
 def test_a_step_is_the_papers_step(x64, d_steps):
-    """The critics on one hand after the other, then all generators from one point; a row without observed cells included."""
+    """The critics on one hand after the other, then all generators from one point; a row without
+    observed cells included."""
     numbers = {"alpha": 0.3, "beta": 0.7, "gamma": 0.5, "tau": 0.4, "gp": 2.0, "noise": 0.8}
     knobs, batch = linear(d_steps=d_steps, ema_decay=0.05, **numbers), batch_of(d_steps * N)
     batch = batch.replace(mask=batch.mask.at[-1].set(False))
@@ -156,7 +158,7 @@ def test_the_gradient_penalty_of_a_linear_critic_is_that_of_its_slope(x64):
     np.testing.assert_allclose(terms["loss"], ((fake - real) @ w)[:, 0], rtol=1e-9)
 
 
-# ---- what each weight joins ----------------------------------------------------------------------------------------------
+# ---- what each weight joins --------------------------------------------------------------------
 
 
 turn = jax.jit(lambda knobs, state: misgan.generators_turn(knobs, state, batch_of(), Draws(state.key, jnp.arange(2 * N)))[0])
@@ -200,7 +202,7 @@ def test_what_stands_in_cells_that_were_not_observed_does_not_matter(x64):
     assert filled.shape == batch.images.shape and np.isfinite(filled).all()
 
 
-# ---- what it makes -------------------------------------------------------------------------------------------------------
+# ---- what it makes -----------------------------------------------------------------------------
 
 
 def test_a_sample_is_its_own_place_s_and_images_come_out_as_bytes():
@@ -231,7 +233,7 @@ def test_the_default_networks_have_the_sizes_that_they_say():
     assert misgan.recipe((6,)).game.examples(knobs) == 320
 
 
-# ---- many at once ------------------------------------------------------------------------------------------------------
+# ---- many at once ------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -270,7 +272,8 @@ def test_four_devices_are_one(x64, style):
 
 @pytest.mark.slow
 def test_columns_that_are_never_seen_together_are_learnt():
-    """Each column's law from its observed half: .8 and .3 +- .05, where a GAN of the masked rows would make .4 and .15."""
+    """Each column's law from its observed half: .8 and .3 +- .05, where a GAN of the masked rows
+    would make .4 and .15."""
     rng = np.random.default_rng(0)
     values = np.array([0.8, 0.3]) + 0.05 * rng.standard_normal((256, 2))
     first = rng.random(256) < 0.5
@@ -288,7 +291,7 @@ def test_columns_that_are_never_seen_together_are_learnt():
     assert np.abs(masks[:, 0] - masks[:, 1]).mean() > 0.9  # one of the two, for nearly every example
 
 
-# ---- mistakes ----------------------------------------------------------------------------------------------------------
+# ---- mistakes ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""The VAE against probabilistic PCA's closed form, its likelihoods against SciPy, and the VAE-GAN against the GAN inside it."""
+"""The VAE against probabilistic PCA's closed form, its likelihoods against SciPy, and the VAE-GAN
+against the GAN inside it."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from gan_jax.sweeps.population import Member, by_structure
 D, LATENT = 5, 2
 
 
-# ---- likelihoods -------------------------------------------------------------------------------------------------------
+# ---- likelihoods -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("log_scale", [-6.0, -3.0, 0.0, 2.0])
@@ -56,13 +57,15 @@ def test_the_kl_is_that_of_two_normal_laws(x64):
         assert kl == pytest.approx(np.trapezoid(mine.pdf(z) * (mine.logpdf(z) - stats.norm.logpdf(z)), z), rel=1e-8)
 
 
-# ---- probabilistic PCA ---------------------------------------------------------------------------------------------------
+# ---- probabilistic PCA -------------------------------------------------------------------------
 
 
 def linear(sigma=0.5, spread=0.0):
-    """(VAE without hidden layers, its state at the posterior of a linear model x = W z + m + sigma e, log p(x) as a law).
+    """(VAE without hidden layers, its state at the posterior of a linear model x = W z + m + sigma
+    e, log p(x) as a law).
 
-    The columns of W are orthogonal, so that the posterior's covariance is diagonal. spread: added to q's log variance.
+    The columns of W are orthogonal, so that the posterior's covariance is diagonal. spread: added
+    to q's log variance.
     """
     random = np.random.default_rng(1)
     w = np.linalg.qr(random.normal(size=(D, LATENT)))[0] * np.array([2.0, 0.7])
@@ -86,7 +89,8 @@ def linear(sigma=0.5, spread=0.0):
 
 
 def test_with_the_true_posterior_every_draw_weighs_as_probabilistic_pca_says(x64):
-    """q(z|x) = p(z|x) makes p(x, z) / q(z|x) = p(x) whatever z is, and the bound an equality (Tipping & Bishop, 1999)."""
+    """q(z|x) = p(z|x) makes p(x, z) / q(z|x) = p(x) whatever z is, and the bound an equality
+    (Tipping & Bishop, 1999)."""
     recipe, state, law = linear()
     x = law.rvs(6, random_state=0)
     for seed in range(3):
@@ -99,7 +103,8 @@ def test_with_the_true_posterior_every_draw_weighs_as_probabilistic_pca_says(x64
 
 
 def test_more_draws_bound_the_likelihood_more_closely(x64):
-    """ELBO <= 10 draws <= 100 draws <= log p(x) in the mean, and far apart for a q that is too wide."""
+    """ELBO <= 10 draws <= 100 draws <= log p(x) in the mean, and far apart for a q that is too
+    wide."""
     recipe, state, law = linear(spread=1.5)
     x = law.rvs(4, random_state=0)
     keys = jax.random.split(jax.random.key(2), 400)
@@ -110,7 +115,8 @@ def test_more_draws_bound_the_likelihood_more_closely(x64):
 
 
 def test_a_trained_linear_vae_reaches_the_likelihood_of_probabilistic_pca(x64):
-    """The maximum of its ELBO is pPCA's likelihood (Lucas et al., 2019): principal axes, and the mean variance of the rest."""
+    """The maximum of its ELBO is pPCA's likelihood (Lucas et al., 2019): principal axes, and the
+    mean variance of the rest."""
     recipe, state, law = linear()
     x = law.rvs(500, random_state=3)
     values = np.linalg.eigvalsh(np.cov(x.T, bias=True))[::-1]
@@ -127,7 +133,7 @@ def test_a_trained_linear_vae_reaches_the_likelihood_of_probabilistic_pca(x64):
     assert found == pytest.approx(best, abs=0.02)
 
 
-# ---- the game ------------------------------------------------------------------------------------------------------------
+# ---- the game ----------------------------------------------------------------------------------
 
 
 def small(**fields):
@@ -185,7 +191,7 @@ def test_images_are_discretized_and_points_are_not():
     assert decoder.generator == encoder.generator.net.module.clone(squash=False, parent=None)
 
 
-# ---- the VAE-GAN ---------------------------------------------------------------------------------------------------------
+# ---- the VAE-GAN -------------------------------------------------------------------------------
 
 
 def three(**fields):
@@ -222,7 +228,8 @@ def test_without_reconstruction_the_generator_of_a_vae_gan_has_the_gan_s_two_los
 
 
 def test_a_vae_gan_takes_what_a_gan_s_recipe_takes():
-    """Numbers that are schedules, from the first state on; and reals drawn by their class, which the data's labels must fit."""
+    """Numbers that are schedules, from the first state on; and reals drawn by their class, which
+    the data's labels must fit."""
     fading = three()
     numbers = {"dropout": gan.schedules.linear(0.2, 0.0, 10)}
     fading = fading.replace(generator=fading.generator.replace(numbers=numbers))
@@ -282,7 +289,7 @@ def test_penalties_that_would_never_be_taken_are_refused(knobs, sides):
             init(knobs.replace(**{side: penalised}))
 
 
-# ---- mistakes ------------------------------------------------------------------------------------------------------------
+# ---- mistakes ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

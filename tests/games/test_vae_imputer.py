@@ -1,4 +1,5 @@
-"""The imputing VAE against a linear model's closed form with cells missing, and laws of what it may look at."""
+"""The imputing VAE against a linear model's closed form with cells missing, and laws of what it may
+look at."""
 
 from dataclasses import dataclass
 
@@ -34,12 +35,13 @@ impute = jax.jit(vae.impute, static_argnames="draws")
 bound = jax.jit(vae.log_likelihood, static_argnames="draws")
 
 
-# ---- a linear model ------------------------------------------------------------------------------------------------------
+# ---- a linear model ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class LinearEncoder:
-    """[x m, m] -> p(z|x_obs) of x = W z + mu + sigma e, its log variance off by `spread` and its mean by `shift`."""
+    """[x m, m] -> p(z|x_obs) of x = W z + mu + sigma e, its log variance off by `spread` and its
+    mean by `shift`."""
 
     judging: bool = False
 
@@ -72,7 +74,8 @@ def rows():
 
 
 def closed_form(x, mask):
-    """(log p(x_obs), E[x|x_obs], Cov[x|x_obs] with a new normal noise on observed cells too) by Gaussian conditioning."""
+    """(log p(x_obs), E[x|x_obs], Cov[x|x_obs] with a new normal noise on observed cells too) by
+    Gaussian conditioning."""
     seen, loadings = np.flatnonzero(mask), W @ W.T
     if not len(seen):
         return 0.0, MU, LAW.cov
@@ -109,7 +112,8 @@ def test_with_one_draw_the_bound_in_training_is_the_elbo_in_the_mean(x64):
 
 
 def test_imputation_is_the_conditional_mean(x64):
-    """Exactly so of a row without any observed cell too: the mean of the prior. What is missing is NaN throughout."""
+    """Exactly so of a row without any observed cell too: the mean of the prior. What is missing is
+    NaN throughout."""
     _, mean, _ = truth()
     said = impute(*linear(), rows(), MASKS, draws=20_000)
     np.testing.assert_allclose(said, mean, atol=0.03)
@@ -117,7 +121,8 @@ def test_imputation_is_the_conditional_mean(x64):
 
 @pytest.mark.parametrize(("wrong", "draws"), [({}, 1), ({"spread": 0.6, "shift": 0.2}, 60)])
 def test_multiple_draws_have_the_conditional_mean_and_covariance(x64, wrong, draws):
-    """With the true posterior one candidate is enough; otherwise the weights put right what the encoder says."""
+    """With the true posterior one candidate is enough; otherwise the weights put right what the
+    encoder says."""
     _, mean, covariance = truth()
     x, masks = (np.tile(part, (4000, 1)) for part in (rows(), MASKS))
     said = np.asarray(jax.jit(vae.draw, static_argnums=5)(*linear(**wrong), x, masks, KEY, draws)).reshape(4000, -1, K)
@@ -139,7 +144,8 @@ def test_a_wrong_encoder_bounds_from_below_and_more_draws_come_nearer(x64):
 
 
 def test_of_complete_rows_it_is_the_plain_vae(x64):
-    """The weights of `gan_jax.games.vae`, its ELBO and its importance-weighted bound, from the same draws."""
+    """The weights of `gan_jax.games.vae`, its ELBO and its importance-weighted bound, from the same
+    draws."""
     knobs, params = linear(spread=0.5, shift=-0.3)
     plain = complete.VAE(
         Side(LinearEncoder(judging=True), adam()), Side(LinearDecoder(), adam()), bind(likelihoods.gaussian),
@@ -163,12 +169,13 @@ def test_of_complete_rows_it_is_the_plain_vae(x64):
         np.testing.assert_allclose(mine, its, rtol=1e-10)
 
 
-# ---- the loss ------------------------------------------------------------------------------------------------------------
+# ---- the loss ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("draws", [1, 10])
 def test_beta_weighs_the_divergence_in_training_alone(x64, draws):
-    """The loss at K = 1 is linear in beta with the KL as its slope; at 0 only the likelihood counts; the bound is as it was."""
+    """The loss at K = 1 is linear in beta with the KL as its slope; at 0 only the likelihood
+    counts; the bound is as it was."""
     knobs, params = linear(spread=0.5, draws=draws)
     x = np.where(MASKS, rows(), 0)
     loss = lambda beta: terms(knobs.replace(beta=beta), params, x, MASKS, Draws(KEY, INDEX))
@@ -203,7 +210,8 @@ def test_with_everything_hidden_the_likelihood_is_still_of_all_observed_cells(x6
 
 
 def test_what_stands_in_cells_that_were_not_observed_does_not_matter():
-    """Not to the step, which takes its gradients; not as NaN; nor whether the mask comes with the values or by itself."""
+    """Not to the step, which takes its gradients; not as NaN; nor whether the mask comes with the
+    values or by itself."""
     groups = (1, 3, 1)
     knobs, rng = vae.recipe(groups, width=8, latent_dim=2, draws=3), np.random.default_rng(0)
     mask = np.repeat(rng.random((6, 3)) < 0.6, groups, 1)
@@ -248,7 +256,7 @@ def test_a_scale_stays_above_its_floor():
     np.testing.assert_allclose(vae.decode(knobs, params, jnp.zeros((1, 1)))[1][0], np.log(0.05), rtol=1e-5)
 
 
-# ---- answers and populations -----------------------------------------------------------------------------------------------
+# ---- answers and populations -------------------------------------------------------------------
 
 
 def test_a_rows_answer_is_its_own_wherever_it_stands():
@@ -264,7 +272,8 @@ def test_a_rows_answer_is_its_own_wherever_it_stands():
 
 @pytest.mark.slow
 def test_the_loop_a_sweep_and_a_population_of_tables_train_the_same_vae():
-    """A sweep over beta is one structure; its member equals the one of a population in which another has fewer rows."""
+    """A sweep over beta is one structure; its member equals the one of a population in which
+    another has fewer rows."""
     table = (np.random.default_rng(0).random((64, 1)) ** np.arange(1, 4)).astype(np.float32)
     data = missing.incomplete(gan.from_arrays(table), 0.3)
     settings = {f"beta {b}": vae.recipe(3, width=8, latent_dim=2, beta=b, batch_size=16) for b in (0.5, 1.0)}
@@ -287,7 +296,7 @@ def test_the_loop_a_sweep_and_a_population_of_tables_train_the_same_vae():
     assert row["VAE/bound_gap"] == pytest.approx(row["VAE/train_bound"] - row["VAE/validation_bound"], abs=1e-5)
 
 
-# ---- mistakes ----------------------------------------------------------------------------------------------------------
+# ---- mistakes ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Known answers: a controller's rule by hand, its number in the run's own log, and laws (a still controller is none)."""
+"""Known answers: a controller's rule by hand, its number in the run's own log, and laws (a still
+controller is none)."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ def ring():
     return gan.load("ring").subset(256)
 
 
-# ---- the rules ---------------------------------------------------------------------------------------------------------
+# ---- the rules ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_the_gain_of_a_proportional_rule_is_a_number_of_the_recipe():
     assert fixed_steps(0.3, -5.0, 0.1, low=0.0, high=1.0) == pytest.approx(0.2)
 
 
-# ---- in the step -------------------------------------------------------------------------------------------------------
+# ---- in the step -------------------------------------------------------------------------------
 
 
 def test_statistics_of_the_step_are_averaged_over_every_steps():
@@ -106,7 +107,7 @@ def test_a_number_driven_on_v_follows_the_log_and_resumes(ring, tmp_path):
     assert float(member.state.memory["live"][NOISE]) == pytest.approx(value, rel=1e-3)
 
 
-# ---- bad input ---------------------------------------------------------------------------------------------------------
+# ---- bad input ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
-"""The Dirac-GAN (Mescheder et al., 2018): every loss, regulariser and play against its theory, through `train_step`.
+"""The Dirac-GAN (Mescheder et al., 2018): every loss, regulariser and play against its theory,
+through `train_step`.
 
-The data is the point 0, the generator a point theta, D(x) = psi * x. Near (0, 0) one step is a 2 x 2 matrix, written
-down here by hand; further out each loss has a law of its own. Numbers that must be exact in float32 are powers of two.
+The data is the point 0, the generator a point theta, D(x) = psi * x. Near (0, 0) one step is a 2 x
+2 matrix, written down here by hand; further out each loss has a law of its own. Numbers that must
+be exact in float32 are powers of two.
 """
 
 import csv
@@ -27,7 +29,8 @@ PLAYS = {"alternating": gan.alternating, "simultaneous": gan.simultaneous}
 START = np.array([1, 0.5])
 SMALL = 1e-9  # a start this close to (0, 0) is linear to double precision
 
-# Where D says 0: slope of D's loss on fakes; minus the slope of G's; sum of the curvatures of D's on reals and on fakes.
+# Where D says 0: slope of D's loss on fakes; minus the slope of G's; sum of the curvatures of D's
+# on reals and on fakes.
 SLOPES = {
     "non_saturating": (1 / 2, 1 / 2, 1 / 2),
     "minimax": (1 / 2, 1 / 2, 1 / 2),
@@ -76,7 +79,8 @@ def game(loss, play, h=1 / 8, noise=None, **regularisers):
 
 
 def regularised(loss, play, setting):
-    """The game with every regulariser at the setting's strength, so that all settings share one program."""
+    """The game with every regulariser at the setting's strength, so that all settings share one
+    program."""
     return game(
         loss, play, setting.h,
         gan.bind(two_points, std=setting.noise),
@@ -109,7 +113,8 @@ def stack(recipes):
 
 
 def play_out(recipes, starts, steps):
-    """The paths [n, steps + 1, 2] of several games of one structure; one start serves all, or each has its own."""
+    """The paths [n, steps + 1, 2] of several games of one structure; one start serves all, or each
+    has its own."""
     starts = np.broadcast_to(np.asarray(starts, np.float64), (len(recipes), 2))
     return np.asarray(compiled_paths(stack(recipes), starts, steps))
 
@@ -119,7 +124,8 @@ def radius(points):
 
 
 def jacobian(loss, play, setting, d_steps=1):
-    """One step near (0, 0), by hand: how (theta, psi) after it depends on (theta, psi) before it."""
+    """One step near (0, 0), by hand: how (theta, psi) after it depends on (theta, psi) before
+    it."""
     up, down, curvature = SLOPES[loss]
     h, damping = setting.h, setting.r1 + setting.r2 + 2 * setting.gp + curvature * setting.noise**2
     discriminate = np.array([[1, 0], [-h * up, 1 - h * damping]])
@@ -146,7 +152,8 @@ def near_paths(loss, play):
 
 
 def whole_periods(eigenvalues, steps):
-    """Two steps between which the radius has turned a whole number of times, or the slow eigenvalue is alone."""
+    """Two steps between which the radius has turned a whole number of times, or the slow eigenvalue
+    is alone."""
     angle = abs(np.angle(eigenvalues[0]))
     if angle == 0:
         return steps // 2, steps
@@ -157,7 +164,7 @@ def whole_periods(eigenvalues, steps):
 every_game = pytest.mark.parametrize(("loss", "play"), [(x, y) for x in SLOPES for y in PLAYS])
 
 
-# ---- near the equilibrium --------------------------------------------------------------------------------------------
+# ---- near the equilibrium ----------------------------------------------------------------------
 
 
 def test_the_recipe_begins_where_it_is_told():
@@ -180,7 +187,8 @@ def test_the_slope_of_one_step_is_the_matrix(x64, loss, play):
 
 @every_game
 def test_a_run_near_the_equilibrium_is_the_linear_recursion(x64, loss, play):
-    """At every step and for every regulariser, defective matrices (R1 at its critical strength) included."""
+    """At every step and for every regulariser, defective matrices (R1 at its critical strength)
+    included."""
     for setting, points in zip(SETTINGS, near_paths(loss, play), strict=True):
         matrix, expected = jacobian(loss, play, setting), points[0]
         for n, point in enumerate(points):
@@ -218,7 +226,8 @@ def test_alternating_play_is_stable_up_to_its_step_size(x64, loss):
 
 @pytest.mark.parametrize("play", PLAYS)
 def test_r1_has_a_best_strength(x64, play):
-    """gamma = 2 f'(0) = 1 in the flow and in simultaneous play; taking turns moves it to 1 - h / 4."""
+    """gamma = 2 f'(0) = 1 in the flow and in simultaneous play; taking turns moves it to 1 - h /
+    4."""
     h, best = 1 / 8, {"simultaneous": 1.0, "alternating": 1 - 1 / 32}[play]
     strengths = best + np.arange(-4, 5) / 8
     run = [game("minimax", play, h, r1=gan.bind(penalties.r1, gamma=g)) for g in strengths]
@@ -246,7 +255,8 @@ def test_a_lazy_penalty_is_a_stronger_one_now_and_then(x64):
 
 @pytest.mark.parametrize("loss", ["non_saturating", "least_squares", "wasserstein"])
 def test_instance_noise_damps_by_its_variance(x64, loss, play="alternating"):
-    """Gaussian noise in the mean of a large batch: -2 f''(0) std^2. It does nothing for a loss without curvature."""
+    """Gaussian noise in the mean of a large batch: -2 f''(0) std^2. It does nothing for a loss
+    without curvature."""
     n, std, h = 4000, 1 / 2, 1 / 8
     recipe = game(loss, play, h, gan.bind(gan.augment.instance_noise, std=std)).replace(batch_size=n)
     measured = compiled_slopes(np.zeros(2), stack([recipe]))[0]
@@ -255,11 +265,12 @@ def test_instance_noise_damps_by_its_variance(x64, loss, play="alternating"):
     np.testing.assert_allclose(measured, expected, rtol=0, atol=4 * error + 1e-12)
 
 
-# ---- far from it -----------------------------------------------------------------------------------------------------
+# ---- far from it -------------------------------------------------------------------------------
 
 R1 = lambda gamma: {"r1": gan.bind(penalties.r1, gamma=gamma)}
-# Mescheder's game, as in their code: radius after 500 steps of .2 from (1, -1), simultaneous and with G moving first.
-# Their penalty's coefficient .7 multiplies the gradient, so it is twice our weight.
+# Mescheder's game, as in their code: radius after 500 steps of .2 from (1, -1), simultaneous and
+# with G moving first. Their penalty's coefficient .7 multiplies the gradient, so it is twice our
+# weight.
 KNOWN = {
     "minimax": ("minimax", {}, 3.10, 1.42),
     "non_saturating": ("non_saturating", {}, 0.640, 0.284),
@@ -322,7 +333,8 @@ def test_simultaneous_non_saturating_keeps_a_cycle(x64):
 
 @pytest.mark.parametrize("play", PLAYS)
 def test_wgan_gp_does_not_converge(x64, play):
-    """It pushes psi towards +-1 as it crosses 0: a cycle whose amplitude follows from the energy's balance."""
+    """It pushes psi towards +-1 as it crosses 0: a cycle whose amplitude follows from the energy's
+    balance."""
     h, weight = 1 / 64, 1 / 16
     amplitude = 4 / np.pi / (1 - (h / (2 * weight) if play == "simultaneous" else 0))
     run = [game("wasserstein", play, h, gp=gan.bind(penalties.wgan_gp, weight=weight, target=1.0)) for _ in "io"]
@@ -352,7 +364,8 @@ def test_penalties_that_are_one_for_a_linear_critic(x64):
 
 @pytest.mark.parametrize("play", PLAYS)
 def test_least_squares_stops_off_target(x64, play):
-    """D without a bias is content with psi = 0 wherever theta is: psi shrinks by 1 - h (theta^2 + gamma), theta stays.
+    """D without a bias is content with psi = 0 wherever theta is: psi shrinks by 1 - h (theta^2 +
+    gamma), theta stays.
 
     Without a penalty psi + theta^3 / 3 is kept while psi * theta is small.
     """
@@ -380,7 +393,7 @@ def test_hinge_rests_beyond_the_margin(x64):
     assert radius(points).max() < 2.5  # Wasserstein's would be 4e6
 
 
-# ---- the experiment -----------------------------------------------------------------------------------------------------
+# ---- the experiment ----------------------------------------------------------------------------
 
 
 @pytest.mark.slow

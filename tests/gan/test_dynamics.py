@@ -1,6 +1,8 @@
-"""Ways to play, each against its map on the Dirac-GAN: with the Wasserstein loss that is the bilinear game, and linear.
+"""Ways to play, each against its map on the Dirac-GAN: with the Wasserstein loss that is the
+bilinear game, and linear.
 
-The data is the point 0, the generator a point theta, D(x) = psi * x; R1 damps psi. The maps of w = (theta, psi) are by hand.
+The data is the point 0, the generator a point theta, D(x) = psi * x; R1 damps psi. The maps of w =
+(theta, psi) are by hand.
 """
 
 from functools import partial
@@ -22,7 +24,8 @@ EYE = np.eye(2)
 
 
 def field(gamma):
-    """F(w) = J w: what each player descends. G's loss is -psi * theta, D's psi * theta + gamma / 2 * psi^2."""
+    """F(w) = J w: what each player descends. G's loss is -psi * theta, D's psi * theta + gamma / 2
+    * psi^2."""
     return np.array([[0, -1], [1, gamma]])
 
 
@@ -61,7 +64,7 @@ def assert_same(a, b):
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
 
 
-# ---- the maps ------------------------------------------------------------------------------------------------------------
+# ---- the maps ----------------------------------------------------------------------------------
 
 
 def simultaneous_map(gamma):
@@ -86,7 +89,8 @@ def consensus_map(gamma, weight):
 
 
 def unrolled_map(gamma, rate, steps):
-    """D's steps multiply psi by a = 1 - rate * gamma and take rate * theta: psi_k = a^k psi - s theta.
+    """D's steps multiply psi by a = 1 - rate * gamma and take rate * theta: psi_k = a^k psi - s
+    theta.
 
     G descends -psi_k(theta) * theta, whose slope is -a^k psi + 2 s theta.
     """
@@ -167,7 +171,7 @@ def test_each_player_has_a_rate_of_its_own(x64):
     assert_same(points(recipe), powers(EYE - np.diag([H / 4, H]) @ field(GAMMA)))
 
 
-# ---- beyond linear games -------------------------------------------------------------------------------------------------
+# ---- beyond linear games -----------------------------------------------------------------------
 
 
 def sigmoid(x):
@@ -175,7 +179,8 @@ def sigmoid(x):
 
 
 def curved(w):
-    """F and its Jacobian for the non-saturating loss: G's -log s(psi theta), D's -log s(0) - log s(-psi theta)."""
+    """F and its Jacobian for the non-saturating loss: G's -log s(psi theta), D's -log s(0) - log
+    s(-psi theta)."""
     theta, psi = w
     s = sigmoid(theta * psi)
     slope = s * (1 - s)
@@ -201,11 +206,12 @@ def test_consensus_descends_half_the_squared_force(x64):
     assert_same(points(game(dynamics.consensus, "non_saturating", weight=0.75)), expected)
 
 
-# ---- with optimizers that remember ------------------------------------------------------------------------------------
+# ---- with optimizers that remember -------------------------------------------------------------
 
 
 def test_extragradient_with_a_memory_remembers_both_looks(x64):
-    """Gidel et al.'s algorithm 4 with heavy balls: the look ahead moves the velocity too, the weights begin where they were."""
+    """Gidel et al.'s algorithm 4 with heavy balls: the look ahead moves the velocity too, the
+    weights begin where they were."""
     w, v, expected = START, np.zeros(2), [START]
     for _ in range(STEPS):
         v = 0.5 * v + field(GAMMA) @ w
@@ -232,7 +238,7 @@ def test_optimism_needs_the_gradient_before(x64):
     assert_same(points(game(dynamics.simultaneous, gamma=0.0, optimizer=optimistic)), expected)
 
 
-# ---- a batch in parts --------------------------------------------------------------------------------------------------
+# ---- a batch in parts --------------------------------------------------------------------------
 
 
 def test_a_batch_in_parts_is_the_batch(x64):
@@ -251,7 +257,7 @@ def test_a_batch_in_parts_is_the_batch(x64):
         assert not jax.tree.all(jax.tree.map(np.allclose, before, after))
 
 
-# ---- what cannot be meant ------------------------------------------------------------------------------------------------
+# ---- what cannot be meant ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", sorted(set(WAYS) - {"alternating", "unrolled"}))

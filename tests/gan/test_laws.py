@@ -1,4 +1,5 @@
-"""Laws of the step: scan = loop, a population row = its own run, pmap = sharding = one device, numbers never recompile."""
+"""Laws of the step: scan = loop, a population row = its own run, pmap = sharding = one device,
+numbers never recompile."""
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +82,8 @@ def test_four_devices_are_one_in_float32(style):
 
 
 def test_sharding_splits_the_whole_step():
-    """Latents that did not follow the batch's sharding would leave the whole generator on every device."""
+    """Latents that did not follow the batch's sharding would leave the whole generator on every
+    device."""
     recipe, data = gan.recipes.dcgan((8, 8, 1), width=16), feed(100)
     flops = []
     for placement in (ONE, place(4, "sharding")):

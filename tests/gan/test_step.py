@@ -1,4 +1,5 @@
-"""Known answers: one step of a game small enough to write down by hand, and what each turn may see and change."""
+"""Known answers: one step of a game small enough to write down by hand, and what each turn may see
+and change."""
 
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 import gan_jax as gan
 from gan_jax.core.net import Net, cast
-from gan_jax.gan.turns import judge_both
+from gan_jax.gan.turns import discriminate_both
 from gan_jax.networks import mlp
 from gan_jax.optimizers import sgd
 from gan_jax.penalties import remembers
@@ -23,11 +24,12 @@ RATE = float(np.float32(0.1))  # of plain gradient descent; the numbers of a rec
 STEP = jax.jit(gan.train_step)
 
 
-# ---- a game by hand: G(z) = a z + b, D(x) = c x + e x^2 ----------------------------------------------------------------
+# ---- a game by hand: G(z) = a z + b, D(x) = c x + e x^2 ----------------------------------------
 
 
 def counted(stats, mode, values):
-    """Statistics that tell how often a network ran in training, and a running mean of what it said."""
+    """Statistics that tell how often a network ran in training, and a running mean of what it
+    said."""
     if not mode.train:
         return stats
     old = stats["running"]
@@ -39,7 +41,8 @@ FRESH = {"running": {"passes": jnp.float32(0), "mean": jnp.float32(0)}}
 
 @dataclass(frozen=True)
 class Line:
-    """The generator. In evaluation its running mean is added, which shows which statistics were used."""
+    """The generator. In evaluation its running mean is added, which shows which statistics were
+    used."""
 
     def init(self, key, z, labels, numbers):
         return {"a": jnp.float32(0.5), "b": jnp.float32(-1.0)}, FRESH
@@ -51,7 +54,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Parabola:
-    """The discriminator. A label is added to its logit, which shows under which label an example was judged."""
+    """The discriminator. A label is added to its logit, which shows under which label an example
+    was judged."""
 
     def init(self, key, images, labels, numbers):
         return {"c": jnp.float32(0.7), "e": jnp.float32(-0.2)}, FRESH
@@ -163,7 +167,8 @@ def test_simultaneous_play_refuses_several_discriminator_turns():
 
 
 def test_discriminator_turns_are_dealt_the_examples_in_turn(x64):
-    """Turn i sees examples i, i + 3, i + 6, ...: each turn starts from the last one's result, then G moves once."""
+    """Turn i sees examples i, i + 3, i + 6, ...: each turn starts from the last one's result, then
+    G moves once."""
     recipe = game(d_steps=3)
     start = start_of(recipe)
     g, d = players(start)
@@ -214,7 +219,7 @@ def test_weights_scale_the_reals_in_d_s_loss_alone(x64):
     close(players(even), players(STEP(game(), start, batch_of(X))[0]))
 
 
-# ---- statistics, the moving average, live values -----------------------------------------------------------------------
+# ---- statistics, the moving average, live values -----------------------------------------------
 
 
 @pytest.mark.parametrize("fields, passes", [({}, 2), ({"d_steps": 3}, 6), ({"judge_together": True}, 1)],
@@ -269,7 +274,7 @@ def test_live_values_stand_in_for_their_leaves(x64):
     close(controlled.memory, {"live": live})
 
 
-# ---- penalties that remember, and lazy ones ----------------------------------------------------------------------------
+# ---- penalties that remember, and lazy ones ----------------------------------------------------
 
 
 @remembers(average=1.0, steps=0.0)
@@ -287,7 +292,8 @@ def latents_seen(turn, *, weight):
 
 @pytest.mark.parametrize("play", [gan.alternating, gan.simultaneous], ids=lambda play: play.__name__)
 def test_what_a_penalty_remembers_goes_from_step_to_step(x64, play):
-    """Each player's penalties have a memory of their own; the gradient sees this step's average, not its past."""
+    """Each player's penalties have a memory of their own; the gradient sees this step's average,
+    not its past."""
     penalty = {"near": gan.bind(toward_average, weight=1.0)}
     recipe = game(penalty, penalty, rates=(0.0, 0.1), play=gan.bind(play))
     state = start_of(recipe)
@@ -319,7 +325,8 @@ def test_each_discriminator_turn_remembers_and_has_latents_of_its_own(x64):
 
 
 def test_a_lazy_penalty_comes_every_k_steps_k_times_stronger_and_remembers_in_between(x64):
-    """With both players at rest its value is known at every step, and its mean is the penalty's own."""
+    """With both players at rest its value is known at every step, and its mean is the penalty's
+    own."""
     penalties = {
         "lazy": gan.lazy(gan.bind(gan.penalties.r1, gamma=2.0), 3), "eager": gan.bind(gan.penalties.r1, gamma=2.0),
         "seldom": gan.lazy(gan.bind(toward_average, weight=1.0), 2),
@@ -336,11 +343,12 @@ def test_a_lazy_penalty_comes_every_k_steps_k_times_stronger_and_remembers_in_be
     assert counts == [1, 1, 2, 2, 3, 3]
 
 
-# ---- batch statistics, labels and dtypes with real networks ------------------------------------------------------------
+# ---- batch statistics, labels and dtypes with real networks ------------------------------------
 
 
 def test_judging_together_shares_batch_statistics_and_apart_does_not(x64):
-    """By hand: apart, reals and fakes are each normalised by their own mean and variance; together, by that of both."""
+    """By hand: apart, reals and fakes are each normalised by their own mean and variance; together,
+    by that of both."""
     module = mlp.Discriminator(3, 1, norm="batch")
     recipe = gan.recipes.mlp((2,), width=4, depth=1, batch_size=5, dtype="float64")
     reals, fakes = np.random.default_rng(0).normal(size=(2, 5, 2)) + np.array([0, 3])[:, None, None]
@@ -364,7 +372,7 @@ def test_judging_together_shares_batch_statistics_and_apart_does_not(x64):
         setting = setting.replace(discriminator=setting.discriminator.replace(net=Net(module)))
         draws = gan.Draws(jax.random.key(0), jnp.arange(5))
         args = setting, params, stats, batch_of(reals), jnp.asarray(fakes), draws
-        real, fake, new = jax.jit(lambda *args: judge_both(*args, None))(*args)
+        real, fake, new = jax.jit(lambda *args: discriminate_both(*args, None))(*args)
         logits, running = by_hand(*groups)
         np.testing.assert_allclose(jnp.concatenate([real.logits, fake.logits]), logits, rtol=1e-9)
         np.testing.assert_allclose(new["batch_stats"]["Norm_0"]["BatchNorm_0"]["mean"], running, rtol=1e-9)
@@ -376,7 +384,7 @@ def test_reals_and_fakes_have_draws_of_their_own(together):
     recipe = game(judge_together=together, augment={"noise": noise}, dtype="float32")
     draws, zeros = gan.Draws(jax.random.key(0), jnp.arange(4)), np.zeros(4, np.float32)
     params = {"c": 1.0, "e": 0.0}
-    real, fake, _ = judge_both(recipe, params, FRESH, batch_of(zeros), batch_of(zeros).images, draws, None)
+    real, fake, _ = discriminate_both(recipe, params, FRESH, batch_of(zeros), batch_of(zeros).images, draws, None)
     assert len(np.unique([*real.logits, *fake.logits])) == 8
 
 
@@ -473,7 +481,7 @@ def test_a_narrow_compute_dtype_keeps_a_float32_state_and_nearly_the_same_step()
     assert np.corrcoef(change(a), change(b))[0, 1] > 0.99
 
 
-# ---- samples -----------------------------------------------------------------------------------------------------------
+# ---- samples -----------------------------------------------------------------------------------
 
 
 def test_pieces_of_a_sample_are_the_whole():
@@ -497,7 +505,7 @@ def test_samples_come_from_the_moving_average_in_evaluation_or_from_the_generato
     np.testing.assert_allclose(raw[:, 0], [-0.5, 0, 0.5])
 
 
-# ---- what goes wrong ---------------------------------------------------------------------------------------------------
+# ---- what goes wrong ---------------------------------------------------------------------------
 
 
 def test_a_chunk_keeps_the_last_good_state_and_its_metrics_show_where_it_broke():
@@ -517,7 +525,7 @@ def test_a_chunk_keeps_the_last_good_state_and_its_metrics_show_where_it_broke()
     assert_close(state, good, 1e-6)
 
 
-# ---- evaluation --------------------------------------------------------------------------------------------------------
+# ---- evaluation --------------------------------------------------------------------------------
 
 
 ON_REALS = {
@@ -528,7 +536,8 @@ ON_REALS = {
 
 @pytest.mark.parametrize("loss", ON_REALS)
 def test_evaluation_says_what_d_thinks_without_augmentation(x64, loss):
-    """Accuracies at the loss's boundary, and the area under the curve with ties, as scikit-learn has it."""
+    """Accuracies at the loss's boundary, and the area under the curve with ties, as scikit-learn
+    has it."""
     recipe = game(loss=loss, augment={"shift": gan.bind(shift, by=100.0)})
     state = start_of(recipe)
     g, d = players(state)

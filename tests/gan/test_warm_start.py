@@ -1,4 +1,5 @@
-"""A warm start takes the networks alone, in runs and sweeps, is recorded, and survives a resume; frozen layers stay."""
+"""A warm start takes the networks alone, in runs and sweeps, is recorded, and survives a resume;
+frozen layers stay."""
 
 import jax
 import numpy as np
@@ -58,7 +59,7 @@ def test_networks_of_another_shape_are_refused(first, tmp_path):
     assert not (tmp_path / "run").exists(), "nothing is half-written"
 
 
-# ---- sweeps ----------------------------------------------------------------------------------------------------------
+# ---- sweeps ------------------------------------------------------------------------------------
 
 SWEPT = {"seeds": [4], "log_every": 5, "checkpoint_every": 5, "progress": False}
 

@@ -1,4 +1,5 @@
-"""Known answers of losses that compare examples, or have parts: MMD, dual contrastive, top-k, and the law of devices."""
+"""Known answers of losses that compare examples, or have parts: MMD, dual contrastive, top-k, and
+the law of devices."""
 
 from functools import cache
 
@@ -33,7 +34,7 @@ def totals(found, weights=1.0):
     return (weights * found.real + found.fake).mean(), found.generator.mean()
 
 
-# ---- MMD ---------------------------------------------------------------------------------------------------------------
+# ---- MMD ---------------------------------------------------------------------------------------
 
 
 def rational_quadratic(a, b):
@@ -64,7 +65,8 @@ def test_mmd_is_the_double_loop(x64, kernel, on, dot, weights):
 
 
 def test_mmd_of_two_halves_of_one_sample_is_zero_on_average(x64):
-    """Over 400 splits, within 4 standard errors; with an example's pairs with itself it would be about .3."""
+    """Over 400 splits, within 4 standard errors; with an example's pairs with itself it would be
+    about .3."""
     samples = jnp.asarray(np.random.default_rng(1).normal(size=(400, 2, 8)))
     one = lambda pair: terms("mmd", *pair).generator.mean()
     values = np.asarray(jax.vmap(one)(samples))
@@ -73,7 +75,8 @@ def test_mmd_of_two_halves_of_one_sample_is_zero_on_average(x64):
 
 
 def test_mmd_of_two_far_clusters_is_known(x64):
-    """Points within a cluster alike, clusters out of each other's sight: k(x, x) + k(y, y) of six unit kernels."""
+    """Points within a cluster alike, clusters out of each other's sight: k(x, x) + k(y, y) of six
+    unit kernels."""
     found = terms(gan.bind(mmd, kernel="rbf"), np.zeros(4), np.full(4, 1e4), (None, None))
     np.testing.assert_allclose(found.generator.mean(), 12, rtol=1e-12)
 
@@ -111,7 +114,7 @@ def test_mmd_refuses_a_batch_of_one():
         terms("mmd", REALS[:1], FAKES[:1], (None, None))
 
 
-# ---- dual contrastive --------------------------------------------------------------------------------------------------
+# ---- dual contrastive --------------------------------------------------------------------------
 
 
 def contrast_by_loop(high, low, w_high=EVEN, w_low=EVEN):
@@ -163,7 +166,7 @@ def test_only_the_mirrored_generator_learns_where_d_is_sure(x64):
     assert np.abs(slope(True)).max() < 1e-15 and np.abs(slope(False)).min() > 0.2
 
 
-# ---- top-k -------------------------------------------------------------------------------------------------------------
+# ---- top-k -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("share", "kept"), [(1.0, 6), (0.84, 5), (0.5, 3), (0.34, 2), (0.01, 1)])
@@ -210,7 +213,7 @@ def test_a_geometric_schedule_is_a_loop_of_multiplications():
     assert expected[-1] == 0.5
 
 
-# ---- devices -----------------------------------------------------------------------------------------------------------
+# ---- devices -----------------------------------------------------------------------------------
 
 GLOBAL = {
     **{name: loss for name, loss in LOSSES.items() if name.startswith(("rpgan", "relativistic", "mmd", "dual", "top"))},
@@ -223,7 +226,8 @@ SHARES = np.array([0.5, 2.0, 0.5, 1.5, 1.0, 0.5, 1.2, 0.8])
 
 
 def players_loss(loss, params, images, made, weights, axis_name):
-    """D's and twice G's mean over these examples, of a critic and a generator with one matrix each."""
+    """D's and twice G's mean over these examples, of a critic and a generator with one matrix
+    each."""
 
     def judged(x):
         features = jnp.tanh(x @ params["d"])
@@ -236,7 +240,8 @@ def players_loss(loss, params, images, made, weights, axis_name):
 
 @cache
 def on_one_and_on_four():
-    """({loss: value}, {loss: gradient}) of one device and of four, in one program each; every loss has its own parameters."""
+    """({loss: value}, {loss: gradient}) of one device and of four, in one program each; every loss
+    has its own parameters."""
     rng = np.random.default_rng(3)
     params = {name: {side: jnp.asarray(rng.normal(size=(3, 3))) for side in ("d", "g")} for name in GLOBAL}
 

@@ -1,4 +1,5 @@
-"""Known answers: every loss against SciPy, the best discriminator, the way that its gradients point."""
+"""Known answers: every loss against SciPy, the best discriminator, the way that its gradients
+point."""
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +75,8 @@ def test_minimising_moves_the_logits_the_right_way(x64, loss):
 
 
 def test_the_two_ways_to_train_a_generator_point_the_same_way(x64):
-    """Saturating: -D(G(z)); non-saturating: -(1 - D(G(z))). Equal where D is undecided; their ratio is the odds."""
+    """Saturating: -D(G(z)); non-saturating: -(1 - D(G(z))). Equal where D is undecided; their ratio
+    is the odds."""
     for fake in FAKES:
         saturating, non_saturating = slopes("minimax", 0.0, fake)[2], slopes("non_saturating", 0.0, fake)[2]
         np.testing.assert_allclose(saturating, -expit(fake), rtol=1e-12)
@@ -97,7 +99,8 @@ def test_minimax_is_a_zero_sum_game_on_fakes():
     ids=lambda x: x if isinstance(x, str) else "",
 )
 def test_the_best_discriminator_tells_the_ratio_of_the_densities(x64, loss, best):
-    """At a point with density p of reals and q of fakes the logit's gradient vanishes exactly there."""
+    """At a point with density p of reals and q of fakes the logit's gradient vanishes exactly
+    there."""
     for p, q in [(0.5, 0.5), (0.9, 0.1), (0.2, 0.7)]:
         real, fake, _ = slopes(loss, best(p, q), best(p, q))
         np.testing.assert_allclose(p * real + q * fake, 0, atol=1e-12)
@@ -156,7 +159,7 @@ def test_terms_have_the_dtype_of_the_logits(x64, loss, dtype):
     assert {x.dtype for x in terms(loss, logits, logits, **numbers)} == {jnp.dtype(dtype)}
 
 
-# ---- blends ------------------------------------------------------------------------------------------------------------
+# ---- blends ------------------------------------------------------------------------------------
 
 
 def test_a_blend_is_the_weighted_sum_and_its_weights_are_leaves(x64):

@@ -1,4 +1,5 @@
-"""Known answers: relativistic losses against loops in NumPy, and that only differences of logits count."""
+"""Known answers: relativistic losses against loops in NumPy, and that only differences of logits
+count."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,5 @@
-"""Weights of classes, in losses, in a regulariser and in a generator's noise: closed forms, loops, laws, mistakes."""
+"""Weights of classes, in losses, in a regulariser and in a generator's noise: closed forms, loops,
+laws, mistakes."""
 
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ COUNTS = np.array([500, 60, 7, 1])
 SHARES = COUNTS / COUNTS.sum()
 RNG = np.random.default_rng(0)
 
-# ---- weights -----------------------------------------------------------------------------------------------------------
+# ---- weights ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("beta", [0.3, 0.9, 0.99, 0.9999])
@@ -57,7 +58,7 @@ def test_beta_0_weighs_all_alike_and_beta_1_by_the_inverse_frequency(x64):
     np.testing.assert_allclose(class_weights(COUNTS.astype(float), 1.0), 1 / (4 * SHARES), rtol=1e-12)
 
 
-# ---- losses ------------------------------------------------------------------------------------------------------------
+# ---- losses ------------------------------------------------------------------------------------
 
 REAL_LABELS, FAKE_LABELS = jnp.array([0, 0, 1, 3, 2, 0, 0, 1]), jnp.array([3, 0, 0, 2, 1, 1, 0, 0])
 
@@ -76,7 +77,8 @@ def batch(weights=None):
 
 @pytest.mark.parametrize("loss", losses.LOSSES)
 def test_every_loss_is_weighted_example_by_example(x64, loss):
-    """Each term times 1 + s (w_label - 1), of a loss that sees the reals' weights; the oracle is a loop over examples."""
+    """Each term times 1 + s (w_label - 1), of a loss that sees the reals' weights; the oracle is a
+    loop over examples."""
     plain, strengths = losses.LOSSES[loss], {"real": 0.75, "fake": 0.5, "generator": 0.25}
     found = class_weighted(plain, COUNTS, beta=1.0, **strengths)(judged(0), judged(1), batch())
     weigh = lambda s, labels: np.array([1 + s * (COUNTS.sum() / (4 * COUNTS[label]) - 1) for label in labels])
@@ -142,7 +144,7 @@ def test_a_loss_without_labels_says_so():
         class_weighted(losses.hinge, COUNTS)(judged(0), judged(1), gan.Batch(jnp.zeros(0), jnp.arange(8)))
 
 
-# ---- training ----------------------------------------------------------------------------------------------------------
+# ---- training ----------------------------------------------------------------------------------
 
 
 def recipe(strength, sigma):
@@ -159,7 +161,8 @@ def recipe(strength, sigma):
 
 @pytest.mark.slow
 def test_a_population_s_members_train_as_alone_and_strength_0_as_absence(x64):
-    """3 steps in float64: one program of two strengths against the recipe of one, and against the recipe without any."""
+    """3 steps in float64: one program of two strengths against the recipe of one, and against the
+    recipe without any."""
     given, placement = feed(n=40, shape=(4,)), place(1)
     members = [Member(str(s), recipe(s, 2 * s), 0, 40) for s in (0.0, 1.0)]
     population = Population(gan.GAN, placement, members, given)
@@ -176,11 +179,11 @@ def test_a_population_s_members_train_as_alone_and_strength_0_as_absence(x64):
     assert np.abs(kernel[0] - kernel[1]).max() > 1e-4
 
 
-# ---- the regulariser -----------------------------------------------------------------------------------------------------
+# ---- the regulariser ---------------------------------------------------------------------------
 
 
 def turn(fakes, logits=None):
-    """What the regulariser reads of a Turn."""
+    """What the regulariser reads of a `PenaltyContext`."""
     return SimpleNamespace(
         fakes=fakes, fake=gan.DiscriminatorOutput(fakes.sum((1, 2, 3)), classes=logits), mean=lambda x: x.mean(0)
     )
@@ -227,7 +230,7 @@ def test_a_classifier_may_be_given_and_one_is_needed(x64):
         penalties.class_balance(t, weight=1.0)
 
 
-# ---- noise on labels -----------------------------------------------------------------------------------------------------
+# ---- noise on labels ---------------------------------------------------------------------------
 
 
 class Embedded:

@@ -1,4 +1,5 @@
-"""The discriminator's memory: AUC and TPR against scikit-learn, their spread by simulation, ADA's heuristics by hand."""
+"""The discriminator's memory: AUC and TPR against scikit-learn, their spread by simulation, ADA's
+heuristics by hand."""
 
 import math
 
@@ -20,7 +21,8 @@ from gan_jax.metrics.discriminator import (
 
 
 def scores(n, m, levels=None, seed=0, shift=0.5):
-    """Members [n] that score `shift` higher than others [m]; with `levels`, of few distinct values, hence tied."""
+    """Members [n] that score `shift` higher than others [m]; with `levels`, of few distinct values,
+    hence tied."""
     rng = np.random.default_rng(seed)
     members, others = rng.normal(shift, 1, n), rng.normal(0, 1, m)
     return (np.round(members * levels), np.round(others * levels)) if levels else (members, others)
@@ -30,7 +32,7 @@ def truth(members, others):
     return np.r_[np.ones(len(members)), np.zeros(len(others))], np.r_[members, others]
 
 
-# ---- AUC ---------------------------------------------------------------------------------------------------------------
+# ---- AUC ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n, m, levels", [(1, 1, None), (40, 70, None), (70, 40, 1), (500, 300, 3)])
@@ -74,7 +76,7 @@ def test_members_told_apart_perfectly_leave_no_error():
     assert (auc([5, 6, 7], [1, 2]), auc_error([5, 6, 7], [1, 2]), tpr_at_fpr([5, 6, 7], [1, 2])) == (1, 0, 1)
 
 
-# ---- TPR at a FPR ------------------------------------------------------------------------------------------------------
+# ---- TPR at a FPR ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("levels", [None, 2], ids=["distinct", "tied"])
@@ -102,7 +104,7 @@ def test_a_few_members_given_away_show_in_the_tpr_and_not_in_the_auc():
     assert tpr_at_fpr(members, others) > 0.05
 
 
-# ---- heuristics of ADA -------------------------------------------------------------------------------------------------
+# ---- heuristics of ADA -------------------------------------------------------------------------
 
 
 def test_the_heuristics_are_as_by_hand():
@@ -161,7 +163,7 @@ def test_the_gap_has_all_of_it():
     assert said == expected
 
 
-# ---- bad input ---------------------------------------------------------------------------------------------------------
+# ---- bad input ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

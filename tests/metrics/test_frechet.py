@@ -1,4 +1,5 @@
-"""Known answers of the Fréchet distance: closed forms, POT, torch-fidelity, the law of its bias; and of its errors."""
+"""Known answers of the Fréchet distance: closed forms, POT, torch-fidelity, the law of its bias;
+and of its errors."""
 
 import math
 from pathlib import Path
@@ -32,7 +33,8 @@ def pot(x, y):
 
 
 def nuclear(x, y):
-    """The trace of the root by the singular values of X Y^T, which need no root of a covariance that lacks rank."""
+    """The trace of the root by the singular values of X Y^T, which need no root of a covariance
+    that lacks rank."""
     a, b = (centred(each) for each in (x, y))
     roots = np.linalg.svd(a @ b.T, compute_uv=False).sum()
     return ((x.mean(0) - y.mean(0)) ** 2).sum() + (a**2).sum() + (b**2).sum() - 2 * roots
@@ -50,7 +52,8 @@ def test_the_distance_is_torch_fidelity_s():
 
 @pytest.mark.parametrize("n, m", [(60, 90), (90, 60), (12, 60), (60, 12), (10, 12)])
 def test_the_distance_is_the_oracle_s_from_arrays_or_moments_in_any_order(n, m):
-    """With full rank to rounding; with fewer examples than the 20 features, where POT finds no number, to that of roots."""
+    """With full rank to rounding; with fewer examples than the 20 features, where POT finds no
+    number, to that of roots."""
     x, y = correlated(n, 20, 0), correlated(m, 20, 1, 0.3)
     expected = nuclear(x, y)
     assert min(n, m) < 20 or pot(x, y) == pytest.approx(expected, rel=1e-10)
@@ -89,7 +92,8 @@ def test_float32_features_far_from_0_are_measured_in_float64():
 
 @pytest.mark.parametrize("n, m", [(400, 400), (800, 200)])
 def test_the_bias_of_equal_gaussians_follows_the_law(n, m):
-    """To first order in 1/n; also why references must have one size: the second pair has 1.56 times the distance."""
+    """To first order in 1/n; also why references must have one size: the second pair has 1.56 times
+    the distance."""
     d, sigma2, random = 20, 2.25, np.random.default_rng(5)
     values = [frechet_distance(*(1.5 * random.normal(size=(size, d)) for size in (n, m))) for _ in range(60)]
     error = np.std(values) / math.sqrt(len(values))
@@ -98,7 +102,7 @@ def test_the_bias_of_equal_gaussians_follows_the_law(n, m):
     assert error < 0.02 * law, "the two laws would be told apart"
 
 
-# ---- extrapolation -----------------------------------------------------------------------------------------------------
+# ---- extrapolation -----------------------------------------------------------------------------
 
 
 def test_fd_infinity_removes_the_bias_of_its_sample_alone():
@@ -116,7 +120,8 @@ def test_fd_infinity_removes_the_bias_of_its_sample_alone():
 
 
 def test_fd_infinity_is_the_intercept_of_a_line():
-    """Two sizes, one of which is all: the line through both, whichever examples are drawn for the other."""
+    """Two sizes, one of which is all: the line through both, whichever examples are drawn for the
+    other."""
     x, y = correlated(100, 5, 7), correlated(100, 5, 8)
     rows = np.random.default_rng(0).permutation(100)[:50]
     half, whole = frechet_distance(x[rows], y), frechet_distance(x, y)
@@ -130,7 +135,7 @@ def test_fd_infinity_refuses_what_is_no_line(wrong):
         fd_infinity(x, x, **wrong)
 
 
-# ---- errors ------------------------------------------------------------------------------------------------------------
+# ---- errors ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [9, 100])
@@ -163,7 +168,8 @@ def test_the_jackknife_s_error_is_that_of_fresh_samples():
 
 
 def test_the_jackknife_leaves_the_bias_that_a_bootstrap_doubles():
-    """The bias d + d (d + 1) / 4 over n: of nine tenths of the examples 10 / 9 as much, of n drawn with replacement twice."""
+    """The bias d + d (d + 1) / 4 over n: of nine tenths of the examples 10 / 9 as much, of n drawn
+    with replacement twice."""
     d, n, random = 20, 200, np.random.default_rng(14)
     y = Moments(np.zeros(d), np.eye(d), 10**9)
     x = random.normal(size=(n, d))
@@ -188,7 +194,7 @@ def test_a_jackknife_that_leaves_nothing_out_or_nothing_is_refused(blocks):
         jackknife_error([1.0])
 
 
-# ---- refused -----------------------------------------------------------------------------------------------------------
+# ---- refused -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("compare", [frechet_distance, fd_infinity, lambda x, y: frechet_jackknife(x, [y])])

@@ -1,4 +1,5 @@
-"""Inception: every block against torch-fidelity with the same seeded weights, resizing against its three references, files."""
+"""Inception: every block against torch-fidelity with the same seeded weights, resizing against its
+three references, files."""
 
 import importlib
 import os
@@ -56,7 +57,7 @@ def outputs(tensors):
     return jax.device_get(activations(variables, x, outputs=(*BLOCKS, *HEADS)))
 
 
-# ---- the network -------------------------------------------------------------------------------------------------------
+# ---- the network -------------------------------------------------------------------------------
 
 
 def test_the_tensors_are_those_of_the_state_dict(frozen):
@@ -85,7 +86,8 @@ def weight_file(tensors, tmp_path_factory):
 
 
 def test_from_a_file_and_uint8_images_to_torch_fidelitys_features(weight_file, frozen, outputs, monkeypatch):
-    """pool3 and the logits for the inception score, by way of the file, with the program that `outputs` compiled."""
+    """pool3 and the logits for the inception score, by way of the file, with the program that
+    `outputs` compiled."""
     monkeypatch.setattr(module, "OUTPUTS", (*BLOCKS, *HEADS))
     features, logits = inception(weight_file, sha256=None), inception_logits(weight_file, sha256=weights.sha256(weight_file))
     for extractor, head in ((features, "pool"), (logits, "logits_unbiased")):
@@ -117,7 +119,7 @@ def test_points_have_no_inception_features():
         points(np.zeros((3, 2), np.float32))
 
 
-# ---- resizing ----------------------------------------------------------------------------------------------------------
+# ---- resizing ----------------------------------------------------------------------------------
 
 
 def pillow(image, side=SIDE):
@@ -162,7 +164,7 @@ def test_pixels_are_scaled_as_in_each_reference():
         np.testing.assert_allclose(prepared(ends, mode)[:, 150, 150, 0], scaled, atol=1e-6)
 
 
-# ---- weights that do not fit -------------------------------------------------------------------------------------------
+# ---- weights that do not fit -------------------------------------------------------------------
 
 
 def blank():
@@ -213,7 +215,7 @@ def test_a_mode_that_does_not_exist_is_refused():
         resize(np.zeros((1, 8, 8, 3), np.uint8), "bilinear")
 
 
-# ---- weight files ------------------------------------------------------------------------------------------------------
+# ---- weight files ------------------------------------------------------------------------------
 
 
 def check_equal(found, expected):

@@ -1,4 +1,5 @@
-"""Known answers of KID, its errors, MMD and the sliced Wasserstein distance: scikit-learn, POT, SciPy, torch-fidelity, laws."""
+"""Known answers of KID, its errors, MMD and the sliced Wasserstein distance: scikit-learn, POT,
+SciPy, torch-fidelity, laws."""
 
 import math
 from pathlib import Path
@@ -27,7 +28,7 @@ def features(n, d, seed, shift=0.0):
     return np.maximum(np.random.default_rng(seed).normal(0.5 + shift, 1, (n, d)), 0)
 
 
-# ---- KID ---------------------------------------------------------------------------------------------------------------
+# ---- KID ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n, m, d", [(2, 3, 3), (ROWS + 7, 60, 40), (60, ROWS + 7, 40)])
@@ -72,7 +73,8 @@ def test_kid_is_the_same_for_features_far_from_0_in_float32():
 
 
 def kernel_passes(x, *others):
-    """What the kernel's part of `self_pairs` and `cross_pairs` is, without a compiled program in each of many repetitions."""
+    """What the kernel's part of `self_pairs` and `cross_pairs` is, without a compiled program in
+    each of many repetitions."""
     none, cube = np.empty(0), lambda a, b: (a @ b.T / a.shape[1] + 1) ** 3
 
     def alone(a):
@@ -101,7 +103,8 @@ def simulated(shift, repeats=1500, n=50, m=40, d=8):
 
 @pytest.mark.parametrize("shift", [0.0, 0.6])
 def test_kid_and_its_gap_have_the_spread_that_their_errors_say(shift):
-    """At equal distributions, where a jackknife has twice the variance, and at different ones, where it is of first order."""
+    """At equal distributions, where a jackknife has twice the variance, and at different ones,
+    where it is of first order."""
     rows = simulated(shift)
     for value, error in (rows[:, :2].T, rows[:, 2:].T):
         ratio = (error**2).mean() / value.var()
@@ -139,7 +142,7 @@ def test_subsets_that_cannot_be_drawn_are_refused(subsets, size):
         kid_subsets(features(30, 8, 7), features(40, 8, 8), subsets, size)
 
 
-# ---- MMD ---------------------------------------------------------------------------------------------------------------
+# ---- MMD ---------------------------------------------------------------------------------------
 
 
 def test_mmd_is_its_formula_by_scikit_learn():
@@ -167,7 +170,7 @@ def test_a_bandwidth_of_nothing_is_refused():
         mmd(x, x, -1)
 
 
-# ---- sliced Wasserstein distance ---------------------------------------------------------------------------------------
+# ---- sliced Wasserstein distance ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n, m", [(50, 50), (50, 70), (1, 40)])

@@ -25,7 +25,7 @@ def real(digits):
     return real_classifier(digits, N, QUICK)
 
 
-# ---- the inception score ----------------------------------------------------------------------------------------------
+# ---- the inception score -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("splits", [1, 4, 10])
@@ -66,7 +66,7 @@ def test_logits_that_do_not_fit_are_refused(logits, splits):
         inception_score(logits, splits)
 
 
-# ---- GAN-train and GAN-test -------------------------------------------------------------------------------------------
+# ---- GAN-train and GAN-test --------------------------------------------------------------------
 
 
 def test_the_training_images_themselves_reach_the_reference(digits, real):

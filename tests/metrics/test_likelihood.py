@@ -1,4 +1,5 @@
-"""FLD against the frozen reference, closed forms and laws; what a known density says of samples, against closed forms."""
+"""FLD against the frozen reference, closed forms and laws; what a known density says of samples,
+against closed forms."""
 
 import math
 from pathlib import Path
@@ -26,7 +27,7 @@ def of(case, **settings):
     return fld(TRAIN, HELD_OUT, FROZEN[f"{case}_generated"], **settings)
 
 
-# ---- against the reference ---------------------------------------------------------------------------------------------
+# ---- against the reference ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -40,7 +41,8 @@ def test_the_nll_is_the_reference_s_at_its_variances(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_fitted_variances_are_the_reference_s(case):
-    """In one batch the order of the examples has no effect but rounding, which 35 epochs leave below 1e-8."""
+    """In one batch the order of the examples has no effect but rounding, which 35 epochs leave
+    below 1e-8."""
     fitted = likelihood.fit(standardised(FROZEN[f"{case}_generated"]), standardised(TRAIN), np.random.default_rng(3))
     np.testing.assert_allclose(fitted, FROZEN[f"{case}_log_sigmas"], atol=1e-8)
 
@@ -62,7 +64,8 @@ def test_fld_is_the_reference_s_and_the_gap_has_the_other_sign(case):
 
 
 def test_in_batches_fld_is_the_reference_s_but_for_the_order(monkeypatch):
-    """Batches of 60: the order is random in both; 5 orders here against 10 there, whose spread says how near."""
+    """Batches of 60: the order is random in both; 5 orders here against 10 there, whose spread says
+    how near."""
     monkeypatch.setattr(likelihood, "BATCH", 60)
     ours = [of("independent", seed=seed)["held_out_nll"] for seed in range(5)]
     theirs = FROZEN["independent_batched"]
@@ -78,7 +81,7 @@ def test_the_baseline_is_the_reference_s_but_for_the_halves():
     assert 0.2 < np.std(ours) / np.std(theirs) < 3, "another half of the training set for each seed"
 
 
-# ---- laws --------------------------------------------------------------------------------------------------------------
+# ---- laws --------------------------------------------------------------------------------------
 
 
 def test_the_mixture_s_nll_is_its_definition_in_blocks(monkeypatch):
@@ -145,12 +148,13 @@ def test_features_that_do_not_fit_are_refused(sets, message):
         fld(*sets)
 
 
-# ---- a known density ---------------------------------------------------------------------------------------------------
+# ---- a known density ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mixture", [ring(), grid()], ids=["ring", "grid"])
 def test_exact_samples_have_the_log_likelihood_of_the_closed_form(mixture):
-    """Modes far apart: the entropy of one Gaussian, and log k. The sum of squares is chi-squared: d / 2 has variance d / 2."""
+    """Modes far apart: the entropy of one Gaussian, and log k. The sum of squares is chi-squared: d
+    / 2 has variance d / 2."""
     n, d, k = 4000, 2, len(mixture.modes)
     said = mixture_report(mixture.sample(n, seed=3), mixture)
     expected = -math.log(k) - d / 2 * math.log(2 * math.pi * math.e * mixture.sigma**2)

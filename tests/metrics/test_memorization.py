@@ -1,4 +1,5 @@
-"""Copying: C_T against SciPy and closed forms, authenticity and MiFID against their definitions, near copies by simulation.
+"""Copying: C_T against SciPy and closed forms, authenticity and MiFID against their definitions,
+near copies by simulation.
 
 Where published code is wrong, a test says which and shows its formula beside ours.
 """
@@ -42,7 +43,7 @@ def authentic(train, generated):
     return authenticity(to_others(train), index, distance)
 
 
-# ---- C_T ---------------------------------------------------------------------------------------------------------------
+# ---- C_T ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("digits", [12, 1, 0], ids=["distinct", "some ties", "many ties"])
@@ -57,7 +58,8 @@ def test_z_is_that_of_scipy_s_mann_whitney_test(digits):
 
 @pytest.mark.parametrize("m, n", [(500, 500), (30, 200)])
 def test_a_full_copy_has_the_lowest_z(m, n):
-    """With copies at slightly different distances; and at exactly 0, which are tied: then the true spread is smaller."""
+    """With copies at slightly different distances; and at exactly 0, which are tied: then the true
+    spread is smaller."""
     held_out = np.random.default_rng(0).uniform(1, 2, n)
     lowest = -math.sqrt(3 * n * m / (n + m + 1))
     assert data_copying(np.linspace(0, 1e-6, m), held_out).global_z == pytest.approx(lowest, rel=1e-12)
@@ -155,7 +157,7 @@ def test_k_means_finds_clusters_and_every_point_is_in_the_cell_of_its_nearest_ce
     np.testing.assert_array_equal(cells(points, 3, seed=1), centres)
 
 
-# ---- authenticity ------------------------------------------------------------------------------------------------------
+# ---- authenticity ------------------------------------------------------------------------------
 
 
 def test_authenticity_is_its_definition():
@@ -181,9 +183,11 @@ def test_copies_are_not_authentic_and_strangers_are():
 
 
 def test_a_generator_of_one_training_example_is_caught_unlike_by_the_published_code():
-    """evaluating-generative-models takes the training distance of the wrong index and averages over training examples.
+    """evaluating-generative-models takes the training distance of the wrong index and averages over
+    training examples.
 
-    So the examples that nobody copied vote for authenticity. FLD's AuthPct is the right one, times 100, less 50.
+    So the examples that nobody copied vote for authenticity. FLD's AuthPct is the right one, times
+    100, less 50.
     """
     train = np.random.default_rng(9).normal(size=(60, 4))
     generated = np.repeat(train[:1], 60, 0)
@@ -198,7 +202,7 @@ def test_the_authenticity_of_independent_data_rises_with_their_dimension():
     assert low < 0.45 and high > 0.7
 
 
-# ---- near copies -------------------------------------------------------------------------------------------------------
+# ---- near copies -------------------------------------------------------------------------------
 
 
 def test_near_copies_are_counted_as_by_hand():
@@ -228,7 +232,8 @@ def test_the_interval_of_a_share_takes_effective_sizes():
 
 @pytest.mark.parametrize("n, rate, r", [(99, 0.05, 5), (150, 0.01, 1), (99, 0.29, 29)])
 def test_independent_data_have_the_stated_rate_and_p_values(n, rate, r):
-    """Mean r / (n + 1), which is `rate` if that divides; a p-value below .05 at most so often; counts beta-binomial."""
+    """Mean r / (n + 1), which is `rate` if that divides; a p-value below .05 at most so often;
+    counts beta-binomial."""
     rng, m, repeats = np.random.default_rng(n), 60, 600
     found = [near_copies(rng.exponential(size=m), rng.exponential(size=n), rate) for _ in range(repeats)]
     rates = np.array([x.rate for x in found])
@@ -241,7 +246,8 @@ def test_independent_data_have_the_stated_rate_and_p_values(n, rate, r):
 
 @pytest.mark.parametrize("count", [0, 1, 2, 10])
 def test_the_p_value_of_a_count_is_that_of_the_ranks(count):
-    """With r = 1 the nearest `count` of all n + m examples must be generated ones: m / (n + m) (m - 1) / (n + m - 1) ..."""
+    """With r = 1 the nearest `count` of all n + m examples must be generated ones: m / (n + m) (m -
+    1) / (n + m - 1) ..."""
     m, n = 60, 99
     expected = math.prod((m - i) / (n + m - i) for i in range(count))
     assert near_copies(np.r_[np.full(count, 0.5), np.full(m - count, 9.0)], np.arange(1.0, n + 1)).p_value == pytest.approx(
@@ -283,7 +289,7 @@ def test_copies_among_bad_samples_show_in_their_rate_and_not_in_z():
     assert {tuple(pair) for pair in said.pairs} == {(i, i) for i in range(30)}
 
 
-# ---- MiFID -------------------------------------------------------------------------------------------------------------
+# ---- MiFID -------------------------------------------------------------------------------------
 
 
 def test_mifid_divides_by_the_mean_cosine_distance_below_epsilon_alone():
@@ -313,7 +319,7 @@ def test_a_copier_of_50_training_images_has_a_high_mifid_unlike_by_torchmetrics(
     assert ours > 1e13 and swapped < 10 / 0.05 and cosine_distance(train, generated) > 0.05
 
 
-# ---- bad input ---------------------------------------------------------------------------------------------------------
+# ---- bad input ---------------------------------------------------------------------------------
 
 ONES = np.ones(30)
 

@@ -1,4 +1,5 @@
-"""Known answers: mode coverage by hand and for exact samplers, the energy distance against SciPy and closed forms."""
+"""Known answers: mode coverage by hand and for exact samplers, the energy distance against SciPy
+and closed forms."""
 
 import math
 
@@ -25,11 +26,12 @@ def covered(points, modes, sigma):
     }
 
 
-# ---- mode coverage -----------------------------------------------------------------------------------------------------
+# ---- mode coverage -----------------------------------------------------------------------------
 
 
 def test_coverage_is_counted_as_by_hand():
-    """Two points at the first mode, one at the second, one nearest to the third but out of its reach, one far away."""
+    """Two points at the first mode, one at the second, one nearest to the third but out of its
+    reach, one far away."""
     modes = [[0, 0], [10, 0], [0, 10], [10, 10]]
     said = covered([[0, 0], [0.5, 0.5], [10, 1], [0, 7], [1e6, 0]], modes, 0.5)
     kl = 2 / 3 * math.log(4 * 2 / 3) + 1 / 3 * math.log(4 / 3)
@@ -57,7 +59,8 @@ def test_a_point_belongs_to_its_nearest_mode_alone():
 
 @pytest.mark.parametrize("mixture", [ring(), grid()], ids=["ring", "grid"])
 def test_an_exact_sampler_is_at_the_ceiling_and_at_the_floor(mixture):
-    """40 samples of 2,500: the mean share within 4 binomial errors of 1 - exp(-4.5), the mean KL at (k - 1) / (2 n)."""
+    """40 samples of 2,500: the mean share within 4 binomial errors of 1 - exp(-4.5), the mean KL at
+    (k - 1) / (2 n)."""
     n, repeats, k = 2500, 40, len(mixture.modes)
     points = mixture.sample(n * repeats, seed=1).reshape(repeats, n, 2)
     said = jax.vmap(lambda x: coverage(x, mixture.modes, mixture.sigma))(points)
@@ -102,7 +105,7 @@ def test_points_of_another_dimension_are_refused():
         coverage(jnp.zeros((5, 1)), ring().modes, 0.01)
 
 
-# ---- energy distance ---------------------------------------------------------------------------------------------------
+# ---- energy distance ---------------------------------------------------------------------------
 
 
 def numpy_means(x, y):
@@ -152,7 +155,8 @@ def gaussian_distance(mean, std, other):
 
 @pytest.mark.parametrize("mean, std, other", [(0, 1, 1), (0, 1, 1.5), (0.3, 1, 1)])
 def test_the_energy_distance_of_gaussians_is_right_on_average(mean, std, other):
-    """Unbiased, at equal distributions too: the mean over 2,000 draws of 30 and 20 points is within 4 standard errors."""
+    """Unbiased, at equal distributions too: the mean over 2,000 draws of 30 and 20 points is within
+    4 standard errors."""
     rng = np.random.default_rng(3)
     x = rng.normal(0, std, (2000, 30, 1)).astype(np.float32)
     y = rng.normal(mean, other, (2000, 20, 1)).astype(np.float32)

@@ -1,4 +1,5 @@
-"""Known answers of pairs, precision, recall, density, coverage and the 1-NN test: SciPy, scikit-learn, prdc, torch-fidelity."""
+"""Known answers of pairs, precision, recall, density, coverage and the 1-NN test: SciPy,
+scikit-learn, prdc, torch-fidelity."""
 
 import math
 from pathlib import Path
@@ -24,12 +25,13 @@ def features(n, d, seed, shift=0.0):
     return np.maximum(np.random.default_rng(seed).normal(0.5 + shift, 1, (n, d)), 0)
 
 
-# ---- pairs -------------------------------------------------------------------------------------------------------------
+# ---- pairs -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("d", [3, WIDE])
 def test_passes_in_blocks_are_the_whole_matrices(d):
-    """Differences and products, and sizes on both sides of a block; against SciPy's and scikit-learn's matrices."""
+    """Differences and products, and sizes on both sides of a block; against SciPy's and
+    scikit-learn's matrices."""
     k, x, y = 5, features(ROWS + 7, d, 0), features(60, d, 1, 0.2)
     wx, wy = self_pairs(x, k), self_pairs(y, k)
     pairs = cross_pairs(x, y, wx, wy)
@@ -66,7 +68,8 @@ def test_swapped_pairs_are_those_of_the_other_order():
 
 @pytest.mark.parametrize("d", [2, WIDE])
 def test_a_duplicate_is_at_exactly_0_in_float32_too(d):
-    """At a norm of 20, where |x|^2 + |y|^2 - 2 xy is off by 1e-2 in float32; and at one of 1e6, in float64."""
+    """At a norm of 20, where |x|^2 + |y|^2 - 2 xy is off by 1e-2 in float32; and at one of 1e6, in
+    float64."""
     for size in (20, 1e6):
         x = np.random.default_rng(4).normal(size=(80, d))
         x = (size / math.sqrt(d) + x).astype(np.float32)
@@ -132,7 +135,7 @@ def test_sets_that_do_not_fit_are_refused():
         one_nn(x, y)
 
 
-# ---- precision, recall, density, coverage ------------------------------------------------------------------------------
+# ---- precision, recall, density, coverage ------------------------------------------------------
 
 
 @pytest.mark.parametrize("n, m, k, d", [(90, 70, 5, 3), (70, 90, 5, WIDE), (60, 60, 1, WIDE)])
@@ -142,7 +145,8 @@ def test_prdc_is_that_of_the_package(n, m, k, d):
 
 
 def test_with_closed_balls_precision_and_recall_are_torch_fidelity_s():
-    """The frozen sets share a point that each has five times: in balls of radius 0 it is with `<=`, but not with `<`."""
+    """The frozen sets share a point that each has five times: in balls of radius 0 it is with `<=`,
+    but not with `<`."""
     real, fake = FROZEN["y"], FROZEN["x"]
     closed, opened = prdc(real, fake, 3, strict=False), prdc(real, fake, 3)
     for name in ("precision", "recall"):
@@ -152,7 +156,8 @@ def test_with_closed_balls_precision_and_recall_are_torch_fidelity_s():
 
 @pytest.mark.parametrize("d", [2, WIDE])
 def test_a_copy_has_1_in_everything(d):
-    """And with closed balls the k-th neighbour is counted, too, though it is at the radius to the last bit or nearly so."""
+    """And with closed balls the k-th neighbour is counted, too, though it is at the radius to the
+    last bit or nearly so."""
     x = features(200, d, 9) if d == WIDE else np.random.default_rng(9).normal(size=(200, d))
     w = self_pairs(x)
     assert prdc_from(w, w, cross_pairs(x, x, w, w)) == {"precision": 1, "recall": 1, "density": 1, "coverage": 1}
@@ -195,7 +200,7 @@ def test_expected_coverage_is_the_published_one_at_equal_sizes():
             expected_coverage(*wrong)
 
 
-# ---- 1-NN --------------------------------------------------------------------------------------------------------------
+# ---- 1-NN --------------------------------------------------------------------------------------
 
 
 def test_one_nn_is_that_of_scikit_learn():

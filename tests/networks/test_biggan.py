@@ -1,4 +1,5 @@
-"""BigGAN's networks against the authors' PyTorch code, block by block and whole, and the laws of their parts."""
+"""BigGAN's networks against the authors' PyTorch code, block by block and whole, and the laws of
+their parts."""
 
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,8 @@ LEAVES = {"kernel": "weight", "bias": "bias", "scale": "gain", "embedding": "wei
 
 
 def authors(path, shape, attending=None):
-    """The PyTorch code's name of one of our leaves; attention stands after block `attending` in its list."""
+    """The PyTorch code's name of one of our leaves; attention stands after block `attending` in its
+    list."""
     *modules, leaf = path
     if "/".join(modules) in (names := NAMES | LABEL):
         return f"{names['/'.join(modules)]}.{LEAVES[leaf]}"
@@ -62,7 +64,7 @@ def part(path):
     return f"{PARTS[modules[0]]}.{LEAVES[leaf]}"
 
 
-# ---- the authors' ------------------------------------------------------------------------------------------------------
+# ---- the authors' ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "modules", "z"), [("cifar", CIFAR, 128), ("imagenet", IMAGENET, 120)])
@@ -76,7 +78,8 @@ def test_the_numbers_of_parameters_are_the_authors(name, modules, z):
 @pytest.mark.parametrize("role", ["generator", "discriminator"])
 @pytest.mark.parametrize("name", SMALL)
 def test_the_whole_networks_are_the_authors(name, role, x64):
-    """Normalised, in two calls of training: own tables at 32 pixels; shared vectors, chunks of z and attention at 64."""
+    """Normalised, in two calls of training: own tables at 32 pixels; shared vectors, chunks of z
+    and attention at 64."""
     (both, options, _), g, d, skip = SMALL[name]
     if role == "generator":
         net = SpectralNorm(Net(g), epsilon=1e-8, skip=skip)
@@ -120,7 +123,7 @@ def test_attention_is_the_authors(x64):
     close(one(biggan.Attention(), named, jnp.asarray(image("attention", 4, 16))), FROZEN["attention"])
 
 
-# ---- laws --------------------------------------------------------------------------------------------------------------
+# ---- laws --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("size", "classes"), [(8, 0), (16, 2), (28, 0), (64, 2), (256, 0)])

@@ -1,4 +1,5 @@
-"""Our convolutions are the library's: values, gradients and the second derivatives that R1 takes, and slow loops in NumPy."""
+"""Our convolutions are the library's: values, gradients and the second derivatives that R1 takes,
+and slow loops in NumPy."""
 
 import itertools
 
@@ -42,7 +43,8 @@ def numpy_conv(x, kernel, stride, padding):
 
 
 def numpy_conv_transpose(x, kernel, stride, padding):
-    """Each input pixel scatters the flipped kernel, times its value, onto the output; 'SAME' crops as its convolution pads."""
+    """Each input pixel scatters the flipped kernel, times its value, onto the output; 'SAME' crops
+    as its convolution pads."""
     k = len(kernel)
     sides = [stride * n + max(k - stride, 0) for n in x.shape[1:3]]
     out = np.zeros((len(x), *sides, kernel.shape[-1]))
@@ -64,7 +66,7 @@ def example(k, side, channels=(2, 3), seed=0):
     return rng.normal(size=(2, *side, channels[0])), rng.normal(size=(k, k, *channels))
 
 
-# ---- values ------------------------------------------------------------------------------------------------------------
+# ---- values ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -112,7 +114,7 @@ def test_a_transposed_convolution_is_the_transpose_of_a_convolution(x64):
             np.testing.assert_allclose(a, b, rtol=1e-10)
 
 
-# ---- derivatives -------------------------------------------------------------------------------------------------------
+# ---- derivatives -------------------------------------------------------------------------------
 
 CASES = {"SAME": [(1, 2), (2, 3), (3, 1), (4, 2), (5, 2)], "VALID": [(2, 1), (3, 2), (5, 3)]}  # kernel sizes and strides
 
@@ -146,7 +148,7 @@ def test_a_batch_of_kernels_is_each_kernel_by_itself(x64, name):
         assert_close((own[i], shared[i]), (jax.grad(loss, 1)(x[i], kernels[i]), f(x[0], kernels[i])), 1e-12)
 
 
-# ---- forms and transformations -----------------------------------------------------------------------------------------
+# ---- forms and transformations -----------------------------------------------------------------
 
 
 def geometry(k, stride, side, padding):
@@ -177,7 +179,8 @@ def arrays(g, channels, batch=2):
 
 @pytest.mark.parametrize("name", FORMS)
 def test_every_form_is_the_others(name):
-    """Kernels 1 to 5, strides 1 to 3, odd and even sides, both paddings; then channels and sides for whole vectors."""
+    """Kernels 1 to 5, strides 1 to 3, odd and even sides, both paddings; then channels and sides
+    for whole vectors."""
     cases = [(g, (2, 3)) for g in GEOMETRIES] + [(geometry(3, s, (12, 11), "SAME"), (9, 10)) for s in (1, 2)]
     inputs = [arrays(g, channels)[name] for g, channels in cases]
     each = lambda xs: [[form(*x, geometry=g) for form in FORMS[name]] for x, (g, _) in zip(xs, cases, strict=True)]
@@ -230,7 +233,8 @@ def loss(f):
 
 @pytest.mark.parametrize("name", OURS)
 def test_kernels_of_a_population_are_each_kernel_by_itself(x64, name):
-    """Nested, differentiated inside and outside of the vmap, in a scan, under a checkpoint, in forward mode."""
+    """Nested, differentiated inside and outside of the vmap, in a scan, under a checkpoint, in
+    forward mode."""
     one, pairs = loss(OURS[name]), [[wide(2 * i + j) for j in range(2)] for i in range(2)]
     x, kernels = (jnp.stack([jnp.stack([pair[k] for pair in row]) for row in pairs]) for k in range(2))
 
@@ -289,7 +293,8 @@ def test_the_extra_memory_is_bounded(name):
 
 @pytest.mark.parametrize("name", OURS)
 def test_narrow_floats_and_eager_calls(name):
-    """bfloat16 to its eight bits; outside of jit, and with a kernel in another precision than the image."""
+    """bfloat16 to its eight bits; outside of jit, and with a kernel in another precision than the
+    image."""
     x, kernel = (a.astype(jnp.bfloat16) for a in wide())
     for f in (lambda x, k: OURS[name](x, k, 2), jax.grad(lambda x, k: OURS[name](x, k, 2).astype("float32").sum(), (0, 1))):
         narrow, exact = f(x, kernel), f(x.astype("float32"), kernel.astype("float32"))
@@ -300,7 +305,7 @@ def test_narrow_floats_and_eager_calls(name):
     assert_close(mixed, OURS[name](x.astype("float32"), kernel.astype("float32"), 2), 1e-6)
 
 
-# ---- layers ------------------------------------------------------------------------------------------------------------
+# ---- layers ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layer, function", [(Conv, conv), (ConvTranspose, conv_transpose)], ids=OURS)
@@ -317,7 +322,8 @@ def test_a_layer_is_its_function_plus_a_bias(layer, function):
 
 
 def test_kernels_start_uniform_in_glorot_s_range():
-    """Glorot & Bengio (2010): +- sqrt(6 / (fan in + fan out)), fans counting the kernel's pixels."""
+    """Glorot & Bengio (2010): +- sqrt(6 / (fan in + fan out)), fans counting the kernel's
+    pixels."""
     kernel = Conv(32, 5).init(jax.random.key(0), jnp.zeros((1, 5, 5, 16)))["params"]["kernel"]
     limit = np.sqrt(6 / (25 * (16 + 32)))
     assert 0.99 * limit < np.abs(kernel).max() <= limit

@@ -1,4 +1,5 @@
-"""Known answers: the article's DCGAN layer by layer, normalisations and dropout against NumPy, shapes of every size."""
+"""Known answers: the article's DCGAN layer by layer, normalisations and dropout against NumPy,
+shapes of every size."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,8 @@ def training(n=4, seed=0, axis_name=None):
 
 
 def made(module, inputs, labels=None, dtype="float64", **numbers):
-    """(params, stats) at random, biases and scales too, so that a missing one shows. Nothing is compiled."""
+    """(params, stats) at random, biases and scales too, so that a missing one shows. Nothing is
+    compiled."""
     shapes = jax.eval_shape(Net(module).init, jax.random.key(0), inputs, labels, numbers)
     rng = np.random.default_rng(7)
     params = jax.tree.map(lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), dtype), shapes[0])
@@ -36,7 +38,8 @@ def run(module, params, stats, inputs, mode=EVALUATION, labels=None, compute_dty
 
 
 def shapes(recipe):
-    """(generator's and discriminator's params and stats, images, logits) of a batch of 2, as shapes."""
+    """(generator's and discriminator's params and stats, images, logits) of a batch of 2, as
+    shapes."""
 
     def run(key):
         state = gan.init(recipe, key)
@@ -53,7 +56,7 @@ def count(params):
     return sum(x.size for x in jax.tree.leaves(params))
 
 
-# ---- the article's DCGAN -----------------------------------------------------------------------------------------------
+# ---- the article's DCGAN -----------------------------------------------------------------------
 
 
 def test_the_article_s_networks_have_its_numbers_of_parameters():
@@ -63,7 +66,8 @@ def test_the_article_s_networks_have_its_numbers_of_parameters():
 
 
 def test_the_article_s_layers_have_its_shapes():
-    """Kernels, biases and batch norms in the article's order, the first of them over the flat 4,096 features."""
+    """Kernels, biases and batch norms in the article's order, the first of them over the flat 4,096
+    features."""
     g, d, _, _ = shapes(gan.recipes.dcgan((32, 32, 3)))
     assert jax.tree.map(lambda x: x.shape, g.params) == {
         "Dense_0": {"kernel": (100, 4 * 4 * 256)},
@@ -121,7 +125,7 @@ def test_the_discriminator_is_the_article_s(x64):
     np.testing.assert_allclose(said.logits, (features @ np.asarray(p["Dense_0"]["kernel"]))[:, 0], atol=1e-10)
 
 
-# ---- sizes -------------------------------------------------------------------------------------------------------------
+# ---- sizes -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", sorted(SIZES))
@@ -155,7 +159,7 @@ def test_dcgan_makes_square_grey_or_rgb_images_only(shape):
         gan.recipes.dcgan(shape)
 
 
-# ---- normalisation -----------------------------------------------------------------------------------------------------
+# ---- normalisation -----------------------------------------------------------------------------
 
 
 def numpy_batch_norm(x, mean, var, params):
@@ -164,7 +168,8 @@ def numpy_batch_norm(x, mean, var, params):
 
 @pytest.mark.parametrize("shape", [(6, 3), (4, 3, 2, 5)])
 def test_batch_norm_is_its_formula_in_training_and_evaluation(x64, shape):
-    """Two passes in training, then one in evaluation, which uses the running averages of the two."""
+    """Two passes in training, then one in evaluation, which uses the running averages of the
+    two."""
     module, axes = BatchNorm(), tuple(range(len(shape) - 1))
     features = shape[-1]
     stats = {"batch_stats": {"mean": jnp.zeros(features), "var": jnp.ones(features)}}
@@ -239,7 +244,7 @@ def test_an_unknown_norm_is_refused():
         Norm("group").init(jax.random.key(0), jnp.ones((2, 3)), EVALUATION)
 
 
-# ---- dropout -----------------------------------------------------------------------------------------------------------
+# ---- dropout -----------------------------------------------------------------------------------
 
 
 def drop(x, rate, mode):
@@ -316,11 +321,12 @@ def test_networks_drop_in_training_alone(name):
     assert not np.allclose(answer(training(2), labels, dropout=0.9), evaluated)
 
 
-# ---- labels ------------------------------------------------------------------------------------------------------------
+# ---- labels ------------------------------------------------------------------------------------
 
 
 def test_the_discriminator_projects_its_features_on_the_label_s_vector(x64):
-    """Miyato & Koyama (2018): the logit gains the product of the label's vector and the features."""
+    """Miyato & Koyama (2018): the logit gains the product of the label's vector and the
+    features."""
     module = dcgan.Discriminator(2, classes=3)
     images, labels = jnp.asarray(RNG.normal(size=(4, 8, 8, 1))), jnp.array([0, 2, 1, 2])
     params, _ = made(module, images, labels)
@@ -339,7 +345,7 @@ def test_labels_change_what_a_conditional_network_says(name):
     assert not np.allclose(a[1], b[1])
 
 
-# ---- multi-layer perceptrons and the seam ------------------------------------------------------------------------------
+# ---- multi-layer perceptrons and the seam ------------------------------------------------------
 
 
 def test_the_perceptrons_are_their_matrix_products(x64):

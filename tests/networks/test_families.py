@@ -1,4 +1,5 @@
-"""Laws of every network family: which weights are normalised and penalised, how labels enter, numbers that may be swept."""
+"""Laws of every network family: which weights are normalised and penalised, how labels enter,
+numbers that may be swept."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,5 @@
-"""Known answers: losses on class logits, the ways in which a discriminator knows of labels, and every loss in a step."""
+"""Known answers: losses on class logits, the ways in which a discriminator knows of labels, and
+every loss in a step."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ def cross_entropy(logits, labels):
     return -log_softmax(logits, 1)[np.arange(len(labels)), labels]
 
 
-# ---- losses on class logits --------------------------------------------------------------------------------------------
+# ---- losses on class logits --------------------------------------------------------------------
 
 
 def test_the_auxiliary_classifier_adds_weighted_cross_entropies_to_any_loss(x64):
@@ -104,7 +105,7 @@ def test_terms_of_every_loss_have_the_dtype_of_the_logits(x64, dtype):
     assert {(x.shape, x.dtype) for x in jax.tree.leaves(found)} == {((4,), jnp.dtype(dtype))}
 
 
-# ---- discriminators ----------------------------------------------------------------------------------------------------
+# ---- discriminators ----------------------------------------------------------------------------
 
 IMAGES = RNG.uniform(-1, 1, size=(4, 8, 8, 1))
 ROWS = RNG.normal(size=(4, 5))
@@ -195,7 +196,7 @@ def test_a_conditioning_that_cannot_be_is_refused(network, fields, said):
         judged(network, classes=3, **fields)
 
 
-# ---- in a step ---------------------------------------------------------------------------------------------------------
+# ---- in a step ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", LOSSES)

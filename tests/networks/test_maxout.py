@@ -1,4 +1,5 @@
-"""PacGAN's toy networks: sizes by hand, the forward pass against NumPy, the first weights, the recipe's training."""
+"""PacGAN's toy networks: sizes by hand, the forward pass against NumPy, the first weights, the
+recipe's training."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,8 @@ MODULES = maxout.Generator(width=8), maxout.Discriminator(width=8)
 
 
 def test_the_published_networks_have_their_numbers_of_parameters():
-    """G: 2 x 400 and 3 x 400 x 400 kernels, 4 x 2 x 400 of batch norm, 400 x 2 + 2. D: 1,000 affine functions three times."""
+    """G: 2 x 400 and 3 x 400 x 400 kernels, 4 x 2 x 400 of batch norm, 400 x 2 + 2. D: 1,000 affine
+    functions three times."""
     g, d, points, said = shapes(gan.recipes.pacgan_toy())
     assert count(g.params) == 2 * 400 + 3 * 400**2 + 4 * 2 * 400 + (400 * 2 + 2) == 484_802
     assert count(d.params) == (2 + 1) * 1000 + 2 * (200 + 1) * 1000 + 200 + 1 == 405_201
@@ -90,7 +92,7 @@ def test_dropout_acts_in_training_alone(module):
     assert not np.allclose(answer(training(), dropout=0.5), answer(training()))
 
 
-# ---- the recipe --------------------------------------------------------------------------------------------------------
+# ---- the recipe --------------------------------------------------------------------------------
 
 
 def test_the_recipe_has_the_published_numbers():
@@ -133,7 +135,8 @@ def test_the_recipe_trains():
 
 @pytest.mark.parametrize("module", MODULES, ids=["generator", "discriminator"])
 def test_a_row_of_a_population_is_a_network_of_its_own(x64, module):
-    """In training: answers, running averages, and the gradient by every parameter, of three networks on one batch."""
+    """In training: answers, running averages, and the gradient by every parameter, of three
+    networks on one batch."""
     x = jnp.asarray(RNG.normal(size=(6, 2)))
     params, stats = made(module, x)
     rows = jax.tree.map(lambda leaf: jnp.stack([leaf, 0.5 * leaf[::-1], leaf**2]), (params, stats))

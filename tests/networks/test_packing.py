@@ -1,4 +1,5 @@
-"""Known answers: a packed critic sees packets, is regularised as a whole, and is a plain one at size 1."""
+"""Known answers: a packed critic sees packets, is regularised as a whole, and is a plain one at
+size 1."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,5 @@
-"""R3GAN's networks against the authors' PyTorch code: layers, whole networks, R1 and its gradient, numbers of parameters."""
+"""R3GAN's networks against the authors' PyTorch code: layers, whole networks, R1 and its gradient,
+numbers of parameters."""
 
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ def assert_equal(ours, reference):
     np.testing.assert_allclose(ours, reference, rtol=1e-9, atol=1e-11 * np.abs(reference).max())
 
 
-# ---- PyTorch's names and layouts -----------------------------------------------------------------------------------------
+# ---- PyTorch's names and layouts ---------------------------------------------------------------
 
 
 def generator_name(path, module):
@@ -82,7 +83,7 @@ def players(plan, classes, label_widths):
     return g, r3gan.Discriminator(**plan, classes=classes, label_width=label_widths[1])
 
 
-# ---- against the authors' code ---------------------------------------------------------------------------------------------
+# ---- against the authors' code -----------------------------------------------------------------
 
 
 def test_a_residual_block_is_the_authors():
@@ -168,7 +169,7 @@ def test_the_numbers_of_parameters_are_the_authors(name):
     assert counts == list(FROZEN[f"parameters {name}"])
 
 
-# ---- what they do not have -------------------------------------------------------------------------------------------------
+# ---- what they do not have ---------------------------------------------------------------------
 
 
 def test_a_grouped_convolution_is_the_library_s_for_every_member_of_a_population():
@@ -203,7 +204,8 @@ def test_a_plan_leads_from_a_few_pixels_to_the_image_and_back(size, sides, chann
 
 
 def test_the_start_is_the_authors(monkeypatch):
-    """Standard deviations of all parameters: He's with the activation's gain, for a depth of 2 blocks; 0 at a block's end."""
+    """Standard deviations of all parameters: He's with the activation's gain, for a depth of 2
+    blocks; 0 at a block's end."""
     monkeypatch.setattr(r3gan, "grouped_conv", lambda x, kernel, groups: x)  # not needed here, and slow to compile
     stages: dict[str, Any] = {"widths": (64, 32), "cardinalities": (4, 2), "blocks": (1, 1), "classes": 40}
     gain = np.sqrt(2 / 1.04) * 2**-0.25

@@ -1,4 +1,5 @@
-"""SNGAN's and cGAN-PD's residual networks against mimicry, block by block and whole, and the laws of their parts."""
+"""SNGAN's and cGAN-PD's residual networks against mimicry, block by block and whole, and the laws
+of their parts."""
 
 import re
 from functools import cache
@@ -21,11 +22,12 @@ FROZEN = np.load(Path(__file__).parents[1] / "frozen" / "sngan.npz")
 RNG = np.random.default_rng(0)
 
 
-# ---- PyTorch's weights in our layout (also for test_biggan) ------------------------------------------------------------
+# ---- PyTorch's weights in our layout (also for test_biggan) ------------------------------------
 
 
 def converted(name, shape, side=0):
-    """PyTorch's seeded tensor `name` in the layout of our leaf of this shape; `side`: of the map that a first Dense makes."""
+    """PyTorch's seeded tensor `name` in the layout of our leaf of this shape; `side`: of the map
+    that a first Dense makes."""
     if side:  # PyTorch has channels before pixels
         pixels = side * side
         lead = (shape[-1] // pixels, side, side)
@@ -39,7 +41,8 @@ def _kernel(name, shape):
 
 
 def filled(shapes, named, sides):
-    """(params, stats) with PyTorch's numbers. named: our path -> PyTorch's name or an array; statistics stay at zero."""
+    """(params, stats) with PyTorch's numbers. named: our path -> PyTorch's name or an array;
+    statistics stay at zero."""
     params = {}
     for path, leaf in flatten_dict(shapes[0]).items():
         name = named(path, leaf.shape)
@@ -71,7 +74,8 @@ LEAVES = {"kernel": "weight", "bias": "bias", "scale": "weight", "embedding": "w
 
 
 def mimicrys(path, shape, first, last):
-    """mimicry's name of one of our leaves: blocks count from `first`, the layers after them are number `last`."""
+    """mimicry's name of one of our leaves: blocks count from `first`, the layers after them are
+    number `last`."""
     names = {"dense": "l1", "norm": f"b{last}", "image": f"c{last}", "logit": f"l{last}", "label": "l_y"}
     *modules, leaf = (name for name in path if name != "projection")
     if len(modules) == 1:
@@ -88,7 +92,7 @@ def close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10)
 
 
-# ---- mimicry -----------------------------------------------------------------------------------------------------------
+# ---- mimicry -----------------------------------------------------------------------------------
 
 
 COUNTS = [name for name in FROZEN.files if name.startswith("count")]
@@ -109,7 +113,8 @@ def test_the_numbers_of_parameters_are_mimicry_s(name):
     "name", [pytest.param(name, marks=pytest.mark.slow if NETWORKS[name][0] > 48 else ()) for name in NETWORKS]
 )
 def test_the_whole_networks_are_mimicry_s(name, x64):
-    """The generator in training, the normalised discriminator in two calls of training and in evaluation."""
+    """The generator in training, the normalised discriminator in two calls of training and in
+    evaluation."""
     size, width, classes = NETWORKS[name]
     labels = jnp.asarray(LABELS) if classes else None
     blocks = len(sngan.PLANS[size].generator)
@@ -149,7 +154,7 @@ def test_a_discriminator_block_is_mimicry_s(kind, x64):
     close(one(block, x if kind == "first" else jax.nn.relu(x)), FROZEN[f"block/{kind}"])
 
 
-# ---- laws --------------------------------------------------------------------------------------------------------------
+# ---- laws --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [8, 16, 28, 48])
@@ -166,7 +171,8 @@ def test_small_and_other_sizes_make_and_judge_grey_images(size):
 
 
 def test_a_shortcut_sees_what_was_not_rectified(x64):
-    """As in the paper: where the convolutions are zero, the block is the identity, negative values too."""
+    """As in the paper: where the convolutions are zero, the block is the identity, negative values
+    too."""
     x = jnp.asarray(RNG.normal(size=(2, 4, 4, 3)))
     block = sngan.DiscriminatorBlock(3, halve=False)
     zeros = jax.tree.map(jnp.zeros_like, block.init(jax.random.key(0), x))

@@ -1,4 +1,5 @@
-"""Spectral normalisation: power iteration by hand, NumPy's singular values, what moves and what does not, records."""
+"""Spectral normalisation: power iteration by hand, NumPy's singular values, what moves and what
+does not, records."""
 
 import json
 
@@ -62,7 +63,8 @@ def small(x64):
 
 
 def test_k_calls_are_k_power_iterations_by_hand(small):
-    """PyTorch's spectral_norm: v <- W'u, u <- Wv, both of unit length, then W / u'Wv; a call each in training."""
+    """PyTorch's spectral_norm: v <- W'u, u <- Wv, both of unit length, then W / u'Wv; a call each
+    in training."""
     params, stats, _ = small
     vectors, net = stats["spectral"], SpectralNorm(PLAIN)
     for _ in range(3):
@@ -122,7 +124,8 @@ def test_the_network_is_its_own_on_the_normalised_weights(small):
 
 
 def test_the_gradient_takes_the_vectors_as_constants(small):
-    """dL/dW = (G - <G, W / sigma> u v') / sigma for G = dL/d(W / sigma) (Miyato et al., 2018, equation 9)."""
+    """dL/dW = (G - <G, W / sigma> u v') / sigma for G = dL/d(W / sigma) (Miyato et al., 2018,
+    equation 9)."""
     params, stats, _ = small
     net, g = SpectralNorm(PLAIN), RNG.normal(size=(3, 1))
     normal = lambda w: net.normalised({**params, "dense": {**params["dense"], "kernel": w}}, stats["spectral"], True)
@@ -169,7 +172,8 @@ def test_shorter_vectors_give_the_same_sigma_in_evaluation(small):
 
 
 def test_the_first_sigma_is_a_good_estimate(small):
-    """The vectors have settled before the first call, whose estimate would otherwise be of chance."""
+    """The vectors have settled before the first call, whose estimate would otherwise be of
+    chance."""
     _, _, images = small
     net = SpectralNorm(PLAIN)
     params, stats = net.init(jax.random.key(3), images, jnp.asarray(LABELS), {})

@@ -1,4 +1,5 @@
-"""StyleGAN2 against NVIDIA's PyTorch code (sizes, layers, blocks, whole networks, second derivatives) and by its own laws."""
+"""StyleGAN2 against NVIDIA's PyTorch code (sizes, layers, blocks, whole networks, second
+derivatives) and by its own laws."""
 
 from functools import partial
 from pathlib import Path
@@ -57,7 +58,7 @@ def variables(module, *inputs, prefix="", generator=False, **numbers):
     return jax.tree_util.tree_unflatten(tree, arrays)
 
 
-# ---- sizes ---------------------------------------------------------------------------------------------------------------
+# ---- sizes -------------------------------------------------------------------------------------
 
 
 def networks(name):
@@ -74,7 +75,7 @@ def test_published_configurations_have_pytorch_s_numbers_of_parameters(name):
     assert [count(init(g, z, {"noise": 1.0})), count(init(d, images, {}))] == list(FROZEN[f"sizes/{name}"])
 
 
-# ---- layers against PyTorch ----------------------------------------------------------------------------------------------
+# ---- layers against PyTorch --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -126,7 +127,7 @@ def test_the_epilogue_is_pytorch_s():
     assert_same(said.logits[np.argsort(order), None], "epilogue")
 
 
-# ---- whole networks against PyTorch ----------------------------------------------------------------------------------------
+# ---- whole networks against PyTorch ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("architecture", made.ARCHITECTURES)
@@ -145,7 +146,8 @@ def test_generators_and_their_slopes_in_w_are_pytorch_s(architecture):
 
 
 def discriminator(architecture):
-    """(D's logits of parameters and images, parameters, images, the order that makes our groups theirs)."""
+    """(D's logits of parameters and images, parameters, images, the order that makes our groups
+    theirs)."""
     options = made.ARCHITECTURES[architecture] | {"mapping": made.LAYERS, "group": made.GROUP} | made.CHANNELS
     order = strided(4, made.GROUP)
     d, reals = stylegan2.Discriminator(architecture, **options), made.given("images")[order]
@@ -172,7 +174,7 @@ def test_r1_and_its_gradient_in_a_strided_kernel_are_pytorch_s():
     assert_same(moved, "moved")
 
 
-# ---- minibatch standard deviation ----------------------------------------------------------------------------------------
+# ---- minibatch standard deviation --------------------------------------------------------------
 
 
 def strided(n, group):
@@ -216,7 +218,7 @@ def test_minibatch_std_and_its_gradient_do_not_depend_on_the_number_of_devices(g
     np.testing.assert_allclose(shared.reshape(x.shape), slope(x, weights, training(8)), rtol=1e-4, atol=1e-6)
 
 
-# ---- the numbers of the generator ----------------------------------------------------------------------------------------
+# ---- the numbers of the generator --------------------------------------------------------------
 
 
 def tiny(classes=0, **numbers):
@@ -295,7 +297,7 @@ def test_a_shift_moves_the_styles_and_may_be_one_for_all():
     np.testing.assert_allclose(styles(shift=shift), styles() + shift, rtol=1e-6)
 
 
-# ---- dtypes, members, the game, mistakes -----------------------------------------------------------------------------------
+# ---- dtypes, members, the game, mistakes -------------------------------------------------------
 
 
 def game(**fields):

@@ -17,7 +17,8 @@ SHAPE = (16, 16, 2)
 
 @pytest.mark.slow
 def test_a_pixel_is_answered_from_its_neighbourhood_values_and_mask_alike():
-    """One halving: 3 x 3, 4 x 4 of stride 2, 3 x 3, its transpose, 3 x 3 twice reach 9 pixels at most."""
+    """One halving: 3 x 3, 4 x 4 of stride 2, 3 x 3, its transpose, 3 x 3 twice reach 9 pixels at
+    most."""
     net = UNet(SHAPE, width=4, halvings=1)
     x = jnp.asarray(np.random.default_rng(0).random((1, 2 * 16 * 16 * 2)), jnp.float32)
     params = net.init(jax.random.key(0), x, None, EVALUATION)

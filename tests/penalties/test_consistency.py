@@ -26,12 +26,13 @@ def draws(n, seed=0):
     return gan.Draws(jax.random.key(seed), jnp.arange(n))
 
 
-# ---- the transformation ------------------------------------------------------------------------------------------------
+# ---- the transformation ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_images_shift_by_up_to_an_eighth_of_each_side_filled_by_reflection_all_shifts_equally_often(flip):
-    """16 x 8 pixels move by 2 rows and 1 column at most: 15 windows of the reflected image, and of its mirror image."""
+    """16 x 8 pixels move by 2 rows and 1 column at most: 15 windows of the reflected image, and of
+    its mirror image."""
     n, images = 3000, np.stack([PIXELS, PIXELS[:, ::-1]])[: 1 + flip]
     wide = np.pad(images, [(0, 0), (2, 2), (1, 1)], mode="reflect")
     windows = np.stack([image[i : i + 16, j : j + 8] for image in wide for i in range(5) for j in range(3)])
@@ -48,7 +49,7 @@ def test_points_cannot_be_shifted():
         cr(turn(linear()), weight=1.0)
 
 
-# ---- CR and bCR --------------------------------------------------------------------------------------------------------
+# ---- CR and bCR --------------------------------------------------------------------------------
 
 
 def of_images(n=200):
@@ -56,7 +57,8 @@ def of_images(n=200):
 
 
 def test_cr_is_the_squared_difference_that_the_shift_of_a_real_makes(x64):
-    """Of independent pixels: the expected square is 2 * 9 where the pixel moved (14 of 15 shifts), else 0."""
+    """Of independent pixels: the expected square is 2 * 9 where the pixel moved (14 of 15 shifts),
+    else 0."""
     values = np.asarray(cr(of_images(4000), weight=10.0))
     assert abs(values.mean() - 10 * 18 * 14 / 15) < 4 * values.std() / np.sqrt(4000)
     assert abs((values == 0).mean() - 1 / 15) < 4 * np.sqrt(1 / 15 * 14 / 15 / 4000)
@@ -77,7 +79,7 @@ def test_a_critic_that_overlooks_shifts_costs_nothing(x64):
     np.testing.assert_array_equal(bcr(t, weight=10.0, flip=True), 0)
 
 
-# ---- zCR ---------------------------------------------------------------------------------------------------------------
+# ---- zCR ---------------------------------------------------------------------------------------
 
 A = RNG.normal(size=(4, 6))
 SLOPE = RNG.normal(size=6)
@@ -93,7 +95,8 @@ def of_latents(n=4000):
     "penalty, expected", [(zcr_discriminator, ((A @ SLOPE) ** 2).sum()), (zcr_generator, -(A**2).sum() / 6)], ids=["D", "G"]
 )
 def test_zcr_of_linear_players_is_the_variance_of_a_step(x64, penalty, expected, sigma):
-    """G(z) = A z moves by A sigma n: its squared length is sigma^2 |A|^2 on average, that of D's answer sigma^2 |A^T s|^2."""
+    """G(z) = A z moves by A sigma n: its squared length is sigma^2 |A|^2 on average, that of D's
+    answer sigma^2 |A^T s|^2."""
     values = np.asarray(penalty(of_latents(), weight=20.0, sigma=sigma))
     assert abs(values.mean() - 20 * sigma**2 * expected) < 4 * values.std() / np.sqrt(len(values))
     scaled = penalty(of_latents(), weight=20.0, sigma=2 * sigma)
@@ -109,7 +112,7 @@ def test_zcr_judges_and_generates_under_the_labels_of_the_fakes(x64):
     np.testing.assert_allclose(zcr_discriminator(t, weight=1.0), (4 * step) ** 2, rtol=1e-6)
 
 
-# ---- all together ------------------------------------------------------------------------------------------------------
+# ---- all together ------------------------------------------------------------------------------
 
 
 def test_icr_has_the_published_numbers():
@@ -141,7 +144,8 @@ def retaken(turn, *, weight):
 
 
 def test_nothing_but_the_transformation_tells_the_two_looks_apart(x64):
-    """Under dropout, hidden noise and instance noise: constant images, which a shift leaves alone, and steps of length 0."""
+    """Under dropout, hidden noise and instance noise: constant images, which a shift leaves alone,
+    and steps of length 0."""
     d, g = icr(flip=True)
     d = {"cr": gan.bind(cr, weight=10.0), "zcr": d["zcr"].replace(sigma=0.0), "retaken": gan.bind(retaken, weight=1.0)}
     side = lambda outputs, penalties: gan.Side(

@@ -1,4 +1,5 @@
-"""Known answers: path lengths and features of linear players, penalties of weights against NumPy, the steepest slope."""
+"""Known answers: path lengths and features of linear players, penalties of weights against NumPy,
+the steepest slope."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from tests.penalties.test_gradient import FAKES, REALS, linear, turn
 
 RNG = np.random.default_rng(0)
 
-# ---- path length -------------------------------------------------------------------------------------------------------
+# ---- path length --------------------------------------------------------------------------------
 
 A = RNG.normal(size=(3, 4 * 2 * 5))
 B = RNG.normal(size=(6, 7, 4 * 2 * 5))  # of a style of 6 layers and 7 features
@@ -63,7 +64,8 @@ def mean_cost(generator, mean=0.0, **numbers):
 
 
 def test_the_derivative_of_path_lengths_reaches_the_generator_s_parameters(x64):
-    """Of G = c A z lengths are c |A y|; with decay 1 the average is that of the batch: the penalty is c^2 times a constant."""
+    """Of G = c A z lengths are c |A y|; with decay 1 the average is that of the batch: the penalty
+    is c^2 times a constant."""
     cost = lambda c: mean_cost(lambda z, labels: c * linear_generator(z, labels), decay=1.0)
     np.testing.assert_allclose(jax.grad(cost)(3.0), 2 * cost(3.0) / 3, rtol=1e-8)
 
@@ -73,7 +75,7 @@ def test_a_generator_that_ignores_its_latents_has_finite_derivatives(x64):
     assert np.isfinite(jax.grad(cost)(0.0))
 
 
-# ---- feature matching --------------------------------------------------------------------------------------------------
+# ---- feature matching --------------------------------------------------------------------------
 
 
 def matched(real, fake, weight=3.0):
@@ -99,7 +101,7 @@ def test_feature_matching_wants_features():
         matched(None, None)
 
 
-# ---- weights -----------------------------------------------------------------------------------------------------------
+# ---- weights -----------------------------------------------------------------------------------
 
 PARAMS = {
     "conv": {"kernel": RNG.normal(size=(3, 3, 2, 4)), "bias": RNG.normal(size=4)},
@@ -150,19 +152,21 @@ def test_networks_of_the_library_have_kernels_to_regularise():
             np.testing.assert_allclose(l2(of_weights(ones), weight=2.0), sizes)
 
 
-# ---- the steepest slope ------------------------------------------------------------------------------------------------
+# ---- the steepest slope ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("places, steepest", [([-3, -2, -1], 2), ([-3, 0.5, -1], 5), ([1, 2, 3], 5)])
 def test_the_maximum_penalty_is_the_square_of_the_steepest_slope_met(x64, places, steepest):
-    """D(x) = 5 x above 0 and 2 x below, looked at in three places (reals and fakes are the same)."""
+    """D(x) = 5 x above 0 and 2 x below, looked at in three places (reals and fakes are the
+    same)."""
     x = np.array(places, float)[:, None]
     t = turn(lambda x: jnp.where(x[:, 0] > 0, 5 * x[:, 0], 2 * x[:, 0]), x, x)
     np.testing.assert_allclose(max_gp(t, weight=10.0), np.full(3, 10.0 * steepest**2), rtol=1e-12)
 
 
 def test_the_maximum_lies_between_reals_and_fakes(x64):
-    """D = |x|^2 / 2 is steepest, with slope |x|, at the farthest of the points: between the ends, below the far one."""
+    """D = |x|^2 / 2 is steepest, with slope |x|, at the farthest of the points: between the ends,
+    below the far one."""
     reals, fakes = np.full((2000, 1), 3.0), np.full((2000, 1), 1.0)
     slope = np.sqrt(max_gp(turn(lambda x: (x[:, 0] ** 2) / 2, reals, fakes), weight=1.0))
     assert 2.99 < slope[0] < 3

@@ -1,4 +1,5 @@
-"""Known answers: penalties of critics whose gradients are known, and laws that hold for every penalty."""
+"""Known answers: penalties of critics whose gradients are known, and laws that hold for every
+penalty."""
 
 import inspect
 
@@ -18,7 +19,8 @@ SLOPE = np.array([0.6, -1.5, 2.0])  # of the linear critic; its norm is sqrt(6.6
 
 
 def turn(critic, reals=REALS, fakes=FAKES, **fields):
-    """A Turn in float64 whose critic's logits are `critic(images)`, or `critic(images, labels)` if labels are given."""
+    """A `PenaltyContext` in float64 whose critic's logits are `critic(images)`, or `critic(images,
+    labels)` if labels are given."""
     say = (lambda x, y: critic(x, y)) if "real_labels" in fields else lambda x, y: critic(x)
     n = len(reals)
     known = {
@@ -46,7 +48,7 @@ def unit(norm):
     return linear(np.array([0.6, 0.0, -0.8]) * norm)
 
 
-# ---- R1 and R2 ---------------------------------------------------------------------------------------------------------
+# ---- R1 and R2 ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("penalty", [r1, r2])
@@ -63,7 +65,8 @@ def test_a_quadratic_critic_costs_four_times_the_squared_distance(x64, penalty, 
 
 @pytest.mark.parametrize("penalty, images", [(r1, REALS), (r2, FAKES)], ids=["r1", "r2"])
 def test_the_parameter_gradient_of_a_quadratic_critic_is_that_by_hand(x64, penalty, images):
-    """D = c |x|^2: the penalty is gamma / 2 * 4 c^2 |x|^2, its derivative by c gamma / 2 * 8 c |x|^2."""
+    """D = c |x|^2: the penalty is gamma / 2 * 4 c^2 |x|^2, its derivative by c gamma / 2 * 8 c
+    |x|^2."""
     gradient = jax.grad(lambda c: penalty(turn(quadratic(c)), gamma=3.0).mean())(0.7)
     np.testing.assert_allclose(gradient, 1.5 * 8 * 0.7 * (images**2).sum(-1).mean(), rtol=1e-12)
 
@@ -78,7 +81,7 @@ def test_each_penalty_hands_its_own_labels_to_the_critic(x64):
     np.testing.assert_allclose(dragan(t, weight=1.0), 1)
 
 
-# ---- penalties of the slope's norm -------------------------------------------------------------------------------------
+# ---- penalties of the slope's norm -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("penalty", [wgan_gp, dragan])
@@ -110,27 +113,30 @@ def test_a_flat_critic_has_a_finite_cost_and_finite_gradients(x64, penalty):
 
 
 def test_wgan_gp_looks_uniformly_between_each_real_and_its_fake(x64):
-    """D = |x|^2 / 2 has gradient x, so with target 0 the square root of the cost tells how far x is along the segment."""
+    """D = |x|^2 / 2 has gradient x, so with target 0 the square root of the cost tells how far x is
+    along the segment."""
     start, end = np.zeros((2000, 4)), np.full((2000, 4), 0.5)
     share = np.sqrt(wgan_gp(turn(quadratic(0.5), end, start), weight=1.0, target=0.0))
     assert kstest(share, "uniform").pvalue > 0.01
 
 
 def test_dragan_looks_around_the_reals_within_half_their_spread(x64):
-    """The noise follows the standard deviation of all values of the batch together: 1 for values of 10 and 12."""
+    """The noise follows the standard deviation of all values of the batch together: 1 for values of
+    10 and 12."""
     reals = np.tile([10.0, 12.0], (2000, 1))
     value = dragan(turn(lambda x: x[:, 0] ** 2 / 2, reals), weight=1.0, target=0.0, spread=3.0)
     assert kstest((np.sqrt(value) - 10) / 3 + 0.5, "uniform").pvalue > 0.01
 
 
-# ---- every penalty -----------------------------------------------------------------------------------------------------
+# ---- every penalty -----------------------------------------------------------------------------
 
 
 STRENGTHS = {"gamma", "weight"}
 
 
 def every_penalty():
-    """{name: (function, its numbers without a default)}: the functions of a turn and keyword numbers."""
+    """{name: (function, its numbers without a default)}: the functions of a turn and keyword
+    numbers."""
     table = {}
     for name, function in inspect.getmembers(penalties, inspect.isfunction):
         first, *rest = inspect.signature(function).parameters.values()
@@ -189,7 +195,7 @@ def test_every_penalty_is_proportional_to_its_weight(x64, name):
     np.testing.assert_allclose(cost(name, 4.0), 4 * cost(name, 1.0), rtol=1e-12)
 
 
-# ---- lazy penalties and memory -----------------------------------------------------------------------------------------
+# ---- lazy penalties and memory -----------------------------------------------------------------
 
 
 def test_a_lazy_penalty_comes_every_k_steps_k_times_stronger():
@@ -231,11 +237,12 @@ def test_a_lazy_penalty_keeps_its_memory_while_it_rests(x64):
     np.testing.assert_array_equal(values, 0)
 
 
-# ---- several devices ---------------------------------------------------------------------------------------------------
+# ---- several devices ---------------------------------------------------------------------------
 
 
 def seen_by(theta, name, reals, fakes, index, axis_name=None):
-    """(mean value, memory) of a penalty, of a critic and a generator made of the parameters `theta` [3, 3]."""
+    """(mean value, memory) of a penalty, of a critic and a generator made of the parameters `theta`
+    [3, 3]."""
     critic = lambda x: jnp.tanh(x @ theta).sum(-1)
     judged = lambda x: gan.DiscriminatorOutput(critic(x), features=jnp.tanh(x @ theta))
     function, _ = TABLE[name]

@@ -43,7 +43,8 @@ def test_reals_below_the_fakes_average_and_fakes_above_the_reals_cost_nothing(x6
 
 @pytest.mark.parametrize("decay", [0.0, 0.99])
 def test_the_averages_are_constants_for_the_gradient(x64, decay):
-    """The derivative by one real logit is 2 (d_r - a_f), by one fake logit -2 (a_r - d_f), whatever share of a it is."""
+    """The derivative by one real logit is 2 (d_r - a_f), by one fake logit -2 (a_r - d_f), whatever
+    share of a it is."""
     real, fake = jnp.array([2.0, 3.0]), jnp.array([-1.0, 0.5])
     numbers = {"memory": (1.0, -1.0), "weight": 1.0, "decay": decay}
     _, after = look(real, fake, **numbers)

@@ -15,7 +15,8 @@ HOSTILE = ["$x_1$", "<b>", "a\nb", "_hidden", r"\frac{", "long " * 30, "", "50 %
 
 
 def sweep(settings, seeds=2, steps=(0, 10), ns=(100,), lost=(), gammas=()):
-    """A table where setting i has an AUC of about .5 + i / 100 at the end; `lost`: (setting, seed) diverged after step 0."""
+    """A table where setting i has an AUC of about .5 + i / 100 at the end; `lost`: (setting, seed)
+    diverged after step 0."""
     rows = []
     for i, setting in enumerate(settings):
         for n, seed, step in ((n, seed, step) for n in ns for seed in range(seeds) for step in steps):

@@ -1,4 +1,5 @@
-"""Published settings: their numbers are the published ones, and each builds and steps at a small size."""
+"""Published settings: their numbers are the published ones, and each builds and steps at a small
+size."""
 
 import dataclasses
 
@@ -57,11 +58,12 @@ def test_a_published_recipe_takes_another_loss(name):
     assert small(name, loss="relativistic_average").loss.name == "relativistic_average"
 
 
-# ---- published numbers -------------------------------------------------------------------------------------------------
+# ---- published numbers -------------------------------------------------------------------------
 
 
 def described(value, path="", whole=True):
-    """{dotted path: value} of all that a recipe says: functions by name, numbers to six digits, networks as they are.
+    """{dotted path: value} of all that a recipe says: functions by name, numbers to six digits,
+    networks as they are.
 
     whole: with the numbers that a bound function has by itself.
     """
@@ -121,21 +123,24 @@ PLAIN = {
     "judge_together": False, "dtype": "float32",
 }  # fmt: skip
 
-# Gulrajani et al. (2017), algorithm 1; batches of their gan_cifar.py. The network and the average are the article's DCGAN's.
+# Gulrajani et al. (2017), algorithm 1; batches of their gan_cifar.py. The network and the average
+# are the article's DCGAN's.
 WGAN_GP = {
     **PLAIN, **adam(1e-4, 0, 0.9), **penalty("wgan_gp", weight=10), "loss": "wasserstein",
     "d_steps": 5, "batch_size": 64, "latent.dimension": 128, "ema_decay": 0.999,
     **nets(Net(dcgan.Generator(32, 3, 64)), Net(dcgan.Discriminator(64))),
 }  # fmt: skip
 
-# Miyato et al. (2018), table 3 and appendix B; the rate falls to 0 over 100,000 steps, as mimicry's.
+# Miyato et al. (2018), table 3 and appendix B; the rate falls to 0 over 100,000 steps, as
+# mimicry's.
 SNGAN = {
     **PLAIN, **adam(along("linear", start=2e-4, stop=0, steps=100_000), 0, 0.9), "loss": "hinge",
     "d_steps": 5, "batch_size": 64, "latent.dimension": 128, "ema_decay": 0.999,
     **nets(Net(sngan.Generator(32, 3)), SpectralNorm(Net(sngan.Discriminator()))),
 }  # fmt: skip
 
-# BigGAN-PyTorch, launch_cifar_ema.sh: --num_D_steps 4 --batch_size 50 --G_init N02 --ema_start 1000, both rates 2e-4.
+# BigGAN-PyTorch, launch_cifar_ema.sh: --num_D_steps 4 --batch_size 50 --G_init N02 --ema_start
+# 1000, both rates 2e-4.
 BIGGAN = {
     **PLAIN, **adam(2e-4, 0, 0.999), "loss": "hinge", "d_steps": 4, "batch_size": 50, "latent.dimension": 128,
     **under("ema_decay", "_switch", before=0, after=0.9999, at=1000),
@@ -145,15 +150,18 @@ BIGGAN = {
     ),
 }  # fmt: skip
 
-# data-efficient-gans, DiffAugment-biggan-cifar10.sh: --DiffAugment translation,cutout; DiffAugment-cr-biggan-cifar10.sh:
-# --DiffAugment cutout --CR 10, whose CR_augment is flip,translation.
+# data-efficient-gans, DiffAugment-biggan-cifar10.sh: --DiffAugment translation,cutout;
+# DiffAugment-cr-biggan-cifar10.sh: --DiffAugment cutout --CR 10, whose CR_augment is
+# flip,translation.
 DIFFAUGMENT = BIGGAN | under("augment.diffaugment", "by_policy", policy="translation,cutout", p=1)
 CR = {"augment.diffaugment.policy": "cutout"} | penalty("cr", weight=10, flip=True)
 
-# lecam-gan, lc-biggan-cifar10.sh: --LC 0.3; its averages begin at step 1,000, their decay is .99 in the paper, .9 in the code.
+# lecam-gan, lc-biggan-cifar10.sh: --LC 0.3; its averages begin at step 1,000, their decay is .99 in
+# the paper, .9 in the code.
 LECAM = BIGGAN | penalty("lecam", weight=0.3, decay=0.99, start=1000)
 
-# stylegan2-ada-pytorch, train.py `cifar` and training_loop.py: ADA's target .6, interval 4, 500 kimg; R1 every 16 steps.
+# stylegan2-ada-pytorch, train.py `cifar` and training_loop.py: ADA's target .6, interval 4, 500
+# kimg; R1 every 16 steps.
 STYLEGAN2_ADA = {
     **PLAIN, **adam(0.0025, 0, 0.99), "loss": "non_saturating", "d_steps": 1, "batch_size": 64, "latent.dimension": 512,
     **under("discriminator.penalties.r1.penalty", "r1", gamma=0.01), "discriminator.penalties.r1.every": 16,
@@ -165,7 +173,8 @@ STYLEGAN2_ADA = {
     **nets(Net(stylegan2.Generator(32, 3, mapping=2)), Net(stylegan2.Discriminator("orig", group=32))),
 }  # fmt: skip
 
-# R3GAN, train.py:178-266, CIFAR-10: half a cosine over 2e7 images, which is 39,062.5 batches of 512.
+# R3GAN, train.py:178-266, CIFAR-10: half a cosine over 2e7 images, which is 39,062.5 batches of
+# 512.
 _R3 = {"steps": 39_062.5}
 R3GAN = {
     **PLAIN, **adam(along("cosine", start=2e-4, stop=5e-5, **_R3), 0, along("cosine", start=0.9, stop=0.99, **_R3)),
@@ -201,7 +210,8 @@ PUBLISHED = [
 
 @pytest.mark.parametrize("name, settings, published", PUBLISHED, ids=lambda x: x if isinstance(x, str) else "")
 def test_all_that_a_recipe_says_is_what_was_published(name, settings, published):
-    """Every number and every choice: none is missing, and none is more, but for what a function has by itself."""
+    """Every number and every choice: none is missing, and none is more, but for what a function has
+    by itself."""
     recipe = getattr(gan.recipes, name)((32, 32, 3), **settings)
     assert described(recipe) | published == described(recipe)
     assert published | described(recipe, whole=False) == published

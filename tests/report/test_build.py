@@ -1,4 +1,5 @@
-"""The overfitting report: its sets, its numbers against the metrics that they come from, its rule, and its verdicts."""
+"""The overfitting report: its sets, its numbers against the metrics that they come from, its rule,
+and its verdicts."""
 
 import dataclasses
 import json
@@ -38,7 +39,7 @@ def judged():
     return splits, references_of(splits), part
 
 
-# ---- sets ---------------------------------------------------------------------------------------------------------------
+# ---- sets --------------------------------------------------------------------------------------
 
 
 def test_while_choosing_v_is_cut_in_two_and_s_stays_closed():
@@ -128,7 +129,7 @@ def test_the_controls_are_what_they_are_called():
     )
 
 
-# ---- numbers ------------------------------------------------------------------------------------------------------------
+# ---- numbers -----------------------------------------------------------------------------------
 
 
 def test_shared_passes_give_the_numbers_of_the_metrics_themselves(judged):
@@ -193,7 +194,7 @@ def test_every_number_names_a_row_and_every_kind_is_shown_once():
     assert all(kind.worse in ("higher", "lower") for kind in metric_specs.METRIC_SPECS.values())
 
 
-# ---- protocols ----------------------------------------------------------------------------------------------------------
+# ---- protocols ---------------------------------------------------------------------------------
 
 
 def test_numbers_of_different_protocols_refuse_to_be_compared(judged, tmp_path):
@@ -213,7 +214,7 @@ def test_numbers_of_different_protocols_refuse_to_be_compared(judged, tmp_path):
         smaller.numbers["fd_gap"].minus(fewer.numbers["fd_gap"])
 
 
-# ---- the rule -----------------------------------------------------------------------------------------------------------
+# ---- the rule ----------------------------------------------------------------------------------
 
 
 def numbers(**changed):

@@ -1,4 +1,5 @@
-"""How the overfitting report looks: tables, a page that holds everything and trusts nothing, and its pictures."""
+"""How the overfitting report looks: tables, a page that holds everything and trusts nothing, and
+its pictures."""
 
 import io
 import math
@@ -40,7 +41,8 @@ HOSTILE = [
 
 
 class Page(HTMLParser):
-    """Tags in order, attributes and text of a page; fails on a tag that is closed where another is open."""
+    """Tags in order, attributes and text of a page; fails on a tag that is closed where another is
+    open."""
 
     def __init__(self, html):
         super().__init__(convert_charrefs=True)
@@ -87,7 +89,7 @@ def normal(text):
     return " ".join(text.split())
 
 
-# ---- the page ----
+# ---- the page ----------------------------------------------------------------------------------
 
 
 def test_the_page_holds_every_number_with_its_controls_and_what_they_mean():
@@ -187,7 +189,7 @@ def test_a_rule_is_read_from_its_docstring():
     assert list(entries({"a": {"b": [1, 2], "c": {}}, "d": None})) == [("a.b", "1, 2"), ("d", "none")]
 
 
-# ---- the text ----
+# ---- the text ----------------------------------------------------------------------------------
 
 
 def test_the_text_has_twelve_rows_of_120_columns_and_ends_with_the_verdict():
@@ -218,7 +220,7 @@ def test_numbers_have_three_digits(value, shown):
     assert parts.number(value) == shown
 
 
-# ---- the pictures ----
+# ---- the pictures ------------------------------------------------------------------------------
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 255, (6, 8, 8, 3)).astype(np.uint8)

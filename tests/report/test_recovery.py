@@ -1,4 +1,5 @@
-"""Latent recovery: known errors, the sign of the gap, restarts, and the binding of a trained generator."""
+"""Latent recovery: known errors, the sign of the gap, restarts, and the binding of a trained
+generator."""
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,8 @@ def test_it_follows_rosenbrocks_curved_valley_to_its_end():
 
 @pytest.fixture(scope="module")
 def lookup():
-    """A generator that blends remembered images around where z lies, and what it recovers of them and of others."""
+    """A generator that blends remembered images around where z lies, and what it recovers of them
+    and of others."""
 
     def generate(z):
         return jax.nn.softmax(-0.5 * (z - ATOMS) ** 2) @ MEMORY

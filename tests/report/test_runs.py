@@ -1,4 +1,5 @@
-"""Reports of runs, checkpoints and sweeps: what they read, what they write, and when S is opened."""
+"""Reports of runs, checkpoints and sweeps: what they read, what they write, and when S is
+opened."""
 
 import dataclasses
 import html.parser
@@ -121,7 +122,7 @@ def test_a_run_whose_loss_was_not_finite_has_diverged_also_when_opened_again(tmp
     assert overfitting_report(broken).verdict == "diverged"
 
 
-# ---- scripts ------------------------------------------------------------------------------------------------------------
+# ---- scripts -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,7 @@ def test_reports_that_cannot_be_made_or_compared_end_in_one_line(folders, tmp_pa
     assert json.loads((folders / "0" / "report.json").read_text())["about"]["step"] == 5
 
 
-# ---- sweeps -------------------------------------------------------------------------------------------------------------
+# ---- sweeps ------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -225,7 +226,7 @@ def test_no_setting_wins_by_giving_up_what_the_guard_measures():
     assert list(guarded["setting"]) == ["better", "none", "blur"] and guarded["verdict"].iloc[-1] == "better, at a price in fd"
 
 
-# ---- what is logged during training ------------------------------------------------------------------------------------
+# ---- what is logged during training ------------------------------------------------------------
 
 
 def test_what_is_watched_on_the_device_equals_the_report_s_metrics_in_the_same_features():

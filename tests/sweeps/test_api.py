@@ -1,4 +1,5 @@
-"""Sweeps: the table is that of single runs, cut to the memory, killed, resumed, stopped; mistakes are one line."""
+"""Sweeps: the table is that of single runs, cut to the memory, killed, resumed, stopped; mistakes
+are one line."""
 
 import json
 import os
@@ -70,7 +71,7 @@ def equal(a, b):
     pd.testing.assert_frame_equal(a.table, b.table, check_exact=True)
 
 
-# ---- the table ---------------------------------------------------------------------------------------------------------
+# ---- the table ---------------------------------------------------------------------------------
 
 GAMMA = "discriminator.penalties.r1.gamma"
 
@@ -126,7 +127,8 @@ def test_samples_are_those_of_each_setting_s_first_seed_with_the_most_images(tra
 
 
 def test_the_ranking_is_on_held_out_data_and_never_opens_the_test_split(trained, data):
-    """`data` has closed S and E: training, evaluation, ranking and pictures of `trained` would have failed."""
+    """`data` has closed S and E: training, evaluation, ranking and pictures of `trained` would have
+    failed."""
     assert "none" in trained.report() and len(trained.ranking()) == 6
     moved = replace(data, validation=type(data.validation)(data.validation.images + 5))
     arguments = {"steps": 12, "seeds": 1, "sizes": [40], "order": "own", "log_every": 5, "progress": False}
@@ -166,7 +168,7 @@ def test_a_higher_metric_can_be_the_better_one(data):
     assert up == down[::-1] and up[0] == "slow"
 
 
-# ---- divergence --------------------------------------------------------------------------------------------------------
+# ---- divergence --------------------------------------------------------------------------------
 
 
 def test_a_member_that_diverges_is_reported_with_its_step_and_leaves_the_others_alone(data, capsys):
@@ -191,12 +193,13 @@ def test_a_sweep_whose_members_all_diverge_ends_with_a_table(data, tmp_path):
     equal(quick(data, {"a": rate(1e10), "b": rate(1e12)}, out=tmp_path / "sweep", resume=True), lost)
 
 
-# ---- memory ------------------------------------------------------------------------------------------------------------
+# ---- memory ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("devices, most, said", [(1, 3, "8 members of one structure in 3"), (2, 5, "in 2 programs")])
 def test_a_cut_group_gives_the_same_table_and_says_so(data, capsys, devices, most, said):
-    """Bit for bit while a device holds several (of one alone, XLA drops the loop over members and rounds otherwise).
+    """Bit for bit while a device holds several (of one alone, XLA drops the loop over members and
+    rounds otherwise).
 
     Members with different numbers of images do not part where the programs do.
     """
@@ -233,7 +236,7 @@ def outer(knobs, state, train, validation):
     return {"error": pairs[len(pairs) // 2]}
 
 
-# ---- the folder --------------------------------------------------------------------------------------------------------
+# ---- the folder --------------------------------------------------------------------------------
 
 
 def test_a_sweep_folder_holds_the_record_the_table_the_ranking_and_the_pictures(data, tmp_path):
@@ -391,7 +394,7 @@ def test_kill_and_resume_equals_a_sweep_never_stopped(tmp_path, monkeypatch):
         assert path.read_bytes() == (out / path.relative_to(tmp_path / "whole")).read_bytes()
 
 
-# ---- mistakes ----------------------------------------------------------------------------------------------------------
+# ---- mistakes ----------------------------------------------------------------------------------
 
 
 def test_mistakes_are_one_line_before_a_step_is_run(data, monkeypatch):
@@ -417,7 +420,7 @@ def test_mistakes_are_one_line_before_a_step_is_run(data, monkeypatch):
     assert "settings" in refused(gan.sweep, gans()["none"], data, steps=5), "one recipe is no list of recipes"
 
 
-# ---- progress ----------------------------------------------------------------------------------------------------------
+# ---- progress ----------------------------------------------------------------------------------
 
 
 def test_progress_lines_say_where_how_fast_which_is_best_and_who_is_lost(capsys):

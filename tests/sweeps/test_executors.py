@@ -1,4 +1,5 @@
-"""Sweeps whose groups are tasks elsewhere: the table of a local sweep, whatever is killed, cancelled or resumed."""
+"""Sweeps whose groups are tasks elsewhere: the table of a local sweep, whatever is killed,
+cancelled or resumed."""
 
 import json
 import os
@@ -34,7 +35,8 @@ def no_pictures(monkeypatch):
 
 
 def walks(count=4):
-    """Settings of as many structures, two in the first: a walk's rate, beside numbers that it does not use."""
+    """Settings of as many structures, two in the first: a walk's rate, beside numbers that it does
+    not use."""
     spare = lambda k: np.zeros(k, np.float32)
     settings = {f"walk {k}": {"rate": np.float32(0.05 * k), "spare": spare(k)} for k in range(1, count + 1)}
     return settings | {"walk 0": {"rate": np.float32(0.2), "spare": spare(1)}}
@@ -57,7 +59,8 @@ def same_folders(a, b):
 
 
 class Meanwhile(threading.Thread):
-    """Calls `act(process id)` once group `number` of the sweep in `out` has a checkpoint, while another thread trains it."""
+    """Calls `act(process id)` once group `number` of the sweep in `out` has a checkpoint, while
+    another thread trains it."""
 
     def __init__(self, out, number, act):
         super().__init__(daemon=True)
@@ -76,7 +79,8 @@ class Meanwhile(threading.Thread):
         return [path for path in self.group.glob("checkpoints/*/files.json") if path.parent.name.isdecimal()]
 
     def kept(self):
-        """Whether what the group logged first was not logged again: it went on from its checkpoint."""
+        """Whether what the group logged first was not logged again: it went on from its
+        checkpoint."""
         return self.timings and (self.group / "timings.jsonl").read_bytes().startswith(self.timings + b"\n")
 
 
@@ -84,12 +88,13 @@ def kill(pid):
     os.kill(pid, signal.SIGKILL)
 
 
-# ---- Ray ---------------------------------------------------------------------------------------------------------------
+# ---- Ray ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def cluster(data):
-    """Two nodes of one core each, on this machine; and its processes gone afterwards. For the slow suite: 40 s with a test."""
+    """Two nodes of one core each, on this machine; and its processes gone afterwards. For the slow
+    suite: 40 s with a test."""
     import psutil
     import ray
     from ray.cluster_utils import Cluster
@@ -213,7 +218,7 @@ def test_ctrl_c_lets_ray_s_tasks_save_and_the_rest_can_be_trained_here(data, tmp
     same_folders(out, undisturbed[0])
 
 
-# ---- submitit ----------------------------------------------------------------------------------------------------------
+# ---- submitit ----------------------------------------------------------------------------------
 
 
 def here(**settings):
@@ -223,7 +228,8 @@ def here(**settings):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR2], ids=["killed", "preempted"])
 def test_a_submitted_task_that_is_ended_goes_on_from_its_checkpoint(data, tmp_path, undisturbed, no_pictures, capsys, number):
-    """SIGUSR2 is what SLURM sends before it preempts: the task requeues itself, which is no retry of the driver's."""
+    """SIGUSR2 is what SLURM sends before it preempts: the task requeues itself, which is no retry
+    of the driver's."""
     out = tmp_path / "sweep"
     ending = Meanwhile(out, 0, lambda pid: os.kill(pid, number))
     ending.start()
@@ -258,7 +264,7 @@ def test_a_task_that_is_lost_too_often_fails_with_one_line(data, tmp_path, no_pi
     assert set(pd.read_csv(out / "table.csv").query("step == 30")["setting"]) == {"walk 2"}
 
 
-# ---- who drives ----------------------------------------------------------------------------------------------------------
+# ---- who drives --------------------------------------------------------------------------------
 
 
 def test_a_sweep_that_several_processes_begin_is_refused_before_anything_is_written(data, tmp_path, monkeypatch):
@@ -272,7 +278,7 @@ def test_a_sweep_that_several_processes_begin_is_refused_before_anything_is_writ
     assert not (tmp_path / "sweep").exists()
 
 
-# ---- what is sent ------------------------------------------------------------------------------------------------------
+# ---- what is sent ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("labelled", [False, True])
@@ -369,7 +375,7 @@ def test_the_command_line_s_options_are_the_executor_s(tmp_path):
         SweepOptions(address="10.0.0.1:6379").engine()
 
 
-# ---- one group, one process ----------------------------------------------------------------------------------------------
+# ---- one group, one process --------------------------------------------------------------------
 
 
 def test_one_process_at_a_time_trains_a_group(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ def refused(call, *args, **kwargs):
     return str(caught.value)
 
 
-# ---- grids -------------------------------------------------------------------------------------------------------------
+# ---- grids -------------------------------------------------------------------------------------
 
 
 def test_a_grid_has_every_combination_and_changes_nothing_else():
@@ -65,7 +65,7 @@ def test_a_grid_that_cannot_be_meant_is_refused(asked, said):
     assert said in refused(grid, RECIPE, asked)
 
 
-# ---- draws -------------------------------------------------------------------------------------------------------------
+# ---- draws -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 2, 16])
@@ -103,7 +103,7 @@ def test_draws_that_cannot_be_meant_are_refused():
         assert "no logarithm" in refused(Range, low, 1, log=True)
 
 
-# ---- a command line ----------------------------------------------------------------------------------------------------
+# ---- a command line ----------------------------------------------------------------------------
 
 
 def text(*vary, number=3, method="latin_hypercube"):

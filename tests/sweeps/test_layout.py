@@ -1,5 +1,5 @@
-"""Members x devices: groups of devices that share each member's batch are one device, say nothing to each other, and are chosen
-from numbers alone."""
+"""Members x devices: groups of devices that share each member's batch are one device, say nothing
+to each other, and are chosen from numbers alone."""
 
 import re
 from dataclasses import replace
@@ -43,7 +43,7 @@ def swarm(recipe, data, number, per_member, count=4):
     return train(members(recipe, number, count), placement.replicate(data), placement=placement)
 
 
-# ---- the law -----------------------------------------------------------------------------------------------------------
+# ---- the law -----------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -80,7 +80,7 @@ def test_a_group_of_devices_holds_its_members_alike():
     assert held[0] == held[1] != held[2] == held[3] and [len(rows) for rows in held] == [2] * 4
 
 
-# ---- what is said ------------------------------------------------------------------------------------------------------
+# ---- what is said ------------------------------------------------------------------------------
 
 
 def said(per_member):
@@ -113,7 +113,7 @@ def test_groups_are_read_in_every_spelling(text, groups):
     assert [c.groups for c in collectives(program)] == [groups]
 
 
-# ---- the planner: numbers alone ----------------------------------------------------------------------------------------
+# ---- the planner: numbers alone ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_layout_says_itself_in_one_line():
     )
 
 
-# ---- games -------------------------------------------------------------------------------------------------------------
+# ---- games -------------------------------------------------------------------------------------
 
 
 def shared_step(knobs, state, batch, axis_name=None):
@@ -218,7 +218,7 @@ def test_a_step_that_fails_is_not_taken_for_one_that_asks(data):
         speaks(replace(SHARED, step=broken), rate(0.1), data)
 
 
-# ---- sweeps ------------------------------------------------------------------------------------------------------------
+# ---- sweeps ------------------------------------------------------------------------------------
 
 
 def close(a, b):
@@ -255,7 +255,8 @@ def test_a_member_that_does_not_fit_on_a_device_is_shared(data, capsys, monkeypa
 
 
 def test_a_sweep_goes_on_in_another_layout(data, tmp_path, capsys, monkeypatch):
-    """Also where members do not divide among the groups; and in its own, whatever is free by then."""
+    """Also where members do not divide among the groups; and in its own, whatever is free by
+    then."""
     monkeypatch.setattr(api.Sweep, "draw", lambda *_: [])
     shared = {"game": SHARED, "seeds": 3, "out": tmp_path / "sweep"}
     quick(data, ONE, steps=10, devices=4, devices_per_member=2, **shared)

@@ -1,5 +1,5 @@
-"""A population is its members: each row is the run of its own, however many there are and wherever they lie; who diverges
-does so alone."""
+"""A population is its members: each row is the run of its own, however many there are and wherever
+they lie; who diverges does so alone."""
 
 import itertools
 import os
@@ -58,7 +58,8 @@ def alone(member, data, steps=STEPS, start=None):
 
 
 def starts(members, data, placement=ONE):
-    """The members' first states, which are those of their own runs but for the rounding of float32 first weights."""
+    """The members' first states, which are those of their own runs but for the rounding of float32
+    first weights."""
     population = Population(gan.GAN, placement, members, data)
     state = jax.jit(population._init)(*population.fresh())
     rows = [jax.device_put(member_state(state, i), placement.devices[0]) for i in range(len(members))]
@@ -129,7 +130,7 @@ def test_members_have_their_own_order_of_the_data_or_share_one(x64):
     assert (shared[0] == shared[2]).all() and (own[0] == own[2]).all() and (shared[0] != own[0]).any()
 
 
-# ---- divergence --------------------------------------------------------------------------------------------------------
+# ---- divergence --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["in_turn", pytest.param("side_by_side", marks=pytest.mark.slow)])
@@ -167,7 +168,7 @@ def test_one_that_is_not_alive_stays_where_it_is(x64):
     assert all(x.tolist()[1] for x in jax.tree.leaves(still)) and not all(x.tolist()[0] for x in jax.tree.leaves(still))
 
 
-# ---- structure and memory ----------------------------------------------------------------------------------------------
+# ---- structure and memory ----------------------------------------------------------------------
 
 
 def test_members_of_one_structure_are_one_group_whatever_their_names():

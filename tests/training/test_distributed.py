@@ -1,5 +1,6 @@
-"""Several processes over localhost: together they train what one does, stop together, end together when one is lost, and any
-number of them resumes. The processes are real (`host_driver.py`), and so is kill -9."""
+"""Several processes over localhost: together they train what one does, stop together, end together
+when one is lost, and any number of them resumes. The processes are real (`host_driver.py`), and so
+is kill -9."""
 
 import contextlib
 import hashlib
@@ -93,12 +94,13 @@ def assert_resumed(folder, steps=40, **settings):
         assert mine == pytest.approx(theirs, rel=1e-7)
 
 
-# ---- two processes ------------------------------------------------------------------------------------------------------
+# ---- two processes -----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """(folder, what each said) of two processes: a whole run, one that is told to stop, one in which one is killed."""
+    """(folder, what each said) of two processes: a whole run, one that is told to stop, one in
+    which one is killed."""
     folder = tmp_path_factory.mktemp("two")
     said = launch(
         2,
@@ -166,7 +168,7 @@ def test_processes_compare_whatever_makes_a_run_another(monkeypatch):
     assert len(set(said)) == len(said) and said[0] == told_of(monkeypatch)
 
 
-# ---- joining ------------------------------------------------------------------------------------------------------------
+# ---- joining -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -225,12 +227,13 @@ def test_processes_that_do_not_agree_how_many_they_are_do_not_begin():
     assert "did not take process 1" in refused[0]
 
 
-# ---- what they say to each other ----------------------------------------------------------------------------------------
+# ---- what they say to each other ---------------------------------------------------------------
 
 
 @pytest.fixture
 def wires(monkeypatch):
-    """Makes the wires of so many processes in this one: {process: wire}. Those who would end say so in `ended`."""
+    """Makes the wires of so many processes in this one: {process: wire}. Those who would end say so
+    in `ended`."""
     made, ended = {}, []
     monkeypatch.setattr(wire, "_exit", ended.append)
     monkeypatch.setattr(wire, "GRACE", 0.2)
@@ -256,7 +259,8 @@ def wires(monkeypatch):
 
 
 class Door(threading.Thread):
-    """A port that leads to another, and through which nothing more passes from there while it is `shut`."""
+    """A port that leads to another, and through which nothing more passes from there while it is
+    `shut`."""
 
     def __init__(self, port):
         super().__init__(daemon=True)
@@ -391,7 +395,7 @@ def test_a_collective_that_fails_is_a_lost_process_and_a_full_memory_is_not(wire
     )
 
 
-# ---- more of them, and other ends ---------------------------------------------------------------------------------------
+# ---- more of them, and other ends --------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
-"""The host's loop: any game, a run folder, kill and resume, clean stops, one line for each mistake."""
+"""The host's loop: any game, a run folder, kill and resume, clean stops, one line for each
+mistake."""
 
 import json
 import os
@@ -44,7 +45,7 @@ def same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-# ---- any game ---------------------------------------------------------------------------------------------------------
+# ---- any game ----------------------------------------------------------------------------------
 
 
 def mean_init(knobs, key):
@@ -66,7 +67,7 @@ def test_the_loop_takes_a_one_player_game(tmp_path):
     same(again.state, run.state)
 
 
-# ---- the run folder ---------------------------------------------------------------------------------------------------
+# ---- the run folder ----------------------------------------------------------------------------
 
 
 def test_a_run_folder_holds_the_record_the_metrics_the_film_and_the_checkpoints(digits, tmp_path):
@@ -146,7 +147,7 @@ def test_labels_reach_a_conditional_run(digits):
     assert (three != five).any()
 
 
-# ---- stopping ---------------------------------------------------------------------------------------------------------
+# ---- stopping ----------------------------------------------------------------------------------
 
 
 def test_a_loss_that_is_not_finite_stops_at_the_last_good_state(digits, tmp_path):
@@ -228,7 +229,7 @@ def test_a_signal_saves_and_exits_cleanly(never_stopped, tmp_path, number):
         same(gan.open_run(out).state, gan.open_run(never_stopped).state)
 
 
-# ---- mistakes ---------------------------------------------------------------------------------------------------------
+# ---- mistakes ----------------------------------------------------------------------------------
 
 
 def refused(*args, **kwargs):

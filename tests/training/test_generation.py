@@ -1,4 +1,5 @@
-"""A run to look at: truncated samples, a picture of paths between samples, and the script that writes both."""
+"""A run to look at: truncated samples, a picture of paths between samples, and the script that
+writes both."""
 
 import jax
 import numpy as np

@@ -1,5 +1,5 @@
-"""The laws of several devices: eight, however they share the batch, are one; each does its share of the work; what they say to
-each other is counted; and the traps of `shard_map` and meshes stay shut.
+"""The laws of several devices: eight, however they share the batch, are one; each does its share of
+the work; what they say to each other is counted; and the traps of `shard_map` and meshes stay shut.
 
 What needs eight devices runs in a process of its own.
 """
@@ -60,7 +60,7 @@ def on_eight_devices(test):
     return run
 
 
-# ---- eight devices are one ---------------------------------------------------------------------------------------------
+# ---- eight devices are one ---------------------------------------------------------------------
 
 
 def train(knobs, data, placement, steps=20):
@@ -76,7 +76,8 @@ def _init(game):
 
 
 def all_at_once(recipe, pipe="color", every=1):
-    """R1, LeCam from step 5 on, DiffAugment, ADA with a controller that moves, and a moving average."""
+    """R1, LeCam from step 5 on, DiffAugment, ADA with a controller that moves, and a moving
+    average."""
     regularisers = {
         "r1": gan.lazy(gan.bind(penalties.r1, gamma=0.5), every),
         "lecam": gan.bind(penalties.lecam, weight=0.3, start=5.0),
@@ -129,7 +130,8 @@ def holed(n=40, features=4):
 
 
 def vae():
-    """A bias before batch norm has no gradient but rounding, of losses in nats 1e-13: Adam's usual epsilon would show it."""
+    """A bias before batch norm has no gradient but rounding, of losses in nats 1e-13: Adam's usual
+    epsilon would show it."""
     made = gan.recipes.vae(IMAGES, width=2, latent_dim=3, free_bits=0.01, **FIELDS)
     adam = gan.bind(optax.adam, learning_rate=1e-3, b1=0.9, eps=1e-5)
     return made.replace(encoder=made.encoder.replace(optimizer=adam), decoder=made.decoder.replace(optimizer=adam))
@@ -223,7 +225,7 @@ def test_reals_and_fakes_judged_together_are_grouped_as_on_one_device(group):
     np.testing.assert_allclose(many, share(one.reshape(2, 8, 1, 1, 4)), rtol=1e-5)
 
 
-# ---- each does its share -----------------------------------------------------------------------------------------------
+# ---- each does its share -----------------------------------------------------------------------
 
 
 STEPS = {  # the work on parameters (Adam, average, norm: 35 FLOPs each) is every device's: 1.6 % of 64 such small images
@@ -245,7 +247,8 @@ def test_a_device_computes_its_share_of_the_step(what):
 
 
 def said(recipe, style):
-    """(operations, bytes of the arrays of more than one number) that eight devices reduce in a step."""
+    """(operations, bytes of the arrays of more than one number) that eight devices reduce in a
+    step."""
     found = collectives(compiled_steps(recipe, feed(shape=ROWS), place(8, style)))
     assert {c.kind for c in found} == {"all-reduce"}
     big = [c.times * c._replace(arrays=tuple(a for a in c.arrays if np.prod(a[1], dtype=int) > 1)).bytes for c in found]
@@ -343,7 +346,7 @@ def test_shares_are_stated_and_checked():
         place(devices, batch_size=parts * devices, accumulate=parts)
 
 
-# ---- traps -------------------------------------------------------------------------------------------------------------
+# ---- traps -------------------------------------------------------------------------------------
 
 
 def dirac():
@@ -365,27 +368,31 @@ def by_hand(check_vma):
 
 
 def test_a_step_in_a_shard_map_of_ones_own_is_one_devices(x64):
-    """Adam would hide a gradient that is too large by the number of devices; plain steps and R1 do not."""
+    """Adam would hide a gradient that is too large by the number of devices; plain steps and R1 do
+    not."""
     (one, one_metrics), (many, many_metrics) = by_hand(check_vma=False)
     assert_close(many, one, 1e-12)
     assert_close(many_metrics, one_metrics, 1e-12)
 
 
 def test_a_shard_map_that_would_sum_gradients_is_refused(x64):
-    """Its default: the gradient of what is replicated is the sum over devices before anyone takes its mean."""
+    """Its default: the gradient of what is replicated is the sum over devices before anyone takes
+    its mean."""
     with pytest.raises(gan.UserError, match="^jax.shard_map over 'devices' would sum gradients in silence: give it check_vma="):
         by_hand(check_vma=True)
     assert device_mean(3.0, None) == 3
 
 
 def slope(mean, **checked):
-    """The mean over devices of the derivative, 1, of a number that they share, in a user's own shard_map."""
+    """The mean over devices of the derivative, 1, of a number that they share, in a user's own
+    shard_map."""
     own = lambda w, x: mean(jax.grad(lambda w: (w * x).mean())(w), AXIS)
     return jax.jit(jax.shard_map(own, mesh=place(4).mesh, in_specs=(P(), P(AXIS)), out_specs=P(), **checked))(1.0, jnp.ones(8))
 
 
 def test_a_mean_of_gradients_that_are_summed_already_is_refused():
-    """Of what all devices share: such a sum does not vary over the devices, so that its own type says nothing."""
+    """Of what all devices share: such a sum does not vary over the devices, so that its own type
+    says nothing."""
     assert slope(jax.lax.pmean) == 4, "the trap is still there"
     with pytest.raises(gan.UserError, match="^jax.shard_map over 'devices' would sum gradients in silence: give it check_vma="):
         slope(device_mean)
@@ -401,7 +408,8 @@ def test_four_devices_take_the_plain_gradient_steps_of_one(x64, style):
 
 @pytest.mark.parametrize("way", ["_in_turn", "_side_by_side"])
 def test_members_keep_their_input_gradients_to_themselves(monkeypatch, way):
-    """Of images that all members share, as R1 takes it: 2 w x for each, not its sum over devices."""
+    """Of images that all members share, as R1 takes it: 2 w x for each, not its sum over
+    devices."""
     monkeypatch.setattr(parallel, "_in_turn", getattr(parallel, way))
     slope = lambda w, x: jax.grad(lambda x: (w * x**2).sum())(x)
     w, x = jnp.arange(4.0), jnp.array([1.0, -3.0])
@@ -410,7 +418,8 @@ def test_members_keep_their_input_gradients_to_themselves(monkeypatch, way):
 
 
 def test_members_with_convolutions_lie_on_their_devices_and_say_nothing(monkeypatch):
-    """Convolutions of several kernels side by side are one grouped one, whose kernels a partitioner gathers, or fails."""
+    """Convolutions of several kernels side by side are one grouped one, whose kernels a partitioner
+    gathers, or fails."""
     monkeypatch.setattr("gan_jax.sweeps.members._in_turn", population_members._side_by_side)
     rng = np.random.default_rng(0)
     images, kernels = rng.normal(size=(2, 5, 5, 2)).astype("float32"), rng.normal(size=(8, 3, 3, 2, 3)).astype("float32")

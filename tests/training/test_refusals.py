@@ -38,7 +38,7 @@ def with_player(recipe, player, **changed):
     return recipe.replace(**{player: getattr(recipe, player).replace(**changed)})
 
 
-# ---- numbers of networks -----------------------------------------------------------------------------------------------
+# ---- numbers of networks -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("player", ["generator", "discriminator"])
@@ -79,7 +79,7 @@ def test_path_lengths_in_w_need_a_generator_that_can_be_shifted():
     refused("dcgan.Generator has no number 'shift'", started, recipe)
 
 
-# ---- penalties of the other player -------------------------------------------------------------------------------------
+# ---- penalties of the other player -------------------------------------------------------------
 
 GENERATOR_S = {"path_length": {"weight": 2.0}, "zcr_generator": {"weight": 0.5}, "feature_matching": {"weight": 1.0},
                "class_balance": {"weight": 1.0}}  # fmt: skip
@@ -120,7 +120,7 @@ def test_a_penalty_of_the_reals_does_not_move_the_generator(name):
     assert found > 0 and slope == 0
 
 
-# ---- augmentations of images -------------------------------------------------------------------------------------------
+# ---- augmentations of images -------------------------------------------------------------------
 
 OF_IMAGES = {
     f"{room.__name__.rpartition('.')[2]}.{name}": getattr(room, name)
@@ -145,7 +145,7 @@ def test_a_policy_on_points_is_refused_before_a_step():
     refused("translation changes images", started, gan.recipes.mlp((2,), width=4, augment=augment.diffaugment("translation")))
 
 
-# ---- settings of recipes -----------------------------------------------------------------------------------------------
+# ---- settings of recipes -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

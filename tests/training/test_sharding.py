@@ -1,5 +1,6 @@
-"""State split over the devices is the replicated run's, holds its share of the bytes, and survives a checkpoint; what a run
-says of its devices; and the predictions of larger machines in closed form."""
+"""State split over the devices is the replicated run's, holds its share of the bytes, and survives
+a checkpoint; what a run says of its devices; and the predictions of larger machines in closed
+form."""
 
 import json
 import shutil
@@ -88,7 +89,8 @@ def test_each_device_holds_its_share_of_a_split_state():
 
 
 def test_a_split_state_is_gathered_once_and_its_program_takes_less():
-    """The parameters that are split, once; gradients are reduced as they are without; no layer is split."""
+    """The parameters that are split, once; gradients are reduced as they are without; no layer is
+    split."""
     recipe, data = perceptrons("float32"), feed(shape=ROWS)
     programs = {shard: compiled_steps(recipe, data, place(4, shard=shard)) for shard in (None, *zero.SHARDED)}
     said = {shard: totals(collectives(program)) for shard, program in programs.items()}
@@ -114,7 +116,8 @@ def fit(out, steps, **settings):
 
 @pytest.mark.slow
 def test_a_checkpoint_of_a_split_state_goes_on_split_or_whole(tmp_path, capsys):
-    """Saved by four devices that share it; restored to four, and to two that hold it whole and say what they do."""
+    """Saved by four devices that share it; restored to four, and to two that hold it whole and say
+    what they do."""
     split = {"devices": 4, "shard": "parameters"}
     straight = fit(tmp_path / "straight", 4, **split)
     assert any(x.sharding.spec != P() for x in jax.tree.leaves(straight.state.discriminator.params))
@@ -138,7 +141,7 @@ def test_what_cannot_be_split_is_refused():
     assert place(1, shard="optimizer") == place(1)
 
 
-# ---- scripts/benchmark.py --scaling ------------------------------------------------------------------------------------
+# ---- scripts/benchmark.py --scaling ------------------------------------------------------------
 
 TINY = {"side": 8, "width": 2, "parallel": "sharding", "shard": None, "steps": 0}
 

@@ -1,4 +1,5 @@
-"""Filling in missing values: GAIN, MisGAN and a VAE as games, GAIN as a scikit-learn imputer, and what it is compared with."""
+"""Filling in missing values: GAIN, MisGAN and a VAE as games, GAIN as a scikit-learn imputer, and
+what it is compared with."""
 
 from gan_jax.games.imputation import baselines, gain, misgan, vae
 from gan_jax.games.imputation.gain import GAIN, Gain

@@ -1,4 +1,5 @@
-"""What GAIN is compared with: scikit-learn transformers, each fitted on training rows and applied to others.
+"""What GAIN is compared with: scikit-learn transformers, each fitted on training rows and applied
+to others.
 
 imputers(seed) -> {name: transformer}; `names` of them, cheap ones first
 """
@@ -19,10 +20,12 @@ from gan_jax.games.imputation.transport import TransportImputer
 
 
 class InterpolationImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """The straight line between the observed values above and below a missing cell in its column; beyond them, the nearest.
+    """The straight line between the observed values above and below a missing cell in its column;
+    beyond them, the nearest.
 
-    As pandas' `interpolate(limit_direction="both")`. It uses the order of the rows, so it suits a series, and guesses blindly
-    in a table whose rows have none. A column without an observed value gets its mean in `fit` (0 if it had none either).
+    As pandas' `interpolate(limit_direction="both")`. It uses the order of the rows, so it suits a
+    series, and guesses blindly in a table whose rows have none. A column without an observed value
+    gets its mean in `fit` (0 if it had none either).
     """
 
     def fit(self, X: Any, y: Any = None) -> InterpolationImputer:
@@ -56,17 +59,20 @@ def interpolation(seed: int) -> Any:
 
 
 def knn(seed: int) -> Any:
-    """The mean of the 5 nearest training rows that have the cell (Troyanskaya et al., 2001), scikit-learn's defaults."""
+    """The mean of the 5 nearest training rows that have the cell (Troyanskaya et al., 2001),
+    scikit-learn's defaults."""
     return KNNImputer(keep_empty_features=True)
 
 
 def iterative(seed: int) -> Any:
-    """MICE's conditional means (van Buuren & Groothuis-Oudshoorn, 2011): Bayesian ridge regressions in turn, 10 rounds."""
+    """MICE's conditional means (van Buuren & Groothuis-Oudshoorn, 2011): Bayesian ridge regressions
+    in turn, 10 rounds."""
     return IterativeImputer(random_state=seed, keep_empty_features=True)
 
 
 def bounded(seed: int) -> Any:
-    """`iterative` for tables in [0, 1]: no regression's answer leaves it (with collinear columns some are far out)."""
+    """`iterative` for tables in [0, 1]: no regression's answer leaves it (with collinear columns
+    some are far out)."""
     return IterativeImputer(random_state=seed, keep_empty_features=True, min_value=0.0, max_value=1.0)
 
 
@@ -76,7 +82,8 @@ def transport(seed: int) -> Any:
 
 
 def forest(seed: int) -> Any:
-    """In the manner of missForest (Stekhoven & Buehlmann, 2012): trees in place of the regressions, 3 rounds of 30 trees."""
+    """In the manner of missForest (Stekhoven & Buehlmann, 2012): trees in place of the regressions,
+    3 rounds of 30 trees."""
     trees = ExtraTreesRegressor(30, min_samples_leaf=2, max_features=1 / 3, random_state=seed)
     return IterativeImputer(trees, max_iter=3, random_state=seed, keep_empty_features=True)
 

@@ -1,7 +1,9 @@
-"""Examples with missing values, as every game of imputation takes them, and how far its answers are off.
+"""Examples with missing values, as every game of imputation takes them, and how far its answers are
+off.
 
-An example is [2, ...]: the values, in [0, 1], and which of them were observed (`data.missing.incomplete` makes such splits); or
-the values alone, where the feed has a mask. A value that was not observed enters no loss, and may be NaN.
+An example is [2, ...]: the values, in [0, 1], and which of them were observed
+(`data.missing.incomplete` makes such splits); or the values alone, where the feed has a mask. A
+value that was not observed enters no loss, and may be NaN.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ def cells_of(images: Array, mask: Array | None = None) -> tuple[Float[Array, "b 
 
 
 def groups_of(what: str, features: int | tuple[int, ...]) -> tuple[int, ...]:
-    """Cells of each column: of so many numbers, or as they are. Raises UserError where a column has none."""
+    """Cells of each column: of so many numbers, or as they are. Raises UserError where a column has
+    none."""
     groups = (1,) * features if isinstance(features, int) else tuple(int(k) for k in features)
     if not groups or min(groups) < 1:
         raise UserError(f"{what}: features is {features!r}: give the number of cells, or that of each column, all at least 1")
@@ -43,10 +46,13 @@ def rmse(errors: Array, where: Array) -> Array:
 
 
 def errors_of(answer: Callable[[Array, Array], Array], train: tuple, validation: tuple, dtype: Any) -> dict[str, Array]:
-    """RMSE of answer(values [n, d], observed [n, d]) -> [n, d], in the scale of the data, on training and held-out rows.
+    """RMSE of answer(values [n, d], observed [n, d]) -> [n, d], in the scale of the data, on
+    training and held-out rows.
 
-    train, validation: (examples [n, 2, ...], labels). rmse: cells hidden from the loss, where their values are known;
-    observed_rmse: cells that were seen (its autoencoding); rmse_gap: held-out rows' rmse - training rows'. A positive gap is
+    train, validation: (examples [n, 2, ...], labels). rmse: cells hidden from the loss, where their
+        values are known;
+    observed_rmse: cells that were seen (its autoencoding); rmse_gap: held-out rows' rmse - training
+        rows'. A positive gap is
     overfitting: hidden cells of rows that were trained on are filled better than those of new rows.
     """
     row = {}
@@ -59,7 +65,8 @@ def errors_of(answer: Callable[[Array, Array], Array], train: tuple, validation:
 
 
 def check_cells(what: str, cells: int, data: Any) -> None:
-    """Raises UserError where the data are not examples of values and mask, or of another number of cells."""
+    """Raises UserError where the data are not examples of values and mask, or of another number of
+    cells."""
     shape = tuple(data.image_shape)
     if len(shape) < 2 or shape[0] != 2:
         raise UserError(f"{data.name} has examples {shape}: {what} wants values and mask, (2, ...): data.missing.incomplete")

@@ -1,4 +1,5 @@
-"""Mixed tables as rows of cells in [0, 1], and back: a number is one cell (min-max), a category of k values k (one-hot)."""
+"""Mixed tables as rows of cells in [0, 1], and back: a number is one cell (min-max), a category of
+k values k (one-hot)."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ def is_missing(column: Any) -> np.ndarray:
 
 
 def floats(column: Any, missing: np.ndarray, what: str) -> np.ndarray:
-    """float64 [n] with NaN where missing. Raises UserError for an infinity; TypeError or ValueError for what is no number."""
+    """float64 [n] with NaN where missing. Raises UserError for an infinity; TypeError or ValueError
+    for what is no number."""
     column = np.asarray(column)
     values = np.full(len(column), np.nan)
     present = column[~missing]
@@ -45,9 +47,11 @@ def _is_number(value: Any) -> bool:
 
 @dataclass
 class Numeric:
-    """A column of numbers: [low, high] of what was observed becomes [0, 1]; what is imputed lies in it.
+    """A column of numbers: [low, high] of what was observed becomes [0, 1]; what is imputed lies in
+    it.
 
-    whole: imputed values are rounded (as the authors' code does with columns of few different values).
+    whole: imputed values are rounded (as the authors' code does with columns of few different
+        values).
     """
 
     low: float
@@ -62,7 +66,8 @@ class Numeric:
         return cls(float(seen.min()), float(seen.max()), bool(few and (different == np.rint(different)).all()))
 
     def encode(self, column: Any, missing: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
-        """(cells [n, 1] float32, which are known [n, 1]). Scaled in halves: the range of extreme floats is not finite."""
+        """(cells [n, 1] float32, which are known [n, 1]). Scaled in halves: the range of extreme
+        floats is not finite."""
         values = np.where(missing, self.low, floats(column, missing, what))
         half = self.high / 2 - self.low / 2
         cells = np.clip((values / 2 - self.low / 2) / (half if half > 0 else 1.0), -1e6, 1e6)
@@ -77,7 +82,8 @@ class Numeric:
 
 @dataclass
 class Category:
-    """A column of names: each different observed value is a cell. A value not seen before counts as missing for the others."""
+    """A column of names: each different observed value is a cell. A value not seen before counts as
+    missing for the others."""
 
     values: np.ndarray
 
@@ -112,7 +118,8 @@ class Category:
 
 @dataclass
 class Empty:
-    """A column without any observed value: it tells nothing, takes no cell, and is filled with `value`."""
+    """A column without any observed value: it tells nothing, takes no cell, and is filled with
+    `value`."""
 
     value: Any
     cells: int = 0
@@ -139,7 +146,8 @@ class Columns:
         return tuple(kind.cells for kind in self.kinds if kind.cells)
 
     def encode(self, table: Sequence[Any], missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(cells [n, k] float32 in [0, 1], 0 where unknown; known [n, k]) of a list of columns and where they are missing."""
+        """(cells [n, k] float32 in [0, 1], 0 where unknown; known [n, k]) of a list of columns and
+        where they are missing."""
         parts = [
             kind.encode(column, missing[:, j], name)
             for j, (kind, column, name) in enumerate(zip(self.kinds, table, self.names, strict=True))

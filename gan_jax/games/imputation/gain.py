@@ -1,15 +1,17 @@
-"""GAIN (Yoon, Jordon & van der Schaar, 2018): a generator fills in missing cells, a discriminator guesses which ones.
+"""GAIN (Yoon, Jordon & van der Schaar, 2018): a generator fills in missing cells, a discriminator
+guesses which ones.
 
     x~ = m x + (1 - m) z,  x^ = m x + (1 - m) G(x~, m),  D(x^, h) -> the probability of each cell that it was observed
     D: -mean(m log D + (1 - m) log(1 - D))
     G: -mean((1 - m) log D) + alpha * sum(m (x - G)^2) / sum(m)
 
-(equations 2, 3, 7 and 8), z ~ U(0, noise). The hint h tells D part of the mask: h = b m + (1 - b) * hint_fill with
-b ~ Bernoulli(hint_rate) for each cell. The authors' code (jsyoon0823/GAIN) has hint_fill 0: a hint of 0 says "filled, or not
-told"; the paper's equation 4 has .5, which says "not told" alone. Everything else here is their code's.
+(equations 2, 3, 7 and 8), z ~ U(0, noise). The hint h tells D part of the mask: h = b m + (1 - b) *
+hint_fill with b ~ Bernoulli(hint_rate) for each cell. The authors' code (jsyoon0823/GAIN) has
+hint_fill 0: a hint of 0 says "filled, or not told"; the paper's equation 4 has .5, which says "not
+told" alone. Everything else here is their code's.
 
-It is a `Game`: `gan.fit(gain.recipe(30), data)` and `gan.sweep` train it, and every number is a leaf. See `cells.py` for what
-an example is.
+It is a `Game`: `gan.fit(gain.recipe(30), data)` and `gan.sweep` train it, and every number is a
+leaf. See `cells.py` for what an example is.
 """
 
 from __future__ import annotations
@@ -44,10 +46,12 @@ UNIT_NUMBERS = ("hint_rate", "hint_fill", "hide")  # shares: they lie in [0, 1]
 
 
 class Cells(nn.Module):
-    """Rows [b, k] -> a logit for each cell [b, features]: `depth` hidden layers of `width` ReLUs, weights N(0, 2 / inputs).
+    """Rows [b, k] -> a logit for each cell [b, features]: `depth` hidden layers of `width` ReLUs,
+    weights N(0, 2 / inputs).
 
-    groups: of how many cells each column of the table consists, `head` being "columns": a column of one cell becomes its
-    sigmoid, one of several (a category, one-hot) their softmax. head "logits" leaves the logits as they are.
+    groups: of how many cells each column of the table consists, `head` being "columns": a column of
+    one cell becomes its sigmoid, one of several (a category, one-hot) their softmax. head "logits"
+    leaves the logits as they are.
     """
 
     features: int
@@ -71,7 +75,8 @@ class Cells(nn.Module):
 
 
 class Gain(struct.PyTreeNode):
-    """A GAIN, as data: numbers are leaves, so that a sweep over any is one program (see `recipe` for what they mean)."""
+    """A GAIN, as data: numbers are leaves, so that a sweep over any is one program (see `recipe`
+    for what they mean)."""
 
     generator: Side
     discriminator: Side
@@ -117,19 +122,26 @@ def recipe(
     batch_size: int = 128,
     dtype: str = "float32",
 ) -> Gain:
-    """A GAIN for examples of so many cells; the defaults are those of the authors' code (there 10,000 steps).
+    """A GAIN for examples of so many cells; the defaults are those of the authors' code (there
+    10,000 steps).
 
-    features:  cells of an example (an image is flattened: the product of its shape), or for a mixed table the cells of each
-               of its columns: 1 for a number, k for a category of k values, one-hot.
-    image_shape: (h, w, c) of images whose neighbouring pixels should be seen as such: both networks are then U-Nets, and
-               `width` (16) and `depth` are their channels and halvings (`networks/unet.py`). None: all cells are alike.
-    width:     of the hidden layers of both networks; None for as many as there are cells. depth: hidden layers.
-    alpha:     weight of the error on observed cells, >= 0. At a large one G is nearly an autoencoder.
-    hint_rate: share of the cells whose mask D is told, in [0, 1]. hint_fill: what the others say, 0 (code) or .5 (paper).
+    features:  cells of an example (an image is flattened: the product of its shape), or for a mixed
+               table the cells of each of its columns: 1 for a number, k for a category of k values,
+               one-hot.
+    image_shape: (h, w, c) of images whose neighbouring pixels should be seen as such: both networks
+               are then U-Nets, and `width` (16) and `depth` are their channels and halvings
+               (`networks/unet.py`). None: all cells are alike.
+    width:     of the hidden layers of both networks; None for as many as there are cells. depth:
+               hidden layers.
+    alpha:     weight of the error on observed cells, >= 0. At a large one G is nearly an
+               autoencoder.
+    hint_rate: share of the cells whose mask D is told, in [0, 1]. hint_fill: what the others say, 0
+        (code) or .5 (paper).
     noise:     z ~ U(0, noise) stands in missing cells.
-    hide:      share of the observed columns of each row that G does not see in this step (for G and D they are missing) but
-               that stay in the reconstruction error: a denoising autoencoder's corruption (Vincent et al., 2008). 0 is GAIN as
-               published, where that error asks for nothing but the identity, and only D teaches G about missing cells.
+    hide:      share of the observed columns of each row that G does not see in this step (for G and
+               D they are missing) but that stay in the reconstruction error: a denoising
+               autoencoder's corruption (Vincent et al., 2008). 0 is GAIN as published, where that
+               error asks for nothing but the identity, and only D teaches G about missing cells.
     optimizer: of both players unless D has its own; Adam(1e-3, .9, .999) as in the code.
     ema_decay: of a moving average of G, which imputes; 0 is the last G.
     Raises UserError for a number out of its range or a structure that cannot be.
@@ -165,14 +177,15 @@ def check_knobs(knobs: Gain) -> None:
             raise UserError(f"gain: {name} is {float(value):g}: it is a share, give a number in [0, 1]")
 
 
-# ---- one step ----------------------------------------------------------------------------------------------------------
+# ---- one step ----------------------------------------------------------------------------------
 
 
 class View(NamedTuple):
     """What the players see of a batch: all [b, cells].
 
-    x: the values, 0 where unknown; mask: 1 where the value is in the reconstruction error; shown: 1 where G sees it (the mask
-    of the game); noisy: x~; hint: h; share: the mean of `mask` over the whole batch.
+    x: the values, 0 where unknown; mask: 1 where the value is in the reconstruction error; shown: 1
+    where G sees it (the mask of the game); noisy: x~; hint: h; share: the mean of `mask` over the
+    whole batch.
     """
 
     x: Array
@@ -217,7 +230,8 @@ def discriminator_terms(knobs: Gain, params: Any, g_params: Any, seen: View) -> 
 
 
 def generator_terms(knobs: Gain, params: Any, d_params: Any, seen: View) -> dict[str, Float[Array, "b"]]:
-    """G's loss for each example, and its two parts before alpha; the reconstruction's mean is sum(m (x - G)^2) / sum(m)."""
+    """G's loss for each example, and its two parts before alpha; the reconstruction's mean is sum(m
+    (x - G)^2) / sum(m)."""
     made = fill(knobs, params, seen.noisy, seen.shown)
     logits = guess(knobs, d_params, jnp.where(seen.shown > 0, seen.x, made), seen.hint)
     adversarial = -((1 - seen.shown) * jax.nn.log_sigmoid(logits)).mean(1)
@@ -243,7 +257,8 @@ def init(knobs: Gain, key: Key[Array, ""]) -> State:
 
 
 def step(knobs: Gain, state: State, batch: Batch, axis_name: str | None = None) -> tuple[State, dict]:
-    """D moves, then G against the new D, on the same batch, noise and hint. `axis_name` is the device axis under pmap."""
+    """D moves, then G against the new D, on the same batch, noise and hint. `axis_name` is the
+    device axis under pmap."""
     live = resolve(knobs, state.step)
     batch = batch.replace(axis_name=axis_name)
     seen = view(live, batch, Draws(jax.random.fold_in(state.key, state.step), batch.index))
@@ -266,14 +281,16 @@ def step(knobs: Gain, state: State, batch: Batch, axis_name: str | None = None) 
     return jax.tree.map(lambda x, old: x if x.dtype == old.dtype else x.astype(old.dtype), new, state), metrics
 
 
-# ---- what a trained one is for -------------------------------------------------------------------------------------------
+# ---- what a trained one is for -----------------------------------------------------------------
 
 
 def impute(knobs: Gain, params: Any, values: Array, mask: Array, z: Any = None) -> Float[Array, "b d"]:
-    """G's answer for every cell of rows [b, cells]; for categories, their probabilities. Observed cells are G's too.
+    """G's answer for every cell of rows [b, cells]; for categories, their probabilities. Observed
+    cells are G's too.
 
-    params: the generator's, `state.ema["params"]`. z: what stands in missing cells, as a share of the noise's range,
-    [b, cells] or less; None for its middle, so that a row's answer is its own alone.
+    params: the generator's, `state.ema["params"]`. z: what stands in missing cells, as a share of
+    the noise's range, [b, cells] or less; None for its middle, so that a row's answer is its own
+    alone.
     """
     z = (0.5 if z is None else z) * jnp.asarray(knobs.noise, values.dtype)
     return fill(knobs, params, jnp.where(mask > 0, values, z), mask.astype(values.dtype))
@@ -286,7 +303,8 @@ def evaluate(knobs: Gain, state: State, train: tuple, validation: tuple) -> dict
 
 
 def check(knobs: Gain, data: Any) -> None:
-    """Raises UserError for numbers out of range, and where the data do not fit: see `cells.check_cells`."""
+    """Raises UserError for numbers out of range, and where the data do not fit: see
+    `cells.check_cells`."""
     check_knobs(knobs)
     check_cells("GAIN", knobs.features, data)
 

@@ -1,4 +1,5 @@
-"""GAIN as a scikit-learn transformer: a table with missing values in, the same table without any out."""
+"""GAIN as a scikit-learn transformer: a table with missing values in, the same table without any
+out."""
 
 from __future__ import annotations
 
@@ -24,24 +25,31 @@ FOLDS = 5  # in which every observed cell is hidden once, to measure how far an 
 
 
 class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """Fills missing values (NaN, None, pandas' NA) by GAIN (Yoon et al., 2018); see `gan_jax.games.imputation.gain.recipe`.
+    """Fills missing values (NaN, None, pandas' NA) by GAIN (Yoon et al., 2018); see
+    `gan_jax.games.imputation.gain.recipe`.
 
-    Observed cells come back bit for bit. Numbers of any scale are min-max scaled inside, and what is imputed lies in the range
-    that was observed; categories are one-hot, and their most probable value is imputed. A column without any observed value is
-    kept, with a warning, and filled with 0 ("missing" if it is categorical). A table that misses nothing comes back as it is.
+    Observed cells come back bit for bit. Numbers of any scale are min-max scaled inside, and what
+    is imputed lies in the range that was observed; categories are one-hot, and their most probable
+    value is imputed. A column without any observed value is kept, with a warning, and filled with 0
+    ("missing" if it is categorical). A table that misses nothing comes back as it is.
 
-    categorical:   columns of categories, by name or index, besides those whose dtype says so (pandas' category, object, string
-                   and bool; strings in an array).
-    steps:         of training. The defaults take seconds on a small table; the authors' code takes 10,000.
+    categorical:   columns of categories, by name or index, besides those whose dtype says so
+                   (pandas' category, object, string and bool; strings in an array).
+    steps:         of training. The defaults take seconds on a small table; the authors' code takes
+                   10,000.
     width, depth:  of both networks' hidden layers; None for twice the cells, at least 32.
-    alpha, hint_rate, hint_fill, noise, hide, ema_decay: as `gain.recipe`. The defaults are not the published ones (alpha 100,
-                   hide 0, ema_decay 0): hiding observed cells from G teaches it missing ones, also where nothing is missing.
-    networks:      trained side by side from different seeds, in one program; the mean of their answers is imputed.
-    rounding:      columns of fewer different observed values than this, all whole, get whole imputed values; 0 rounds nothing.
+    alpha, hint_rate, hint_fill, noise, hide, ema_decay: as `gain.recipe`. The defaults are not the
+                   published ones (alpha 100, hide 0, ema_decay 0): hiding observed cells from G
+                   teaches it missing ones, also where nothing is missing.
+    networks:      trained side by side from different seeds, in one program; the mean of their
+                   answers is imputed.
+    rounding:      columns of fewer different observed values than this, all whole, get whole
+                   imputed values; 0 rounds nothing.
     random_state:  an integer makes everything reproducible.
 
-    fit, transform and fit_transform take arrays, or pandas tables with columns of several dtypes (which come back as tables);
-    otherwise `set_output` says what comes back. `multiple_impute` draws several completed tables, each of the same kind.
+    fit, transform and fit_transform take arrays, or pandas tables with columns of several dtypes
+    (which come back as tables); otherwise `set_output` says what comes back. `multiple_impute`
+    draws several completed tables, each of the same kind.
     Raises UserError, a ValueError, for infinities and for numbers out of range.
     """
 
@@ -80,7 +88,7 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.rounding = rounding
         self.random_state = random_state
 
-    # ---- fitting ----
+    # ---- fitting --------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any = None) -> GAINImputer:
         """Learn to fill the table X [n, d]; y is not used."""
@@ -127,7 +135,8 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.residual_ = self._residual(cells, known)
 
     def _residual(self, cells: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """[k]: the RMSE of each cell of the training rows when it is hidden on purpose, each once in FOLDS rounds."""
+        """[k]: the RMSE of each cell of the training rows when it is hidden on purpose, each once
+        in FOLDS rounds."""
         column = np.repeat(np.arange(len(self.columns_.groups)), self.columns_.groups)
         fold = (np.arange(len(cells))[:, None] + column) % FOLDS
         errors = np.zeros_like(cells)
@@ -136,21 +145,24 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             errors = np.where(known & (fold == k), answer - cells, errors)
         return np.sqrt((errors**2).sum(0) / np.maximum(known.sum(0), 1))
 
-    # ---- filling ----
+    # ---- filling --------------------------------------------------------------------------------
 
     def transform(self, X: Any) -> Any:
-        """The table with its missing cells filled; a row's answer does not depend on the other rows."""
+        """The table with its missing cells filled; a row's answer does not depend on the other
+        rows."""
         check_is_fitted(self)
         X = self._validated(X, reset=False)
         return self._completed(X, lambda cells, known: self._answers(cells, known, None).mean(0))
 
     def multiple_impute(self, X: Any, m: int = 5) -> list[Any]:
-        """m completed tables, to be analysed one by one (Rubin, 1987); each cell is a draw, not the best guess.
+        """m completed tables, to be analysed one by one (Rubin, 1987); each cell is a draw, not the
+        best guess.
 
-        Draw j has its own noise z, is by network j (modulo `networks`), and adds to numbers a normal error as large as GAIN's
-        own on observed cells hidden on purpose from training rows, kept in the observed range; categories are drawn by their
-        probabilities. The errors of a row's cells are drawn apart. What the networks themselves do not know shows between
-        draws only with several `networks`.
+        Draw j has its own noise z, is by network j (modulo `networks`), and adds to numbers a
+        normal error as large as GAIN's own on observed cells hidden on purpose from training rows,
+        kept in the observed range; categories are drawn by their probabilities. The errors of a
+        row's cells are drawn apart. What the networks themselves do not know shows between draws
+        only with several `networks`.
         """
         check_is_fitted(self)
         m = as_integer(m, "multiple_impute: m", least=1)
@@ -172,7 +184,8 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return answer
 
     def _answers(self, cells: np.ndarray, known: np.ndarray, z: np.ndarray | None, network: int | None = None) -> np.ndarray:
-        """[networks, n, k]: what each network (or one) says, for any number of rows by few programs."""
+        """[networks, n, k]: what each network (or one) says, for any number of rows by few
+        programs."""
         n, extra = len(cells), rows_padded(len(cells)) - len(cells)
         pad = lambda x: np.concatenate([x, np.zeros((extra, x.shape[1]), x.dtype)])
         z = None if z is None else pad(z)
@@ -188,7 +201,7 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         said = answer(cells, known) if self.params_ is not None else cells
         return _filled(X, missing, self.columns_.decode(said))
 
-    # ---- what scikit-learn asks ----
+    # ---- what scikit-learn asks -----------------------------------------------------------------
 
     def _validated(self, X: Any, reset: bool) -> Any:
         """X as a pandas table, or as an array [n, d] of floats or objects."""
@@ -214,7 +227,7 @@ def _each_network(knobs, params, cells, known, z):
     return jax.vmap(lambda p: gain.impute(knobs, p, cells, known, z))(params)
 
 
-# ---- tables and arrays ---------------------------------------------------------------------------------------------------
+# ---- tables and arrays -------------------------------------------------------------------------
 
 
 def _is_pandas(X: Any) -> bool:
@@ -240,10 +253,11 @@ def _columns_of(X: Any) -> tuple[list, np.ndarray]:
 
 
 def _filled(X: Any, missing: np.ndarray, values: list[np.ndarray]) -> Any:
-    """A copy of X, `values` (one array for each column) in its missing cells: of a pandas table with columns of several dtypes
+    """A copy of X, `values` (one array for each column) in its missing cells: of a pandas table
+    with columns of several dtypes
 
-    again one (an array of one dtype could not hold every cell as it was), of one with plain numbers of one dtype an array, as
-    scikit-learn's own imputers give.
+    again one (an array of one dtype could not hold every cell as it was), of one with plain numbers
+    of one dtype an array, as scikit-learn's own imputers give.
     """
     if not _is_pandas(X):
         out = np.array(X)
@@ -261,7 +275,8 @@ def _filled(X: Any, missing: np.ndarray, values: list[np.ndarray]) -> Any:
 
 
 def _filled_series(series: Any, missing: np.ndarray, values: np.ndarray) -> Any:
-    """A pandas column with `values` in its missing places, in its own dtype: whole numbers are rounded, categories kept."""
+    """A pandas column with `values` in its missing places, in its own dtype: whole numbers are
+    rounded, categories kept."""
     out = series.copy()
     if hasattr(out, "cat") and not set(values) <= set(out.cat.categories):
         out = out.cat.add_categories(sorted(set(values) - set(out.cat.categories)))

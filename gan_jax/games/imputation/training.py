@@ -1,4 +1,5 @@
-"""A population whose members each have their own table: other rows, other masks, other numbers, one program."""
+"""A population whose members each have their own table: other rows, other masks, other numbers, one
+program."""
 
 from __future__ import annotations
 
@@ -33,13 +34,17 @@ def train(
     game: Game | None = None,
     devices: int = 1,
 ) -> tuple[Any, dict[str, np.ndarray]]:
-    """Train member i with knobs[i] on tables[i] = (values [n, ...], observed [n, ...]) from seeds[i], all in one program.
+    """Train member i with knobs[i] on tables[i] = (values [n, ...], observed [n, ...]) from
+    seeds[i], all in one program.
 
-    The knobs are of one structure and the tables of one width; their numbers of rows may differ. A single one of knobs or
-    tables serves all. Returns the states on the host, stacked on the first axis (as `stacked` does with knobs), and
-    {metric: [members]} of the last step: NaN for a member that was not finite at some step, and stays as it was before.
-    game: that of the knobs unless another is given. Raises UserError for tables that do not fit together, less than one seed
-    or step, and a number of the knobs that cannot be meant (`recipe.check_numbers`).
+    The knobs are of one structure and the tables of one width; their numbers of rows may differ. A
+    single one of knobs or tables serves all. Returns the states on the host, stacked on the first
+    axis (as `stacked` does with knobs), and
+    {metric: [members]} of the last step: NaN for a member that was not finite at some step, and
+        stays as it was before.
+    game: that of the knobs unless another is given. Raises UserError for tables that do not fit
+    together, less than one seed or step, and a number of the knobs that cannot be meant
+    (`recipe.check_numbers`).
     """
     members, steps = len(seeds), as_integer(steps, "steps", least=1)
     if not members:
@@ -55,7 +60,8 @@ def train(
     metrics: Any = None
     for length in _chunks(steps):
         state, alive, metrics = _program(game, length, placement)(own_knobs, own_keys, own_feed, state, alive)
-    # On the host: to slice what lies on several devices takes collectives, which can deadlock on few cores.
+    # On the host: to slice what lies on several devices takes collectives, which can deadlock on
+    # few cores.
     state, metrics = jax.tree.map(lambda x: x[:members], jax.device_get((state, metrics)))
     return state.replace(key=keys), metrics
 
@@ -97,7 +103,8 @@ def _chunks(steps: int) -> list[int]:
 
 @lru_cache(maxsize=32)
 def _beginning(game: Game, placement: Placement):
-    """(knobs, keys) -> (states without their keys, whether they are alive), the members on the first axis."""
+    """(knobs, keys) -> (states without their keys, whether they are alive), the members on the
+    first axis."""
 
     def run(knobs, keys):
         first = lambda knobs, key: (game.init(knobs, key).replace(key=None), jnp.bool_(True))
@@ -108,7 +115,8 @@ def _beginning(game: Game, placement: Placement):
 
 @lru_cache(maxsize=32)
 def _program(game: Game, length: int, placement: Placement):
-    """(knobs, keys, feed, state, alive) -> (state, alive, metrics of the last step): `length` steps of every member."""
+    """(knobs, keys, feed, state, alive) -> (state, alive, metrics of the last step): `length` steps
+    of every member."""
     single = Placement("single", placement.devices[:1])
 
     def one(knobs, key, feed, state, alive):

@@ -1,4 +1,5 @@
-"""Imputation by optimal transport (Muzellec, Josse, Boyer & Cuturi, 2020, algorithm 1): two batches of a table look alike."""
+"""Imputation by optimal transport (Muzellec, Josse, Boyer & Cuturi, 2020, algorithm 1): two batches
+of a table look alike."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ START = 0.1  # standard deviation of the first guesses around the column's mean,
 
 
 def plan(cost: Any, epsilon: Any, rounds: int) -> Any:
-    """[a, b]: the entropic optimal transport between uniform weights, by `rounds` of Sinkhorn's iterations on logarithms."""
+    """[a, b]: the entropic optimal transport between uniform weights, by `rounds` of Sinkhorn's
+    iterations on logarithms."""
     a, b = cost.shape
 
     def once(_, g):
@@ -29,7 +31,8 @@ def plan(cost: Any, epsilon: Any, rounds: int) -> Any:
 
 
 def divergence(x: Any, y: Any, epsilon: Any, rounds: int) -> Any:
-    """The Sinkhorn divergence of two point clouds, but for its entropies: their gradient cancels the plans' at the optimum."""
+    """The Sinkhorn divergence of two point clouds, but for its entropies: their gradient cancels
+    the plans' at the optimum."""
 
     def transport(p, q):
         cost = ((p[:, None] - q[None]) ** 2).sum(-1)
@@ -40,7 +43,8 @@ def divergence(x: Any, y: Any, epsilon: Any, rounds: int) -> Any:
 
 @partial(jax.jit, static_argnames=("steps", "batch", "rounds"))
 def complete(table, free, other, key, epsilon, rate, *, steps: int, batch: int, rounds: int):
-    """`table` with its `free` cells moved by Adam until its batches resemble those of `other` (None: of itself)."""
+    """`table` with its `free` cells moved by Adam until its batches resemble those of `other`
+    (None: of itself)."""
     optimizer = optax.adam(rate)
 
     def loss(table, key):
@@ -58,12 +62,14 @@ def complete(table, free, other, key, epsilon, rate, *, steps: int, batch: int, 
 
 
 class TransportImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """Moves the missing cells until random batches of the table have a small Sinkhorn divergence from each other.
+    """Moves the missing cells until random batches of the table have a small Sinkhorn divergence
+    from each other.
 
-    The regularisation is `blur` times the median squared distance of the mean-filled rows (their 5 %), on standardised columns.
-    `fit` completes the training rows; `transform` completes other rows against them (the paper imputes one table as a whole).
-    Their RMSprop takes 2,000 steps at a rate of 1e-2, here Adam 1,000 at 3e-2; batches of 128 rows as theirs. A column without
-    an observed value in `fit` tells nothing, and gets 0.
+    The regularisation is `blur` times the median squared distance of the mean-filled rows (their 5
+    %), on standardised columns. `fit` completes the training rows; `transform` completes other rows
+    against them (the paper imputes one table as a whole). Their RMSprop takes 2,000 steps at a rate
+    of 1e-2, here Adam 1,000 at 3e-2; batches of 128 rows as theirs. A column without an observed
+    value in `fit` tells nothing, and gets 0.
     """
 
     def __init__(self, *, steps=1000, batch_size=128, blur=0.05, learning_rate=3e-2, rounds=20, random_state=None):

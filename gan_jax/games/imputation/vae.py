@@ -1,19 +1,21 @@
-"""A VAE of incomplete data (MIWAE: Mattei & Frellsen, 2019): z explains the observed cells, and says what the others may be.
+"""A VAE of incomplete data (MIWAE: Mattei & Frellsen, 2019): z explains the observed cells, and
+says what the others may be.
 
     log w_k = log p(x_obs|z_k) + log p(z_k) - log q(z_k|x_obs),  z_1 ... z_K ~ q(z|x_obs)
     bound   = E log 1/K sum_k w_k  <=  log p(x_obs)
 
-The encoder sees [m x, m]: 0 where a cell is missing, and which are; the decoder gives every cell's law, and only observed cells
-enter the likelihood. If whether a cell is missing depends on observed cells alone (MCAR, MAR), no more is needed: the mechanism
-drops out of the likelihood of what was observed (Rubin, 1976). K = 1 is a VAE with the ELBO of observed cells (Nazabal et al.,
-2020); a larger K makes the bound tighter (Burda et al., 2016).
+The encoder sees [m x, m]: 0 where a cell is missing, and which are; the decoder gives every cell's
+law, and only observed cells enter the likelihood. If whether a cell is missing depends on observed
+cells alone (MCAR, MAR), no more is needed: the mechanism drops out of the likelihood of what was
+observed (Rubin, 1976). K = 1 is a VAE with the ELBO of observed cells (Nazabal et al., 2020); a
+larger K makes the bound tighter (Burda et al., 2016).
 
     impute          E[x|x_obs] ~ sum_l w_l E[x|z_l] / sum_l w_l: self-normalised importance sampling
     draw            a draw from p(x|x_obs): z by sampling importance resampling, then x ~ p(x|z)
     log_likelihood  the bound of each row: higher on training than on held-out rows is overfitting too
 
-It is a `Game`: `gan.fit(vae.recipe(30), data)` and `gan.sweep` train it, and every number is a leaf. See `cells.py` for what an
-example is.
+It is a `Game`: `gan.fit(vae.recipe(30), data)` and `gan.sweep` train it, and every number is a
+leaf. See `cells.py` for what an example is.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ LEAST_PROBABILITY = 1e-30  # of a category, whose logarithm stays finite
 
 
 class Scaled(nn.Module):
-    """z [b, d] -> (what `cells` says of them [b, k], a log scale for each cell [k], learned). start: its value at first."""
+    """z [b, d] -> (what `cells` says of them [b, k], a log scale for each cell [k], learned).
+    start: its value at first."""
 
     cells: nn.Module
     start: float = -2.0
@@ -65,10 +68,13 @@ class Scaled(nn.Module):
 
 
 class MIWAE(struct.PyTreeNode):
-    """An imputing VAE, as data: numbers are leaves, so that a sweep over any is one program (see `recipe` for what they mean).
+    """An imputing VAE, as data: numbers are leaves, so that a sweep over any is one program (see
+    `recipe` for what they mean).
 
-    encoder: its net is given [b, 2 k] (values, which are seen) and gives 2 d numbers: means and log variances of z
-    decoder: its net is given z [b, d] and gives (means, or probabilities of categories [b, k]; log scales [k] or [b, k])
+    encoder: its net is given [b, 2 k] (values, which are seen) and gives 2 d numbers: means and log
+        variances of z
+    decoder: its net is given z [b, d] and gives (means, or probabilities of categories [b, k]; log
+        scales [k] or [b, k])
     """
 
     encoder: Side
@@ -115,23 +121,29 @@ def recipe(
     batch_size: int = 128,
     dtype: str = "float32",
 ) -> MIWAE:
-    """A VAE for examples of so many cells, numbers in [0, 1]; p(x|z) is Gaussian for numbers, categorical for categories.
+    """A VAE for examples of so many cells, numbers in [0, 1]; p(x|z) is Gaussian for numbers,
+    categorical for categories.
 
-    features:   cells of an example (an image is flattened), or for a mixed table the cells of each of its columns: 1 for a
-                number, k for a category of k values, one-hot.
+    features:   cells of an example (an image is flattened), or for a mixed table the cells of each
+                of its columns: 1 for a number, k for a category of k values, one-hot.
     latent_dim: d, of z. width, depth: of both networks' hidden layers (ReLU).
     draws:      K of the bound in training, >= 1. At 1 the KL is in closed form.
-    beta:       weight of log p(z) - log q(z|x) in each log weight; at K = 1 that of the KL (Higgins et al., 2017), otherwise
-                without that meaning; 1 is the bound. In training alone: imputation and likelihoods weigh with 1.
-    hide:       share of the observed columns of each row that the encoder does not see in this step, but that stay in the
-                likelihood: a bound too, as it is for any q; the encoder meets rows with more missing, also where none are.
-    floor:      added to every learned scale, >= 0: a constant column's would fall to 0 and its density grow without bound.
+    beta:       weight of log p(z) - log q(z|x) in each log weight; at K = 1 that of the KL (Higgins
+                et al., 2017), otherwise without that meaning; 1 is the bound. In training alone:
+                imputation and likelihoods weigh with 1.
+    hide:       share of the observed columns of each row that the encoder does not see in this
+                step, but that stay in the likelihood: a bound too, as it is for any q; the encoder
+                meets rows with more missing, also where none are.
+    floor:      added to every learned scale, >= 0: a constant column's would fall to 0 and its
+                density grow without bound.
     optimizer:  of both networks; Adam(1e-3, .9, .999).
-    encoder:    another module in place of the rows' network, (rows [b, 2 k], labels, mode) -> [b, 2 d]; decoder: one that
-                makes cells of z, (z, labels, mode) -> [b, k]. Neither may have batch statistics.
-    ema_decay:  of a moving average of both networks, which imputes; 0 is the last ones.
-    The defaults are this project's own, by a trial of 3,000 steps on one training fold of scikit-learn's breast cancer (20 %
-    missing): RMSE .057 at beta .1 and hide .2, but .088 at hide 0; .068 at beta 1 and hide .2.
+    encoder:    another module in place of the rows' network, (rows [b, 2 k], labels, mode) -> [b, 2
+                d]; decoder: one that makes cells of z, (z, labels, mode) -> [b, k]. Neither may
+                have batch statistics.
+    ema_decay:  of a moving average of both networks, which imputes; 0 is the last ones. The
+    defaults are this project's own, by a trial of 3,000 steps on one training fold of
+    scikit-learn's breast cancer (20 % missing): RMSE .057 at beta .1 and hide .2, but .088 at hide
+    0; .068 at beta 1 and hide .2.
     Raises UserError for a number out of its range or a structure that cannot be.
     """
     groups = groups_of("vae", features)
@@ -156,7 +168,7 @@ def check_knobs(knobs: MIWAE) -> None:
         raise UserError(f"vae: hide is {float(np.max(knobs.hide)):g}: it is a share, give a number in [0, 1]")
 
 
-# ---- the networks ------------------------------------------------------------------------------------------------------
+# ---- the networks ------------------------------------------------------------------------------
 
 
 def encode(knobs: MIWAE, params: Any, x: Float[Array, "b k"], shown: Bool[Array, "b k"]) -> Posterior:
@@ -179,21 +191,23 @@ def is_category(knobs: MIWAE) -> np.ndarray:
 
 
 def cell_densities(knobs: MIWAE, mean: Array, log_scale: Array, x: Float[Array, "b k"]) -> Float[Array, "b k"]:
-    """log p(x|z) of each cell: a normal density, or x log p of a one-hot category, whose cells sum to log p of its value."""
+    """log p(x|z) of each cell: a normal density, or x log p of a one-hot category, whose cells sum
+    to log p of its value."""
     return jnp.where(
         is_category(knobs), x * jnp.log(jnp.maximum(mean, LEAST_PROBABILITY)), likelihoods.gaussian(mean, log_scale, x)
     )
 
 
 def weigh(knobs: MIWAE, params: Any, posterior: Posterior, noise: Float[Array, "b d"], x: Array, mask: Array):
-    """(log p(x_obs|z) [b], log p(z) - log q(z|x) [b], what the decoder says [b, k]) of one draw z each."""
+    """(log p(x_obs|z) [b], log p(z) - log q(z|x) [b], what the decoder says [b, k]) of one draw z
+    each."""
     z = posterior.draw(noise)
     mean, log_scale = decode(knobs, params, z)
     said = jnp.where(mask, cell_densities(knobs, mean, log_scale, x), 0).sum(-1)
     return said, posterior.log_ratio(noise, z), mean
 
 
-# ---- one step ----------------------------------------------------------------------------------------------------------
+# ---- one step ----------------------------------------------------------------------------------
 
 
 def init(knobs: MIWAE, key: Key[Array, ""]) -> VAEState:
@@ -224,7 +238,8 @@ def shown_of(knobs: MIWAE, mask: Bool[Array, "b k"], draws: Draws) -> Bool[Array
 
 
 def terms(knobs: MIWAE, params: Any, x: Array, mask: Array, draws: Draws) -> dict[str, Float[Array, "b"]]:
-    """The loss of each example, the bound of these draws (of log p(x_obs), in nats), and its two parts."""
+    """The loss of each example, the bound of these draws (of log p(x_obs), in nats), and its two
+    parts."""
     posterior = encode(knobs, params, x, shown_of(knobs, mask, draws))
     noise = draws.named("posterior").normal((knobs.draws, knobs.latent_dim), x.dtype)
     one = lambda noise: weigh(knobs, params, posterior, noise, x, mask)[:2]
@@ -239,7 +254,8 @@ def terms(knobs: MIWAE, params: Any, x: Array, mask: Array, draws: Draws) -> dic
 
 
 def step(knobs: MIWAE, state: VAEState, batch: Batch, axis_name: str | None = None) -> tuple[VAEState, dict]:
-    """Both networks move once down one loss. Returns the new state and scalars averaged over the whole batch, in nats."""
+    """Both networks move once down one loss. Returns the new state and scalars averaged over the
+    whole batch, in nats."""
     live = resolve(knobs, state.step)
     values, mask = cells_of(batch.images, batch.mask)
     x = jnp.where(mask, values, 0)
@@ -259,11 +275,12 @@ def step(knobs: MIWAE, state: VAEState, batch: Batch, axis_name: str | None = No
     return jax.tree.map(lambda x, old: x if x.dtype == old.dtype else x.astype(old.dtype), new, state), metrics
 
 
-# ---- what a trained one is for -------------------------------------------------------------------------------------------
+# ---- what a trained one is for -----------------------------------------------------------------
 
 
 def averaged(knobs: MIWAE, params: Any, values: Array, mask: Array, key: Any, draws: int, index: Array):
-    """(log 1/L sum_l w_l [b], sum_l w_l E[x|z_l] / sum_l w_l [b, k]) of L = `draws`, one after the other: memory for one."""
+    """(log 1/L sum_l w_l [b], sum_l w_l E[x|z_l] / sum_l w_l [b, k]) of L = `draws`, one after the
+    other: memory for one."""
     mask = mask > 0
     x = jnp.where(mask, values, 0)
     posterior = encode(knobs, params, x, mask)
@@ -284,10 +301,12 @@ def averaged(knobs: MIWAE, params: Any, values: Array, mask: Array, key: Any, dr
 def impute(
     knobs: MIWAE, params: Any, values: Array, mask: Array, key: Any = None, draws: int = IMPUTING_DRAWS
 ) -> Float[Array, "b k"]:
-    """E[x|x_obs] for every cell of rows [b, k], observed ones too; for categories, their probabilities.
+    """E[x|x_obs] for every cell of rows [b, k], observed ones too; for categories, their
+    probabilities.
 
-    params: `state.ema["params"]`. key: of the draws of z, None for always the same. All rows share them, so that a row's answer
-    depends neither on the others nor on its place. draws: L; the error falls as 1 / sqrt(L), faster the better q is.
+    params: `state.ema["params"]`. key: of the draws of z, None for always the same. All rows share
+    them, so that a row's answer depends neither on the others nor on its place. draws: L; the error
+    falls as 1 / sqrt(L), faster the better q is.
     """
     key = jax.random.key(EVALUATION_KEY) if key is None else key
     return averaged(knobs, params, values, mask, key, draws, jnp.zeros(len(values), jnp.int32))[1]
@@ -296,7 +315,8 @@ def impute(
 def log_likelihood(
     knobs: MIWAE, params: Any, values: Array, mask: Array, key: Any = None, draws: int = IMPUTING_DRAWS
 ) -> Float[Array, "b"]:
-    """log 1/L sum_l w_l of each row's observed cells, in nats: in the mean no more than log p(x_obs), and nearer as L grows."""
+    """log 1/L sum_l w_l of each row's observed cells, in nats: in the mean no more than log
+    p(x_obs), and nearer as L grows."""
     key = jax.random.key(EVALUATION_KEY) if key is None else key
     return averaged(knobs, params, values, mask, key, draws, jnp.arange(len(values)))[0]
 
@@ -304,10 +324,12 @@ def log_likelihood(
 def draw(
     knobs: MIWAE, params: Any, values: Array, mask: Array, key: Key[Array, ""], draws: int = IMPUTING_DRAWS
 ) -> Float[Array, "b k"]:
-    """One draw of all cells of each row from p(x|x_obs), for multiple imputation (Rubin, 1987): another key, another draw.
+    """One draw of all cells of each row from p(x|x_obs), for multiple imputation (Rubin, 1987):
+    another key, another draw.
 
-    z is one of L = `draws` from q, by their weights (sampling importance resampling: Rubin, 1987): exact as L grows. Numbers
-    then have their normal noise, and may leave [0, 1]; categories are one-hot.
+    z is one of L = `draws` from q, by their weights (sampling importance resampling: Rubin, 1987):
+    exact as L grows. Numbers then have their normal noise, and may leave [0, 1]; categories are
+    one-hot.
     """
     mask, draws_of = mask > 0, Draws(key, jnp.arange(len(values)))
     x = jnp.where(mask, values, 0)
@@ -339,13 +361,15 @@ def observe(knobs: MIWAE, mean: Float[Array, "b k"], log_scale: Array, draws: Dr
 
 
 def log_density(knobs: MIWAE, state: VAEState, images: Array, labels: Any = None) -> Float[Array, "b"]:
-    """The bound of each example's observed cells, of the moving average, by few draws (always the same): nats."""
+    """The bound of each example's observed cells, of the moving average, by few draws (always the
+    same): nats."""
     live, (values, mask) = resolve(knobs, state.step), cells_of(images.astype(knobs.dtype))
     return log_likelihood(live, state.ema["params"], values, mask, draws=EVALUATION_DRAWS)
 
 
 def evaluate(knobs: MIWAE, state: VAEState, train: tuple, validation: tuple) -> dict[str, Array]:
-    """RMSE on training and held-out rows (see `cells.errors_of`), the bound of their observed cells, and its gap: nats."""
+    """RMSE on training and held-out rows (see `cells.errors_of`), the bound of their observed
+    cells, and its gap: nats."""
     live, params = resolve(knobs, state.step), state.ema["params"]
     answer = lambda values, mask: impute(live, params, values, mask, draws=EVALUATION_DRAWS)
     t, v = (log_density(knobs, state, images).mean() for images, _ in (train, validation))
@@ -354,7 +378,8 @@ def evaluate(knobs: MIWAE, state: VAEState, train: tuple, validation: tuple) -> 
 
 
 def check(knobs: MIWAE, data: Any) -> None:
-    """Raises UserError for numbers out of range, and where the data do not fit: see `cells.check_cells`."""
+    """Raises UserError for numbers out of range, and where the data do not fit: see
+    `cells.check_cells`."""
     check_knobs(knobs)
     check_cells("VAE", knobs.features, data)
 

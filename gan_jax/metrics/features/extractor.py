@@ -1,4 +1,5 @@
-"""One interface for everything that turns images into feature vectors, with a hash that says which one it was."""
+"""One interface for everything that turns images into feature vectors, with a hash that says which
+one it was."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class Extractor:
     name:     what tables print, such as "classifier"
     digest:   sha256 (hex) of all that determines the features: code version, weights, settings
     function: uint8 [b, h, w, c] (or float32 points [b, d]) -> floats [b, k]; any array library
-    settings: what a reader must know, such as {"resize": "clean-bicubic"} or {"accuracy": .97}; part of the protocol
+    settings: what a reader must know, such as {"resize": "clean-bicubic"} or {"accuracy": .97};
+        part of the protocol
     """
 
     name: str
@@ -33,9 +35,11 @@ class Extractor:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, images: np.ndarray, batch: int = BATCH) -> np.ndarray:
-        """Features float32 [n, k] of images uint8 [n, h, w, c] or points float32 [n, d], `batch` at a time.
+        """Features float32 [n, k] of images uint8 [n, h, w, c] or points float32 [n, d], `batch` at
+        a time.
 
-        The last batch is filled up with its own first image, so that a compiled function sees one shape.
+        The last batch is filled up with its own first image, so that a compiled function sees one
+        shape.
         Raises UserError where the images are not such, there are none, or a feature is not finite.
         """
         images = check_images(images, f"images for the {self.name} features")
@@ -56,7 +60,8 @@ class Extractor:
 
 
 def check_images(images: Any, what: str) -> np.ndarray:
-    """`images` as an array: uint8 [n, h, w, c] with 1 or 3 channels, or finite float points [n, d]. Raises UserError."""
+    """`images` as an array: uint8 [n, h, w, c] with 1 or 3 channels, or finite float points [n, d].
+    Raises UserError."""
     images = np.asarray(images)
     shape = list(images.shape)
     if images.ndim == 2 and np.issubdtype(images.dtype, np.floating) and len(images):
@@ -87,7 +92,8 @@ def digest_of(*parts: Any) -> str:
 
 
 def from_function(function: Callable[[Any], Any], image_shape: tuple[int, ...], name: str | None = None) -> Extractor:
-    """A function of the user's as an extractor, identified by the features that it gives a few fixed images."""
+    """A function of the user's as an extractor, identified by the features that it gives a few
+    fixed images."""
     random = np.random.Generator(np.random.PCG64(SEED))
     raw = random.integers(0, 256, (PROBES, *image_shape), np.uint8)
     probes = raw if len(image_shape) == 3 else raw.astype(np.float32) / 127.5 - 1

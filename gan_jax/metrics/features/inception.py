@@ -1,8 +1,10 @@
-"""Inception-v3 as FID uses it (Szegedy et al., 2016; the network of 2015-12-05), for weights that the user supplies.
+"""Inception-v3 as FID uses it (Szegedy et al., 2016; the network of 2015-12-05), for weights that
+the user supplies.
 
-It differs from the paper's and torchvision's network in four ways: 1,008 logits; 3 x 3 average pools that leave their padding
-out of the mean; a max pool where Mixed_7c should have an average pool; and batch norm with epsilon 1e-3. Layers are called as
-in the PyTorch conversions of its weights (pytorch-fid, torch-fidelity), so that their files can be read.
+It differs from the paper's and torchvision's network in four ways: 1,008 logits; 3 x 3 average
+pools that leave their padding out of the mean; a max pool where Mixed_7c should have an average
+pool; and batch norm with epsilon 1e-3. Layers are called as in the PyTorch conversions of its
+weights (pytorch-fid, torch-fidelity), so that their files can be read.
 """
 
 from __future__ import annotations
@@ -31,11 +33,12 @@ OUTPUTS = ("pool", "logits_unbiased")  # of the extractors; both, so that they s
 CHUNK = 32  # images at a time: some 0.5 GB of activations
 
 
-# ---- the network -------------------------------------------------------------------------------------------------------
+# ---- the network -------------------------------------------------------------------------------
 
 
 class Conv(nn.Module):
-    """Convolution without bias, batch norm by the running averages, ReLU. Half a kernel of padding, or none where `valid`."""
+    """Convolution without bias, batch norm by the running averages, ReLU. Half a kernel of padding,
+    or none where `valid`."""
 
     features: int
     kernel: tuple[int, int]
@@ -72,7 +75,8 @@ def join(*branches):
 
 
 class InceptionA(nn.Module):
-    """35 x 35: 5 x 5 convolutions, one of them factorised into two of 3 x 3 (the paper's figure 5)."""
+    """35 x 35: 5 x 5 convolutions, one of them factorised into two of 3 x 3 (the paper's figure
+    5)."""
 
     pooled: int
 
@@ -123,7 +127,8 @@ class InceptionD(nn.Module):
 
 
 class InceptionE(nn.Module):
-    """8 x 8: 3 x 3 convolutions as 1 x 3 beside 3 x 1 (figure 7), over a pool that is the average, or the maximum."""
+    """8 x 8: 3 x 3 convolutions as 1 x 3 beside 3 x 1 (figure 7), over a pool that is the average,
+    or the maximum."""
 
     max_pool: bool = False
 
@@ -145,8 +150,9 @@ class InceptionE(nn.Module):
 class Inception(nn.Module):
     """Images [n, 299, 299, 3] in about [-1, 1] -> {block: its output [n, h, w, c]}, in order.
 
-    The last three are pool [n, 2048] (the mean over Mixed_7c's grid, "pool3"), which FID and KID use; logits_unbiased
-    [n, 1008], without the bias, which the inception score uses; and logits [n, 1008].
+    The last three are pool [n, 2048] (the mean over Mixed_7c's grid, "pool3"), which FID and KID
+    use; logits_unbiased [n, 1008], without the bias, which the inception score uses; and logits [n,
+    1008].
     """
 
     @nn.compact
@@ -176,7 +182,7 @@ class Inception(nn.Module):
         return made | {"pool": pool, "logits_unbiased": unbiased, "logits": unbiased + bias}
 
 
-# ---- its weights -------------------------------------------------------------------------------------------------------
+# ---- its weights -------------------------------------------------------------------------------
 
 LEAVES = {  # the last part of a name in a PyTorch file -> linen's collection and names; the others are called alike
     "conv.weight": ("params", "conv", "kernel"),
@@ -191,7 +197,8 @@ TORCH_ORDER = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}  # of linen's axes: [h, w, i
 
 @cache
 def layout() -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
-    """PyTorch's name of every tensor -> where it is in linen's variables, and its shape in PyTorch's order."""
+    """PyTorch's name of every tensor -> where it is in linen's variables, and its shape in
+    PyTorch's order."""
     made = jax.eval_shape(Inception().init, jax.random.key(0), jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32))
     names = {parts: name for name, parts in LEAVES.items()}
     whole = {path: name for name, path in FC.items()}
@@ -204,7 +211,8 @@ def layout() -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
 
 
 def variables_of(tensors: Mapping[str, np.ndarray], where: str) -> dict[str, Any]:
-    """The network's variables from tensors under their PyTorch names. Raises UserError for the first that does not fit."""
+    """The network's variables from tensors under their PyTorch names. Raises UserError for the
+    first that does not fit."""
     made: dict[str, Any] = {}
     for name, (path, shape) in layout().items():
         if name not in tensors:
@@ -222,12 +230,13 @@ def variables_of(tensors: Mapping[str, np.ndarray], where: str) -> dict[str, Any
     return made
 
 
-# ---- the extractor -----------------------------------------------------------------------------------------------------
+# ---- the extractor -----------------------------------------------------------------------------
 
 
 @partial(jax.jit, static_argnames="mode")
 def prepared(images: ArrayLike, mode: str) -> Float[Array, "n 299 299 c"]:
-    """uint8 images [n, h, w, c] resized as `mode` says, and scaled to about [-1, 1] as its reference does."""
+    """uint8 images [n, h, w, c] resized as `mode` says, and scaled to about [-1, 1] as its
+    reference does."""
     x = resize(images, mode)
     return x / 127.5 - 1 if mode == "pytorch-bilinear" else (x - 128) / 128
 
@@ -273,24 +282,31 @@ def _extractor(path: str | Path, mode: str, sha256: str | None, name: str, outpu
 
 
 def inception(path: str | Path, resize: str = "tf1-bilinear", sha256: str | None = FID_SHA256) -> Extractor:
-    """The 2,048 features of standard FID and KID ("pool3"): Inception-v3 with the weights in the file `path`.
+    """The 2,048 features of standard FID and KID ("pool3"): Inception-v3 with the weights in the
+    file `path`.
 
-    path:   the FID weights (pt_inception-2015-12-05-6726825d.pth, 95,628,359 bytes), or the same tensors under the same names
-            as .safetensors or .npz; no file is executed (see `weights.read`)
-    resize: "tf1-bilinear" (the original FID, torch-fidelity), "pytorch-bilinear" (pytorch-fid) or "clean-bicubic" (clean-fid);
-            figures of different modes cannot be compared (see `resize.resize`)
-    sha256: what the file must hash to; None accepts any file, and only the digest then says which one it was
+    path:   the FID weights (pt_inception-2015-12-05-6726825d.pth, 95,628,359 bytes), or the same
+            tensors under the same names as .safetensors or .npz; no file is executed (see
+            `weights.read`)
+    resize: "tf1-bilinear" (the original FID, torch-fidelity), "pytorch-bilinear" (pytorch-fid) or
+            "clean-bicubic" (clean-fid); figures of different modes cannot be compared (see
+            `resize.resize`)
+    sha256: what the file must hash to; None accepts any file, and only the digest then says which
+        one it was
 
-    Features are at least 0. Grey images are repeated to three channels. Pixels become (x - 128) / 128, or
-    x / 127.5 - 1 with "pytorch-bilinear", as in each reference. float32 throughout; the network agrees with torch-fidelity's
-    to about 1e-5 of the features' standard deviation. Cost: 5.7 GFLOP an image.
-    Raises UserError where the file is missing, unreadable, not these weights or not of this hash, and for another mode.
+    Features are at least 0. Grey images are repeated to three channels. Pixels become (x - 128) /
+    128, or x / 127.5 - 1 with "pytorch-bilinear", as in each reference. float32 throughout; the
+    network agrees with torch-fidelity's to about 1e-5 of the features' standard deviation. Cost:
+    5.7 GFLOP an image.
+    Raises UserError where the file is missing, unreadable, not these weights or not of this hash,
+    and for another mode.
     """
     return _extractor(path, resize, sha256, "inception", "pool")
 
 
 def inception_logits(path: str | Path, resize: str = "tf1-bilinear", sha256: str | None = FID_SHA256) -> Extractor:
-    """The 1,008 logits without their bias, whose softmax the inception score takes (Salimans et al., 2016, as in its code).
+    """The 1,008 logits without their bias, whose softmax the inception score takes (Salimans et
+    al., 2016, as in its code).
 
     All else as for `inception`.
     """

@@ -1,7 +1,9 @@
-"""Weight files as arrays, without running anything that is in them: .safetensors, .npz and PyTorch's state dicts (.pth, .pt).
+"""Weight files as arrays, without running anything that is in them: .safetensors, .npz and
+PyTorch's state dicts (.pth, .pt).
 
-A PyTorch file is a pickle, which is a program: unpickling it may run any code. Here its opcodes are read instead, by a small
-stack machine which knows dicts, tensors and storages, as inert records, and refuses everything else by name.
+A PyTorch file is a pickle, which is a program: unpickling it may run any code. Here its opcodes are
+read instead, by a small stack machine which knows dicts, tensors and storages, as inert records,
+and refuses everything else by name.
 """
 
 from __future__ import annotations
@@ -45,12 +47,14 @@ def sha256(path: str | Path) -> str:
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
-    """{name: array} of a weight file: .safetensors, .npz, or a PyTorch state dict (.pth or .pt, of any version since 0.4).
+    """{name: array} of a weight file: .safetensors, .npz, or a PyTorch state dict (.pth or .pt, of
+    any version since 0.4).
 
-    Nothing in the file is executed. A state dict may be the file's object, or its entry "state_dict"; entries that are not
-    tensors are left out. Arrays are contiguous and have the file's dtype, except that bfloat16 becomes float32. Reads the
-    whole file into memory.
-    Raises UserError where the file is missing, damaged or of another kind, or holds anything but tensors in plain containers.
+    Nothing in the file is executed. A state dict may be the file's object, or its entry
+    "state_dict"; entries that are not tensors are left out. Arrays are contiguous and have the
+    file's dtype, except that bfloat16 becomes float32. Reads the whole file into memory.
+    Raises UserError where the file is missing, damaged or of another kind, or holds anything but
+    tensors in plain containers.
     """
     path = Path(path)
     readers: dict[str, Callable[[Path], dict[str, np.ndarray]]]
@@ -83,7 +87,7 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
         return dict(found)
 
 
-# ---- PyTorch's two formats ---------------------------------------------------------------------------------------------
+# ---- PyTorch's two formats ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,8 @@ class Tensor:
     stride: tuple[int, ...]
 
     def array(self, flat: np.ndarray) -> np.ndarray:
-        """A copy, out of the flat storage. The checks keep a false view from reading other memory, or from filling it."""
+        """A copy, out of the flat storage. The checks keep a false view from reading other memory,
+        or from filling it."""
         numbers = (self.offset, *self.size, *self.stride)
         if not all(isinstance(n, int) and n >= 0 for n in numbers) or len(self.size) != len(self.stride):
             raise ValueError("a tensor's size, stride or offset is false")
@@ -138,7 +143,8 @@ def _torch(path: Path) -> dict[str, np.ndarray]:
 
 
 def _torch_zip(path: Path) -> dict[str, np.ndarray]:
-    """PyTorch 1.6 and later: NAME/data.pkl and one entry NAME/data/KEY for each storage, in an uncompressed zip."""
+    """PyTorch 1.6 and later: NAME/data.pkl and one entry NAME/data/KEY for each storage, in an
+    uncompressed zip."""
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         root = next(
@@ -157,7 +163,8 @@ def _torch_zip(path: Path) -> dict[str, np.ndarray]:
 
 
 def _torch_legacy(path: Path) -> dict[str, np.ndarray]:
-    """Before 1.6: pickles of a magic number, a version, the machine, the object and its storages' keys; then their bytes."""
+    """Before 1.6: pickles of a magic number, a version, the machine, the object and its storages'
+    keys; then their bytes."""
     raw = path.read_bytes()
     file = io.BytesIO(raw)
     if interpret(file, str(path)) != MAGIC:
@@ -189,7 +196,7 @@ def _state(found: Any, path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-# ---- the stack machine -------------------------------------------------------------------------------------------------
+# ---- the stack machine -------------------------------------------------------------------------
 
 
 class Mark:
@@ -204,9 +211,11 @@ TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 def interpret(file: io.BytesIO, where: str, storages: dict[str, Storage] | None = None) -> Any:
-    """The object of the pickle at the file's position, which moves to its end. Fills `storages` by key.
+    """The object of the pickle at the file's position, which moves to its end. Fills `storages` by
+    key.
 
-    Functions are never called: only those in KNOWN may occur, and REDUCE makes a record of their arguments.
+    Functions are never called: only those in KNOWN may occur, and REDUCE makes a record of their
+    arguments.
     Raises UserError for any other, by name, and any error for a damaged pickle.
     """
     stack: list[Any] = []

@@ -1,4 +1,5 @@
-"""What an executor is: something that runs tasks elsewhere and says how each ended. Nothing here imports JAX."""
+"""What an executor is: something that runs tasks elsewhere and says how each ended. Nothing here
+imports JAX."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ Spec = dict[str, Any]  # of one task, as JSON
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended: 'done', 'stopped' by a signal (and saved), 'refused' (a UserError) or 'lost' (anything else)."""
+    """How a task ended: 'done', 'stopped' by a signal (and saved), 'refused' (a UserError) or
+    'lost' (anything else)."""
 
     kind: str
     why: str = ""
@@ -35,8 +37,9 @@ Submit = Callable[[list[Spec]], list[Handle]]
 
 
 class Executor(Protocol):
-    """retries: how often a lost task is submitted again; gpus: those of each task; accelerated: whether a task has a GPU, a TPU
-    or the like, however that was asked for; else it trains on the CPU."""
+    """retries: how often a lost task is submitted again; gpus: those of each task; accelerated:
+    whether a task has a GPU, a TPU or the like, however that was asked for; else it trains on the
+    CPU."""
 
     @property
     def retries(self) -> int: ...
@@ -48,11 +51,13 @@ class Executor(Protocol):
     def accelerated(self) -> bool: ...
 
     def check(self) -> None:
-        """Raises UserError where the engine is not installed or not there, before anything is written."""
+        """Raises UserError where the engine is not installed or not there, before anything is
+        written."""
         ...
 
     def tasks(self, folder: Path, environment: dict[str, str | None]) -> AbstractContextManager[Submit]:
-        """Connects, and gives what submits tasks (`task.train_group` of a spec) while the context lasts.
+        """Connects, and gives what submits tasks (`task.train_group` of a spec) while the context
+        lasts.
 
         folder: the sweep's; environment: variables of every task, None for one to be left unset.
         Raises UserError where the engine cannot be reached or refuses.

@@ -1,4 +1,5 @@
-"""One line for each group of a sweep whose groups are trained elsewhere, read from the files that their tasks write."""
+"""One line for each group of a sweep whose groups are trained elsewhere, read from the files that
+their tasks write."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ BETWEEN = 10.0  # seconds between lines of one group that tell only of further s
 
 @dataclass
 class Line:
-    """What is known of a group. state: waiting, running, done, stopped or failed; retry: '' or 'retry 1 of 3'."""
+    """What is known of a group. state: waiting, running, done, stopped or failed; retry: '' or
+    'retry 1 of 3'."""
 
     name: str
     state: str = "waiting"
@@ -30,7 +32,8 @@ class Line:
     attempt: int = 0
 
     def text(self, steps: int) -> str:
-        """ "group 1 of 4 (r1; 8 members): running on node7, retry 1 of 3, step 40/100, best auc 0.600 (r1, n 40, seed 0)"."""
+        """ "group 1 of 4 (r1; 8 members): running on node7, retry 1 of 3, step 40/100, best auc
+        0.600 (r1, n 40, seed 0)"."""
         state = f"running on {self.node}" if self.state == "running" else self.state + (f": {self.why}" if self.why else "")
         parts = [state, self.retry, f"step {self.step}/{steps}", self.best]
         return f"{self.name}: {', '.join(part for part in parts if part)}"

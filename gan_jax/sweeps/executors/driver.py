@@ -1,4 +1,5 @@
-"""The driver of a sweep whose groups are tasks: submits them, watches, submits lost ones again, gathers the table."""
+"""The driver of a sweep whose groups are tasks: submits them, watches, submits lost ones again,
+gathers the table."""
 
 from __future__ import annotations
 
@@ -23,12 +24,14 @@ def run_groups(
     session: SweepTrainer, engine: Executor, *, devices: int | None = None, devices_per_member: int | None = None,
     trusted: Sequence[str] = (), progress: bool = True,
 ) -> None:  # fmt: skip
-    """Train what is missing of the session's sweep as tasks of `engine`, then read it, and write table and pictures.
+    """Train what is missing of the session's sweep as tasks of `engine`, then read it, and write
+    table and pictures.
 
-    devices: of each task, over which its members are spread; all that it has when None. devices_per_member: as `sweep`
-    says. trusted: modules of the user's that the recipes or the game name. Ctrl-C and SIGTERM make the tasks save and stop.
-    Raises UserError, after all other groups are trained, where one was refused or was lost more often than the engine
-    retries.
+    devices: of each task, over which its members are spread; all that it has when None.
+    devices_per_member: as `sweep` says. trusted: modules of the user's that the recipes or the game
+    name. Ctrl-C and SIGTERM make the tasks save and stop.
+    Raises UserError, after all other groups are trained, where one was refused or was lost more
+    often than the engine retries.
     """
     assert session.folder is not None
     result, failures = session.result, {}

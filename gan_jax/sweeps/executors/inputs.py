@@ -1,4 +1,5 @@
-"""What a task needs, sent without pickles: settings as JSON that says all of them, data in memory as plain arrays."""
+"""What a task needs, sent without pickles: settings as JSON that says all of them, data in memory
+as plain arrays."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ SETTINGS = ("enable_x64", "default_prng_impl", "default_matmul_precision", "thre
 
 
 def environment(accelerated: bool) -> dict[str, str | None]:
-    """Variables on which a result depends, as they are in this process; None for one that must not be set.
+    """Variables on which a result depends, as they are in this process; None for one that must not
+    be set.
 
     accelerated: whether the task has more than a CPU; which device it is JAX finds out there.
     """
@@ -43,7 +45,8 @@ def own_path() -> list[str]:
 
 
 def check_tasks(settings: Mapping[str, Any], game: Any, data: Any, trusted: Sequence[str], warm_start: Any) -> None:
-    """Refuse with a UserError what a process elsewhere could not make again from JSON, or could not be sent."""
+    """Refuse with a UserError what a process elsewhere could not make again from JSON, or could not
+    be sent."""
     if not isinstance(warm_start, (str, Path, type(None))):
         raise UserError("tasks can begin from a run on disk alone: give warm_start its folder")
     for name, value in {**{f"setting {k!r}": v for k, v in settings.items()}, "the game": game}.items():
@@ -81,7 +84,8 @@ def save_arrays(path: Path, data: Splits) -> None:
 
 
 def read_arrays(path: Path, described: dict[str, Any], class_names: Sequence[str]) -> Splits:
-    """What `save_arrays` wrote, S and E empty. Raises UserError where it cannot be read or is not what the record describes."""
+    """What `save_arrays` wrote, S and E empty. Raises UserError where it cannot be read or is not
+    what the record describes."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)

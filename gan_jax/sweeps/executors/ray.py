@@ -22,11 +22,14 @@ ANSWER = 10.0  # seconds within which a cluster must take a connection; Ray itse
 
 @dataclass(frozen=True)
 class Ray:
-    """Each group as a Ray task. A worker without GPUs is used again for the next group; one with GPUs ends with its task.
+    """Each group as a Ray task. A worker without GPUs is used again for the next group; one with
+    GPUs ends with its task.
 
-    address: of a cluster ("host:port", "auto", "ray://host:port"); None for that of RAY_ADDRESS, or else for a cluster of
-        this machine alone, which lasts as long as the sweep. A program that has called `ray.init` keeps its own.
-    cpus, gpus: of each group, as Ray's scheduler counts them. resources: further ones, {"TPU": 4} or names of your own.
+    address: of a cluster ("host:port", "auto", "ray://host:port"); None for that of RAY_ADDRESS, or
+        else for a cluster of this machine alone, which lasts as long as the sweep. A program that
+        has called `ray.init` keeps its own.
+    cpus, gpus: of each group, as Ray's scheduler counts them. resources: further ones, {"TPU": 4}
+        or names of your own.
     retries: how often a lost task is submitted again.
     """
 
@@ -71,7 +74,8 @@ class Ray:
             variables = {name: value for name, value in environment.items() if value is not None}
             asked: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.resources)}
             remote: Any = ray.remote(**asked, max_retries=0, runtime_env={"env_vars": variables})(train_group)
-            # Retries are the driver's own, so that it can show them; a task that was out of memory counts among them.
+            # Retries are the driver's own, so that it can show them; a task that was out of memory
+            # counts among them.
             yield lambda specs: [_RayTask(ray, remote.remote(spec)) for spec in specs]
         finally:
             if ours:

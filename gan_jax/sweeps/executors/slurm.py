@@ -1,4 +1,5 @@
-"""Tasks of a SLURM array, submitted through submitit (https://github.com/facebookincubator/submitit)."""
+"""Tasks of a SLURM array, submitted through submitit
+(https://github.com/facebookincubator/submitit)."""
 
 from __future__ import annotations
 
@@ -19,11 +20,13 @@ from gan_jax.sweeps.executors.task import train_group
 
 @dataclass(frozen=True)
 class Slurm:
-    """Each group as a task of one SLURM array. Preempted or timed-out tasks requeue themselves and go on from their checkpoint.
+    """Each group as a task of one SLURM array. Preempted or timed-out tasks requeue themselves and
+    go on from their checkpoint.
 
-    address: None for `sbatch` of this machine; 'local' for plain processes of this machine, all at once, where there is no
-        SLURM. partition: SLURM's; minutes: the limit of each task; cpus, gpus, memory_gb: of each task; at_once: most tasks
-        that run at a time. settings: further ones of submitit's, such as {"slurm_account": "me", "slurm_qos": "low"}.
+    address: None for `sbatch` of this machine; 'local' for plain processes of this machine, all at
+        once, where there is no SLURM. partition: SLURM's; minutes: the limit of each task; cpus,
+        gpus, memory_gb: of each task; at_once: most tasks that run at a time. settings: further
+        ones of submitit's, such as {"slurm_account": "me", "slurm_qos": "low"}.
     retries: how often a lost task is submitted again.
     submitit keeps its pickled calls and its logs in the sweep folder, under tasks/submitit.
     """
@@ -40,7 +43,8 @@ class Slurm:
 
     @property
     def accelerated(self) -> bool:
-        """See `Executor`. Settings may ask for GPUs in many ways: {"slurm_gres": "gpu:1"}, {"slurm_gpus_per_task": 1}."""
+        """See `Executor`. Settings may ask for GPUs in many ways: {"slurm_gres": "gpu:1"},
+        {"slurm_gpus_per_task": 1}."""
         asked = {**self.settings, **(self.settings.get("slurm_additional_parameters") or {})}
         said = (
             f"{name}={value}"
@@ -89,7 +93,8 @@ class Slurm:
 
 
 def _submitit() -> Any:
-    """The module, without the logging that it sets up when imported: it would close this process's other handlers."""
+    """The module, without the logging that it sets up when imported: it would close this process's
+    other handlers."""
     name = "SUBMITIT_LOG_LEVEL"
     before, os.environ[name] = os.environ.get(name), "NOCONFIG"
     try:

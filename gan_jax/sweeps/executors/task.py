@@ -18,15 +18,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Seconds to wait for a group: of a process being killed, or of a lost node, whose locks NFS keeps for 90 s or so.
+# Seconds to wait for a group: of a process being killed, or of a lost node, whose locks NFS keeps
+# for 90 s or so.
 PATIENCE = 240.0
 
 
 def train_group(spec: dict[str, Any]) -> dict[str, str | None]:
     """Train the group that `spec` names, from its last checkpoint if it has one.
 
-    Returns {"stopped": the signal that stopped it, "refused": the UserError's line, "lost": why it is to be tried again}, each
-    None where it is not so.
+    Returns {"stopped": the signal that stopped it, "refused": the UserError's line, "lost": why it
+    is to be tried again}, each None where it is not so.
     """
     for name, value in spec["environment"].items():
         if value is None:
@@ -55,7 +56,8 @@ def train_group(spec: dict[str, Any]) -> dict[str, str | None]:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM interrupts what is not training yet: engines give it handlers that ignore it, or end the process."""
+    """SIGTERM interrupts what is not training yet: engines give it handlers that ignore it, or end
+    the process."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -68,8 +70,8 @@ def _terminable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """While it lasts no other process holds this lock, which goes with the process. Raises BlockingIOError where one does for
-    longer than `PATIENCE`."""
+    """While it lasts no other process holds this lock, which goes with the process. Raises
+    BlockingIOError where one does for longer than `PATIENCE`."""
     with open(path, "a") as file:
         deadline = time.monotonic() + PATIENCE
         while True:

@@ -1,18 +1,23 @@
-"""MisGAN (Li, Jiang & Marlin, 2019): a GAN of complete examples, learnt from incomplete ones alone, and an imputer beside it.
+"""MisGAN (Li, Jiang & Marlin, 2019): a GAN of complete examples, learnt from incomplete ones alone,
+and an imputer beside it.
 
-A data generator G_x makes complete examples and a mask generator G_m makes masks; a critic D_x compares them, masked, with the
-data, masked: f(x, m) = m x + (1 - m) tau. A second critic D_m compares masks. The imputer G_i fills in the data, and a third
-critic D_i compares what it filled with what G_x makes. With Wasserstein critics
+A data generator G_x makes complete examples and a mask generator G_m makes masks; a critic D_x
+compares them, masked, with the
+data, masked: f(x, m) = m x + (1 - m) tau. A second critic D_m compares masks. The imputer G_i fills
+in the data, and a third critic D_i compares what it filled with what G_x makes. With Wasserstein
+critics
 
     L_x = E D_x(f(x, m)) - E D_x(f(G_x(z), G_m(e)))      D_x: max L_x      G_x: min L_x + beta L_i
     L_m = E D_m(m) - E D_m(G_m(e))                       D_m: max L_m      G_m: min L_m + alpha L_x
     L_i = E D_i(G_x(z)) - E D_i(m x + (1 - m) G_i)       D_i: max L_i      G_i: min L_i + gamma * mismatch
 
-each critic with a gradient penalty, gp * (|grad D| - 1)^2 (Gulrajani et al., 2017). The mismatch, of the authors' code, is
-sum(m (x - G_i)^2) / sum(m) of each row, in the mean. The masks are assumed to be independent of the values (MCAR).
+each critic with a gradient penalty, gp * (|grad D| - 1)^2 (Gulrajani et al., 2017). The mismatch,
+of the authors' code, is sum(m (x - G_i)^2) / sum(m) of each row, in the mean. The masks are assumed
+to be independent of the values (MCAR).
 
-In the authors' code (steveli/misgan) the term that beta weighs is the imputer's share of L_i, on which G_x has no influence:
-there beta changes nothing, and `beta=0` plays as the code does. The default is the paper's game and number.
+In the authors' code (steveli/misgan) the term that beta weighs is the imputer's share of L_i, on
+which G_x has no influence: there beta changes nothing, and `beta=0` plays as the code does. The
+default is the paper's game and number.
 
 It is a `Game`: `gan.fit(misgan.recipe((28, 28, 1)), data)` and `gan.sweep` train it, and every number is a leaf. See `cells.py`
 for what an example is. `fit(...).samples(n)` are complete examples: uint8 images, or rows in [0, 1].
@@ -51,11 +56,12 @@ CRITICS = ("data_critic", "mask_critic", "imputer_critic")
 
 
 class MisGAN(struct.PyTreeNode):
-    """A MisGAN, as data: numbers are leaves, so that a sweep over any is one program (see `recipe` for what they mean).
+    """A MisGAN, as data: numbers are leaves, so that a sweep over any is one program (see `recipe`
+    for what they mean).
 
-    The generators' networks and the imputer's answer with logits, what makes numbers in [0, 1] of them is the game's. An
-    imputer takes rows [b, 2 k], values (noise where missing) and mask, and answers [b, k]. Without an imputer, and so without
-    its critic, both are None.
+    The generators' networks and the imputer's answer with logits, what makes numbers in [0, 1] of
+    them is the game's. An imputer takes rows [b, 2 k], values (noise where missing) and mask, and
+    answers [b, k]. Without an imputer, and so without its critic, both are None.
     """
 
     data_generator: Side
@@ -108,7 +114,8 @@ def check_knobs(knobs: MisGAN) -> None:
 
 
 class MisGANState(struct.PyTreeNode):
-    """Everything that changes in training. ema: {"params", "stats"}, of each generator by its name, their moving average."""
+    """Everything that changes in training. ema: {"params", "stats"}, of each generator by its name,
+    their moving average."""
 
     step: Int[Array, ""]
     key: Key[Array, ""]
@@ -122,7 +129,8 @@ class MisGANState(struct.PyTreeNode):
 
 
 def generate(knobs: MisGAN, name: str, params: Any, stats: Any, z: Array, mode: Mode) -> tuple[Float[Array, "b *shape"], Any]:
-    """(complete examples of the "data_generator", or masks of the "mask_generator", in [0, 1]; new stats)."""
+    """(complete examples of the "data_generator", or masks of the "mask_generator", in [0, 1]; new
+    stats)."""
     side = getattr(knobs, name)
     logits, stats = side.net.apply(params, stats, z, None, mode, side.numbers)
     if name == "data_generator":
@@ -133,7 +141,8 @@ def generate(knobs: MisGAN, name: str, params: Any, stats: Any, z: Array, mode: 
 
 
 def fill(knobs: MisGAN, params: Any, x: Array, mask: Array, z: Array, mode: Mode) -> Float[Array, "b *shape"]:
-    """G_i's answer for every cell, in [0, 1]. z: what stands in missing cells, as a share of the noise's range."""
+    """G_i's answer for every cell, in [0, 1]. z: what stands in missing cells, as a share of the
+    noise's range."""
     side, n = knobs.imputer, len(x)
     assert side is not None
     noisy = jnp.where(mask > 0, x, jnp.asarray(knobs.noise, x.dtype) * z)
@@ -147,14 +156,16 @@ def masked(knobs: MisGAN, x: Array, mask: Array) -> Array:
 
 
 def observed(knobs: MisGAN, images: Array, mask: Array | None) -> tuple[Array, Array]:
-    """(values, 0 where they are missing; mask, 1 where they are observed), [b, *image_shape] both."""
+    """(values, 0 where they are missing; mask, 1 where they are observed), [b, *image_shape]
+    both."""
     values, mask = cells_of(images, mask)
     shaped = lambda x: x.reshape(len(x), *knobs.image_shape)
     return shaped(jnp.where(mask, values, 0)), shaped(mask.astype(values.dtype))
 
 
 def critic_terms(live: MisGAN, name: str, pair: tuple[Array, Array], draws: Draws, params: Any) -> tuple[dict, Any]:
-    """(a critic's loss for each example of a pair (real, fake): D(fake) - D(real), and the penalty between them; no stats)."""
+    """(a critic's loss for each example of a pair (real, fake): D(fake) - D(real), and the penalty
+    between them; no stats)."""
     side, (real, fake) = getattr(live, name), pair
 
     def said(examples, labels=None):
@@ -211,7 +222,8 @@ def critics_turn(live: MisGAN, state: MisGANState, batch: Batch, draws: Draws) -
 
 
 def generators_turn(live: MisGAN, state: MisGANState, batch: Batch, draws: Draws) -> tuple[MisGANState, dict]:
-    """The generators and the imputer move once, from the same point, against the critics as they are."""
+    """The generators and the imputer move once, from the same point, against the critics as they
+    are."""
     draws, new, metrics = draws.replace(index=batch.index).named("generators"), state, {}
     seen = observed(live, batch.images, batch.mask)
     for name in live.players(GENERATORS):
@@ -223,7 +235,8 @@ def generators_turn(live: MisGAN, state: MisGANState, batch: Batch, draws: Draws
 
 
 def init(knobs: MisGAN, key: Key[Array, ""]) -> MisGANState:
-    """A fresh state in `knobs.dtype`. Raises UserError for a critic or an imputer with running statistics, and for
+    """A fresh state in `knobs.dtype`. Raises UserError for a critic or an imputer with running
+    statistics, and for
     penalties: no side takes any, `gp` weighs those of the critics.
     """
     refuse_penalties("MisGAN", knobs, *knobs.players())
@@ -243,7 +256,8 @@ def init(knobs: MisGAN, key: Key[Array, ""]) -> MisGANState:
 
 
 def step(knobs: MisGAN, state: MisGANState, batch: Batch, axis_name: str | None = None) -> tuple[MisGANState, dict]:
-    """`d_steps` turns of the critics, each with examples of its own, then one of the generators on the last of them.
+    """`d_steps` turns of the critics, each with examples of its own, then one of the generators on
+    the last of them.
 
     Returns the new state and scalars averaged over the whole batch. `axis_name` is the device axis under pmap. Raises UserError
     for a batch that cannot be dealt in d_steps equal parts.
@@ -310,7 +324,8 @@ def _samples(name, knobs, state, key, n, labels=None, *, ema=True, first=0):
 def sample(
     knobs: MisGAN, state: MisGANState, key: Key[Array, ""], n: int, labels: Any = None, *, ema: bool = True, first: int = 0
 ) -> Float[Array, "n *shape"]:
-    """n complete examples in [0, 1], from the moving average or the raw generator; labels are not looked at.
+    """n complete examples in [0, 1], from the moving average or the raw generator; labels are not
+    looked at.
 
     Example i depends on key and `first + i` alone.
     """
@@ -320,15 +335,18 @@ def sample(
 def sample_masks(
     knobs: MisGAN, state: MisGANState, key: Key[Array, ""], n: int, labels: Any = None, *, ema: bool = True, first: int = 0
 ) -> Float[Array, "n *shape"]:
-    """n masks in [0, 1], 1 where a cell is observed; otherwise as `sample`, of whose examples they are independent."""
+    """n masks in [0, 1], 1 where a cell is observed; otherwise as `sample`, of whose examples they
+    are independent."""
     return _samples("mask_generator", knobs, state, key, n, labels, ema=ema, first=first)
 
 
 def impute(knobs: MisGAN, params: Any, values: Array, mask: Array, z: Any = None) -> Float[Array, "b d"]:
-    """The imputer's answer for every cell of rows [b, cells], in [0, 1]. Observed cells are its too.
+    """The imputer's answer for every cell of rows [b, cells], in [0, 1]. Observed cells are its
+    too.
 
-    params: `state.ema["params"]`, or {"imputer": its parameters}. z: what stands in missing cells, as a share of the noise's
-    range, [b, cells] or less; None for its middle, so that a row's answer is its own alone. Values not observed may be NaN.
+    params: `state.ema["params"]`, or {"imputer": its parameters}. z: what stands in missing cells,
+    as a share of the noise's range, [b, cells] or less; None for its middle, so that a row's answer
+    is its own alone. Values not observed may be NaN.
     Raises UserError for knobs without an imputer.
     """
     if knobs.imputer is None:
@@ -338,9 +356,11 @@ def impute(knobs: MisGAN, params: Any, values: Array, mask: Array, z: Any = None
 
 
 def evaluate(knobs: MisGAN, state: MisGANState, train: tuple, validation: tuple) -> dict[str, Array]:
-    """How well D_x tells masked training rows from masked held-out ones, and the imputer's RMSE: see `cells.errors_of`.
+    """How well D_x tells masked training rows from masked held-out ones, and the imputer's RMSE:
+    see `cells.errors_of`.
 
-    train, validation: (examples [n, 2, ...], labels). D/train_validation_auc is .5 at chance; above it D_x has memorised.
+    train, validation: (examples [n, 2, ...], labels). D/train_validation_auc is .5 at chance; above
+        it D_x has memorised.
     """
     live = resolve(knobs, state.step)
     side, judged = live.data_critic, {}
@@ -355,7 +375,8 @@ def evaluate(knobs: MisGAN, state: MisGANState, train: tuple, validation: tuple)
 
 
 def check(knobs: MisGAN, data: Any) -> None:
-    """Raises UserError for numbers out of range, and where the data do not fit: see `cells.check_cells`."""
+    """Raises UserError for numbers out of range, and where the data do not fit: see
+    `cells.check_cells`."""
     check_knobs(knobs)
     check_cells("MisGAN", knobs.features, data)
 

@@ -1,4 +1,5 @@
-"""What a MisGAN is made of: its players, its numbers and `recipe`, which puts them together. The game is in `game.py`."""
+"""What a MisGAN is made of: its players, its numbers and `recipe`, which puts them together. The
+game is in `game.py`."""
 
 from __future__ import annotations
 
@@ -31,31 +32,39 @@ def recipe(
     imputer_optimizer: Bound | None = None,
     **fields: Any,
 ) -> MisGAN:
-    """A MisGAN for examples of this shape, images (side, side, 1 or 3) or rows (features,). Numbers: the authors' code's.
+    """A MisGAN for examples of this shape, images (side, side, 1 or 3) or rows (features,).
+    Numbers: the authors' code's.
 
-    width:    of the networks of `dcgan` for images (theirs are near to it, with one more convolution in the critics), where
-              it is 64, and of `mlp` for rows, of `depth` hidden layers, where it is 128.
-    generator_norm: of both generators' hidden layers; none, as theirs. The critics have none, for the gradient penalty's sake.
-    shared_mask: the mask generator makes one channel, for all channels of the image (as `data.missing.blocks` makes masks);
-              otherwise as many as the image has.
-    impute:   False leaves out the imputer and its critic: the distribution alone is learnt (their script for that has alpha .2
-              and stretch 0).
-    imputer:  a network of its own (see `MisGAN`), without running statistics. None is a perceptron of 3 hidden layers of
-              `imputer_width`, as many as there are cells unless said: their MaskImputer. Their default, ComplementImputer, does
-              not see the mask.
-    optimizer: of the generators and their critics, Adam(1e-4, .5, .9); imputer_optimizer: of the imputer and its critic,
-              Adam(2e-4, .5, .9).
-    fields:   any of these, and latent_dim 128, batch_size 64, d_steps 5 (turns of the critics for one of the generators), dtype
+    width:    of the networks of `dcgan` for images (theirs are near to it, with one more
+              convolution in the critics), where it is 64, and of `mlp` for rows, of `depth` hidden
+              layers, where it is 128.
+    generator_norm: of both generators' hidden layers; none, as theirs. The critics have none, for
+        the gradient penalty's sake.
+    shared_mask: the mask generator makes one channel, for all channels of the image (as
+              `data.missing.blocks` makes masks); otherwise as many as the image has.
+    impute:   False leaves out the imputer and its critic: the distribution alone is learnt (their
+              script for that has alpha .2 and stretch 0).
+    imputer:  a network of its own (see `MisGAN`), without running statistics. None is a perceptron
+              of 3 hidden layers of `imputer_width`, as many as there are cells unless said: their
+              MaskImputer. Their default, ComplementImputer, does not see the mask.
+    optimizer: of the generators and their critics, Adam(1e-4, .5, .9); imputer_optimizer: of the
+              imputer and its critic, Adam(2e-4, .5, .9).
+    fields:   any of these, and latent_dim 128, batch_size 64, d_steps 5 (turns of the critics for
+              one of the generators), dtype
 
-    alpha:    weight of D_x in the mask generator's loss, >= 0: .1; 0 learns the masks from the masks alone
+    alpha:    weight of D_x in the mask generator's loss, >= 0: .1; 0 learns the masks from the
+              masks alone
     beta:     weight of D_i in the data generator's loss, >= 0: .1
     gamma:    weight of the imputer's error on observed cells, >= 0: 0
-    tau:      what D_x sees in missing cells, in [0, 1]: 0, a choice of the code; their game allows any constant, such as .5
+    tau:      what D_x sees in missing cells, in [0, 1]: 0, a choice of the code; their game allows
+              any constant, such as .5
     gp:       weight of the gradient penalties, >= 0: 10
     noise:    U(0, noise) stands in missing cells for the imputer, >= 0: 1
-    temperature, stretch: the mask generator's logit l becomes s = sigmoid(l / temperature), stretched to
-              [-stretch, 1 + stretch] and clipped to [0, 1]: .66, > 0, and .1 (their "fusion"); stretch 0 is their "sigmoid"
-    ema_decay: of the generators' and the imputer's moving average, in [0, 1): .999, which is this project's, theirs have none
+    temperature, stretch: the mask generator's logit l becomes s = sigmoid(l / temperature),
+              stretched to [-stretch, 1 + stretch] and clipped to [0, 1]: .66, > 0, and .1 (their
+              "fusion"); stretch 0 is their "sigmoid"
+    ema_decay: of the generators' and the imputer's moving average, in [0, 1): .999, which is this
+        project's, theirs have none
 
     Raises UserError for a number out of its range or a structure that cannot be.
     """
