@@ -34,7 +34,9 @@ class Whole(NamedTuple):
     def parameters(self) -> dict[str, int]:
         """{player: its number of parameters} at the published width, without classes."""
         recipe = self.recipe()
-        state = jax.eval_shape(recipe.game.init, recipe, jax.random.key(0))
+        from gan_jax.gan.game import game_of
+
+        state = jax.eval_shape(game_of(recipe).init, recipe, jax.random.key(0))
         players = {name: getattr(state, name, None) for name in ("generator", "discriminator", "encoder", "decoder")}
         size = lambda params: sum(int(np.prod(x.shape)) for x in jax.tree.leaves(params))
         return {name: size(player.params) for name, player in players.items() if player is not None}

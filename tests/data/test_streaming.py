@@ -17,6 +17,7 @@ from flax import struct
 from PIL import Image
 
 import gan_jax as gan
+from gan_jax.core import batch as batch_module
 from gan_jax.core.rng import named
 from gan_jax.data import streaming
 from gan_jax.data.folders import decoded, read_image
@@ -85,7 +86,7 @@ def test_streamed_batches_are_those_of_resident_data_and_shards_hold_their_stret
         batch = gather_batch(feed, jnp.int32(step), 8, "float32", place(1))
         images, labels = (np.concatenate([part[name] for part in parts]) for name in ("images", "labels"))
         assert len(parts[0]["images"]) == 8 // shards
-        np.testing.assert_array_equal(gan.game.to_unit(jnp.asarray(images)), batch.images)
+        np.testing.assert_array_equal(batch_module.to_unit(jnp.asarray(images)), batch.images)
         np.testing.assert_array_equal(labels, batch.labels)
 
 
@@ -179,6 +180,7 @@ import dataclasses
 import jax
 import numpy as np
 import gan_jax as gan
+from gan_jax.core import batch as batch_module
 from gan_jax.data.streaming import Stream
 
 data = gan.load("digits").subset(60)

@@ -16,6 +16,7 @@ from gan_jax.data.splits import Split
 from gan_jax.games import vae, vae_gan
 from gan_jax.games.imputation import gain, misgan
 from gan_jax.games.imputation import vae as miwae
+from gan_jax.gan.game import game_of
 from gan_jax.sweeps.grid import grid
 from gan_jax.sweeps.population import Member, by_structure
 
@@ -281,7 +282,7 @@ def test_penalties_of_the_generator_of_a_vae_gan_move_it_alone_and_remember():
 )
 def test_penalties_that_would_never_be_taken_are_refused(knobs, sides):
     """A sweep over one would show that it has no effect."""
-    init = lambda knobs: jax.eval_shape(lambda key: knobs.game.init(knobs, key), jax.random.key(0))
+    init = lambda knobs: jax.eval_shape(lambda key: game_of(knobs).init(knobs, key), jax.random.key(0))
     init(knobs)
     for side in sides:
         penalised = getattr(knobs, side).replace(penalties={"r1": gan.bind(penalties.r1, gamma=1.0)})
