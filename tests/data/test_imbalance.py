@@ -104,9 +104,9 @@ def test_the_order_of_the_classes_may_be_permuted_by_a_seed(digits):
 
 
 @pytest.mark.parametrize("take", [None, "before", "after"])
-def test_the_record_loads_the_same_data_again(digits, gather_batch):
-    found = imbalanced(digits.subset(500) if gather_batch == "before" else digits, 8, "step", order=1)
-    found = found.subset(60) if gather_batch == "after" else found
+def test_the_record_loads_the_same_data_again(digits, take):
+    found = imbalanced(digits.subset(500) if take == "before" else digits, 8, "step", order=1)
+    found = found.subset(60) if take == "after" else found
     again = gan.load(**found.source)
     assert again.hashes == found.hashes != digits.hashes and again.describe() == found.describe()
     assert again.source == found.source

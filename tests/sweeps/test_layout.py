@@ -14,6 +14,7 @@ import gan_jax as gan
 from gan_jax.core.batch import device_mean
 from gan_jax.data.toys import ring
 from gan_jax.sweeps import api, trainer
+from gan_jax.sweeps import members as population_members
 from gan_jax.sweeps.layout import Layout, fitted, possible_shares, shares, speaks, start
 from gan_jax.sweeps.population import Population, Programs, member_state
 from gan_jax.training.placement import place
@@ -50,7 +51,7 @@ def swarm(recipe, data, number, per_member, count=4):
 @pytest.mark.parametrize("way", ["_in_turn", "_side_by_side"])
 def test_a_member_whose_batch_two_devices_share_is_its_own_run(x64, monkeypatch, way):
     """Three members on 2 x 2: the last is repeated to fill the groups."""
-    monkeypatch.setattr(parallel, "_in_turn", getattr(parallel, way))
+    monkeypatch.setattr("gan_jax.sweeps.members._in_turn", getattr(population_members, way))
     state, good, metrics = swarm(FULL, ROWS, RATE, 2, 3)
     assert good.shape == (4, 10) and good.all()
     for i, member in enumerate(members(FULL, RATE, 3)):

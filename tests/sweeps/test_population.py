@@ -84,7 +84,7 @@ PAIRS = [pytest.param(*p, marks=pytest.mark.slow if p[0] in SLOW else ()) for p 
 
 @pytest.mark.parametrize("network, way", PAIRS)
 def test_a_row_is_its_own_run(x64, monkeypatch, network, way):
-    monkeypatch.setattr(parallel, "_in_turn", WAYS[way])
+    monkeypatch.setattr(population_members, "_in_turn", WAYS[way])
     recipe, data, number = NETWORKS[network]
     assert_rows_are_runs(members(recipe, number, 2), data)
 
@@ -99,7 +99,7 @@ def test_a_row_is_its_own_run(x64, monkeypatch, network, way):
 )
 def test_members_spread_over_devices_are_their_own_runs(x64, monkeypatch, way, devices, count):
     """Also where they do not divide: the last is repeated to fill the devices."""
-    monkeypatch.setattr(parallel, "_in_turn", WAYS[way])
+    monkeypatch.setattr(population_members, "_in_turn", WAYS[way])
     recipe, data, number = NETWORKS["mlp"]
     placement = place(devices)
     assert_rows_are_runs(members(recipe, number, count), placement.replicate(data), placement=placement)
@@ -135,7 +135,7 @@ def test_members_have_their_own_order_of_the_data_or_share_one(x64):
 
 @pytest.mark.parametrize("way", ["in_turn", pytest.param("side_by_side", marks=pytest.mark.slow)])
 def test_one_that_diverges_freezes_where_it_was_good_and_changes_no_bit_of_the_others(monkeypatch, way):
-    monkeypatch.setattr(parallel, "_in_turn", WAYS[way])
+    monkeypatch.setattr(population_members, "_in_turn", WAYS[way])
     recipe, data = POINTS.replace(dtype="float32"), NETWORKS["mlp"][1]
     healthy = members(recipe, "generator.optimizer.learning_rate", 3)
     wild = gan.with_leaves(recipe, {"generator.optimizer.learning_rate": 1e30})

@@ -393,7 +393,7 @@ KILLED = """
 import os, pathlib, signal, sys, time
 import jax.numpy as jnp
 import numpy as np
-from gan_jax import checkpoints as module
+from gan_jax.training import checkpoints as module
 
 folder, point, calls = sys.argv[1], sys.argv[2], int(sys.argv[3])
 state = lambda step: {"step": jnp.int32(step), "noise": np.random.default_rng(step).normal(size=100_000)}

@@ -29,7 +29,6 @@ from gan_jax.networks.conv import conv
 from gan_jax.networks.minibatch import minibatch_std
 from gan_jax.sweeps import members as population_members
 from gan_jax.sweeps.members import map_members
-from gan_jax.training import placement as parallel
 from gan_jax.training.chunk import compiled_chunk
 from gan_jax.training.placement import AXIS, place
 from tests.recipes.test_published import small
@@ -410,7 +409,7 @@ def test_four_devices_take_the_plain_gradient_steps_of_one(x64, style):
 def test_members_keep_their_input_gradients_to_themselves(monkeypatch, way):
     """Of images that all members share, as R1 takes it: 2 w x for each, not its sum over
     devices."""
-    monkeypatch.setattr(parallel, "_in_turn", getattr(parallel, way))
+    monkeypatch.setattr(population_members, "_in_turn", getattr(population_members, way))
     slope = lambda w, x: jax.grad(lambda x: (w * x**2).sum())(x)
     w, x = jnp.arange(4.0), jnp.array([1.0, -3.0])
     each = jax.jit(map_members(slope, (True, False), place(4)))
