@@ -66,6 +66,18 @@ class Batch(struct.PyTreeNode):
         return all_gather(values, self.axis_name)
 
 
+def split_batch(batch: Batch, parts: int) -> Batch:
+    """[parts * b, ...] -> [parts, b, ...]: example j goes to part j % parts, so that the examples of
+    one device stay on that device.
+
+    Raises UserError where the batch does not divide.
+    """
+    n = len(batch.index)
+    if n % parts:
+        raise UserError(f"{n} examples cannot be dealt in {parts} equal parts: give a multiple")
+    return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(n // parts, parts, *x.shape[1:]), 1, 0), batch)
+
+
 def to_unit(images: Array, dtype="float32") -> Float[Array, "b *shape"]:
     """uint8 0 ... 255 as floats in [-1, 1]; points and tables keep their own scale."""
     return images.astype(dtype) / 127.5 - 1 if images.dtype == jnp.uint8 else images.astype(dtype)

@@ -28,10 +28,11 @@ from gan_jax.core.net import EVALUATION, Mode, cast
 from gan_jax.core.rng import Draws, named
 from gan_jax.games.vae import encode, per_example
 from gan_jax.gan import step as train
+from gan_jax.gan.forward import discriminate, draw_latents, generate, penalty_context, with_penalties
 from gan_jax.gan.game import GAN
 from gan_jax.gan.recipe import Recipe
 from gan_jax.gan.state import Player, State, moving_average
-from gan_jax.gan.turns import discriminate, draw_latents, generate, optimizer_step, penalty_context, total_loss, with_penalties
+from gan_jax.gan.turns import optimizer_step, total_loss
 
 
 class VAEGAN(Recipe):

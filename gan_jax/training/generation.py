@@ -14,8 +14,9 @@ from gan_jax.core.bind import bind, resolve
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import EVALUATION
 from gan_jax.core.rng import Draws, named
-from gan_jax.gan import turns
+from gan_jax.gan import forward
 from gan_jax.gan.recipe import Recipe
+from gan_jax.gan.state import State
 from gan_jax.latents import interpolate, normal, rare_noise, truncated
 
 
@@ -96,7 +97,7 @@ def _made(recipe: Any, state: Any, z, labels, steps: int):
 Draw = Callable[..., Float[Array, "n k"]]
 
 
-def generator_of(recipe: Recipe, state: turns.State) -> tuple[Callable[..., Array], Draw]:
+def generator_of(recipe: Recipe, state: State) -> tuple[Callable[..., Array], Draw]:
     """(generate, draw) of a trained GAN, for `latent_recovery`: the moving average, in evaluation
     mode.
 
@@ -110,7 +111,7 @@ def generator_of(recipe: Recipe, state: turns.State) -> tuple[Callable[..., Arra
         if live.classes and labels is None:
             raise UserError("this generator is conditional: give latent_recovery labels=(training's, held-out's)")
         labels = labels if live.classes else None
-        return turns.generate(live, weights["params"], weights["stats"], z, labels, EVALUATION)[0]
+        return forward.generate(live, weights["params"], weights["stats"], z, labels, EVALUATION)[0]
 
     def draw(key, n):
         labels = jnp.arange(n) % live.classes if live.classes else None

@@ -37,7 +37,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
 from gan_jax import penalties
-from gan_jax.core.batch import Batch, device_mean
+from gan_jax.core.batch import Batch, device_mean, split_batch
 from gan_jax.core.bind import Bound, Schedule, number, resolve, static
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game, refuse_penalties
@@ -47,7 +47,7 @@ from gan_jax.core.rng import Draws, named
 from gan_jax.games.imputation.cells import cells_of, check_cells, errors_of
 from gan_jax.gan.recipe import Side
 from gan_jax.gan.state import Player, moving_average
-from gan_jax.gan.turns import optimizer_step, split_batch, total_loss
+from gan_jax.gan.turns import optimizer_step, total_loss
 
 GENERATORS = ("data_generator", "mask_generator", "imputer")
 
