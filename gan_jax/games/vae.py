@@ -29,9 +29,10 @@ from jaxtyping import Array, Float, Int, Key
 from gan_jax.core.batch import Batch, device_mean, to_unit
 from gan_jax.core.bind import Bound, Schedule, number, resolve, static
 from gan_jax.core.errors import UserError
-from gan_jax.core.game import Game, check_fit, refuse_penalties
+from gan_jax.core.game import Game
 from gan_jax.core.net import EVALUATION, Mode, cast
 from gan_jax.core.rng import Draws, named
+from gan_jax.data.checks import check_fit, refuse_penalties
 from gan_jax.data.imbalance import class_counts
 from gan_jax.data.splits import as_integer
 from gan_jax.gan.recipe import Side

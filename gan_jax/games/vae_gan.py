@@ -23,9 +23,10 @@ from gan_jax import augment, losses
 from gan_jax.core.batch import Batch, device_mean
 from gan_jax.core.bind import Schedule, number, resolve
 from gan_jax.core.errors import UserError
-from gan_jax.core.game import Game, refuse_penalties
+from gan_jax.core.game import Game
 from gan_jax.core.net import EVALUATION, Mode, cast
 from gan_jax.core.rng import Draws, named
+from gan_jax.data.checks import refuse_penalties
 from gan_jax.games.vae import encode, per_example
 from gan_jax.gan import step as train
 from gan_jax.gan.forward import discriminate, draw_latents, generate, penalty_context, with_penalties

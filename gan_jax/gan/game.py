@@ -12,8 +12,9 @@ from jaxtyping import Array
 from gan_jax.core.batch import Batch, Feed
 from gan_jax.core.bind import resolve
 from gan_jax.core.errors import UserError
-from gan_jax.core.game import Game, check_fit
+from gan_jax.core.game import Game
 from gan_jax.core.rng import Draws
+from gan_jax.data.checks import check_fit
 from gan_jax.gan import control
 from gan_jax.gan.evaluate import evaluate
 from gan_jax.gan.recipe import Recipe

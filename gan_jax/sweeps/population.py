@@ -137,7 +137,9 @@ class Population:
 
     def _evaluate(self, knobs, state, steps, judged):
         step = state.step
-        one = lambda knobs, state, steps, judged: self.game.look(knobs, state.replace(step=step), steps, *judged)
+        one = lambda knobs, state, steps, judged: self.game.evaluate_and_observe(
+            knobs, state.replace(step=step), steps, *judged
+        )
         state = state.replace(step=None)
         each = map_members(one, (batched(knobs), batched(state), False, unbatched(judged)), self.placement)
         return each(knobs, state, steps, judged)

@@ -35,7 +35,7 @@ IN_MEMORY = "a run in memory"
 
 @lru_cache(maxsize=32)
 def _evaluator(game: Game):
-    return jax.jit(game.look) if game.evaluate else None
+    return jax.jit(game.evaluate_and_observe) if game.evaluate else None
 
 
 def say_environment(meta: dict) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import gan_jax as gan
 from gan_jax import latents, losses, sampling
-from gan_jax.core.game import check_counts
+from gan_jax.data.checks import check_counts
 from gan_jax.data.imbalance import class_counts, class_order, imbalanced, imbalanced_counts, thirds
 from gan_jax.data.splits import Split
 from gan_jax.networks.label_noise import with_label_noise

@@ -29,10 +29,11 @@ from jaxtyping import Array, Float, Key
 from gan_jax.core.batch import Batch
 from gan_jax.core.bind import Bound, Schedule, number, resolve, static
 from gan_jax.core.errors import UserError
-from gan_jax.core.game import Game, refuse_penalties
+from gan_jax.core.game import Game
 from gan_jax.core.net import EVALUATION, Mode, Net, cast
 from gan_jax.core.ranges import check_numbers
 from gan_jax.core.rng import Draws, named
+from gan_jax.data.checks import refuse_penalties
 from gan_jax.data.splits import as_integer
 from gan_jax.games.imputation.cells import cells_of, check_cells, errors_of, groups_of, of_columns
 from gan_jax.gan.recipe import Side

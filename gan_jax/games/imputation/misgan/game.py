@@ -40,10 +40,11 @@ from gan_jax import penalties
 from gan_jax.core.batch import Batch, device_mean, split_batch
 from gan_jax.core.bind import Bound, Schedule, number, resolve, static
 from gan_jax.core.errors import UserError
-from gan_jax.core.game import Game, refuse_penalties
+from gan_jax.core.game import Game
 from gan_jax.core.net import EVALUATION, Mode, cast
 from gan_jax.core.ranges import check_numbers
 from gan_jax.core.rng import Draws, named
+from gan_jax.data.checks import refuse_penalties
 from gan_jax.games.imputation.cells import cells_of, check_cells, errors_of
 from gan_jax.gan.recipe import Side
 from gan_jax.gan.state import Player, moving_average
