@@ -1,3 +1,5 @@
+"""What changes in training: the state of both players, the moving average, and the memory."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -10,35 +12,6 @@ from jaxtyping import Array, Int, Key
 from gan_jax.core.errors import UserError
 
 
-def warm_started(state: State, other: State) -> State:
-    """`state` with the networks (parameters, statistics, moving average) of another run, its
-    optimizers at their start.
-
-    Raises UserError where the networks are not of one shape.
-    """
-    shape = lambda x: (jax.tree.structure(x), [leaf.shape for leaf in jax.tree.leaves(x)])
-    for name in ("generator", "discriminator"):
-        mine, theirs = ((p.params, p.stats) for p in (getattr(state, name), getattr(other, name)))
-        if shape(mine) != shape(theirs):
-            raise UserError(f"a warm start takes the same networks: the {name}s differ in their parameters")
-    same = lambda old, new: jax.tree.map(lambda a, b: jnp.array(b, a.dtype), old, new)  # a copy: the state is donated
-    player = lambda mine, theirs: mine.replace(params=same(mine.params, theirs.params), stats=same(mine.stats, theirs.stats))
-    return state.replace(
-        generator=player(state.generator, other.generator),
-        discriminator=player(state.discriminator, other.discriminator),
-        ema=same(state.ema, other.ema),
-    )
-
-
-def networks(state: State) -> State:
-    """What a warm start takes of a state: its networks, without the optimizers' state and what
-    penalties remember."""
-    bare = lambda player: player.replace(opt_state=None)
-    return state.replace(
-        key=None, memory={}, generator=bare(state.generator), discriminator=bare(state.discriminator)
-    )  # fmt: skip
-
-
 class Player(struct.PyTreeNode):
     """params, stats (linen's other collections: running averages) and the optimizer's state."""
 
@@ -48,12 +21,11 @@ class Player(struct.PyTreeNode):
 
 
 class State(struct.PyTreeNode):
-    """Everything that changes in training, mirroring the Recipe. `key` is constant: draws fold in
-    `step`.
+    """Everything that changes in training, in the shape of the Recipe.
 
-    ema:    {"params", "stats"}: the generator's moving average
-    memory: what penalties remember, {player: {penalty: ...}}, and live values of controlled leaves,
-        {"live": {path: value}}
+    step:   number of steps taken; key: constant, draws fold `step` into it
+    ema:    {"params", "stats"}: the moving average of the generator
+    memory: {player: {penalty: what it remembers}}, and {"live": {path: value}} of controlled leaves
     """
 
     step: Int[Array, ""]
@@ -65,11 +37,44 @@ class State(struct.PyTreeNode):
 
 
 def moving_average(decay: Any, step: Int[Array, ""], old: Any, latest: Any, ramp: bool) -> Any:
-    """decay * old + (1 - decay) * latest, parameters and statistics.
+    """decay * old + (1 - decay) * latest, of parameters and statistics.
 
-    ramp: the decay is at most (1 + t) / (10 + t), so that the first weights are soon forgotten; a
-        schedule is as it is.
+    ramp: use (1 + t) / (10 + t) at step t where that is smaller, so that the first weights are soon
+    forgotten. A decay that is a schedule is used as it is.
     """
     t = step.astype(jnp.float32)
     decay = jnp.minimum(decay, (1 + t) / (10 + t)) if ramp else jnp.asarray(decay)
     return jax.tree.map(lambda e, x: x + decay.astype(x.dtype) * (e - x), old, latest)
+
+
+def keep_dtypes(new: Any, old: Any) -> Any:
+    """`new` with every array in the dtype that it has in `old`: float32 numbers promote bfloat16."""
+    return jax.tree.map(lambda x, y: x if x.dtype == y.dtype else x.astype(y.dtype), new, old)
+
+
+def warm_started(state: State, other: State) -> State:
+    """`state` with the networks of another run: parameters, statistics and moving average.
+
+    The optimizers start anew. Raises UserError where the networks differ in shape.
+    """
+    shape = lambda x: (jax.tree.structure(x), [leaf.shape for leaf in jax.tree.leaves(x)])
+    for name in ("generator", "discriminator"):
+        mine, theirs = ((p.params, p.stats) for p in (getattr(state, name), getattr(other, name)))
+        if shape(mine) != shape(theirs):
+            raise UserError(f"a warm start takes the same networks: the {name}s differ in their parameters")
+    copied = lambda old, new: jax.tree.map(lambda a, b: jnp.array(b, a.dtype), old, new)  # the state is donated
+    player = lambda mine, theirs: mine.replace(
+        params=copied(mine.params, theirs.params), stats=copied(mine.stats, theirs.stats)
+    )
+    return state.replace(
+        generator=player(state.generator, other.generator),
+        discriminator=player(state.discriminator, other.discriminator),
+        ema=copied(state.ema, other.ema),
+    )
+
+
+def networks(state: State) -> State:
+    """What `warm_started` takes of a state: the networks, without optimizers and memory."""
+    bare = lambda player: player.replace(opt_state=None)
+    generator, discriminator = bare(state.generator), bare(state.discriminator)
+    return state.replace(key=None, memory={}, generator=generator, discriminator=discriminator)

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gan_jax.core.bind import bind, resolve
+from gan_jax.core.bind import bind
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import EVALUATION
 from gan_jax.core.rng import Draws, named
 from gan_jax.gan import forward
+from gan_jax.gan.control import resolved
 from gan_jax.gan.recipe import Recipe
 from gan_jax.gan.state import State
 from gan_jax.latents import interpolate, normal, rare_noise, truncated
@@ -75,7 +76,7 @@ def paths(
     if truncation is not None:
         recipe = with_truncation(recipe, truncation)
     labels = None if labels is None else jnp.asarray(labels, jnp.int32)
-    latent, key = resolve(recipe, state.step, state.memory.get("live")).latent, named(jax.random.key(seed), "latent")
+    latent, key = resolved(recipe, state).latent, named(jax.random.key(seed), "latent")
     start, end = (latent(Draws(key, numbers), labels, jnp.dtype(recipe.dtype)) for numbers in (starts, ends))
     if spherical is None:
         spherical = latent.function in (normal, truncated, rare_noise)
@@ -104,7 +105,7 @@ def generator_of(recipe: Recipe, state: State) -> tuple[Callable[..., Array], Dr
     generate(z [b, k], labels [b] or None) -> images [b, ...] in the data's scale; draw(key, n) ->
     float32 z [n, k]. A conditional generator wants labels: UserError without.
     """
-    live = resolve(recipe, state.step, state.memory.get("live"))
+    live = resolved(recipe, state)
     weights = state.ema
 
     def generate(z, labels=None):
