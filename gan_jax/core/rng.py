@@ -1,8 +1,7 @@
-"""Randomness: every draw is a pure function of a key, a name, the step and the example's place in
-the whole batch.
+"""Randomness: every draw is a pure function of a key, a name, the step and the example's index.
 
-Draws are keyed by name, never by position, so that adding a regulariser moves no other draw; and by
-the global index of the example, so that a run does not depend on how many devices share the batch.
+Draws are keyed by name, so that adding a regulariser changes no other draw. They are keyed by the
+index of the example in the whole batch, so that a run does not depend on the number of devices.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ MAX_POSITION = 2**31 - 1  # examples that one run may draw: positions are int32
 
 
 def named(key: Key[Array, ""], name: str) -> Key[Array, ""]:
-    """The key of a draw, by name: the key's words changed by the name's hash.
+    """The key of a named draw: the words of the key, changed by a hash of the name.
 
-    A counter-based generator gives unrelated streams for any two keys, so this needs no round of the generator itself;
-    with `fold_in` for each name and example, two fifths of a step's compilation went to deriving keys.
+    A counter-based generator gives unrelated streams for any two keys. `fold_in` for each name and
+    example would give the same, and took two fifths of the time to compile a step.
     """
     digest = np.frombuffer(hashlib.sha256(name.encode()).digest(), np.uint32)
     words = jax.random.key_data(key)
@@ -43,19 +42,18 @@ def _rekeyed(key, words):
 
 
 def in_a_row(draw: Callable, key: Key[Array, ""], shape: tuple[int, ...], *arguments) -> Array:
-    """`draw(key, shape, *arguments)`, the same numbers, drawn in a row and then folded.
+    """The numbers of `draw(key, shape, *arguments)`, drawn on one axis and then reshaped.
 
-    Each number of a counter-based generator follows from its place alone. On a CPU, XLA compiles a
-    draw of several axes up to twenty times more slowly.
+    On a CPU, XLA compiles a draw of several axes up to twenty times more slowly.
     """
     return draw(key, (int(np.prod(shape)),), *arguments).reshape(shape)
 
 
 class Draws(struct.PyTreeNode):
-    """The draws of one batch. `index` [b] is each example's position in the whole (global) batch.
+    """The draws of one batch. index: [b] position of each example in the whole batch.
 
-    Everything drawn per example follows `index`, so it also follows its sharding. Names add up to a
-    path, which is folded into the key only where something is drawn.
+    What is drawn for an example depends on its index, and is sharded as the index is. Names add up
+    to a path, which enters the key where something is drawn.
     """
 
     key: Key[Array, ""]
@@ -81,8 +79,7 @@ class Draws(struct.PyTreeNode):
 
 
 def _mix(x):
-    """A 32-bit finaliser (Wellons' lowbias32 constants): each input bit moves about half of the
-    output bits."""
+    """A 32-bit finaliser (the constants of Wellons' lowbias32)."""
     x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
     return x ^ (x >> 16)
@@ -92,8 +89,7 @@ ROUNDS = 24  # with 8 fewer than ten examples came in visibly unequal orders
 
 
 def _once(x, a, b, keys):
-    """The Feistel network of `_shuffled`: a bijection of the a x b grid, of JAX's or NumPy's
-    uint32."""
+    """The Feistel network of `_shuffled`: a bijection of the a x b grid, in uint32 of JAX or NumPy."""
     left, right = x % a, x // a
     for i in range(0, ROUNDS, 2):
         left = (left + _mix(right ^ keys[i])) % a
@@ -106,12 +102,11 @@ def _round_keys(key):
 
 
 def _shuffled(j, n, key):
-    """Where position j of an epoch lands: a keyed bijection of [0, n), a Feistel network over an a
-    x b grid.
+    """The example at position j of an epoch: a keyed bijection of [0, n), with n traced.
 
-    The grid holds at least n cells; a value that lands outside [0, n) walks on until it is inside,
-    which keeps the map a bijection. Integer arithmetic alone, so that every device kind gives the
-    same order, and n may be traced.
+    A Feistel network permutes an a x b grid of at least n cells. A value outside [0, n) is permuted
+    again until it is inside, which keeps the map a bijection. Integer arithmetic gives the same
+    order on every kind of device.
     """
     bits = 32 - jax.lax.clz(jnp.maximum(n, 1) - jnp.uint32(1))
     a = jnp.uint32(1) << ((bits + 1) // 2)
@@ -120,11 +115,10 @@ def _shuffled(j, n, key):
 
 
 def order(key: Key[Array, ""], position: Int[Array, ""], n: Int[Array, ""]) -> Int[Array, ""]:
-    """The example at `position` of an endless sequence of shuffled epochs of [0, n): a pure
-    function, with n traced.
+    """The example at `position` of an endless sequence of shuffled epochs of [0, n).
 
-    Each epoch visits every example once, in an order of its own. position: scalar below 2**31; n:
-    scalar of at least 1.
+    Each epoch visits every example once, in its own order. position: below 2**31; n: at least 1,
+    may be traced.
     """
     position, n = jnp.asarray(position, jnp.uint32), jnp.asarray(n, jnp.uint32)
     epoch = jax.random.fold_in(key, position // n)

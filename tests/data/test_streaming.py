@@ -19,7 +19,6 @@ from PIL import Image
 import gan_jax as gan
 from gan_jax.core import batch as batch_module
 from gan_jax.core.rng import named
-from gan_jax.data import streaming
 from gan_jax.data.folders import decoded, read_image
 from gan_jax.data.host_order import HostOrder
 from gan_jax.data.streaming import Stream, batches
@@ -164,7 +163,7 @@ def whole():
 
 
 def test_a_streamed_run_is_the_resident_run(whole, monkeypatch):
-    monkeypatch.setattr(streaming, "WINDOW_BYTES", 8 * 16 * 4)  # windows of 3 of the chunk's 6 steps
+    monkeypatch.setattr("gan_jax.training.feed.WINDOW_BYTES", 8 * 16 * 4)  # windows of 3 of the chunk's 6 steps
     same(fit(both()[0]), whole)
 
 

@@ -398,8 +398,8 @@ def test_kill_and_resume_equals_a_sweep_never_stopped(tmp_path, monkeypatch):
 
 
 def test_mistakes_are_one_line_before_a_step_is_run(data, monkeypatch):
-    monkeypatch.setattr(trainer, "Session", None)
-    monkeypatch.setattr(api, "Session", None)
+    monkeypatch.setattr(trainer, "SweepTrainer", None)
+    monkeypatch.setattr(api, "SweepTrainer", None)
     assert "at least one recipe" in refused(quick, data, {})
     assert "0 seeds and 1 sizes" in refused(quick, data, seeds=0)
     assert "1 seeds and 0 sizes" in refused(quick, data, seeds=1, sizes=[])

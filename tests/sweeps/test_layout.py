@@ -13,6 +13,7 @@ from collectives import collectives
 import gan_jax as gan
 from gan_jax.core.batch import device_mean
 from gan_jax.data.toys import ring
+from gan_jax.gan.game import game_of
 from gan_jax.sweeps import api, trainer
 from gan_jax.sweeps import members as population_members
 from gan_jax.sweeps.layout import Layout, fitted, possible_shares, shares, speaks, start
@@ -208,7 +209,7 @@ def test_only_games_that_take_means_over_devices_share_their_batches(data):
     assert possible_shares(SHARED, rate(0.1), data, 4) == (1, 2, 4)
     assert possible_shares(QUICK, rate(0.1), data, 4) == (1,)
     for recipe in (gan.recipes.mlp((2,), width=4, depth=1, batch_size=8), gan.recipes.vae((2,), width=4, batch_size=8)):
-        assert speaks(recipe.game, recipe, data)
+        assert speaks(game_of(recipe), recipe, data)
 
 
 def test_a_step_that_fails_is_not_taken_for_one_that_asks(data):
