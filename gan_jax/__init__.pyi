@@ -41,6 +41,8 @@ from .training import distributed
 from .training.fit import fit, resume
 from .training.run import Run, open_run
 
+__version__: str
+
 __all__ = [
     "Batch", "Bound", "DiscriminatorOutput", "Draws", "Feed", "GAN", "Game", "Mode", "Net",
     "PenaltyContext", "Player", "Range", "Recipe", "Report", "Run", "Side", "Split", "Splits",

@@ -15,8 +15,9 @@ from gan_jax.core.errors import UserError
 def device_mean(x: Any, axis_name: str | None) -> Any:
     """The mean over devices of a pytree that is already averaged over the examples of this device.
 
-    Raises UserError inside a `jax.shard_map` with check_vma=True, its default. There the gradient of
-    a replicated value is already the sum over the devices, so that every step would be too large.
+    Raises UserError inside a `jax.shard_map` with check_vma=True, its default. There the gradient
+    of a replicated value is already the sum over the devices, so that every step would be too
+    large.
     """
     if axis_name is None:
         return x

@@ -30,8 +30,8 @@ def static(**kwargs) -> Any:
 def number(value: Any) -> Any:
     """A Python or NumPy number as a float32 array; anything else (a tracer, a schedule) unchanged.
 
-    10, 10.0 and np.float32(10) would otherwise compile three programs. The array is NumPy's, so that
-    writing down a recipe starts no JAX backend.
+    10, 10.0 and np.float32(10) would otherwise compile three programs. The array is NumPy's, so
+    that writing down a recipe starts no JAX backend.
     """
     if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
         return np.asarray(value, np.float32)
@@ -117,7 +117,7 @@ class Bound:
 
 @jax.tree_util.register_pytree_with_keys_class
 class Schedule(Bound):
-    """A number that is a function of the step. It may take the place of any leaf, see `schedules.py`."""
+    """A number that is a function of the step, in the place of a leaf (`schedules.py`)."""
 
 
 def _short(value: Any) -> str:
@@ -152,9 +152,9 @@ def bind(function: Callable, *parts: Any, **values: Any) -> Bound:
     default if that is a float, so that it can be swept and is recorded. The function sees leaves as
     traced values: it may not branch on them in Python or make shapes of them.
 
-    The function is to be defined once, at module level or in a notebook cell: a closure that is made
-    anew each time compiles anew each time. Raises UserError for a keyword that the function does not
-    take, or for one without a default that is left out.
+    The function is to be defined once, at module level or in a notebook cell: a closure that is
+    made anew each time compiles anew each time. Raises UserError for a keyword that the function
+    does not take, or for one without a default that is left out.
 
     >>> bind(penalties.r1, gamma=10.0)
     r1(gamma=10)

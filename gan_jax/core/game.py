@@ -25,7 +25,8 @@ class Game:
     examples: knobs -> the number of examples that one step takes, over all devices
     dtype:    knobs -> the dtype of a batch
     check:    (knobs, data) -> None; raises UserError where the two do not fit
-    evaluate: (knobs, state, training images and labels, validation images and labels) -> {name: scalar}
+    evaluate: (knobs, state, training images and labels, validation images and labels) -> {name:
+        scalar}
     observe:  (knobs, state, what evaluate returned, steps since the last evaluation) -> {field of
               the state: its new value}
     sample:   (knobs, state, key, n, labels=None, ema=True, first=0) -> images [n, ...]
@@ -46,7 +47,8 @@ class Game:
     sampler: Callable | None = None
 
     def evaluate_and_observe(self, knobs: Any, state: Any, steps: Any, train: tuple, validation: tuple) -> tuple[dict, dict]:
-        """({name: scalar}, {field of the state: its new value}), `steps` after the last evaluation."""
+        """({name: scalar}, {field of the state: its new value}), `steps` after the last
+        evaluation."""
         assert self.evaluate is not None
         row = self.evaluate(knobs, state, train, validation)
         return row, self.observe(knobs, state, row, steps) if self.observe else {}

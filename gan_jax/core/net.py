@@ -21,7 +21,7 @@ from gan_jax.core.rng import Draws
 
 
 class DiscriminatorOutput(struct.PyTreeNode):
-    """logits [b]; classes: logits of each class [b, k], or None; features: the last hidden layer [b, d]."""
+    """logits [b]; classes: class logits [b, k] or None; features: the last hidden layer [b, d]."""
 
     logits: Float[Array, "b"]
     classes: Any = None
@@ -51,7 +51,7 @@ def cast(tree: Any, dtype: Any) -> Any:
 
 
 def numbers_of(module: nn.Module) -> list[str] | None:
-    """The names of the numbers that a module takes after inputs, labels and mode; None if it takes any.
+    """The numbers that a module takes after inputs, labels and mode; None if it takes any.
 
     A module that takes any and holds one other network, as a decoder does, passes them to it.
     """
@@ -84,13 +84,13 @@ class Net:
     module: nn.Module
 
     def init(self, key, inputs, labels, numbers: dict) -> tuple[dict, dict]:
-        """(params, stats) for an example batch. stats: linen's other collections (running averages)."""
+        """(params, stats) for an example batch. stats: linen's other collections."""
         check_module_numbers(self.module, numbers)
         variables = dict(self.module.init({"params": key}, inputs, labels, EVALUATION, **numbers))
         return variables.pop("params", {}), variables
 
     def apply(self, params, stats, inputs, labels, mode: Mode, numbers: dict, compute_dtype=None) -> tuple[Any, dict]:
-        """(output, new stats). The output has the dtype of `inputs`, also with a `compute_dtype`."""
+        """(output, new stats). The output has the dtype of `inputs`, whatever computes it."""
         check_module_numbers(self.module, numbers)
         dtype = inputs.dtype
         if compute_dtype is not None:

@@ -63,7 +63,7 @@ def limits(path: str, schedules: Iterable[str] = ()) -> Limits:
 
 
 def check_numbers(knobs: Any) -> None:
-    """Raises UserError for a number that is not finite or outside its range, with path and value."""
+    """Raises UserError for a number outside its range or not finite, with path and value."""
     flat, _ = jax.tree_util.tree_flatten_with_path(knobs, is_leaf=lambda x: isinstance(x, Schedule))
     schedules = {dotted(path) for path, leaf in flat if isinstance(leaf, Schedule)}
     for path, value in leaves(knobs).items():

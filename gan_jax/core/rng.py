@@ -89,7 +89,7 @@ ROUNDS = 24  # with 8 fewer than ten examples came in visibly unequal orders
 
 
 def _once(x, a, b, keys):
-    """The Feistel network of `_shuffled`: a bijection of the a x b grid, in uint32 of JAX or NumPy."""
+    """The Feistel network of `_shuffled`: a bijection of the a x b grid, in uint32."""
     left, right = x % a, x // a
     for i in range(0, ROUNDS, 2):
         left = (left + _mix(right ^ keys[i])) % a

@@ -1,4 +1,4 @@
-"""Controllers at work: the live values of controlled leaves, and how each step and evaluation moves them."""
+"""Controllers at work: the live values of controlled leaves, and what moves them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gan_jax.gan.state import State
 
 
 def resolved(recipe: Recipe, state: State) -> Recipe:
-    """The recipe as it stands at this step: schedules evaluated, controlled leaves at their live value."""
+    """The recipe at this step: schedules evaluated, controlled leaves at their live values."""
     return resolve(recipe, state.step, state.memory.get("live"))
 
 

@@ -24,7 +24,8 @@ def discriminator_logits(recipe: Recipe, state: State, images: Array, labels: Ar
 
 
 def evaluate_discriminator(recipe: Recipe, state: State, images: Array, labels: Array | None) -> DiscriminatorOutput:
-    """The discriminator's output for images in [-1, 1], in evaluation mode, without augmentation."""
+    """The discriminator's output for images in [-1, 1], in evaluation mode, without
+    augmentation."""
     side, player = resolved(recipe, state).discriminator, state.discriminator
     labels = labels if recipe.classes else None
     return side.net.apply(player.params, player.stats, images, labels, EVALUATION, side.numbers)[0]
@@ -34,10 +35,10 @@ def evaluate(recipe: Recipe, state: State, train: tuple, validation: tuple) -> d
     """The discriminator (D) on training images (T), validation images (V) and generated images.
 
     train, validation: (images, labels) of T and of V, equally many. Returns {name: scalar}: mean
-    logits, accuracies at the decision boundary of the loss, r_v, the gap of D's loss, and the AUC of
-    telling T from V by D's logits: .5 is chance, and above chance D has memorised. With them come
-    the distances of the moving average's samples to T and to V (`metrics.training`): samples that
-    are nearer to T show overfitting.
+    logits, accuracies at the decision boundary of the loss, r_v, the gap of D's loss, and the AUC
+    of telling T from V by D's logits: .5 is chance, and above chance D has memorised. With them
+    come the distances of the moving average's samples to T and to V (`metrics.training`): samples
+    that are nearer to T show overfitting.
     """
     live = resolved(recipe, state)
     n, labels = len(train[0]), train[1] if live.classes else None

@@ -1,4 +1,4 @@
-"""The forward passes of a turn: latents, generated images, the discriminator's outputs, penalties."""
+"""The forward passes of a turn: latents, generated images, outputs and penalties."""
 
 from __future__ import annotations
 

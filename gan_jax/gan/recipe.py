@@ -38,7 +38,8 @@ class Recipe(struct.PyTreeNode):
     play:           the order of the players' updates, see `gan/dynamics.py`
     augment:        {name: (images, labels, draws) -> images}, before the discriminator, of reals
                     and fakes alike
-    controllers:    {path of a leaf: controller} of leaves driven by a statistic, see `controllers.py`
+    controllers:    {path of a leaf: controller} of leaves driven by a statistic, see
+                    `controllers.py`
     sampling:       (draws, rows, labels, table) -> rows, which reals are drawn, see `sampling.py`;
                     None for the order of the data
     ema_decay:      of the generator's moving average, in [0, 1). Step t uses a constant decay, or

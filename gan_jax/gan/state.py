@@ -48,7 +48,7 @@ def moving_average(decay: Any, step: Int[Array, ""], old: Any, latest: Any, ramp
 
 
 def keep_dtypes(new: Any, old: Any) -> Any:
-    """`new` with every array in the dtype that it has in `old`: float32 numbers promote bfloat16."""
+    """`new` with each array in its dtype in `old`: float32 numbers promote bfloat16 arrays."""
     return jax.tree.map(lambda x, y: x if x.dtype == y.dtype else x.astype(y.dtype), new, old)
 
 

@@ -51,7 +51,7 @@ def discriminator_turn(recipe: Recipe, state: State, batch: Batch, draws: Draws,
 
 
 def generator_turn(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
-    """The generator takes one optimizer step. The discriminator's batch statistics do not change."""
+    """The generator takes one optimizer step. The discriminator's statistics do not change."""
     gradient = player_gradient("generator", generator_loss, recipe, state, batch, draws, axis_name)
     return apply_gradient(recipe, state, "generator", gradient)
 
@@ -114,7 +114,7 @@ def _gradient_of(name: str, loss: Callable, recipe: Recipe, state: State, batch:
 
 
 def _accumulate(once: Callable, name: str, count: int, state: State, batch: Batch, draws: Draws, axis_name):
-    """The mean of `once` over `count` parts of the batch; statistics and memory pass from part to part."""
+    """The mean of `once` over parts of the batch. Statistics and memory pass from part to part."""
 
     def add(carry, part):
         state, so_far = carry
@@ -132,7 +132,7 @@ def _accumulate(once: Callable, name: str, count: int, state: State, batch: Batc
 
 
 def apply_gradient(recipe: Recipe, state: State, name: str, found: PlayerGradient) -> tuple[State, dict]:
-    """The state after the named player's optimizer step, and the metrics with the gradient's norm."""
+    """The state after the player's optimizer step; metrics with the gradient's norm."""
     player = optimizer_step(getattr(recipe, name), getattr(state, name), found.gradient, found.stats)
     metrics = found.metrics | {f"{name}/gradient_norm": optax.tree.norm(found.gradient)}
     return state.replace(**{name: player}, memory=found.memory), metrics
