@@ -88,8 +88,8 @@ def _mix(x):
 ROUNDS = 24  # with 8 fewer than ten examples came in visibly unequal orders
 
 
-def _once(x, a, b, keys):
-    """The Feistel network of `_shuffled`: a bijection of the a x b grid, in uint32."""
+def feistel(x, a, b, keys):
+    """The Feistel network of `_shuffled`: a bijection of the a x b grid, in uint32 of JAX or NumPy."""
     left, right = x % a, x // a
     for i in range(0, ROUNDS, 2):
         left = (left + _mix(right ^ keys[i])) % a
@@ -97,7 +97,8 @@ def _once(x, a, b, keys):
     return right * a + left
 
 
-def _round_keys(key):
+def round_keys(key):
+    """The keys of the rounds of `feistel`, uint32 [ROUNDS]."""
     return jax.random.bits(key, (ROUNDS,), jnp.uint32)
 
 
@@ -110,7 +111,7 @@ def _shuffled(j, n, key):
     """
     bits = 32 - jax.lax.clz(jnp.maximum(n, 1) - jnp.uint32(1))
     a = jnp.uint32(1) << ((bits + 1) // 2)
-    once = partial(_once, a=a, b=(n + a - 1) // a, keys=_round_keys(key))
+    once = partial(feistel, a=a, b=(n + a - 1) // a, keys=round_keys(key))
     return jax.lax.while_loop(lambda x: x >= n, once, once(j))
 
 

@@ -39,7 +39,8 @@ def refuse_penalties(what: str, knobs: Any, *names: str) -> None:
 
 
 def check_counts(knobs: Any, data: Any) -> None:
-    """Raises UserError where a leaf named counts or label_counts, [K], is not of the data's classes.
+    """Raises UserError where a leaf named counts or label_counts, [K], does not fit the data's
+    classes.
 
     JAX would silently take the last count for every class beyond K.
     """

@@ -9,7 +9,10 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int, Key
 
+from gan_jax.core.bind import Schedule
 from gan_jax.core.errors import UserError
+from gan_jax.core.net import cast
+from gan_jax.gan.recipe import Side
 
 
 class Player(struct.PyTreeNode):
@@ -36,15 +39,25 @@ class State(struct.PyTreeNode):
     memory: Any
 
 
-def moving_average(decay: Any, step: Int[Array, ""], old: Any, latest: Any, ramp: bool) -> Any:
-    """decay * old + (1 - decay) * latest, of parameters and statistics.
+def init_player(side: Side, key: Key[Array, ""], inputs: Array, labels: Array | None, dtype: str) -> Player:
+    """A player at the start of training, in `dtype`; its network is initialised on `inputs`."""
+    params, stats = cast(side.net.init(key, inputs, labels, side.numbers), dtype)
+    return Player(params, stats, cast(side.optimizer().init(params), dtype))
 
-    ramp: use (1 + t) / (10 + t) at step t where that is smaller, so that the first weights are soon
-    forgotten. A decay that is a schedule is used as it is.
+
+def finish_step(recipe: Any, resolved: Any, old: Any, new: Any, latest: Any) -> Any:
+    """The state at the end of a step: the step counted, the moving average updated.
+
+    old, new: the state before the step, and with its players updated
+    latest:   what is averaged: ema <- decay * ema + (1 - decay) * latest, with the decay of the
+              resolved recipe. A constant decay is at most (1 + t) / (10 + t) at step t, so that the
+              first weights are soon forgotten; a schedule is used as it is.
     """
-    t = step.astype(jnp.float32)
-    decay = jnp.minimum(decay, (1 + t) / (10 + t)) if ramp else jnp.asarray(decay)
-    return jax.tree.map(lambda e, x: x + decay.astype(x.dtype) * (e - x), old, latest)
+    t, decay = old.step.astype(jnp.float32), jnp.asarray(resolved.ema_decay)
+    if not isinstance(recipe.ema_decay, Schedule):
+        decay = jnp.minimum(decay, (1 + t) / (10 + t))
+    ema = jax.tree.map(lambda e, x: x + decay.astype(x.dtype) * (e - x), old.ema, latest)
+    return keep_dtypes(new.replace(step=old.step + 1, ema=ema), old)
 
 
 def keep_dtypes(new: Any, old: Any) -> Any:

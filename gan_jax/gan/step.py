@@ -17,13 +17,13 @@ from jaxtyping import Array, Key
 
 from gan_jax import penalties
 from gan_jax.core.batch import Batch
-from gan_jax.core.bind import Schedule, resolve
+from gan_jax.core.bind import resolve
 from gan_jax.core.net import EVALUATION, cast
 from gan_jax.core.rng import Draws, named
 from gan_jax.gan import control
 from gan_jax.gan.forward import generate
-from gan_jax.gan.recipe import Recipe, Side
-from gan_jax.gan.state import Player, State, keep_dtypes, moving_average
+from gan_jax.gan.recipe import Recipe
+from gan_jax.gan.state import State, finish_step, init_player
 
 
 def init(recipe: Recipe, key: Key[Array, ""]) -> State:
@@ -37,11 +37,7 @@ def init(recipe: Recipe, key: Key[Array, ""]) -> State:
     labels = jnp.zeros(2, jnp.int32) if recipe.classes else None
     z = recipe.latent(draws, labels, jnp.float32)
 
-    def player(side: Side, name: str, inputs) -> Player:
-        params, stats = cast(side.net.init(named(key, name), inputs, labels, side.numbers), recipe.dtype)
-        return Player(params, stats, cast(side.optimizer().init(params), recipe.dtype))
-
-    generator = player(recipe.generator, "generator", z)
+    generator = init_player(recipe.generator, named(key, "generator"), z, labels, recipe.dtype)
     images, _ = generate(recipe, generator.params, generator.stats, z, labels, EVALUATION)
     memory = {}
     for name in ("generator", "discriminator"):
@@ -55,7 +51,7 @@ def init(recipe: Recipe, key: Key[Array, ""]) -> State:
         step=jnp.int32(0),
         key=key,
         generator=generator,
-        discriminator=player(recipe.discriminator, "discriminator", images),
+        discriminator=init_player(recipe.discriminator, named(key, "discriminator"), images, labels, recipe.dtype),
         ema=jax.tree.map(jnp.copy, {"params": generator.params, "stats": generator.stats}),  # donation: no shared buffers
         memory=memory,
     )
@@ -73,9 +69,7 @@ def train_step(recipe: Recipe, state: State, batch: Batch, axis_name: str | None
     new, metrics = resolved.play(resolved, state, batch, draws, axis_name)
     new, metrics = control.steer(resolved, new, metrics)
     latest = {"params": new.generator.params, "stats": new.generator.stats}
-    ema = moving_average(resolved.ema_decay, state.step, state.ema, latest, ramp=not isinstance(recipe.ema_decay, Schedule))
-    new = new.replace(step=state.step + 1, ema=ema)
-    return keep_dtypes(new, state), metrics
+    return finish_step(recipe, resolved, state, new, latest), metrics
 
 
 def sample(recipe: Recipe, state: State, key: Key[Array, ""], n: int, labels=None, *, ema: bool = True, first: int = 0):
