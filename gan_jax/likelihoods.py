@@ -12,9 +12,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gan_jax.core.parts import part
+
 HALF = 1 / 255  # of a level's width, in [-1, 1]
 
 
+@part("likelihoods")
 def gaussian(mean: Float[Array, "..."], log_scale: Array, images: Float[Array, "..."]) -> Float[Array, "..."]:
     """log N(x; mean, exp(log_scale)^2): a density, for rows of numbers, and for images whose levels
     count as continuous."""
@@ -22,6 +25,7 @@ def gaussian(mean: Float[Array, "..."], log_scale: Array, images: Float[Array, "
     return -0.5 * standard**2 - log_scale - 0.5 * jnp.log(2 * jnp.pi)
 
 
+@part("likelihoods")
 def discretized_logistic(mean: Float[Array, "..."], log_scale: Array, images: Float[Array, "..."]) -> Float[Array, "..."]:
     """The log probability of an image's level, one of 256: the mass of a logistic law on its bin
     (Kingma et al., 2016, sec. 4).

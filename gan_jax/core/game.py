@@ -14,6 +14,7 @@ import numpy as np
 
 from gan_jax.core.bind import leaves
 from gan_jax.core.errors import UserError
+from gan_jax.core.parts import part
 
 
 def single(knobs: Any) -> str:
@@ -21,6 +22,7 @@ def single(knobs: Any) -> str:
     return "float32"
 
 
+@part("gan")
 @dataclass(frozen=True)
 class Game:
     """

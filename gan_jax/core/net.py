@@ -18,6 +18,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from gan_jax.core.errors import UserError
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 
 
@@ -77,6 +78,7 @@ def check_module_numbers(module: nn.Module, numbers: dict) -> None:
         raise UserError(f"the network {network} has no number {unknown[0]!r}: it has {', '.join(known) or 'none'}")
 
 
+@part("gan")
 @dataclass(frozen=True)
 class Net:
     """A linen module as two pure functions. Compares by value, so that two equal recipes share one

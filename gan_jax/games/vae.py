@@ -31,6 +31,7 @@ from gan_jax.core.bind import Bound, Schedule, number, resolve, static
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game, check_fit, refuse_penalties
 from gan_jax.core.net import EVALUATION, Mode, cast
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws, named
 from gan_jax.data.imbalance import class_counts
 from gan_jax.data.splits import as_integer
@@ -43,6 +44,7 @@ EVALUATION_KEY = 20131220  # evaluation draws the same latents at every step, so
 BATCH = 256
 
 
+@part("vae")
 class VAE(struct.PyTreeNode):
     """A whole VAE, as data. Leaves can be swept inside one program; static fields cannot.
 
@@ -309,4 +311,4 @@ def _dtype(vae: VAE) -> str:
     return vae.dtype
 
 
-GAME = Game(init, step, _examples, _dtype, check_data, evaluate, None, sample, log_density)
+GAME = part("vae", "GAME")(Game(init, step, _examples, _dtype, check_data, evaluate, None, sample, log_density))

@@ -25,6 +25,7 @@ from gan_jax.core.bind import Schedule, number, resolve
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game, refuse_penalties
 from gan_jax.core.net import EVALUATION, Mode, cast
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws, named
 from gan_jax.games.vae import encode, per_example
 from gan_jax.gan import step as train
@@ -34,6 +35,7 @@ from gan_jax.gan.state import Player, State, moving_average
 from gan_jax.gan.turns import discriminate, draw_latents, generate, optimizer_step, penalty_context, total_loss, with_penalties
 
 
+@part("vae_gan")
 class VAEGAN(Recipe):
     """A GAN's recipe with an encoder. Ways to `play`, several turns of D, accumulation and
     controllers are the GAN's alone.
@@ -179,4 +181,6 @@ def _error(live, state, batch: Batch, made, draws: Draws) -> Float[Array, "b"]:
     return 0.5 * per_example((seen(batch.images) - seen(made)) ** 2)
 
 
-GAME = Game(init, step, GAN.examples, GAN.dtype, GAN.check, GAN.evaluate, GAN.observe, GAN.sample, sampler=GAN.sampler)
+GAME = part("vae_gan", "GAME")(
+    Game(init, step, GAN.examples, GAN.dtype, GAN.check, GAN.evaluate, GAN.observe, GAN.sample, sampler=GAN.sampler)
+)

@@ -13,6 +13,7 @@ import optax
 
 from gan_jax.core.batch import Batch, device_mean
 from gan_jax.core.errors import UserError
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 from gan_jax.gan.recipe import Recipe
 from gan_jax.gan.state import State
@@ -21,6 +22,7 @@ from gan_jax.gan.turns import PlayerGradient, apply_gradient, discriminator_turn
 PLAYERS = ("discriminator", "generator")
 
 
+@part("dynamics")
 def alternating(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
     """`d_steps` discriminator turns, each with reals of its own, then one generator turn
     (Goodfellow et al., 2014, algorithm 1, and the article's text).
@@ -34,6 +36,7 @@ def alternating(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_n
     return state, d_metrics | g_metrics
 
 
+@part("dynamics")
 def simultaneous(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
     """Both gradients at the same point, then both updates: w <- w - rate * F(w), with F = (grad_G
     L_G, grad_D L_D).
@@ -45,6 +48,7 @@ def simultaneous(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_
     return _move_both(recipe, state, _both(recipe, state, batch, draws, axis_name))
 
 
+@part("dynamics")
 def extragradient(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
     """Both players look from one step ahead and move from where they are (Korpelevich, 1976; Gidel
     et al., 2019, alg. 2 and 4).
@@ -60,6 +64,7 @@ def extragradient(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis
     return _move_both(recipe, ahead.replace(**back), seen)
 
 
+@part("dynamics")
 def consensus(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, *, weight) -> tuple[State, dict]:
     """Simultaneous play on F + weight * grad |F|^2 / 2, F being both players' gradients (Mescheder
     et al., 2017, equation 12).
@@ -82,6 +87,7 @@ def consensus(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_nam
     return _move_both(recipe, state, seen)
 
 
+@part("dynamics")
 def unrolled(
     recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, *, rate, steps: int = 5
 ) -> tuple[State, dict]:

@@ -13,6 +13,7 @@ from gan_jax.core.batch import Batch, Feed
 from gan_jax.core.bind import resolve
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game, check_fit
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 from gan_jax.gan import control
 from gan_jax.gan.evaluate import evaluate
@@ -80,7 +81,7 @@ def _dtype(recipe: Recipe) -> str:
     return recipe.dtype
 
 
-GAN = Game(init, train_step, _examples, _dtype, check_data, evaluate, observe, sample, sampler=sampler)
+GAN = part("gan", "GAN")(Game(init, train_step, _examples, _dtype, check_data, evaluate, observe, sample, sampler=sampler))
 
 
 def game_of(knobs: Any, game: Game | None = None) -> Game:

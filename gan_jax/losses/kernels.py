@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import DiscriminatorOutput
+from gan_jax.core.parts import part
 from gan_jax.losses.terms import Terms, places, real_weights
 
 SCALES = {"rational_quadratic": (0.1, 1.0, 10.0), "rbf": (2.0, 5.0, 10.0, 20.0, 40.0, 80.0)}
@@ -57,6 +58,7 @@ def witness(values, real, fake, kernel: str = "rational_quadratic", dot=0.0) -> 
     return kernel_values(values, real, kernel, dot).mean(1) - kernel_values(values, fake, kernel, dot).mean(1)
 
 
+@part("losses")
 def mmd(
     real: DiscriminatorOutput,
     fake: DiscriminatorOutput,

@@ -31,6 +31,7 @@ from gan_jax.core.bind import Bound, Schedule, number, resolve, static
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game, refuse_penalties
 from gan_jax.core.net import EVALUATION, Mode, Net, cast
+from gan_jax.core.parts import part
 from gan_jax.core.ranges import check_numbers
 from gan_jax.core.rng import Draws, named
 from gan_jax.data.splits import as_integer
@@ -45,6 +46,7 @@ from gan_jax.optimizers import adam
 UNIT_NUMBERS = ("hint_rate", "hint_fill", "hide")  # shares: they lie in [0, 1]
 
 
+@part("imputation")
 class Cells(nn.Module):
     """Rows [b, k] -> a logit for each cell [b, features]: `depth` hidden layers of `width` ReLUs,
     weights N(0, 2 / inputs).
@@ -74,6 +76,7 @@ class Cells(nn.Module):
         return jnp.concatenate([nn.softmax(p) if p.shape[-1] > 1 else nn.sigmoid(p) for p in parts], -1)
 
 
+@part("imputation")
 class Gain(struct.PyTreeNode):
     """A GAIN, as data: numbers are leaves, so that a sweep over any is one program (see `recipe`
     for what they mean)."""
@@ -309,4 +312,4 @@ def check(knobs: Gain, data: Any) -> None:
     check_cells("GAIN", knobs.features, data)
 
 
-GAIN = Game(init, step, lambda knobs: knobs.batch_size, lambda knobs: knobs.dtype, check, evaluate)
+GAIN = part("imputation", "GAIN")(Game(init, step, lambda knobs: knobs.batch_size, lambda knobs: knobs.dtype, check, evaluate))

@@ -36,6 +36,7 @@ from gan_jax.core.bind import Bound, Schedule, number, resolve, static
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game, refuse_penalties
 from gan_jax.core.net import EVALUATION, Mode, Net, cast
+from gan_jax.core.parts import part
 from gan_jax.core.ranges import check_numbers
 from gan_jax.core.rng import Draws, named
 from gan_jax.data.splits import as_integer
@@ -53,6 +54,7 @@ EVALUATION_DRAWS = 20
 LEAST_PROBABILITY = 1e-30  # of a category, whose logarithm stays finite
 
 
+@part("imputation")
 class Scaled(nn.Module):
     """z [b, d] -> (what `cells` says of them [b, k], a log scale for each cell [k], learned).
     start: its value at first."""
@@ -67,6 +69,7 @@ class Scaled(nn.Module):
         return mean, jnp.asarray(self.start + FASTER * optimizer_step, mean.dtype)
 
 
+@part("imputation")
 class MIWAE(struct.PyTreeNode):
     """An imputing VAE, as data: numbers are leaves, so that a sweep over any is one program (see
     `recipe` for what they mean).
@@ -392,4 +395,4 @@ def _dtype(knobs: MIWAE) -> str:
     return knobs.dtype
 
 
-GAME = Game(init, step, _examples, _dtype, check, evaluate, log_density=log_density)
+GAME = part("imputation", "vae.GAME")(Game(init, step, _examples, _dtype, check, evaluate, log_density=log_density))

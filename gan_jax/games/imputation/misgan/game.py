@@ -42,6 +42,7 @@ from gan_jax.core.bind import Bound, Schedule, number, resolve, static
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game, refuse_penalties
 from gan_jax.core.net import EVALUATION, Mode, cast
+from gan_jax.core.parts import part
 from gan_jax.core.ranges import check_numbers
 from gan_jax.core.rng import Draws, named
 from gan_jax.games.imputation.cells import cells_of, check_cells, errors_of
@@ -55,6 +56,7 @@ GENERATORS = ("data_generator", "mask_generator", "imputer")
 CRITICS = ("data_critic", "mask_critic", "imputer_critic")
 
 
+@part("imputation")
 class MisGAN(struct.PyTreeNode):
     """A MisGAN, as data: numbers are leaves, so that a sweep over any is one program (see `recipe`
     for what they mean).
@@ -392,6 +394,6 @@ __all__ = [
 ]  # fmt: skip
 
 
-MISGAN = Game(
-    init, step, lambda knobs: knobs.batch_size * knobs.d_steps, lambda knobs: knobs.dtype, check, evaluate, sample=_shown
+MISGAN = part("imputation", "MISGAN")(
+    Game(init, step, lambda knobs: knobs.batch_size * knobs.d_steps, lambda knobs: knobs.dtype, check, evaluate, sample=_shown)
 )
