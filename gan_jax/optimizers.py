@@ -17,9 +17,9 @@ from gan_jax.core.bind import Bound, bind, dotted
 from gan_jax.core.errors import UserError
 from gan_jax.core.parts import part
 
-for _name, _factory in vars(optax).items():  # every public one that makes a gradient transformation is a part
-    if inspect.isfunction(_factory) and "GradientTransformation" in str(inspect.signature(_factory).return_annotation):
-        _name.startswith("_") or part("optax", _name)(_factory)
+for _name, _factory in inspect.getmembers(optax, inspect.isfunction):  # those that make a gradient transformation
+    if _name[0] != "_" and "GradientTransformation" in str(inspect.signature(_factory).return_annotation):
+        part("optax", _name)(_factory)
 
 
 def adam(learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999) -> Bound:
