@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from gan_jax.core.bind import Bound
 
+
 class Terms(NamedTuple):
     """Per example: what D minimises on reals and on fakes, and what G minimises."""
 
