@@ -7,10 +7,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from gan_jax.core.net import Mode
+from gan_jax.core.parts import part
 
 FASTER = 10.0  # than the weights, whose rate would take a thousand steps for a scale's way
 
 
+@part("networks")
 class Decoder(nn.Module):
     """z [b, d], labels [b] -> (means [b, ...] of each number of the image, the log scale [] of
     all). Numbers: the generator's.
