@@ -186,7 +186,7 @@ def _lookahead(optimizer: Bound, *, alpha, steps: int) -> optax.GradientTransfor
         updates, fast = inner.update(updates, state.fast, params)
         begins, count = state.count % steps == 0, state.count + 1
         ends = count % steps == 0
-        # At the start of a round slow and fast weights are equal, unless a warm start replaced them.
+        # At the start of a round both weights are equal, unless a warm start replaced them.
         slow = jax.tree.map(lambda s, p: jnp.where(begins, p, s), state.slow, params)
         mix = lambda slow, p, u: slow + jnp.asarray(alpha, p.dtype) * (p + u.astype(p.dtype) - slow)
         slow = jax.tree.map(lambda s, p, u: jnp.where(ends, mix(s, p, u), s), slow, params, updates)

@@ -20,8 +20,8 @@ KINDS = ("long_tailed", "step")
 def imbalanced_counts(available: Any, ratio: float, kind: str = "long_tailed") -> np.ndarray:
     """Images [K] to keep of each class, from `available` [K], the most frequent class first.
 
-    'long_tailed': n_k = n_max * ratio^(-k / (K - 1)), rounded down, as CIFAR-LT (Cui et al., 2019; Cao
-        et al., 2019).
+    'long_tailed': n_k = n_max * ratio^(-k / (K - 1)), rounded down, as CIFAR-LT (Cui et al., 2019;
+        Cao et al., 2019).
     'step': n_max for the first K // 2 classes, n_max / ratio, rounded down, for the others (Buda et
         al., 2018).
 

@@ -50,8 +50,7 @@ def _from_16bit(image: Image) -> Image:
 
 
 def fit(image: Image, size: int | None) -> Image:
-    """Resize the short side to `size` (Lanczos) and crop the centre square; None changes nothing.
-    """
+    """Resize the short side to `size` (Lanczos) and crop the centre; None changes nothing."""
     from PIL import Image as pil
     from PIL import ImageOps
 

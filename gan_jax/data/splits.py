@@ -249,5 +249,5 @@ def stratified_order(labels: np.ndarray | None, n: int, seed: int, purpose: str)
     by_class = np.lexsort((ticket, labels))
     rank = np.empty(n)
     rank[by_class] = np.arange(n) - (np.cumsum(counts) - counts)[labels[by_class]]
-    # Each class is spread evenly over [0, 1). Equal places, of classes of equal size, follow the ticket.
+    # Each class is spread evenly over [0, 1). Where two places are equal, the ticket decides.
     return np.lexsort((ticket, (rank + 0.5) / counts[labels]))

@@ -164,8 +164,7 @@ class Stream:
         return named(row) if named else f"example {row}"
 
     def _checked(self, examples: list) -> tuple[np.ndarray, np.ndarray | None]:
-        """Images [m, ...] and labels of these examples. Raises UserError where they differ in kind.
-        """
+        """Images [m, ...] and labels of examples. Raises UserError where they differ in kind."""
         labelled = isinstance(examples[0], tuple)
         images = as_images([e[0] if labelled else e for e in examples], "streamed examples")
         if self._example and (images.shape[1:], images.dtype) != self._example:

@@ -120,8 +120,7 @@ def _count_records(info: Any, split: str, source: Any) -> int:
 
 @contextmanager
 def without_advice() -> Iterator[None]:
-    """Hide the advice of TFDS, logged at each start, to decode with OpenCV: Pillow is fast enough.
-    """
+    """Hide TFDS's advice, logged at each start, to decode with OpenCV: Pillow is fast enough."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -2,7 +2,7 @@
 measured in a discriminator's features.
 
     encoder        beta * KL(q(z|x) || N(0, I)) + r
-    generator      gamma * r + its loss on samples and on reconstructions (half each) + its penalties
+    generator      gamma * r + its loss on samples and reconstructions (half each) + its penalties
     discriminator  its loss on reals, and on samples and reconstructions (half each) + its penalties
 
 with r = |f(x) - f(x')|^2 / 2, where x' is the reconstruction of x from z ~ q(z|x) and f gives the

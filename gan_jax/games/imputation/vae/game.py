@@ -131,7 +131,7 @@ def cell_densities(knobs: MIWAE, mean: Array, log_scale: Array, x: Float[Array, 
 
 
 def weigh(knobs: MIWAE, params: Any, posterior: Posterior, noise: Float[Array, "b d"], x: Array, mask: Array):
-    """(log p(x_obs|z) [b], log p(z) - log q(z|x) [b], the decoder's means [b, k]) of one z per row."""
+    """(log p(x_obs|z) [b], log p(z) - log q(z|x) [b], decoder's means [b, k]) of one z per row."""
     z = posterior.draw(noise)
     mean, log_scale = decode(knobs, params, z)
     log_p = jnp.where(mask, cell_densities(knobs, mean, log_scale, x), 0).sum(-1)
