@@ -79,10 +79,7 @@ def _clip_weights(limit) -> optax.GradientTransformation:
 
 def clip_weights(limit: float = 0.01) -> Bound:
     """p <- min(max(p, -limit), limit) for every parameter after the update (WGAN: Arjovsky et al.,
-    2017).
-
-    It goes last. limit: .01, as in the paper.
-    """
+    2017). It goes last. limit: .01, as in the paper."""
     return bind(_clip_weights, limit=limit)
 
 

@@ -97,10 +97,8 @@ class Stream:
 
     @property
     def hash(self) -> str:
-        """sha256 (hex) of the source's identity, the rows, and the examples' shape and dtype.
-
-        No example is read.
-        """
+        """sha256 (hex) of the source's identity, the rows, and the examples' shape and dtype. No
+        example is read."""
         assert self._example is not None
         shape, dtype = self._example
         text = f"{getattr(self.source, 'identity', '')} {len(self.source)} {shape} {dtype.str} {self.labels is not None}\n"
@@ -108,8 +106,7 @@ class Stream:
 
     def read(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """The examples at these places of the stream: images [m, ...], and labels int32 [m] or
-        None.
-        """
+        None."""
         images, labels, damaged = self.attempt(places)
         self.damaged_examples |= damaged
         return images, labels
@@ -125,10 +122,8 @@ class Stream:
         return np.concatenate([images for images, _ in parts]), np.concatenate(labels) if labels else None
 
     def attempt(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, dict[str, str]]:
-        """`read`, and the examples that were skipped: {name: why}.
-
-        Raises UserError for the first example that may not be skipped.
-        """
+        """`read`, and the examples that were skipped: {name: why}. Raises UserError for the first
+        example that may not be skipped."""
         rows = [int(row) for row in self.rows[places]]
         try:
             return *self._checked(self._many(rows)), {}

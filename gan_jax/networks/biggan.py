@@ -86,8 +86,7 @@ def starting(start: str) -> Any:
 
 def attended(attention: int, sides: list[int]) -> None:
     """Raises UserError where no block makes a map of side `attention` (0 for none), or where it is
-    odd.
-    """
+    odd."""
     fit = [side for side in sides if side % 2 == 0]
     if attention and attention not in fit:
         raise UserError(f"biggan has no map of side {attention} to attend to: use attention=0 or one of {fit}")

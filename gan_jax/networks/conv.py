@@ -43,10 +43,8 @@ FEW = 8  # with fewer input channels, patches beat a CPU's native convolution (o
 
 
 class Geometry(NamedTuple):
-    """A strided convolution from sides `large` to sides `small`.
-
-    large pixel = stride * small pixel + tap - before
-    """
+    """A strided convolution from sides `large` to sides `small`. large pixel = stride * small pixel
+    + tap - before"""
 
     k: int
     stride: int
@@ -62,10 +60,8 @@ class Geometry(NamedTuple):
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
-    """Cross-correlation of x [b, h, w, i] with kernel [k, k, i, o].
-
-    For 'SAME' the result is [b, ceil(h / stride), ceil(w / stride), o].
-    """
+    """Cross-correlation of x [b, h, w, i] with kernel [k, k, i, o]. For 'SAME' the result is [b,
+    ceil(h / stride), ceil(w / stride), o]."""
     k, large = kernel.shape[0], x.shape[1:3]
     pads = jax.lax.padtype_to_pads(large, (k, k), (stride, stride), padding)
     small = tuple((n + sum(pad) - k) // stride + 1 for n, pad in zip(large, pads, strict=True))
@@ -87,10 +83,8 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: st
 
 
 def _transpose_padding(k: int, stride: int, padding: str) -> tuple[int, int]:
-    """(padding before the dilated input, output pixels beyond input * stride).
-
-    Both are those of `jax.lax.conv_transpose`.
-    """
+    """(padding before the dilated input, output pixels beyond input * stride). Both are those of
+    `jax.lax.conv_transpose`."""
     if padding == "SAME":
         total = k + stride - 2
         return (k - 1 if stride > k - 1 else -(-total // 2)), 0
@@ -133,8 +127,7 @@ def _roomy(g: Geometry) -> bool:
 
 def _up_product(y, kernel, *, geometry: Geometry):
     """Each small pixel's contribution to its window, by one product; windows are summed where they
-    overlap.
-    """
+    overlap."""
     g, (k, _, features, _) = geometry, kernel.shape
     windows = y @ kernel.reshape(-1, kernel.shape[-1]).T
     windows = windows.reshape(*y.shape[:3], k, k, features)
@@ -175,8 +168,7 @@ def _up_native(y, kernel, *, geometry: Geometry):
 
 def _up_patches(y, kernel, *, geometry: Geometry):
     """With stride 1: a convolution with the flipped kernel, by patches, which are small for few
-    channels of y.
-    """
+    channels of y."""
     g = geometry
     before = tuple(g.k - 1 - lo for lo in g.before)
     turned = Geometry(g.k, 1, before, large=g.small, small=g.large)
@@ -196,10 +188,8 @@ def _weigh_product(x, y, *, geometry: Geometry):
 
 
 def _weigh_turned(x, y, *, geometry: Geometry):
-    """The native convolution with channels as the batch, transposed by hand.
-
-    In a scan XLA is 400 times slower if it has to transpose.
-    """
+    """The native convolution with channels as the batch, transposed by hand. In a scan XLA is 400
+    times slower if it has to transpose."""
     g = geometry
     x, y = jax.lax.optimization_barrier((x, y))  # or XLA recomputes them in the wrong order
     turned = x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)

@@ -26,10 +26,7 @@ SIZES = {8: (2, 2)} | {base * 2**k: (base, k) for k in range(2, 6) for base in (
 
 def stages(size: int) -> tuple[int, int]:
     """(side of the first feature map, number of doublings) of the generator for images of this
-    side.
-
-    Raises UserError for an unsupported size.
-    """
+    side. Raises UserError for an unsupported size."""
     if size not in SIZES:
         raise UserError(f"image size {size} is not supported by dcgan: use one of {', '.join(map(str, sorted(SIZES)))}")
     return SIZES[size]

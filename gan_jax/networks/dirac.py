@@ -13,8 +13,7 @@ from gan_jax.core.net import DiscriminatorOutput, Mode
 
 class Generator(nn.Module):
     """z [b, d] -> points [b, 1], all of them the parameter theta, whatever z is. start: the first
-    theta.
-    """
+    theta."""
 
     start: float = 1.0
 

@@ -76,16 +76,13 @@ def discriminator_output(
 
 def with_label(images: Float[Array, "b h w c"], labels, classes: int, conditioning: str) -> Array:
     """The input of a discriminator of images: with the label's map where conditioning is
-    'embedding'.
-    """
+    'embedding'."""
     return with_label_map(images, labels, classes) if classes and conditioning == "embedding" else images
 
 
 def with_label_map(images: Float[Array, "b h w c"], labels, classes: int) -> Float[Array, "b h w c_and_one"]:
     """The images with a learned map of their label as one more channel (Mirza & Osindero, 2014).
-
-    The map starts as N(0, 1).
-    """
+    The map starts as N(0, 1)."""
     n, height, width, _ = images.shape
     label = embedding(labels, classes, height * width, images.dtype)
     return jnp.concatenate([images, label.reshape(n, height, width, 1)], -1)

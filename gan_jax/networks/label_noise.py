@@ -67,8 +67,6 @@ class NoisyLabels:
 
 def with_label_noise(side: Any, counts: Any, *, sigma=0.75, beta=0.99) -> Any:
     """A generator's Side with `NoisyLabels` and its numbers. counts: images of each class, [K].
-
-    Raises UserError for a count below 1.
-    """
+    Raises UserError for a count below 1."""
     numbers = {"label_noise": sigma, "label_counts": checked_counts(counts, "label noise"), "label_beta": beta}
     return side.replace(net=NoisyLabels(side.net), numbers=side.numbers | numbers)

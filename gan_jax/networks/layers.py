@@ -88,8 +88,7 @@ class BatchNorm(nn.Module):
 
 class Norm(nn.Module):
     """The normalisation called `kind`: None, 'batch', 'layer' (over an example) or 'instance' (over
-    each channel of an example).
-    """
+    each channel of an example)."""
 
     kind: str | None
 

@@ -35,10 +35,8 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """rows [b, features] -> DiscriminatorOutput. Numbers: dropout, noise (on each hidden layer).
-
-    A hidden unit is the maximum of its `pieces` affine functions of the layer below.
-    """
+    """rows [b, features] -> DiscriminatorOutput. Numbers: dropout, noise (on each hidden layer). A
+    hidden unit is the maximum of its `pieces` affine functions of the layer below."""
 
     width: int = 200
     depth: int = 3

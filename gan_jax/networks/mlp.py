@@ -12,8 +12,7 @@ from gan_jax.networks.layers import Norm, embedding, perturbed
 
 class Generator(nn.Module):
     """z [b, d], labels [b] -> rows [b, features], unbounded. Numbers: dropout, noise (on each
-    layer).
-    """
+    layer)."""
 
     features: int
     width: int = 128

@@ -67,10 +67,8 @@ def plan(size: int, width: int = 768, blocks: int = 2, per_group: int = 8) -> di
 
 
 def smallest_side(size: int, widths, cardinalities, blocks, expansion: int) -> int:
-    """The side of the first stage.
-
-    Raises UserError for stages that do not fit together, or do not fit the image.
-    """
+    """The side of the first stage. Raises UserError for stages that do not fit together, or do not
+    fit the image."""
     if not len(widths) == len(cardinalities) == len(blocks) > 0:
         given = f"{len(widths)}, {len(cardinalities)} and {len(blocks)}"
         raise UserError(f"r3gan needs one width, cardinality and number of blocks for each stage: it got {given}")
@@ -90,15 +88,13 @@ def smallest_side(size: int, widths, cardinalities, blocks, expansion: int) -> i
 
 def msr(gain: float):
     """N(0, gain^2 / fan in), the initialiser of He et al. (2015), as in the authors' code; zeros
-    for gain 0.
-    """
+    for gain 0."""
     return variance_scaling(gain**2, "fan_in", "normal") if gain else nn.initializers.zeros
 
 
 def linear(x, features: int, name: str, gain: float = 1.0):
     """A linear layer without bias over the last axis; for images, a 1x1 convolution. Call it in a
-    module.
-    """
+    module."""
     return nn.Dense(features, use_bias=False, kernel_init=msr(gain), dtype=x.dtype, name=name)(x)
 
 
@@ -125,10 +121,8 @@ def _shift(x, axis: int, by: int):
 
 
 def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b 2h 2w c"]:
-    """Bilinear: zeros between the pixels, filtered by (1, 3, 3, 1) / 4 along each side.
-
-    Beyond the edges are zeros.
-    """
+    """Bilinear: zeros between the pixels, filtered by (1, 3, 3, 1) / 4 along each side. Beyond the
+    edges are zeros."""
     for axis in (1, 2):
         near, before, after = 0.75 * x, 0.25 * _shift(x, axis, 1), 0.25 * _shift(x, axis, -1)
         twice = jnp.stack([near + before, near + after], axis + 1)
@@ -137,10 +131,8 @@ def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b 2h 2w c"]:
 
 
 def downsample(x: Float[Array, "b 2h 2w c"]) -> Float[Array, "b h w c"]:
-    """Every second pixel of the image filtered by (1, 3, 3, 1) / 8 along each side.
-
-    It is a quarter of the transpose of `upsample`.
-    """
+    """Every second pixel of the image filtered by (1, 3, 3, 1) / 8 along each side. It is a quarter
+    of the transpose of `upsample`."""
     for axis in (1, 2):
         pairs = x.reshape(*x.shape[:axis], x.shape[axis] // 2, 2, *x.shape[axis + 1 :])
         even, odd = (jax.lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1))

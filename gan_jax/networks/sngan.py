@@ -46,10 +46,8 @@ small = normal(0.02)
 
 
 class Plan(NamedTuple):
-    """The plan for one image size.
-
-    A block has width `width` // its divisor, and the first `halvings` blocks of D halve the side.
-    """
+    """The plan for one image size. A block has width `width` // its divisor, and the first
+    `halvings` blocks of D halve the side."""
 
     bottom: int
     widths: tuple[int, int]
@@ -111,10 +109,7 @@ class ConditionalBatchNorm(nn.Module):
 
 def enlarged(x, upsampling: str):
     """[b, h, w, c] -> [b, 2h, 2w, c], by 'bilinear' interpolation, or by repeating the 'nearest'
-    pixel.
-
-    Raises UserError for another name.
-    """
+    pixel. Raises UserError for another name."""
     if upsampling not in ("bilinear", "nearest"):
         raise UserError(f"unknown upsampling {upsampling!r}: use 'bilinear' or 'nearest'")
     if upsampling == "nearest":
@@ -182,10 +177,8 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Head(nn.Module):
-    """features [b, d], labels [b] -> DiscriminatorOutput (`heads.discriminator_output`).
-
-    Projection is Dense 1 + <label's vector, features> (Miyato & Koyama, 2018, equation 4).
-    """
+    """features [b, d], labels [b] -> DiscriminatorOutput (`heads.discriminator_output`). Projection
+    is Dense 1 + <label's vector, features> (Miyato & Koyama, 2018, equation 4)."""
 
     classes: int
     conditioning: str = "projection"

@@ -70,20 +70,16 @@ class SpectralNorm:
         return params, {**stats, SPECTRAL: _tree(pairs)}
 
     def apply(self, params, stats, inputs, labels, mode: Mode, numbers: dict, compute_dtype=None) -> tuple[Any, dict]:
-        """(output, new statistics) of the network with normalised weights.
-
-        sigma is computed before the cast to `compute_dtype`.
-        """
+        """(output, new statistics) of the network with normalised weights. sigma is computed before
+        the cast to `compute_dtype`."""
         params, vectors = self.normalised(params, stats[SPECTRAL], mode.train)
         others = {name: value for name, value in stats.items() if name != SPECTRAL}
         output, others = self.net.apply(params, others, inputs, labels, mode, numbers, compute_dtype)
         return output, {**others, SPECTRAL: vectors}
 
     def normalised(self, params: dict, vectors: dict, train: bool) -> tuple[dict, dict]:
-        """(the parameters that the network sees, the vectors after this call).
-
-        In training the vectors are updated first.
-        """
+        """(the parameters that the network sees, the vectors after this call). In training the
+        vectors are updated first."""
         flat, old, pairs = _flat(params), _flat(vectors), {}
         for path, weight in self._weights(params).items():
             u, v = (old[*path, name].astype(weight.dtype) for name in "uv")
@@ -98,10 +94,8 @@ class SpectralNorm:
         return unflatten_dict(flat), jax.tree.map(lambda new, old: new.astype(old.dtype), _tree(pairs), vectors)
 
     def _weights(self, params: dict) -> dict:
-        """{path: matrix [n, outputs]} of what is normalised.
-
-        The u of an embedding has one entry for each row, as in PyTorch.
-        """
+        """{path: matrix [n, outputs]} of what is normalised. The u of an embedding has one entry
+        for each row, as in PyTorch."""
         found = {}
         for path, weight in _flat(params).items():
             wide = weight.astype(jnp.promote_types(weight.dtype, jnp.float32))
@@ -114,10 +108,8 @@ class SpectralNorm:
         return found
 
     def _iterate(self, weight, pair):
-        """One power iteration: v from u, then u from v.
-
-        For a weight of zeros u stays as it is, because no iteration leads away from u = 0.
-        """
+        """One power iteration: v from u, then u from v. For a weight of zeros u stays as it is,
+        because no iteration leads away from u = 0."""
         v = self._unit(_times(weight, pair[0]))
         u = self._unit(_times(v, weight))
         return jnp.where(u.any(), u, pair[0]), v

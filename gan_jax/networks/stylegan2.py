@@ -51,10 +51,8 @@ def sides(size: int) -> list[int]:
 
 
 def widths(size: int, channel_base: int, channel_max: int) -> dict[int, int]:
-    """{side: features} from 4 to size.
-
-    Raises UserError for an unsupported size, and for a channel_base below it.
-    """
+    """{side: features} from 4 to size. Raises UserError for an unsupported size, and for a
+    channel_base below it."""
     if channel_base < size:
         raise UserError(f"channel_base {channel_base} leaves no features at side {size}: give {size} or more")
     return {side: min(channel_base // side, channel_max) for side in sides(size)}
@@ -203,10 +201,8 @@ class Generator(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """Features and image of one side -> those of half the side.
-
-    The first block (x is None) starts from the image.
-    """
+    """Features and image of one side -> those of half the side. The first block (x is None) starts
+    from the image."""
 
     width: int
     features: int

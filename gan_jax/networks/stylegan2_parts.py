@@ -65,8 +65,7 @@ def shrink(x: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 c"]:
 
 def convolve(x: Float[Array, "b h w i"], kernel: Float[Array, "k k i o"], resample: str | None = None):
     """A convolution by a kernel of side k, 1 or 3. resample: None, 'up' (twice the sides) or 'down'
-    (half).
-    """
+    (half)."""
     match resample, kernel.shape[0]:
         case None, _:
             return conv(x, kernel)
@@ -98,10 +97,8 @@ def modulated_conv(x, kernel, styles: Float[Array, "b i"], demodulate: bool = Tr
 
 
 class Dense(nn.Module):
-    """x @ kernel * rate / sqrt(inputs) + bias * rate.
-
-    The kernel starts as N(0, 1 / rate^2), so that `rate` scales the learning rate alone.
-    """
+    """x @ kernel * rate / sqrt(inputs) + bias * rate. The kernel starts as N(0, 1 / rate^2), so
+    that `rate` scales the learning rate alone."""
 
     features: int
     rate: float = 1.0
@@ -167,10 +164,8 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """A 1x1 convolution to the image's channels, modulated by w [b, d] but not demodulated.
-
-    The result is at least float32.
-    """
+    """A 1x1 convolution to the image's channels, modulated by w [b, d] but not demodulated. The
+    result is at least float32."""
 
     channels: int
     clamp: float | None = None

@@ -112,8 +112,7 @@ def _beginning(game: Game, placement: Placement):
 @lru_cache(maxsize=32)
 def _program(game: Game, length: int, placement: Placement):
     """(knobs, keys, feed, state, alive) -> (state, alive, last metrics) after `length` steps of
-    every member.
-    """
+    every member."""
     single = Placement("single", placement.devices[:1])
 
     def one(knobs, key, feed, state, alive):

@@ -194,11 +194,8 @@ def _update(resolved: MisGAN, state: MisGANState, name: str, terms: Callable, ax
 
 
 def init(knobs: MisGAN, key: Key[Array, ""]) -> MisGANState:
-    """A fresh state in `knobs.dtype`.
-
-    Raises UserError for a critic or an imputer with running statistics, and for penalties: no
-    player takes any, since `gp` weighs those of the critics.
-    """
+    """A fresh state in `knobs.dtype`. Raises UserError for a critic or an imputer with running
+    statistics, and for penalties: no player takes any, since `gp` weighs those of the critics."""
     refuse_penalties("MisGAN", knobs, *knobs.players())
     resolved = resolve(knobs, jnp.int32(0))
     zeros = lambda *shape: jnp.zeros((2, *shape), resolved.dtype)
@@ -249,20 +246,16 @@ def _sample(name: str, knobs: MisGAN, state: MisGANState, key, n: int, ema: bool
 def sample(
     knobs: MisGAN, state: MisGANState, key: Key[Array, ""], n: int, labels: Any = None, *, ema: bool = True, first: int = 0
 ) -> Float[Array, "n *shape"]:
-    """n complete examples in [0, 1], from the moving average or the raw generator.
-
-    Example i depends on the key and on `first + i` alone. labels are not used.
-    """
+    """n complete examples in [0, 1], from the moving average or the raw generator. Example i
+    depends on the key and on `first + i` alone. labels are not used."""
     return _sample("data_generator", knobs, state, key, n, ema, first)
 
 
 def sample_masks(
     knobs: MisGAN, state: MisGANState, key: Key[Array, ""], n: int, labels: Any = None, *, ema: bool = True, first: int = 0
 ) -> Float[Array, "n *shape"]:
-    """n masks in [0, 1], 1 where a cell is observed, drawn as `sample` draws examples.
-
-    They are independent of the examples of the same key.
-    """
+    """n masks in [0, 1], 1 where a cell is observed, drawn as `sample` draws examples. They are
+    independent of the examples of the same key."""
     return _sample("mask_generator", knobs, state, key, n, ema, first)
 
 

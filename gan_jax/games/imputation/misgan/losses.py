@@ -84,10 +84,7 @@ def _logits(knobs, state, name, examples, draws: Draws) -> Float[Array, "b"]:
 
 def critic_terms(knobs: Any, name: str, pair: tuple[Array, Array], draws: Draws, params: Any) -> tuple[dict, Any]:
     """(loss of a critic for each example, term by term; no statistics). pair: (real, fake)
-    examples.
-
-    The loss is D(fake) - D(real), and the gradient penalty `gp`.
-    """
+    examples. The loss is D(fake) - D(real), and the gradient penalty `gp`."""
     side, (real, fake) = getattr(knobs, name), pair
 
     def critic(examples, labels=None):
