@@ -116,8 +116,8 @@ class Posterior(NamedTuple):
 def encode(vae: Any, params, stats, images, labels, mode: Mode) -> tuple[Posterior, Any]:
     """(q(z|x), new statistics) of images in the scale of the data."""
     side = vae.encoder
-    judged, stats = side.net.apply(params, stats, images, labels, mode, side.numbers, vae.compute_dtype)
-    return Posterior(*jnp.split(judged.features, 2, axis=-1)), stats
+    output, stats = side.net.apply(params, stats, images, labels, mode, side.numbers, vae.compute_dtype)
+    return Posterior(*jnp.split(output.features, 2, axis=-1)), stats
 
 
 def decode(vae: VAE, params, stats, z, labels, mode: Mode) -> tuple[tuple[Array, Array], Any]:
