@@ -53,10 +53,8 @@ def class_weights(counts: Any, beta: Any = 0.99, balance: Any = 0.0) -> Array:
 
 
 def checked_counts(counts: Any, what: str) -> np.ndarray:
-    """Counts as float32 [K].
-
-    Raises UserError for fewer than 2 counts, and for a count that is below 1 or not finite.
-    """
+    """Counts as float32 [K]. Raises UserError for fewer than 2 counts, and for a count that is
+    below 1 or not finite."""
     counts = np.asarray(counts, np.float32)
     if counts.ndim != 1 or len(counts) < 2:
         raise UserError(f"{what}: counts are the images of each class, a list of at least 2, not {list(counts.shape)}")

@@ -33,10 +33,8 @@ R_V = "D/r_v"
 
 @part("controllers")
 def fixed_steps(value, error, share, low, high, *, lowers: bool = True, log: bool = False) -> Array:
-    """value + share of the range, in the direction of the error: ADA's rule.
-
-    Karras et al. (2020b), section 3.1.
-    """
+    """value + share of the range, in the direction of the error: ADA's rule. Karras et al. (2020b),
+    section 3.1."""
     return _changed(value, jnp.sign(error) * share, low, high, lowers, log)
 
 

@@ -19,8 +19,7 @@ HALF = 1 / 255  # half the width of a level, in [-1, 1]
 @part("likelihoods")
 def gaussian(mean: Float[Array, "..."], log_scale: Array, images: Float[Array, "..."]) -> Float[Array, "..."]:
     """log N(x; mean, exp(log_scale)^2): for rows of numbers, and for images with levels taken as
-    continuous.
-    """
+    continuous."""
     standard = (images - mean) * jnp.exp(-log_scale)
     return -0.5 * standard**2 - log_scale - 0.5 * jnp.log(2 * jnp.pi)
 

@@ -87,10 +87,7 @@ def _clip_weights(limit) -> optax.GradientTransformation:
 
 def clip_weights(limit: float = 0.01) -> Bound:
     """p <- min(max(p, -limit), limit) for every parameter after the update (WGAN: Arjovsky et al.,
-    2017).
-
-    It goes last. limit: .01, as in the paper.
-    """
+    2017). It goes last. limit: .01, as in the paper."""
     return bind(_clip_weights, limit=limit)
 
 
@@ -195,7 +192,7 @@ def _lookahead(optimizer: Bound, *, alpha, steps: int) -> optax.GradientTransfor
         updates, fast = inner.update(updates, state.fast, params)
         begins, count = state.count % steps == 0, state.count + 1
         ends = count % steps == 0
-        # At the start of a round slow and fast weights are equal, unless a warm start replaced them.
+        # At the start of a round both weights are equal, unless a warm start replaced them.
         slow = jax.tree.map(lambda s, p: jnp.where(begins, p, s), state.slow, params)
         mix = lambda slow, p, u: slow + jnp.asarray(alpha, p.dtype) * (p + u.astype(p.dtype) - slow)
         slow = jax.tree.map(lambda s, p, u: jnp.where(ends, mix(s, p, u), s), slow, params, updates)

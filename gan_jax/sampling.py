@@ -29,10 +29,8 @@ class ClassTable(struct.PyTreeNode):
 
 
 def class_table(labels: Int[Array, "n"], size: Any, classes: int) -> ClassTable:
-    """The table of all labels, in which the examples among the first `size` are in use.
-
-    size may be traced. In use are as many examples of each class as the first `size` hold.
-    """
+    """The table of all labels, in which the examples among the first `size` are in use. size may be
+    traced. In use are as many examples of each class as the first `size` hold."""
     number = jnp.zeros(classes, jnp.int32)
     among = (jnp.arange(len(labels)) < size).astype(jnp.int32)
     total = number.at[labels].add(1)
@@ -72,10 +70,7 @@ def class_balanced(
 
 def _coupled(draws: Draws, labels: Array, given: Array, wanted: Array) -> tuple[Array, Array]:
     """(whether each label [b] is kept, the class that replaces it): from shares `given` to
-    `wanted`.
-
-    This coupling changes the fewest labels. Shares are [K] and sum to 1.
-    """
+    `wanted`. This coupling changes the fewest labels. Shares are [K] and sum to 1."""
     ratio = jnp.where(given > 0, wanted / jnp.maximum(given, jnp.finfo(given.dtype).tiny), 1)
     keep = (draws.named("keep").uniform() < ratio[labels]) | (ratio[labels] > 1 - ROUNDING)
     lack = jnp.cumsum(jnp.maximum(wanted - given, 0))
@@ -85,9 +80,7 @@ def _coupled(draws: Draws, labels: Array, given: Array, wanted: Array) -> tuple[
 
 
 def relabelled(draws: Draws, labels: Int[Array, "b"], counts: Any, given: Any, wanted: Any) -> Int[Array, "b"]:
-    """Labels drawn by `class_shares(counts, given)` as labels of `class_shares(counts, wanted)`.
-
-    It changes the fewest labels.
-    """
+    """Labels drawn by `class_shares(counts, given)` as labels of `class_shares(counts, wanted)`. It
+    changes the fewest labels."""
     keep, other = _coupled(draws, labels, class_shares(counts, given), class_shares(counts, wanted))
     return jnp.where(keep, labels, other.astype(labels.dtype))

@@ -42,26 +42,20 @@ def _half_life(step, *, images, batch_size, ramp):
 
 
 def linear(start: float, stop: float, steps: float) -> Schedule:
-    """From `start` at step 0 to `stop` at `steps` in a straight line, then constant.
-
-    SNGAN's rate falls to 0 in this way (mimicry's settings; Miyato et al., 2018).
-    """
+    """From `start` at step 0 to `stop` at `steps` in a straight line, then constant. SNGAN's rate
+    falls to 0 in this way (mimicry's settings; Miyato et al., 2018)."""
     return schedule(_linear, start=start, stop=stop, steps=steps)
 
 
 def cosine(start: float, stop: float, steps: float) -> Schedule:
     """From `start` to `stop` over `steps` along half a cosine, then constant (as R3GAN: Huang et
-    al., 2024).
-    """
+    al., 2024)."""
     return schedule(_cosine, start=start, stop=stop, steps=steps)
 
 
 def switch(before: float, after: float, at: float) -> Schedule:
-    """`before` until step `at`, `after` from then on.
-
-    `switch(0.0, 0.9999, 1000)` is the moving average of BigGAN's CIFAR-10 (Brock et al., 2019, the
-    authors' script).
-    """
+    """`before` until step `at`, `after` from then on. `switch(0.0, 0.9999, 1000)` is the moving
+    average of BigGAN's CIFAR-10 (Brock et al., 2019, the authors' script)."""
     return schedule(_switch, before=before, after=after, at=at)
 
 
@@ -88,8 +82,6 @@ def _geometric(step, *, start, factor, every, floor):
 
 
 def geometric(start: float, factor: float, every: float, floor: float = 0.0) -> Schedule:
-    """`start`, multiplied by `factor` every so many steps, at least `floor`.
-
-    The share of top-k training (Sinha et al., 2020) is geometric(1, 0.99, steps of an epoch, 0.5).
-    """
+    """`start`, multiplied by `factor` every so many steps, at least `floor`. The share of top-k
+    training (Sinha et al., 2020) is geometric(1, 0.99, steps of an epoch, 0.5)."""
     return schedule(_geometric, start=start, factor=factor, every=every, floor=floor)

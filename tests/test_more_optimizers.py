@@ -206,7 +206,7 @@ TREE = {
 }
 
 
-def moved(optimizer):
+def updated(optimizer):
     """The paths of the parameters that a step with unit gradients moves."""
     updates, _ = optimizer().update(jax.tree.map(jnp.ones_like, TREE), optimizer().init(TREE), TREE)
     flat = jax.tree_util.tree_flatten_with_path(updates)[0]
@@ -223,7 +223,7 @@ def moved(optimizer):
     ],
 )
 def test_frozen_parameters_do_not_move(names, left):
-    assert moved(optimizers.freeze(optimizers.adamw(RATE), *names)) == left
+    assert updated(optimizers.freeze(optimizers.adamw(RATE), *names)) == left
 
 
 def test_frozen_parameters_do_not_count_in_the_norm_of_the_gradient():

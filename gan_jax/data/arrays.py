@@ -35,7 +35,7 @@ def reason(error: Exception) -> str:
 
 
 def as_images(array: Any, what: str) -> np.ndarray:
-    """`array` as uint8 [n, h, w, c] or float32 [n, d]. Raises UserError, which begins with `what`."""
+    """`array` as uint8 [n, h, w, c] or float32 [n, d]. Raises UserError that names `what`."""
     try:
         array = np.asarray(array)
     except ValueError as error:

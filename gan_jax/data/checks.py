@@ -29,10 +29,8 @@ def check_fit(what: str, knobs: Any, made: tuple[int, ...], data: Any) -> None:
 
 
 def refuse_penalties(what: str, knobs: Any, *names: str) -> None:
-    """Raises UserError where a player that takes no penalties has some.
-
-    A penalty that is never taken would look like a penalty without effect.
-    """
+    """Raises UserError where a player that takes no penalties has some. A penalty that is never
+    taken would look like a penalty without effect."""
     for name in names:
         if found := list(getattr(getattr(knobs, name), "penalties", {})):
             raise UserError(f"the {name} of a {what} takes no penalties: leave out {', '.join(found)}")
@@ -40,10 +38,7 @@ def refuse_penalties(what: str, knobs: Any, *names: str) -> None:
 
 def check_counts(knobs: Any, data: Any) -> None:
     """Raises UserError where a leaf named counts or label_counts, [K], does not fit the data's
-    classes.
-
-    JAX would silently take the last count for every class beyond K.
-    """
+    classes. JAX would silently take the last count for every class beyond K."""
     for path, counts in leaves(knobs).items():
         if path.rsplit(".", 1)[-1] not in ("counts", "label_counts") or not np.ndim(counts):
             continue

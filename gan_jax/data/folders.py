@@ -72,8 +72,7 @@ def _visible_files(root: Path) -> Iterator[Path]:
 
 def classes_of(root: Path, paths: list[Path]) -> tuple[tuple[str, ...], np.ndarray | None]:
     """Class names and int32 labels [n] from the first folder below `root`; ((), None) for a flat
-    folder.
-    """
+    folder."""
     below = [path.relative_to(root).parts for path in paths]
     flat = sum(len(parts) == 1 for parts in below)
     if flat == len(paths):

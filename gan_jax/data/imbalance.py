@@ -20,8 +20,8 @@ KINDS = ("long_tailed", "step")
 def imbalanced_counts(available: Any, ratio: float, kind: str = "long_tailed") -> np.ndarray:
     """Images [K] to keep of each class, from `available` [K], the most frequent class first.
 
-    'long_tailed': n_k = n_max * ratio^(-k / (K - 1)), rounded down, as CIFAR-LT (Cui et al., 2019; Cao
-        et al., 2019).
+    'long_tailed': n_k = n_max * ratio^(-k / (K - 1)), rounded down, as CIFAR-LT (Cui et al., 2019;
+        Cao et al., 2019).
     'step': n_max for the first K // 2 classes, n_max / ratio, rounded down, for the others (Buda et
         al., 2018).
 
@@ -54,10 +54,8 @@ def imbalanced_counts(available: Any, ratio: float, kind: str = "long_tailed") -
 
 
 def class_counts(labels: Any, classes: int) -> np.ndarray:
-    """Images [K] of each class.
-
-    Raises UserError without labels, and for labels that are not integers [n] in 0 ... classes - 1.
-    """
+    """Images [K] of each class. Raises UserError without labels, and for labels that are not
+    integers [n] in 0 ... classes - 1."""
     if labels is None or not classes:
         raise UserError("there are no labels to count classes by: give data with labels")
     labels = np.asarray(labels)
@@ -112,10 +110,8 @@ def imbalanced(data: Splits, ratio: float = 10.0, kind: str = "long_tailed", *, 
 
 
 def _source(data: Splits, recorded: dict[str, Any]) -> dict[str, Any] | None:
-    """The arguments of `load` that give these splits again, or None where there are none.
-
-    A subset that was taken before belongs to the imbalance.
-    """
+    """The arguments of `load` that give these splits again, or None where there are none. A subset
+    that was taken before belongs to the imbalance."""
     if not data.source or "imbalance" in data.source:  # no argument of `load` makes data imbalanced twice
         return None
     source = dict(data.source)
@@ -124,10 +120,8 @@ def _source(data: Splits, recorded: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def from_record(data: Splits, recorded: dict[str, Any]) -> Splits:
-    """`imbalanced` by the argument `imbalance` of `load`.
-
-    Raises UserError for a key that it does not have.
-    """
+    """`imbalanced` by the argument `imbalance` of `load`. Raises UserError for a key that it does
+    not have."""
     if unknown := [name for name in recorded if name not in ("ratio", "kind", "order", "subset")]:
         raise UserError(f"imbalance has no {unknown[0]!r}: use ratio, kind, order and subset")
     recorded = dict(recorded)
@@ -137,10 +131,7 @@ def from_record(data: Splits, recorded: dict[str, Any]) -> Splits:
 
 def thirds(counts: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The classes (frequent, middle, rare): the K // 3 rarest, at least one, are rare, and as many
-    frequent.
-
-    Of equally frequent classes those with the higher number count as rarer.
-    """
+    frequent. Of equally frequent classes those with the higher number count as rarer."""
     counts = np.asarray(counts)
     ranked = np.argsort(-counts, kind="stable")
     third = max(1, len(counts) // 3)

@@ -165,8 +165,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 def _calibrated(score: np.ndarray, rates: np.ndarray) -> np.ndarray:
     """sigmoid(score + b) [n, d], with b [d] such that the mean of each column is its rate
-    (bisection).
-    """
+    (bisection)."""
     edge = np.abs(score).max(0) + 50
     low, high = -edge, edge
     for _ in range(100):

@@ -23,11 +23,8 @@ def channels_of(image: Image) -> int:
 
 
 def to_8bit(image: Image, channels: int) -> Image:
-    """`image` in mode "L" (channels=1) or "RGB" (channels=3).
-
-    16-bit grey is scaled to 8 bits. Transparent pixels are laid over white. Colour becomes grey by
-    ITU-R 601 luma.
-    """
+    """`image` in mode "L" (channels=1) or "RGB" (channels=3). 16-bit grey is scaled to 8 bits.
+    Transparent pixels are laid over white. Colour becomes grey by ITU-R 601 luma."""
     from PIL import Image as pil
 
     natural = channels_of(image)
@@ -50,7 +47,7 @@ def _from_16bit(image: Image) -> Image:
 
 
 def fit(image: Image, size: int | None) -> Image:
-    """Resize the short side to `size` (Lanczos) and crop the centre square; None changes nothing."""
+    """Resize the short side to `size` (Lanczos) and crop the centre; None changes nothing."""
     from PIL import Image as pil
     from PIL import ImageOps
 
@@ -66,10 +63,8 @@ def as_array(image: Image) -> np.ndarray:
 
 
 def conform(array: np.ndarray, size: int | None, channels: int | None) -> np.ndarray:
-    """One image, uint8 [h, w, c] with c 1 or 3, at this size and with these channels.
-
-    None keeps what the image has.
-    """
+    """One image, uint8 [h, w, c] with c 1 or 3, at this size and with these channels. None keeps
+    what the image has."""
     from PIL import Image as pil
 
     if (size is None or array.shape[:2] == (size, size)) and channels in (None, array.shape[2]):

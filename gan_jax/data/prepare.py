@@ -150,8 +150,7 @@ def _verified(path: Path, sha256: str, origin: str, unpack: Callable[[bytes], by
 
 def _read_cifar(folder: Path) -> dict[str, Arrays]:
     """From NAME.bin.xz or NAME.bin (also in cifar-10-batches-bin/, as in the archive), or from the
-    archive.
-    """
+    archive."""
     ((url, info),) = url_infos("cifar10").items()
     if (folder / CIFAR_ARCHIVE).is_file():
         files = unpack_archive(_verified(folder / CIFAR_ARCHIVE, info.checksum, url))
@@ -183,8 +182,7 @@ def parse_cifar(blob: bytes) -> Arrays:
 
 def download(name: str, folder: Path) -> Path:
     """Download the original files of `name` to folder/name where they are missing; returns
-    `folder`.
-    """
+    `folder`."""
     for url, info in url_infos(name).items():
         path = folder / name / info.filename
         if not path.is_file():

@@ -144,10 +144,8 @@ def _conformed(source: Source, size: int | None, channels: int | None) -> Source
 
 
 def read_digits() -> Source:
-    """scikit-learn's 1,797 handwritten digits, uint8 [1797, 8, 8, 1].
-
-    Values 0..16 are scaled to 0..255 and rounded.
-    """
+    """scikit-learn's 1,797 handwritten digits, uint8 [1797, 8, 8, 1]. Values 0..16 are scaled to
+    0..255 and rounded."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
@@ -157,8 +155,7 @@ def read_digits() -> Source:
 
 def read_npz(name: str, path: str | Path) -> Source:
     """The arrays `images` and, where present, `labels`, `test_images` and `test_labels` of an .npz
-    file.
-    """
+    file."""
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"{path}: no such file; check the path")

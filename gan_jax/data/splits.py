@@ -214,8 +214,7 @@ def _cut(source: Source, seed: int) -> dict[str, Part]:
 
 def _drop_duplicates(parts: dict[str, Part]) -> dict[str, int]:
     """How many images each split lost because an earlier one of KEEP_FIRST has them; `parts` is
-    changed.
-    """
+    changed."""
     seen: set[bytes] = set()
     dropped = {}
     for name in KEEP_FIRST:
@@ -238,10 +237,8 @@ def _ordered(images: np.ndarray, labels: np.ndarray | None, seed: int, purpose: 
 
 
 def stratified_order(labels: np.ndarray | None, n: int, seed: int, purpose: str) -> np.ndarray:
-    """A seeded order of n examples, int64 [n].
-
-    Each prefix holds every class in proportion, as nearly as it can.
-    """
+    """A seeded order of n examples, int64 [n]. Each prefix holds every class in proportion, as
+    nearly as it can."""
     ticket = np.random.PCG64(seed_sequence(seed, purpose)).random_raw(n)
     if labels is None:
         return np.argsort(ticket, kind="stable")
@@ -249,5 +246,5 @@ def stratified_order(labels: np.ndarray | None, n: int, seed: int, purpose: str)
     by_class = np.lexsort((ticket, labels))
     rank = np.empty(n)
     rank[by_class] = np.arange(n) - (np.cumsum(counts) - counts)[labels[by_class]]
-    # Each class is spread evenly over [0, 1). Equal places, of classes of equal size, follow the ticket.
+    # Each class is spread evenly over [0, 1). Where two places are equal, the ticket decides.
     return np.lexsort((ticket, (rank + 0.5) / counts[labels]))

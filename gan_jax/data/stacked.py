@@ -75,5 +75,5 @@ def _apart(stacks: Split, classes: int) -> Split:
 
 
 def channels(images: np.ndarray) -> np.ndarray:
-    """[n, h, w, c] -> grey images [c * n, h, w, 1]: all first channels, then all second ones, ..."""
+    """[n, h, w, c] -> grey images [c * n, h, w, 1]: all first channels, then all second, ..."""
     return np.moveaxis(images, -1, 0).reshape(-1, *images.shape[1:3], 1)

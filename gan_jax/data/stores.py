@@ -91,7 +91,7 @@ class Records:
 
 
 class Stored(NamedTuple):
-    """A data set on disk: the part to split, its official test part or None, and its class names."""
+    """A data set on disk: the part to split, its official test part or None, its class names."""
 
     source: Any
     test: RandomAccess | None

@@ -96,10 +96,8 @@ class Stream:
 
     @property
     def hash(self) -> str:
-        """sha256 (hex) of the source's identity, the rows, and the examples' shape and dtype.
-
-        No example is read.
-        """
+        """sha256 (hex) of the source's identity, the rows, and the examples' shape and dtype. No
+        example is read."""
         assert self._example is not None
         shape, dtype = self._example
         text = f"{getattr(self.source, 'identity', '')} {len(self.source)} {shape} {dtype.str} {self.labels is not None}\n"
@@ -107,8 +105,7 @@ class Stream:
 
     def read(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """The examples at these places of the stream: images [m, ...], and labels int32 [m] or
-        None.
-        """
+        None."""
         images, labels, damaged = self.attempt(places)
         self.damaged_examples |= damaged
         return images, labels
@@ -124,10 +121,8 @@ class Stream:
         return np.concatenate([images for images, _ in parts]), np.concatenate(labels) if labels else None
 
     def attempt(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, dict[str, str]]:
-        """`read`, and the examples that were skipped: {name: why}.
-
-        Raises UserError for the first example that may not be skipped.
-        """
+        """`read`, and the examples that were skipped: {name: why}. Raises UserError for the first
+        example that may not be skipped."""
         rows = [int(row) for row in self.rows[places]]
         try:
             return *self._checked(self._many(rows)), {}
@@ -163,7 +158,7 @@ class Stream:
         return named(row) if named else f"example {row}"
 
     def _checked(self, examples: list) -> tuple[np.ndarray, np.ndarray | None]:
-        """Images [m, ...] and labels of these examples. Raises UserError where they differ in kind."""
+        """Images [m, ...] and labels of examples. Raises UserError where they differ in kind."""
         labelled = isinstance(examples[0], tuple)
         images = as_images([e[0] if labelled else e for e in examples], "streamed examples")
         if self._example and (images.shape[1:], images.dtype) != self._example:

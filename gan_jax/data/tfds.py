@@ -60,10 +60,8 @@ def open_builder(dataset: str, data_dir: str | None) -> Any | None:
 
 
 def prepared(dataset: str, data_dir: str | None) -> Any:
-    """The builder of a data set with a train split.
-
-    Raises UserError where the data set is not prepared, or has no train split.
-    """
+    """The builder of a data set with a train split. Raises UserError where the data set is not
+    prepared, or has no train split."""
     builder = open_builder(dataset, data_dir)
     if builder is None:
         raise UserError(not_prepared(dataset, data_dir))
@@ -107,10 +105,8 @@ def open_split(builder: Any, split: str) -> Any:
 
 
 def _count_records(info: Any, split: str, source: Any) -> int:
-    """How many records the files hold.
-
-    `len(source)` of array_record repeats what dataset_info promises.
-    """
+    """How many records the files hold. `len(source)` of array_record repeats what dataset_info
+    promises."""
     if info.file_format.value != "array_record":
         return len(source)
     from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -120,7 +116,7 @@ def _count_records(info: Any, split: str, source: Any) -> int:
 
 @contextmanager
 def without_advice() -> Iterator[None]:
-    """Hide the advice of TFDS, logged at each start, to decode with OpenCV: Pillow is fast enough."""
+    """Hide TFDS's advice, logged at each start, to decode with OpenCV: Pillow is fast enough."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -63,8 +63,7 @@ def grid() -> Mixture:
 
 def toy_splits(name: str, density: Mixture, seed: int) -> Splits:
     """Four splits drawn independently from `density`: 100,000 training points, 10,000 in each other
-    split.
-    """
+    split."""
     seed = as_integer(seed, "seed", least=0)
     sizes = dict.fromkeys(NAMES, HELD_OUT_POINTS) | {"train": TRAINING_POINTS}
     parts = (density.draw(sizes[part], seed_sequence(seed, f"{name} {part}")) for part in NAMES)

@@ -118,8 +118,8 @@ class Posterior(NamedTuple):
 def encode(vae: Any, params, stats, images, labels, mode: Mode) -> tuple[Posterior, Any]:
     """(q(z|x), new statistics) of images in the scale of the data."""
     side = vae.encoder
-    judged, stats = side.net.apply(params, stats, images, labels, mode, side.numbers, vae.compute_dtype)
-    return Posterior(*jnp.split(judged.features, 2, axis=-1)), stats
+    output, stats = side.net.apply(params, stats, images, labels, mode, side.numbers, vae.compute_dtype)
+    return Posterior(*jnp.split(output.features, 2, axis=-1)), stats
 
 
 def decode(vae: VAE, params, stats, z, labels, mode: Mode) -> tuple[tuple[Array, Array], Any]:
@@ -152,10 +152,8 @@ def init(vae: VAE, key: Key[Array, ""]) -> VAEState:
 
 
 def step(vae: VAE, state: VAEState, batch: Batch, axis_name: str | None = None) -> tuple[VAEState, dict]:
-    """One optimizer step of both networks down one loss.
-
-    Returns the new state, and scalars averaged over the whole batch, in nats.
-    """
+    """One optimizer step of both networks down one loss. Returns the new state, and scalars
+    averaged over the whole batch, in nats."""
     resolved = resolve(vae, state.step)
     labels = batch.labels if resolved.classes else None
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)
@@ -241,10 +239,8 @@ def log_density(vae: VAE, state: VAEState, images, labels=None) -> Float[Array, 
 
 
 def importance(vae: VAE, state: VAEState, images, labels, key: Key[Array, ""], draws: int) -> Float[Array, "b"]:
-    """log 1/k sum_k p(x, z_k) / q(z_k|x) of each image, in nats, where k is `draws`.
-
-    This is equation 8 of Burda et al. (2016).
-    """
+    """log 1/k sum_k p(x, z_k) / q(z_k|x) of each image, in nats, where k is `draws`. This is
+    equation 8 of Burda et al. (2016)."""
     index = jnp.arange(len(images))
     one = lambda k: log_weights(vae, state, images, labels, Draws(jax.random.fold_in(key, k), index))[0]
     return jax.nn.logsumexp(jax.lax.map(one, jnp.arange(draws)), axis=0) - jnp.log(draws)

@@ -2,7 +2,7 @@
 measured in a discriminator's features.
 
     encoder        beta * KL(q(z|x) || N(0, I)) + r
-    generator      gamma * r + its loss on samples and on reconstructions (half each) + its penalties
+    generator      gamma * r + its loss on samples and reconstructions (half each) + its penalties
     discriminator  its loss on reals, and on samples and reconstructions (half each) + its penalties
 
 with r = |f(x) - f(x')|^2 / 2, where x' is the reconstruction of x from z ~ q(z|x) and f gives the
@@ -73,10 +73,8 @@ class VAEGANState(State):
 
 
 def init(recipe: VAEGAN, key: Key[Array, ""]) -> VAEGANState:
-    """A fresh state.
-
-    Raises UserError for a recipe that cannot be built, or that asks for what this game lacks.
-    """
+    """A fresh state. Raises UserError for a recipe that cannot be built, or that asks for what this
+    game lacks."""
     if recipe.encoder is None:
         raise UserError("a VAE-GAN needs an encoder: see recipes.vae_gan")
     if recipe.controllers or recipe.accumulate > 1 or recipe.d_steps > 1 or recipe.play.name != "simultaneous":
@@ -94,10 +92,8 @@ def init(recipe: VAEGAN, key: Key[Array, ""]) -> VAEGANState:
 
 
 def step(recipe: VAEGAN, state: VAEGANState, batch: Batch, axis_name: str | None = None) -> tuple[VAEGANState, dict]:
-    """One optimizer step of each player from the same state.
-
-    Returns the new state, and scalars averaged over the whole batch.
-    """
+    """One optimizer step of each player from the same state. Returns the new state, and scalars
+    averaged over the whole batch."""
     resolved = resolve(recipe, state.step)
     batch = batch if recipe.classes else batch.replace(labels=None)
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)

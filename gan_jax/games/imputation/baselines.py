@@ -61,23 +61,19 @@ def interpolation(seed: int) -> Any:
 
 def knn(seed: int) -> Any:
     """The mean of the 5 nearest training rows that have the cell (Troyanskaya et al., 2001),
-    scikit-learn's defaults.
-    """
+    scikit-learn's defaults."""
     return KNNImputer(keep_empty_features=True)
 
 
 def iterative(seed: int) -> Any:
     """The conditional means of MICE (van Buuren & Groothuis-Oudshoorn, 2011): 10 rounds of Bayesian
-    ridge regressions.
-    """
+    ridge regressions."""
     return IterativeImputer(random_state=seed, keep_empty_features=True)
 
 
 def bounded(seed: int) -> Any:
-    """`iterative` for tables in [0, 1], where no answer leaves that range.
-
-    With collinear columns some unbounded answers are far out.
-    """
+    """`iterative` for tables in [0, 1], where no answer leaves that range. With collinear columns
+    some unbounded answers are far out."""
     return IterativeImputer(random_state=seed, keep_empty_features=True, min_value=0.0, max_value=1.0)
 
 
@@ -88,8 +84,7 @@ def transport(seed: int) -> Any:
 
 def forest(seed: int) -> Any:
     """`iterative` with 30 trees in place of the regressions and 3 rounds, as in missForest
-    (Stekhoven & Buehlmann, 2012).
-    """
+    (Stekhoven & Buehlmann, 2012)."""
     trees = ExtraTreesRegressor(30, min_samples_leaf=2, max_features=1 / 3, random_state=seed)
     return IterativeImputer(trees, max_iter=3, random_state=seed, keep_empty_features=True)
 

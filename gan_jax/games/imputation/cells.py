@@ -28,10 +28,7 @@ def cells_of(images: Array, mask: Array | None = None) -> tuple[Float[Array, "b 
 
 def groups_of(what: str, features: int | tuple[int, ...]) -> tuple[int, ...]:
     """The number of cells of each column. features: that tuple, or a number of columns of one cell
-    each.
-
-    Raises UserError where a column has no cell.
-    """
+    each. Raises UserError where a column has no cell."""
     groups = (1,) * features if isinstance(features, int) else tuple(int(k) for k in features)
     if not groups or min(groups) < 1:
         raise UserError(f"{what}: features is {features!r}: give the number of cells, or that of each column, all at least 1")

@@ -24,10 +24,8 @@ def is_missing(column: Any) -> np.ndarray:
 
 
 def floats(column: Any, missing: np.ndarray, what: str) -> np.ndarray:
-    """A column as float64 [n], with NaN where it is missing.
-
-    Raises UserError for an infinity, and TypeError or ValueError for what is not a number.
-    """
+    """A column as float64 [n], with NaN where it is missing. Raises UserError for an infinity, and
+    TypeError or ValueError for what is not a number."""
     column = np.asarray(column)
     values = np.full(len(column), np.nan)
     present = column[~missing]
@@ -70,10 +68,8 @@ class Numeric:
         return cls(float(present.min()), float(present.max()), bool(few and (different == np.rint(different)).all()))
 
     def encode(self, column: Any, missing: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
-        """(cells [n, 1] float32, which are known [n, 1]).
-
-        Halves are subtracted, because the range of extreme floats is not finite.
-        """
+        """(cells [n, 1] float32, which are known [n, 1]). Halves are subtracted, because the range
+        of extreme floats is not finite."""
         values = np.where(missing, self.low, floats(column, missing, what))
         half = self.high / 2 - self.low / 2
         cells = np.clip((values / 2 - self.low / 2) / (half if half > 0 else 1.0), -1e6, 1e6)
@@ -88,10 +84,8 @@ class Numeric:
 
 @dataclass
 class Category:
-    """A column of names: each different observed value is one cell.
-
-    A value that was not observed in training counts as missing.
-    """
+    """A column of names: each different observed value is one cell. A value that was not observed
+    in training counts as missing."""
 
     values: np.ndarray
 
@@ -154,8 +148,7 @@ class Columns:
 
     def encode(self, table: Sequence[Any], missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(cells [n, k] float32 in [0, 1], 0 where unknown; known [n, k]) of columns and where they
-        are missing.
-        """
+        are missing."""
         parts = [
             kind.encode(column, missing[:, j], name)
             for j, (kind, column, name) in enumerate(zip(self.kinds, table, self.names, strict=True))
@@ -170,10 +163,8 @@ class Columns:
 
 
 def learn(table: Sequence[Any], missing: np.ndarray, names: list[str], categorical: Sequence[bool], rounding: int) -> Columns:
-    """The columns of a table, from its observed cells.
-
-    A column without observed cells is filled with 0, or with "missing" if it is categorical.
-    """
+    """The columns of a table, from its observed cells. A column without observed cells is filled
+    with 0, or with "missing" if it is categorical."""
     kinds: list[Numeric | Category | Empty] = []
     for j, (column, name) in enumerate(zip(table, names, strict=True)):
         gone = missing[:, j]

@@ -237,10 +237,8 @@ def discriminator_terms(knobs: Gain, params: Any, g_params: Any, view: View) -> 
 
 
 def generator_terms(knobs: Gain, params: Any, d_params: Any, view: View) -> dict[str, Float[Array, "b"]]:
-    """G's loss for each example, and its two parts before alpha.
-
-    The mean of the reconstruction over the batch is sum(m (x - G)^2) / sum(m).
-    """
+    """G's loss for each example, and its two parts before alpha. The mean of the reconstruction
+    over the batch is sum(m (x - G)^2) / sum(m)."""
     made = fill(knobs, params, view.noisy, view.shown)
     logits = guess(knobs, d_params, jnp.where(view.shown > 0, view.x, made), view.hint)
     adversarial = -((1 - view.shown) * jax.nn.log_sigmoid(logits)).mean(1)

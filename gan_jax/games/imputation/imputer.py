@@ -135,8 +135,7 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _residual(self, cells: np.ndarray, known: np.ndarray) -> np.ndarray:
         """[k]: the RMSE of each cell over the training rows, where each observed cell is hidden
-        once.
-        """
+        once."""
         column = np.repeat(np.arange(len(self.columns_.groups)), self.columns_.groups)
         fold = (np.arange(len(cells))[:, None] + column) % FOLDS
         errors = np.zeros_like(cells)
@@ -149,8 +148,7 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def transform(self, X: Any) -> Any:
         """The table with its missing cells filled in; a row's answer does not depend on the other
-        rows.
-        """
+        rows."""
         check_is_fitted(self)
         X = self._validated(X, reset=False)
         return self._completed(X, lambda cells, known: self._answers(cells, known, None).mean(0))
@@ -183,10 +181,8 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return answer
 
     def _answers(self, cells: np.ndarray, known: np.ndarray, z: np.ndarray | None, network: int | None = None) -> np.ndarray:
-        """[networks, n, k]: the answers of each network, or of one.
-
-        Rows are padded to a power of two, so that few programs serve any number of rows.
-        """
+        """[networks, n, k]: the answers of each network, or of one. Rows are padded to a power of
+        two, so that few programs serve any number of rows."""
         n, extra = len(cells), rows_padded(len(cells)) - len(cells)
         pad = lambda x: np.concatenate([x, np.zeros((extra, x.shape[1]), x.dtype)])
         z = None if z is None else pad(z)
@@ -237,8 +233,7 @@ def _is_pandas(X: Any) -> bool:
 
 def _is_category(column: Any) -> bool:
     """Whether a column's dtype is a category's; an array of objects counts where it has strings or
-    bools.
-    """
+    bools."""
     if hasattr(column, "dtype") and column.dtype.kind in "Ob" and not hasattr(column, "iloc"):
         return column.dtype.kind == "b" or any(isinstance(v, (str, bool, np.bool_)) for v in column)
     if hasattr(column, "iloc"):
@@ -278,10 +273,8 @@ def _filled(X: Any, missing: np.ndarray, values: list[np.ndarray]) -> Any:
 
 
 def _filled_series(series: Any, missing: np.ndarray, values: np.ndarray) -> Any:
-    """A pandas column with `values` in its missing places, in its own dtype.
-
-    Whole numbers are rounded, and categories kept.
-    """
+    """A pandas column with `values` in its missing places, in its own dtype. Whole numbers are
+    rounded, and categories kept."""
     out = series.copy()
     if hasattr(out, "cat") and not set(values) <= set(out.cat.categories):
         out = out.cat.add_categories(sorted(set(values) - set(out.cat.categories)))

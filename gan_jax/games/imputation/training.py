@@ -58,7 +58,7 @@ def train(
     metrics: Any = None
     for length in _chunks(steps):
         state, alive, metrics = _program(game, length, placement)(own_knobs, own_keys, own_feed, state, alive)
-    # Sliced on the host: on several devices a slice takes collectives, which can deadlock on few cores.
+    # Sliced on the host: a slice of several devices takes collectives, which can deadlock on a CPU.
     state, metrics = jax.tree.map(lambda x: x[:members], jax.device_get((state, metrics)))
     return state.replace(key=keys), metrics
 
@@ -91,7 +91,7 @@ def _padded(tree: Any, members: int, devices: int) -> Any:
 
 
 def _chunks(steps: int) -> list[int]:
-    """The number of steps of each call of a program: equal numbers, where they are at least LEAST."""
+    """Steps of each call of a program: equally many, where that is at least LEAST."""
     even = max(k for k in range(1, min(steps, MOST) + 1) if steps % k == 0)
     if even >= min(steps, LEAST):
         return [even] * (steps // even)
@@ -112,8 +112,7 @@ def _beginning(game: Game, placement: Placement):
 @lru_cache(maxsize=32)
 def _program(game: Game, length: int, placement: Placement):
     """(knobs, keys, feed, state, alive) -> (state, alive, last metrics) after `length` steps of
-    every member.
-    """
+    every member."""
     single = Placement("single", placement.devices[:1])
 
     def one(knobs, key, feed, state, alive):

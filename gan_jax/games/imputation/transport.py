@@ -34,10 +34,8 @@ def plan(cost: Any, epsilon: Any, rounds: int) -> Any:
 
 
 def divergence(x: Any, y: Any, epsilon: Any, rounds: int) -> Any:
-    """The Sinkhorn divergence of two point clouds, without its entropies.
-
-    At the optimum, the gradients of the entropies and of the plans cancel.
-    """
+    """The Sinkhorn divergence of two point clouds, without its entropies. At the optimum, the
+    gradients of the entropies and of the plans cancel."""
 
     def transport(p, q):
         cost = ((p[:, None] - q[None]) ** 2).sum(-1)

@@ -46,18 +46,7 @@ from gan_jax.core.ranges import check_numbers
 from gan_jax.core.rng import Draws, named
 from gan_jax.data.checks import refuse_penalties
 from gan_jax.games.imputation.cells import check_cells, errors_of
-from gan_jax.games.imputation.misgan.losses import (
-    critic_terms,
-    criticise,
-    fill,
-    filled,
-    generate,
-    generated,
-    generator_terms,
-    imputer_terms,
-    masked,
-    observed,
-)
+from gan_jax.games.imputation.misgan import losses
 from gan_jax.gan.recipe import Side
 from gan_jax.gan.state import Player, finish_step, init_player, keep_dtypes
 from gan_jax.gan.turns import mean_terms, optimizer_step, total_loss
@@ -147,18 +136,19 @@ class MisGANState(struct.PyTreeNode):
 def critics_turn(resolved: MisGAN, state: MisGANState, batch: Batch, draws: Draws) -> tuple[MisGANState, dict]:
     """Each critic takes one optimizer step, on these examples and the same fresh fakes."""
     draws, axis_name = draws.replace(index=batch.index).named("critics"), batch.axis_name
-    x, mask = observed(resolved, batch.images, batch.mask)
+    x, mask = losses.observed(resolved, batch.images, batch.mask)
     data, masks = (
-        generated(resolved, state, name, getattr(state, name).params, draws, axis_name)[0]
+        losses.generated(resolved, state, name, getattr(state, name).params, draws, axis_name)[0]
         for name in ("data_generator", "mask_generator")
     )
-    pairs = {"data_critic": (masked(resolved, x, mask), masked(resolved, data, masks)), "mask_critic": (mask, masks)}
+    masked = partial(losses.masked, resolved)
+    pairs = {"data_critic": (masked(x, mask), masked(data, masks)), "mask_critic": (mask, masks)}
     if state.imputer is not None:
-        made = filled(resolved, state.imputer.params, x, mask, draws, axis_name)
+        made = losses.filled(resolved, state.imputer.params, x, mask, draws, axis_name)
         pairs["imputer_critic"] = (data, jnp.where(mask > 0, x, made))
     new, metrics = state, {}
     for name, pair in pairs.items():
-        terms = partial(critic_terms, resolved, name, pair, draws.named(name))
+        terms = partial(losses.critic_terms, resolved, name, pair, draws.named(name))
         new, found = _update(resolved, new, name, terms, axis_name)
         metrics |= found
     return new, metrics
@@ -167,9 +157,9 @@ def critics_turn(resolved: MisGAN, state: MisGANState, batch: Batch, draws: Draw
 def generators_turn(resolved: MisGAN, state: MisGANState, batch: Batch, draws: Draws) -> tuple[MisGANState, dict]:
     """The generators and the imputer each take one optimizer step from the same state."""
     draws, new, metrics = draws.replace(index=batch.index).named("generators"), state, {}
-    examples = observed(resolved, batch.images, batch.mask)
+    examples = losses.observed(resolved, batch.images, batch.mask)
     for name in resolved.players(GENERATORS):
-        terms_of = imputer_terms if name == "imputer" else generator_terms
+        terms_of = losses.imputer_terms if name == "imputer" else losses.generator_terms
         terms = partial(terms_of, resolved, state, name, examples, draws, batch.axis_name)
         new, found = _update(resolved, new, name, terms, batch.axis_name)
         metrics |= found
@@ -196,11 +186,8 @@ def _update(resolved: MisGAN, state: MisGANState, name: str, terms: Callable, ax
 
 
 def init(knobs: MisGAN, key: Key[Array, ""]) -> MisGANState:
-    """A fresh state in `knobs.dtype`.
-
-    Raises UserError for a critic or an imputer with running statistics, and for penalties: no
-    player takes any, since `gp` weighs those of the critics.
-    """
+    """A fresh state in `knobs.dtype`. Raises UserError for a critic or an imputer with running
+    statistics, and for penalties: no player takes any, since `gp` weighs those of the critics."""
     refuse_penalties("MisGAN", knobs, *knobs.players())
     resolved = resolve(knobs, jnp.int32(0))
     zeros = lambda *shape: jnp.zeros((2, *shape), resolved.dtype)
@@ -245,26 +232,22 @@ def _sample(name: str, knobs: MisGAN, state: MisGANState, key, n: int, ema: bool
     draws = Draws(named(key, f"{name} latent"), first + jnp.arange(n))
     z = draws.normal((resolved.latent_dim,), jnp.dtype(resolved.dtype))
     source = state.ema if ema else _latest(state)
-    return generate(resolved, name, source["params"][name], source["stats"][name], z, EVALUATION)[0]
+    return losses.generate(resolved, name, source["params"][name], source["stats"][name], z, EVALUATION)[0]
 
 
 def sample(
     knobs: MisGAN, state: MisGANState, key: Key[Array, ""], n: int, labels: Any = None, *, ema: bool = True, first: int = 0
 ) -> Float[Array, "n *shape"]:
-    """n complete examples in [0, 1], from the moving average or the raw generator.
-
-    Example i depends on the key and on `first + i` alone. labels are not used.
-    """
+    """n complete examples in [0, 1], from the moving average or the raw generator. Example i
+    depends on the key and on `first + i` alone. labels are not used."""
     return _sample("data_generator", knobs, state, key, n, ema, first)
 
 
 def sample_masks(
     knobs: MisGAN, state: MisGANState, key: Key[Array, ""], n: int, labels: Any = None, *, ema: bool = True, first: int = 0
 ) -> Float[Array, "n *shape"]:
-    """n masks in [0, 1], 1 where a cell is observed, drawn as `sample` draws examples.
-
-    They are independent of the examples of the same key.
-    """
+    """n masks in [0, 1], 1 where a cell is observed, drawn as `sample` draws examples. They are
+    independent of the examples of the same key."""
     return _sample("mask_generator", knobs, state, key, n, ema, first)
 
 
@@ -280,7 +263,7 @@ def impute(knobs: MisGAN, params: Any, values: Array, mask: Array, z: Any = None
     if knobs.imputer is None:
         raise UserError("this MisGAN has no imputer: give misgan.recipe impute=True")
     z = jnp.asarray(0.5 if z is None else z, values.dtype)
-    return fill(knobs, params["imputer"], values, mask.astype(values.dtype), z, EVALUATION)
+    return losses.fill(knobs, params["imputer"], values, mask.astype(values.dtype), z, EVALUATION)
 
 
 def evaluate(knobs: MisGAN, state: MisGANState, train: tuple, validation: tuple) -> dict[str, Array]:
@@ -292,8 +275,8 @@ def evaluate(knobs: MisGAN, state: MisGANState, train: tuple, validation: tuple)
     """
     resolved, logits = resolve(knobs, state.step), {}
     for name, (images, _) in {"train": train, "validation": validation}.items():
-        examples = masked(resolved, *observed(resolved, images.astype(resolved.dtype), None))
-        logits[name] = criticise(resolved, "data_critic", state.data_critic.params, examples, EVALUATION)
+        examples = losses.masked(resolved, *losses.observed(resolved, images.astype(resolved.dtype), None))
+        logits[name] = losses.criticise(resolved, "data_critic", state.data_critic.params, examples, EVALUATION)
     row = {f"D/{name}_logit": values.mean() for name, values in logits.items()}
     row["D/train_validation_auc"] = (1 + jnp.sign(logits["train"][:, None] - logits["validation"][None, :]).mean()) / 2
     if resolved.imputer is None:

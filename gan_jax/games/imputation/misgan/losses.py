@@ -55,7 +55,7 @@ def masked(knobs: Any, x: Array, mask: Array) -> Array:
 
 
 def observed(knobs: Any, images: Array, mask: Array | None) -> tuple[Array, Array]:
-    """(values, 0 where they are missing; mask, 1 where they are observed): [b, *image_shape] each."""
+    """(values, 0 where missing; mask, 1 where observed): [b, *image_shape] each."""
     values, mask = cells_of(images, mask)
     shaped = lambda x: x.reshape(len(x), *knobs.image_shape)
     return shaped(jnp.where(mask, values, 0)), shaped(mask.astype(values.dtype))
@@ -84,10 +84,7 @@ def _logits(knobs, state, name, examples, draws: Draws) -> Float[Array, "b"]:
 
 def critic_terms(knobs: Any, name: str, pair: tuple[Array, Array], draws: Draws, params: Any) -> tuple[dict, Any]:
     """(loss of a critic for each example, term by term; no statistics). pair: (real, fake)
-    examples.
-
-    The loss is D(fake) - D(real), and the gradient penalty `gp`.
-    """
+    examples. The loss is D(fake) - D(real), and the gradient penalty `gp`."""
     side, (real, fake) = getattr(knobs, name), pair
 
     def critic(examples, labels=None):

@@ -88,7 +88,7 @@ def recipe(
 
 
 def _checked(image_shape: tuple[int, ...], fields: dict) -> int:
-    """The number of cells of an example. Raises UserError for a shape or structure that cannot be."""
+    """The number of cells of an example. Raises UserError for a bad shape or structure."""
     rows = len(image_shape) == 1
     square = len(image_shape) == 3 and image_shape[0] == image_shape[1] and image_shape[2] in (1, 3)
     if not (rows or square) or min(image_shape) < 1:

@@ -122,18 +122,15 @@ def is_category(knobs: MIWAE) -> np.ndarray:
 
 
 def cell_densities(knobs: MIWAE, mean: Array, log_scale: Array, x: Float[Array, "b k"]) -> Float[Array, "b k"]:
-    """log p(x|z) of each cell.
-
-    A number has a normal density. A cell of a one-hot category has x log p, so that the category's
-    cells sum to log p of its value.
-    """
+    """log p(x|z) of each cell. A number has a normal density. A cell of a one-hot category has x
+    log p, so that the category's cells sum to log p of its value."""
     return jnp.where(
         is_category(knobs), x * jnp.log(jnp.maximum(mean, LEAST_PROBABILITY)), likelihoods.gaussian(mean, log_scale, x)
     )
 
 
 def weigh(knobs: MIWAE, params: Any, posterior: Posterior, noise: Float[Array, "b d"], x: Array, mask: Array):
-    """(log p(x_obs|z) [b], log p(z) - log q(z|x) [b], the decoder's means [b, k]) of one z per row."""
+    """(log p(x_obs|z) [b], log p(z) - log q(z|x) [b], decoder's means [b, k]) of one z per row."""
     z = posterior.draw(noise)
     mean, log_scale = decode(knobs, params, z)
     log_p = jnp.where(mask, cell_densities(knobs, mean, log_scale, x), 0).sum(-1)
@@ -171,8 +168,7 @@ def shown_of(knobs: MIWAE, mask: Bool[Array, "b k"], draws: Draws) -> Bool[Array
 
 def terms(knobs: MIWAE, params: Any, x: Array, mask: Array, draws: Draws) -> dict[str, Float[Array, "b"]]:
     """Of each example: the loss, the bound of log p(x_obs) by these draws, the KL and the log
-    likelihood, in nats.
-    """
+    likelihood, in nats."""
     posterior = encode(knobs, params, x, shown_of(knobs, mask, draws))
     noise = draws.named("posterior").normal((knobs.draws, knobs.latent_dim), x.dtype)
     one = lambda noise: weigh(knobs, params, posterior, noise, x, mask)[:2]
@@ -187,10 +183,8 @@ def terms(knobs: MIWAE, params: Any, x: Array, mask: Array, draws: Draws) -> dic
 
 
 def step(knobs: MIWAE, state: VAEState, batch: Batch, axis_name: str | None = None) -> tuple[VAEState, dict]:
-    """One optimizer step of both networks down one loss.
-
-    Returns the new state, and scalars averaged over the whole batch, in nats.
-    """
+    """One optimizer step of both networks down one loss. Returns the new state, and scalars
+    averaged over the whole batch, in nats."""
     resolved = resolve(knobs, state.step)
     values, mask = cells_of(batch.images, batch.mask)
     x = jnp.where(mask, values, 0)
@@ -211,10 +205,8 @@ def step(knobs: MIWAE, state: VAEState, batch: Batch, axis_name: str | None = No
 
 
 def averaged(knobs: MIWAE, params: Any, values: Array, mask: Array, key: Any, draws: int, index: Array):
-    """(log 1/L sum_l w_l [b], sum_l w_l E[x|z_l] / sum_l w_l [b, k]) of L = `draws`.
-
-    The draws come one after the other, so that memory is needed for one.
-    """
+    """(log 1/L sum_l w_l [b], sum_l w_l E[x|z_l] / sum_l w_l [b, k]) of L = `draws`. The draws come
+    one after the other, so that memory is needed for one."""
     mask = mask > 0
     x = jnp.where(mask, values, 0)
     posterior = encode(knobs, params, x, mask)
@@ -250,10 +242,8 @@ def impute(
 def log_likelihood(
     knobs: MIWAE, params: Any, values: Array, mask: Array, key: Any = None, draws: int = IMPUTING_DRAWS
 ) -> Float[Array, "b"]:
-    """log 1/L sum_l w_l of the observed cells of each row, in nats, where L is `draws`.
-
-    Its mean is at most log p(x_obs), and comes nearer to it as L grows.
-    """
+    """log 1/L sum_l w_l of the observed cells of each row, in nats, where L is `draws`. Its mean is
+    at most log p(x_obs), and comes nearer to it as L grows."""
     key = jax.random.key(EVALUATION_KEY) if key is None else key
     return averaged(knobs, params, values, mask, key, draws, jnp.arange(len(values)))[0]
 
@@ -300,16 +290,14 @@ def observe(knobs: MIWAE, mean: Float[Array, "b k"], log_scale: Array, draws: Dr
 
 def log_density(knobs: MIWAE, state: VAEState, images: Array, labels: Any = None) -> Float[Array, "b"]:
     """The bound of each example's observed cells under the moving average, in nats, by a few fixed
-    draws.
-    """
+    draws."""
     resolved, (values, mask) = resolve(knobs, state.step), cells_of(images.astype(knobs.dtype))
     return log_likelihood(resolved, state.ema["params"], values, mask, draws=EVALUATION_DRAWS)
 
 
 def evaluate(knobs: MIWAE, state: VAEState, train: tuple, validation: tuple) -> dict[str, Array]:
     """RMSE on training and held-out rows (see `cells.errors_of`), the bound of their observed
-    cells, and the gap between the two bounds, in nats.
-    """
+    cells, and the gap between the two bounds, in nats."""
     answer = partial(impute, resolve(knobs, state.step), state.ema["params"], draws=EVALUATION_DRAWS)
     t, v = (log_density(knobs, state, images).mean() for images, _ in (train, validation))
     bounds = {"VAE/train_bound": t, "VAE/validation_bound": v, "VAE/bound_gap": t - v}
