@@ -1,8 +1,8 @@
 """The layout of a population: how many devices share each member's batch, and how many members one
 program holds.
 
-    start(12, 8, (1, 2, 4, 8))             Layout: 8 groups x 1 device, at most 2 members each
-    fitted(layout, measure, free)          the first layout whose program fits the free memory
+    first_layout(12, 8, (1, 2, 4, 8))             Layout: 8 groups x 1 device, at most 2 members each
+    fit_memory(layout, measure, free)       the first layout whose program fits the free memory
 
 One device for each member says nothing to the others, so that is taken wherever a member fits and
 no device would idle. The bytes are those of compiled programs: the planner itself knows numbers
@@ -71,7 +71,7 @@ class Layout:
             f"needs {need / GIB:.2f} GiB{on}, and {free / GIB:.2f} GiB are free: use a smaller batch, network or data set"
         )
 
-    def words(self, batch_size: int, need: int, free: int) -> str:
+    def describe(self, batch_size: int, need: int, free: int) -> str:
         """In one line: "4 members on 8 devices: 4 groups x 2 devices, 1 member each, batch 64 = 2 x
         32; ..."."""
         most = "at most " if self.size % self.groups else ""
@@ -93,7 +93,7 @@ def shares(devices: int, batch_size: int, accumulate: int = 1) -> tuple[int, ...
     return tuple(n for n in range(1, devices + 1) if n == 1 or not (devices % n or batch_size % (n * accumulate)))
 
 
-def start(members: int, devices: int, possible: tuple[int, ...], most: int | None = None, idle: bool = False) -> Layout:
+def first_layout(members: int, devices: int, possible: tuple[int, ...], most: int | None = None, idle: bool = False) -> Layout:
     """The layout to try first: a device for each member, or several where devices would be idle
     otherwise.
 
@@ -106,7 +106,7 @@ def start(members: int, devices: int, possible: tuple[int, ...], most: int | Non
     return Layout(members, devices, possible, (whole or possible)[-1 if whole else 0], size).holding(size)
 
 
-def fitted(layout: Layout, measure: Callable[[Layout], int], free: int) -> Layout:
+def fit_memory(layout: Layout, measure: Callable[[Layout], int], free: int) -> Layout:
     """This layout or the first smaller one whose program needs no more than `free` bytes on each
     device.
 
@@ -134,7 +134,7 @@ def abstract_batch(game: Game, knobs: Any, data: Any) -> Batch:
     return Batch(images, index, None if data.train.labels is None else index)  # pyright: ignore[reportArgumentType]
 
 
-def speaks(game: Game, knobs: Any, data: Any) -> bool:
+def takes_device_means(game: Game, knobs: Any, data: Any) -> bool:
     """Whether the game's step takes means over the devices that share a batch. Otherwise each would
     train on its own share."""
     step = lambda key, batch: game.step(knobs, game.init(knobs, key), batch, AXIS)
@@ -156,11 +156,11 @@ def possible_shares(game: Game, knobs: Any, data: Any, devices: int, per_member:
     size, parts = batch_size_of(game, knobs), getattr(knobs, "accumulate", 1)
     if per_member is None:
         found = shares(devices, size, parts)
-        return found if len(found) > 1 and speaks(game, knobs, data) else (1,)
+        return found if len(found) > 1 and takes_device_means(game, knobs, data) else (1,)
     if not 1 <= per_member <= devices or devices % per_member:
         raise UserError(f"devices_per_member is {per_member}: give a number that divides the {_count(devices, 'device')}")
     if per_member > 1:
         place(per_member, batch_size=size, accumulate=parts)  # refuses a batch that does not divide
-        if not speaks(game, knobs, data):
+        if not takes_device_means(game, knobs, data):
             raise UserError(f"devices_per_member is {per_member}, but the game's step takes no mean over devices: give 1")
     return (per_member,)

@@ -93,7 +93,7 @@ def feed_of(data: Any, key: jax.Array, placement: Placement) -> Feed:
     return onto(Feed(train.images, labels, jnp.int32(len(train)), key))  # pyright: ignore[reportArgumentType] # NumPy: not yet there
 
 
-def judged_of(data: Any, most: int) -> tuple | None:
+def evaluation_sets(data: Any, most: int) -> tuple | None:
     """Equally many training (of the first `most`) and held-out examples, for an evaluation; None
     where there are too few."""
     n = min(EVALUATED, most, len(data.validation))

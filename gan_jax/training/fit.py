@@ -83,7 +83,7 @@ def fit(
         "numbers": {k: np.asarray(v).tolist() for k, v in leaves(recipe).items()},
         "source": getattr(data, "source", None), "schedule": [log_every, checkpoint_every, sample_every, keep],
         "steps": steps, "environment": environment(), "git_commit": git_commit(), "command": command or " ".join(sys.argv),
-        "warm_start": called(warm_start),
+        "warm_start": describe_warm_start(warm_start),
     }  # fmt: skip
     if out is None and (resume or overwrite):
         raise UserError("resume and overwrite speak of a run folder: name it with out")
@@ -101,12 +101,11 @@ def fit(
             folder.start(record, resume, overwrite)
 
     distributed.broadcast(start)
-    session = RunTrainer(recipe, data, seed, game, placement, folder, (log_every, checkpoint_every, sample_every), keep)
-    session.warm_start = warm_start
-    return session.run(steps, progress)
+    intervals = (log_every, checkpoint_every, sample_every)
+    return RunTrainer(recipe, data, seed, game, placement, folder, intervals, keep, warm_start).run(steps, progress)
 
 
-def called(warm_start: Run | str | Path | None) -> str | None:
+def describe_warm_start(warm_start: Run | str | Path | None) -> str | None:
     """What a record says of a warm start."""
     return IN_MEMORY if isinstance(warm_start, Run) else warm_start and str(warm_start)
 

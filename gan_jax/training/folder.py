@@ -133,6 +133,11 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
 
+    def log(self, row: dict[str, Any], timing: dict[str, float]) -> None:
+        """A row of metrics.jsonl, and how long it took as one of timings.jsonl."""
+        self.append("metrics.jsonl", row)
+        self.append("timings.jsonl", {"step": row["step"]} | timing)
+
     def rows(self, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
         """The whole lines of a .jsonl file; a line cut off by a crash is left out."""
         path, rows = self.path / name, []

@@ -81,6 +81,11 @@ class SweepProgress:
         self.latest |= {name: value for name, value in values.items() if value is not None}
         self.diverged |= diverged
 
+    def see_row(self, row: dict[str, Any], names: list[str]) -> None:
+        """The same, of a logged row of members with these names."""
+        gone = {name for name, at in zip(names, row["diverged"], strict=True) if at is not None}
+        self.see(dict(zip(names, row["metrics"].get(self.metric, []), strict=False)), gone)
+
     @property
     def best(self) -> str:
         living = {name: self.sign * value for name, value in self.latest.items() if name not in self.diverged}

@@ -22,7 +22,7 @@ from gan_jax.training.folder import RunFolder
 from gan_jax.training.serialization import from_json
 
 EVALUATED = 512  # images of T, and as many of V, that the discriminator judges at each log
-FILM = 64  # images in each picture of samples, always from the same latents
+PICTURED = 64  # images in each picture of samples, always from the same latents
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Run:
             raise UserError(f"label {wrong[0]} is none of the {classes} classes: 0 to {classes - 1}")
         return labels
 
-    def show(self, n: int = FILM, **settings: Any):
+    def show(self, n: int = PICTURED, **settings: Any):
         """A grid of n samples (settings as for `samples`) as a PIL image, which a notebook shows.
         Images only."""
         from PIL import Image
