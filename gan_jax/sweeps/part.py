@@ -12,9 +12,9 @@ import numpy as np
 
 from gan_jax.sweeps.population import Population, Programs, member_state
 from gan_jax.sweeps.result import Sweep
-from gan_jax.training import loop
 from gan_jax.training.checkpoints import FILES, Checkpoints
 from gan_jax.training.folder import RunFolder, environment, writing
+from gan_jax.training.loop import Loop
 from gan_jax.training.progress import SweepProgress
 from gan_jax.training.signals import StopSignal
 from gan_jax.training.trainer import warn_of_environment
@@ -57,7 +57,7 @@ class Part:
         return min(max(saved, default=-1), max(logged, default=-1))
 
 
-class PartTrainer:
+class PartTrainer(Loop):
     """Trains one part, and writes what it finds into the sweep's result.
 
     evaluation: the images and labels that are judged at each log, see `evaluation_sets`. where: the
@@ -105,7 +105,7 @@ class PartTrainer:
         self.stop, steps = stop, self.schedule.steps
         carry = self.begin()
         start = int(carry[0].step)
-        carry, step = loop.train(self, carry, start, steps)
+        carry, step = self.loop(carry, start, steps)
         if start < step < steps:
             self.save(carry, step)
         if self.checkpoints:
@@ -114,17 +114,15 @@ class PartTrainer:
             self.keep_states(carry[0])
 
     def stopping(self) -> bool:
-        """See `loop.Trainable`."""
         return self.stop.received is not None
 
-    def run_chunk(self, carry: Carry, step: int, until: int) -> tuple[Carry, tuple[Calls, dict]]:
-        """See `loop.Trainable`."""
-        (state, alive), row = carry, {}
-        state, calls = self.advance(state, alive, until - step)
+    def run_chunk(self, state: Carry, step: int, until: int) -> tuple[Carry, tuple[Calls, dict]]:
+        (population, alive), row = state, {}
+        population, calls = self.advance(population, alive, until - step)
         if evaluate := self.programs.evaluate:
-            row, changed = evaluate(self.population.knobs, state, jnp.int32(until - step), self.evaluation)
-            state = state.replace(**changed)
-        return (state, calls[-1][0][:, -1]), (calls, row)
+            row, changed = evaluate(self.population.knobs, population, jnp.int32(until - step), self.evaluation)
+            population = population.replace(**changed)
+        return (population, calls[-1][0][:, -1]), (calls, row)
 
     def advance(self, state: Any, alive: jax.Array, length: int) -> tuple[Any, Calls]:
         """`length` steps on, in as many calls as `Population.steps_per_call` asks for."""
@@ -138,8 +136,8 @@ class PartTrainer:
         return state, calls
 
     def log(self, start: int, until: int, measured: tuple[Calls, dict]) -> None:
-        """See `loop.Trainable`: one row for all members, of the metrics' means over the steps and
-        the evaluation at their end. A diverged member has None."""
+        """Write one row for all members: the metrics' means over the steps, and the evaluation at
+        their end. A diverged member has None."""
         calls, row = jax.device_get(measured)
         good, metrics = jax.tree.map(lambda *parts: np.concatenate(parts, 1), *calls)
         count = len(self.members)
@@ -166,13 +164,11 @@ class PartTrainer:
         self.bar.see_row(full, [member.description for member in self.members])
 
     def due(self, step: int) -> bool:
-        """See `loop.Trainable`."""
         return step % self.schedule.checkpoint_every == 0
 
-    def save(self, carry: Carry, step: int) -> None:
-        """See `loop.Trainable`."""
+    def save(self, state: Carry, step: int) -> None:
         if self.checkpoints and step not in self.checkpoints.steps():
-            self.checkpoints.save(step, self.population.saved(*carry), {"environment": environment()})
+            self.checkpoints.save(step, self.population.saved(*state), {"environment": environment()})
 
     def keep_states(self, state: Any) -> None:
         """Put the trained members' states into the result. They lie on the host, so that the next

@@ -1,58 +1,55 @@
-"""The loop of a run and of a population: train a chunk, log it, save what is due, stop cleanly. The
-device works on the next chunk while the host logs the one before."""
+"""The loop of a run and of a part of a sweep: train a chunk, log it, save what is due. The device
+trains the next chunk while the host logs the one before."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
-
-State = TypeVar("State")
+from typing import Any
 
 
-class Trainable(Protocol[State]):
-    """What `train` drives. `log_every`: steps of a chunk."""
+class Loop:
+    """What a trainer loops over: it says how a chunk runs, and what is logged and saved. `log_every`
+    is the number of steps of a chunk."""
 
     log_every: int
 
-    def stopping(self) -> bool:
-        """Whether training ends before the next chunk. Asked once a chunk."""
-        ...
+    def loop(self, state: Any, step: int, steps: int) -> tuple[Any, int]:
+        """Train from `step` to `steps`, or until the trainer is stopping. Returns the state and the
+        step that it has come to.
 
-    def run_chunk(self, state: State, step: int, until: int, /) -> tuple[State, Any]:
-        """The steps from `step` to `until`, and what was measured: device arrays, which nothing
-        here waits for."""
-        ...
+        A chunk is logged after the next one was dispatched, so that the device never waits for the
+        host. A chunk after which something is saved is logged at once.
+        """
+        pending = None
+        while step < steps and not self.stopping():
+            until = min(steps, (step // self.log_every + 1) * self.log_every)
+            state, measured = self.run_chunk(state, step, until)
+            if pending:
+                self.log(*pending)
+            pending, step = (step, until, measured), until
+            if step >= steps or self.due(step):
+                self.log(*pending)
+                pending = None
+                self.save(state, step)
+        if pending:
+            self.log(*pending)
+        return state, step
+
+    def stopping(self) -> bool:
+        """Whether training ends before the next chunk; asked once a chunk."""
+        raise NotImplementedError
+
+    def run_chunk(self, state: Any, step: int, until: int) -> tuple[Any, Any]:
+        """The steps from `step` to `until`, and what was measured: arrays that nobody waits for."""
+        raise NotImplementedError
 
     def log(self, start: int, until: int, measured: Any) -> None:
-        """Wait for what `run_chunk` measured, and write it down."""
-        ...
+        """Wait for what a chunk measured, and write it down."""
+        raise NotImplementedError
 
     def due(self, step: int) -> bool:
-        """Whether something is to be saved at this step, a multiple of `log_every`."""
-        ...
+        """Whether something is to be saved at this step."""
+        raise NotImplementedError
 
-    def save(self, state: State, step: int, /) -> None:
-        """Save what is due at this step, which has been logged."""
-        ...
-
-
-def train(trainer: Trainable[State], state: State, step: int, steps: int) -> tuple[State, int]:
-    """Train from `step` to `steps`, or until the trainer is stopping. Returns the state and the step
-    that it has come to.
-
-    Each chunk is logged after the next one was dispatched, so that the device never waits for the
-    host; a chunk after which something is saved is logged at once.
-    """
-    pending = None
-    while step < steps and not trainer.stopping():
-        until = min(steps, (step // trainer.log_every + 1) * trainer.log_every)
-        state, measured = trainer.run_chunk(state, step, until)
-        if pending:
-            trainer.log(*pending)
-        pending, step = (step, until, measured), until
-        if step >= steps or trainer.due(step):
-            trainer.log(*pending)
-            pending = None
-            trainer.save(state, step)
-    if pending:
-        trainer.log(*pending)
-    return state, step
+    def save(self, state: Any, step: int) -> None:
+        """Save what is due at this step."""
+        raise NotImplementedError

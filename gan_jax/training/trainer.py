@@ -1,5 +1,5 @@
 """One call of `fit`: the state that it starts from, its chunks, and what it logs and saves. The
-loop itself is `loop.train`."""
+loop itself is in `loop`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from gan_jax.core.rng import named
 from gan_jax.data.splits import Splits
 from gan_jax.data.streaming import Stream
 from gan_jax.gan.state import warm_started
-from gan_jax.training import distributed, loop
+from gan_jax.training import distributed
 from gan_jax.training.checkpoints import Checkpoints
 from gan_jax.training.chunk import compiled_chunk
 from gan_jax.training.feed import Windows, evaluation_sets, feed_of
 from gan_jax.training.folder import RunFolder, environment, writing
+from gan_jax.training.loop import Loop
 from gan_jax.training.placement import Placement
 from gan_jax.training.progress import Progress
 from gan_jax.training.run import PICTURED, Run, open_run
@@ -51,7 +52,7 @@ def warn_of_environment(meta: dict[str, Any]) -> None:
         )
 
 
-class RunTrainer:
+class RunTrainer(Loop):
     """One call of `fit`. `intervals`: steps between logs, checkpoints and pictures of samples."""
 
     def __init__(
@@ -152,7 +153,7 @@ class RunTrainer:
             if start == 0:
                 self.save_samples(state, 0)
             self.asked: str | None = None
-            state, step = loop.train(self, state, start, steps)
+            state, step = self.loop(state, start, steps)
             result.stopped = result.stopped or self.asked
             if result.stopped:
                 self.save_checkpoint(state)
@@ -162,13 +163,11 @@ class RunTrainer:
         return result
 
     def stopping(self) -> bool:
-        """See `loop.Trainable`: a loss was not finite, or any process was told to stop."""
         if not self.result.stopped:
             self.asked = distributed.any_signal(self.signal.received)
         return bool(self.result.stopped or self.asked)
 
     def run_chunk(self, state: Any, step: int, until: int) -> tuple[Any, tuple[dict, dict]]:
-        """See `loop.Trainable`: (metrics of each step, evaluation at the end)."""
         state, metrics = self.advance(state, self.feed, step, until)
         row, evaluate = {}, _evaluator(self.game)
         if evaluate and self.evaluation:
@@ -189,8 +188,8 @@ class RunTrainer:
     # ---- writing --------------------------------------------------------------------------------
 
     def log(self, start: int, until: int, measured: tuple[dict, dict]) -> None:
-        """See `loop.Trainable`: one row, of the metrics' means over the chunk and the evaluation at
-        its end. A metric that is not finite stops the run."""
+        """Write one row: the metrics' means over the chunk, and the evaluation at its end. A metric
+        that is not finite stops the run."""
         result = self.result
         if result.stopped:
             return
@@ -209,11 +208,9 @@ class RunTrainer:
             self.files.log(full, timing)
 
     def due(self, step: int) -> bool:
-        """See `loop.Trainable`: a checkpoint or a picture of samples."""
         return step % self.checkpoint_every == 0 or step % self.sample_every == 0
 
     def save(self, state: Any, step: int) -> None:
-        """See `loop.Trainable`. A run that was not finite saves at its end."""
         if self.result.stopped:
             return
         state = distributed.fetch(state)  # gathered once for both
