@@ -1,5 +1,5 @@
-"""Progress for a person: a bar with losses, images per second and time left; plain lines where
-there is no terminal."""
+"""Progress of a run and of a sweep: a bar with losses, images per second and time left, or plain
+lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHOWN = {"discriminator/loss": "D", "generator/loss": "G"}
 
 
 class Progress:
-    """Counts steps from `start` to `steps`; `examples` per step turn into a rate."""
+    """Progress of a run from step `start` to `steps`, with `examples` in each step."""
 
     def __init__(self, start: int, steps: int, examples: int, enabled: bool = True):
         self.step, self.steps, self.examples, self.enabled = start, steps, examples, enabled
@@ -30,7 +30,8 @@ class Progress:
             self.bar.close()
 
     def update(self, step: int, row: dict[str, Any]) -> dict[str, float]:
-        """Show where the run is; returns {"seconds" since the last log, "images_per_second"}."""
+        """Show the step and its losses. Returns {"seconds": since the last log,
+        "images_per_second"}."""
         now = time.perf_counter()
         seconds, moved = now - self.last, step - self.step
         self.last, self.step = now, step
@@ -51,8 +52,8 @@ class Progress:
 
 
 class SweepProgress:
-    """Counts member-steps (members x steps) of a sweep, with the best member so far and how many
-    diverged."""
+    """Progress of a sweep in member-steps (members x steps), with the best member by `metric` so far
+    and how many members diverged."""
 
     def __init__(self, total: int, metric: str | None, higher_is_better: bool = False, enabled: bool = True):
         self.total, self.metric, self.sign, self.enabled = total, metric, -1 if higher_is_better else 1, enabled
@@ -71,23 +72,24 @@ class SweepProgress:
             self.bar.close()
 
     def skip(self, member_steps: int) -> None:
-        """Work that was done before."""
+        """Count work that was done before."""
         self.done += member_steps
         if self.bar is not None:
             self.bar.update(member_steps)
 
     def see(self, values: dict[str, Any], diverged: set[str]) -> None:
-        """The latest value of the ranking metric of some members, and which have diverged."""
+        """Note the latest values of the metric by member, and who has diverged."""
         self.latest |= {name: value for name, value in values.items() if value is not None}
         self.diverged |= diverged
 
     def see_row(self, row: dict[str, Any], names: list[str]) -> None:
-        """The same, of a logged row of members with these names."""
+        """Note a logged row of members with these names."""
         gone = {name for name, at in zip(names, row["diverged"], strict=True) if at is not None}
         self.see(dict(zip(names, row["metrics"].get(self.metric, []), strict=False)), gone)
 
     @property
     def best(self) -> str:
+        """The best member that has not diverged, in words; '' where there is none yet."""
         living = {name: self.sign * value for name, value in self.latest.items() if name not in self.diverged}
         if not living:
             return ""
@@ -95,8 +97,8 @@ class SweepProgress:
         return f"best {self.metric} {self.latest[name]:.3f} ({name}), "
 
     def update(self, where: str, members: int, steps: int) -> dict[str, float]:
-        """Show where the sweep is; returns {"seconds" since the last time, "steps_per_second" of
-        all members together}."""
+        """Show where the sweep is after `steps` more of so many members. Returns {"seconds": since
+        the last call, "steps_per_second": of all members together}."""
         now = time.perf_counter()
         seconds, self.last = now - self.last, now
         self.done, self.moved = self.done + members * steps, self.moved + members * steps
