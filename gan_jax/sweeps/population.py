@@ -90,8 +90,10 @@ def map_members(function: Callable, owned: tuple, placement: Placement) -> Calla
         run = lambda *leaves: apply(lambda *member: function(*tree.unflatten(member)), flags, leaves)
         if len(devices) == 1:
             return run(*leaves)
-        specs = tuple(placement.spread if flag else P() for flag in flags)
-        return jax.shard_map(run, mesh=placement.mesh, in_specs=specs, out_specs=placement.spread, check_vma=False)(*leaves)
+        specs = tuple(placement.members_spec if flag else P() for flag in flags)
+        return jax.shard_map(run, mesh=placement.mesh, in_specs=specs, out_specs=placement.members_spec, check_vma=False)(
+            *leaves
+        )
 
     return whole
 
@@ -157,7 +159,7 @@ class Population:
     def sharding(self, members: bool = True) -> NamedSharding | None:
         """Each group of devices its share of the members, or all of it; None on one device."""
         one = len(self.placement.devices) == 1
-        return None if one else NamedSharding(self.placement.mesh, self.placement.spread if members else P())
+        return None if one else NamedSharding(self.placement.mesh, self.placement.members_spec if members else P())
 
     def put(self, tree: Any) -> Any:
         return jax.device_put(tree, self.sharding())

@@ -70,7 +70,7 @@ class Windows:
         for name in self.stream.damaged_examples.keys() - self.noted:
             self.note({"name": name, "why": self.stream.damaged_examples[name]})
             self.noted.add(name)
-        images, labels = (self.placement.share(whole.get(name)) for name in ("images", "labels"))
+        images, labels = (jax.tree.map(self.placement.shard_batches, whole.get(name)) for name in ("images", "labels"))
         return Window(images, labels, self.placement.replicate(jnp.int32(first)))
 
 

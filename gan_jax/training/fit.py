@@ -28,7 +28,12 @@ from gan_jax.training.run import Run, load_again, open_run
 from gan_jax.training.serialization import from_json, to_json
 from gan_jax.training.trainer import IN_MEMORY, RunTrainer
 
-SAME = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_default_matmul_precision")  # in all processes
+SAME = (
+    "jax_enable_x64",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+    "jax_default_matmul_precision",
+)  # in all processes
 
 
 def fit(

@@ -147,7 +147,7 @@ class RunTrainer(Loop):
         state = self.begin()
         start, self.steps = int(state.step), steps
         if progress and len(self.placement.devices) > 1 and hasattr(self.recipe, "batch_size"):
-            print(self.placement.shares(self.recipe.batch_size, getattr(self.recipe, "accumulate", 1)), file=sys.stderr)
+            print(self.placement.describe(self.recipe.batch_size, getattr(self.recipe, "accumulate", 1)), file=sys.stderr)
         bar = Progress(start, steps, self.game.examples(self.recipe), enabled=progress)
         with StopSignal() as self.signal, bar as self.bar:
             if start == 0:
