@@ -12,9 +12,9 @@ import numpy as np
 
 from gan_jax.sweeps.population import Population, Programs, member_state
 from gan_jax.sweeps.result import Sweep
+from gan_jax.training import loop
 from gan_jax.training.checkpoints import FILES, Checkpoints
 from gan_jax.training.folder import RunFolder, environment, writing
-from gan_jax.training.loop import Loop
 from gan_jax.training.progress import SweepProgress
 from gan_jax.training.signals import StopSignal
 from gan_jax.training.trainer import warn_of_environment
@@ -57,7 +57,7 @@ class Part:
         return min(max(saved, default=-1), max(logged, default=-1))
 
 
-class PartTrainer(Loop):
+class PartTrainer:
     """Trains one part, and writes what it finds into the sweep's result.
 
     evaluation: the images and labels that are judged at each log, see `evaluation_sets`. where: the
@@ -105,7 +105,7 @@ class PartTrainer(Loop):
         self.stop, steps = stop, self.schedule.steps
         carry = self.begin()
         start = int(carry[0].step)
-        carry, step = self.loop(carry, start, steps)
+        carry, step = loop.train(self, carry, start, steps)
         if start < step < steps:
             self.save(carry, step)
         if self.checkpoints:

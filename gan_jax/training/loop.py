@@ -6,50 +6,30 @@ from __future__ import annotations
 from typing import Any
 
 
-class Loop:
-    """What a trainer loops over: it says how a chunk runs, and what is logged and saved. `log_every`
-    is the number of steps of a chunk."""
+def train(trainer: Any, state: Any, step: int, steps: int) -> tuple[Any, int]:
+    """Train from `step` to `steps`, or until the trainer is stopping: (state, step reached).
 
-    log_every: int
+    A chunk is logged after the next one was dispatched, so that the device never waits for the
+    host. A chunk after which something is saved is logged at once. The trainer has `log_every`, the
+    steps of a chunk, and these methods:
 
-    def loop(self, state: Any, step: int, steps: int) -> tuple[Any, int]:
-        """Train from `step` to `steps`, or until the trainer is stopping. Returns the state and the
-        step that it has come to.
-
-        A chunk is logged after the next one was dispatched, so that the device never waits for the
-        host. A chunk after which something is saved is logged at once.
-        """
-        pending = None
-        while step < steps and not self.stopping():
-            until = min(steps, (step // self.log_every + 1) * self.log_every)
-            state, measured = self.run_chunk(state, step, until)
-            if pending:
-                self.log(*pending)
-            pending, step = (step, until, measured), until
-            if step >= steps or self.due(step):
-                self.log(*pending)
-                pending = None
-                self.save(state, step)
+    stopping: () -> whether training ends before the next chunk; asked once a chunk
+    run_chunk: (state, step, until) -> (state, what was measured), dispatched and not waited for
+    log: (step, until, what was measured), which waits for it
+    due: (step) -> whether something is to be saved then; at the last step it always is
+    save: (state, step)
+    """
+    pending = None
+    while step < steps and not trainer.stopping():
+        until = min(steps, (step // trainer.log_every + 1) * trainer.log_every)
+        state, measured = trainer.run_chunk(state, step, until)
         if pending:
-            self.log(*pending)
-        return state, step
-
-    def stopping(self) -> bool:
-        """Whether training ends before the next chunk; asked once a chunk."""
-        raise NotImplementedError
-
-    def run_chunk(self, state: Any, step: int, until: int) -> tuple[Any, Any]:
-        """The steps from `step` to `until`, and what was measured: arrays that nobody waits for."""
-        raise NotImplementedError
-
-    def log(self, start: int, until: int, measured: Any) -> None:
-        """Wait for what a chunk measured, and write it down."""
-        raise NotImplementedError
-
-    def due(self, step: int) -> bool:
-        """Whether something is to be saved at this step."""
-        raise NotImplementedError
-
-    def save(self, state: Any, step: int) -> None:
-        """Save what is due at this step."""
-        raise NotImplementedError
+            trainer.log(*pending)
+        pending, step = (step, until, measured), until
+        if step >= steps or trainer.due(step):
+            trainer.log(*pending)
+            pending = None
+            trainer.save(state, step)
+    if pending:
+        trainer.log(*pending)
+    return state, step

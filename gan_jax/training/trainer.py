@@ -1,5 +1,5 @@
 """One call of `fit`: the state that it starts from, its chunks, and what it logs and saves. The
-loop itself is in `loop`."""
+loop itself is `loop.train`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ from gan_jax.core.rng import named
 from gan_jax.data.splits import Splits
 from gan_jax.data.streaming import Stream
 from gan_jax.gan.state import warm_started
-from gan_jax.training import distributed
+from gan_jax.training import distributed, loop
 from gan_jax.training.checkpoints import Checkpoints
 from gan_jax.training.chunk import compiled_chunk
 from gan_jax.training.feed import Windows, evaluation_sets, feed_of
 from gan_jax.training.folder import RunFolder, environment, writing
-from gan_jax.training.loop import Loop
 from gan_jax.training.placement import Placement
 from gan_jax.training.progress import Progress
 from gan_jax.training.run import PICTURED, Run, open_run
@@ -52,7 +51,7 @@ def warn_of_environment(meta: dict[str, Any]) -> None:
         )
 
 
-class RunTrainer(Loop):
+class RunTrainer:
     """One call of `fit`. `intervals`: steps between logs, checkpoints and pictures of samples."""
 
     def __init__(
@@ -153,7 +152,7 @@ class RunTrainer(Loop):
             if start == 0:
                 self.save_samples(state, 0)
             self.asked: str | None = None
-            state, step = self.loop(state, start, steps)
+            state, step = loop.train(self, state, start, steps)
             result.stopped = result.stopped or self.asked
             if result.stopped:
                 self.save_checkpoint(state)

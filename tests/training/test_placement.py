@@ -331,7 +331,8 @@ def test_collectives_are_read_from_the_text():
 
 def test_shares_are_stated_and_checked():
     assert (
-        place(4).describe(64, 2) == "64 examples = 4 devices x 2 parts x 8" and place(1).describe(8) == "8 examples = 1 device x 8"
+        place(4).describe(64, 2) == "64 examples = 4 devices x 2 parts x 8"
+        and place(1).describe(8) == "8 examples = 1 device x 8"
     )
     for given, line in {
         (4, 6, 1): "a batch of 6 does not divide among 4 devices: give a multiple of 4",
