@@ -59,7 +59,8 @@ class RunTrainer:
         self.run_result = Run(recipe, None, data, seed, game, folder=folder.path if folder else None)
         self.warm_start: Run | str | Path | None = None
         self.files = folder if distributed.is_primary() else None  # to write to
-        self.checkpoints, self.noted = None, set[str]()  # damaged examples
+        self.checkpoints = None
+        self.found, self.noted = list[dict[str, str]](), set[str]()  # damaged examples, here and in the folder
         if self.files:
             from gan_jax.training.checkpoints import Checkpoints
 
@@ -128,8 +129,7 @@ class RunTrainer:
         known = {row["name"]: row["why"] for row in self.files.rows("damaged.jsonl")} if self.files else {}
         train.damaged_examples |= known
         self.noted |= known.keys()
-        note = self.note_damaged if self.files else partial(distributed.note, "damaged")
-        with Windows(train, key, self.game.examples(self.recipe), self.placement, steps, note, known) as windows:
+        with Windows(train, key, self.game.examples(self.recipe), self.placement, steps, self.found.append, known) as windows:
             yield windows
 
     def advance(self, state: Any, feed: Feed | Windows, step: int, until: int) -> tuple[Any, dict]:
@@ -142,17 +142,16 @@ class RunTrainer:
             pieces.append(metrics)
         return state, jax.tree.map(lambda *values: jnp.concatenate(values), *pieces)
 
-    def hear_damaged(self) -> None:
-        """Those that other hosts have found."""
-        for row in distributed.noted("damaged"):
+    def note_damaged(self) -> None:
+        """Each damaged example once, whichever processes have found it; all of them call this."""
+        if not isinstance(self.data.train, Stream):
+            return
+        rows, self.found[:] = sum(distributed.gather(self.found), []), []
+        for row in rows:
             self.data.train.damaged_examples.setdefault(row["name"], row["why"])
-            self.note_damaged(row)
-
-    def note_damaged(self, row: dict[str, str]) -> None:
-        """Once, whichever hosts have found it."""
-        if self.files and row["name"] not in self.noted:
-            self.noted.add(row["name"])
-            self.files.append("damaged.jsonl", row)
+            if self.files and row["name"] not in self.noted:
+                self.noted.add(row["name"])
+                self.files.append("damaged.jsonl", row)
 
     def run(self, steps: int, progress: bool) -> Run:
         with distributed.together(), self.feeding(steps) as feed:
@@ -191,7 +190,7 @@ class RunTrainer:
             if result.stopped:
                 self.save(state)
         result.state = distributed.fetch(state)
-        distributed.barrier()
+        self.note_damaged()
         distributed.broadcast(partial(self.finish, step > start))
         return result
 
@@ -211,7 +210,7 @@ class RunTrainer:
         full = {"step": until} | {k: float(v.mean()) for k, v in metrics.items()} | {k: float(v) for k, v in row.items()}
         result.history.append(full)
         timing = bar.update(until, full)
-        self.hear_damaged()
+        self.note_damaged()
         if self.files:
             self.files.append("metrics.jsonl", full)
             self.files.append("timings.jsonl", {"step": until} | timing)
@@ -249,7 +248,6 @@ class RunTrainer:
     def finish(self, moved: bool) -> None:
         if self.checkpoints:
             self.checkpoints.close()
-        self.hear_damaged()
         if self.files:
             self.files.write_status(self.run_result.step, self.run_result.stopped)
         if self.files and self.run_result.history and (moved or not (self.files.path / "curves.png").exists()):
