@@ -77,7 +77,7 @@ def dying(at, how, note=None, **_):
                 case "refuse":
                     raise UserError("this host has no data")
                 case "diverge":
-                    state = jax.tree.map(lambda x: x * np.nan if x.dtype.kind == "f" else x, state)
+                    state = jax.tree.map(lambda x: x * np.nan if jax.numpy.issubdtype(x.dtype, np.floating) else x, state)
                 case "leave":
                     raise SystemExit(0)
         return advance(self, state, feed, step, until)

@@ -84,9 +84,8 @@ def connect(
     except (RuntimeError, ValueError) as error:
         if detect and tasks == 1:  # no cluster was found, or JAX is in use where srun and mpirun began one task
             return
-        if isinstance(error, jax.errors.JaxRuntimeError):
-            raise UserError(f"the processes cannot meet at {coordinator}: {str(error).splitlines()[0]}") from None
-        raise UserError(f"call distributed.connect once, before JAX is used ({error})") from None
+        why = str(error).splitlines()[0]
+        raise UserError(f"call distributed.connect once, before JAX is used: the processes cannot join ({why})") from None
     finally:
         timer.cancel()
     _connected = True

@@ -61,8 +61,8 @@ def fit(
     with the last good state.
     devices, parallel, shard: how many devices share a batch, by 'sharding' or 'pmap', and how much
     of the state ('optimizer', 'parameters' or None): see `parallel.place`. devices counts those of
-    all hosts: of several processes (`hosts`) all call `fit` with the same arguments, and process 0
-    alone writes.
+    all hosts: of several processes (`distributed`) all call `fit` with the same arguments, and
+    process 0 alone writes.
     warm_start: begin with the networks of another GAN's run (or of its folder) in place of fresh
         ones; optimizers start anew.
     game: that of the recipe (a GAN, a VAE, ...) unless another is given.
