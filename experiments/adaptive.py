@@ -149,19 +149,23 @@ def named(knob: str, value: float | str) -> str:
 def turned(base: Any, knob: str, value: float) -> Any:
     """The recipe with the knob at this value."""
     import gan_jax as gan
-    from gan_jax import augment, zoo
+    from gan_jax import augment, recipes
     from gan_jax.core.bind import with_leaves
 
     if knob == "rate":
         return with_leaves(base, {KNOBS[knob].path: value})
-    change = {
-        "augmentation": lambda: zoo.fields(augment=augment.diffaugment("translation,cutout", value)),
-        "dropout": lambda: zoo.on("discriminator", numbers={"dropout": value}),
-        "noise": lambda: zoo.fields(augment={"noise": gan.bind(augment.instance_noise, std=value)}),
-        "lecam": lambda: zoo.penalty("lecam", weight=value, start=0.0),
-        "r1": lambda: zoo.penalty("r1", gamma=value),
-    }[knob]
-    return change()(base)
+    match knob:
+        case "augmentation":
+            return recipes.with_fields(base, augment=augment.diffaugment("translation,cutout", value))
+        case "dropout":
+            return recipes.with_side(base, numbers={"dropout": value})
+        case "noise":
+            return recipes.with_fields(base, augment={"noise": gan.bind(augment.instance_noise, std=value)})
+        case "lecam":
+            return recipes.with_penalty(base, "lecam", weight=value, start=0.0)
+        case "r1":
+            return recipes.with_penalty(base, "r1", gamma=value)
+    raise ValueError(f"unknown knob {knob!r}")
 
 
 def controller(options: Options, knob: Knob, gain: float) -> Any:

@@ -44,6 +44,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
     """{family: recipe}, the article's DCGAN first. Raises UserError for what is no image."""
     import gan_jax as gan
     from gan_jax import recipes
+    from gan_jax.networks.spectral import SpectralNorm
 
     if len(image_shape) != 3:
         raise UserError(f"architectures are of images, not of rows {image_shape}: use --data digits or another set of images")
@@ -62,7 +63,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
         "dcgan": dcgan,
         "dcgan, D half as wide": dcgan.replace(discriminator=half.discriminator),
         "dcgan, D twice as wide": dcgan.replace(discriminator=double.discriminator),
-        "dcgan, spectral norm": gan.zoo.net("discriminator", gan.zoo.SpectralNorm)(dcgan),
+        "dcgan, spectral norm": recipes.with_network(dcgan, "discriminator", SpectralNorm),
         "sngan": recipes.sngan(image_shape, **small_sn, steps=options.steps),
         "biggan": recipes.biggan(image_shape, **({} if options.published else {"width": width, "d_steps": 1} | batch)),
         "stylegan2": recipes.stylegan2_ada(image_shape, **small_style, augment={}, controllers={}),
@@ -72,9 +73,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
 
 
 def main(options: Options) -> int:
-    options.prepare()
-    data = options.load()
-    return options.compare(settings_of(options, data.image_shape), data)
+    return options.compare(settings_of)
 
 
 if __name__ == "__main__":

@@ -70,15 +70,13 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
             {"apa": gan.bind(augment.adaptive_pseudo, p=0.0)},
             controllers={"augment.apa.p": controllers.ada(horizon=horizon)},
         ),
-        "bcr": gan.zoo.penalty("bcr", weight=10.0)(base),
+        "bcr": gan.recipes.with_penalty(base, "bcr", weight=10.0),
     }
     return options.choose(known)
 
 
 def main(options: Options) -> int:
-    options.prepare()
-    data = options.load()
-    return options.compare(settings_of(options, data.image_shape), data)
+    return options.compare(settings_of)
 
 
 if __name__ == "__main__":

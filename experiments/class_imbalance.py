@@ -120,7 +120,7 @@ def remedies(options: Options, data: Any) -> dict[str, Any]:
     """{setting: recipe} of what is trained, none first. Raises UserError for what is no labelled
     image, and a bad pool."""
     import gan_jax as gan
-    from gan_jax import latents, losses, sampling, zoo
+    from gan_jax import latents, losses, sampling
     from gan_jax.networks.label_noise import with_label_noise
 
     if len(data.image_shape) != 3:
@@ -134,7 +134,7 @@ def remedies(options: Options, data: Any) -> dict[str, Any]:
     with_classes = gan.recipes.dcgan(data.image_shape, conditioning="auxiliary", loss="auxiliary_classifier", **sizes)
     balanced = gan.bind(latents.balanced_labels, counts=counts, strength=1.0)
     weighted = lambda beta: plain.replace(loss=losses.class_weighted(plain.loss, counts, beta=beta))
-    regularised = zoo.penalty("class_balance", "generator", weight=options.balance, counts=counts, beta=options.beta)
+    regulariser: dict[str, Any] = {"weight": options.balance, "counts": counts, "beta": options.beta}
     known = {
         BASELINE: plain,
         "balanced_reals": plain.replace(sampling=gan.bind(sampling.class_balanced, strength=1.0, classes=data.classes)),
@@ -148,7 +148,9 @@ def remedies(options: Options, data: Any) -> dict[str, Any]:
             generator=with_label_noise(plain.generator, counts, sigma=options.sigma, beta=options.beta)
         ),
         "auxiliary": with_classes,
-        "class_balance": regularised(with_classes.replace(fake_labels=balanced)),
+        "class_balance": gan.recipes.with_penalty(
+            with_classes.replace(fake_labels=balanced), "class_balance", "generator", **regulariser
+        ),
     }
     return options.choose(known)
 

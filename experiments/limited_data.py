@@ -127,33 +127,34 @@ def counts(sizes: tuple[float, ...], images: int) -> tuple[int, ...]:
 def remedies(options: Options, image_shape: tuple[int, ...], classes: int = 0) -> dict[str, Any]:
     """{remedy: recipe}, nothing first. Raises UserError for what is no image."""
     import gan_jax as gan
-    from gan_jax import augment, controllers, zoo
+    from gan_jax import augment, controllers, recipes
     from gan_jax.networks.spectral import SpectralNorm
 
     if len(image_shape) != 3:
         raise UserError(f"these remedies are of images, not of rows {image_shape}: use --data digits or other images")
     sizes: dict[str, Any] = {"width": options.width, "batch_size": options.batch_size}
-    base = gan.recipes.dcgan(image_shape, **sizes)
+    base = recipes.dcgan(image_shape, **sizes)
     if options.published:
-        base = gan.recipes.biggan(image_shape, **sizes, classes=classes)
+        base = recipes.biggan(image_shape, **sizes, classes=classes)
     loop = controllers.ada(horizon=options.steps * options.batch_size * base.d_steps / 2)
-    driven = lambda made: zoo.fields(augment=made, controllers={f"augment.{name}.p": loop for name in made})
-    paired = zoo.fields(loss=gan.recipes.loss("rpgan"))
+    fields, penalty, side = recipes.with_fields, recipes.with_penalty, recipes.with_side
+    driven = lambda made: {"augment": made, "controllers": {f"augment.{name}.p": loop for name in made}}
     gradients = {name: gan.bind(getattr(gan.penalties, name), gamma=options.r1) for name in ("r1", "r2")}
     known = {
-        BASELINE: lambda recipe: recipe,
-        "diffaugment": zoo.fields(augment=augment.diffaugment("translation,cutout")),
-        "ada": driven({"ada": gan.bind(augment.ada, p=0.0, pipe="bgc")}),
-        "apa": driven({"apa": gan.bind(augment.adaptive_pseudo, p=0.0)}),
-        "lecam": zoo.penalty("lecam", weight=options.lecam, start=min(1000.0, options.steps / 5)),
-        "r1": zoo.penalty("r1", gamma=options.r1),
-        "dropout": zoo.on("discriminator", numbers={"dropout": options.dropout}),
-        "bcr": zoo.penalty("bcr", weight=10.0),
-        "rpgan_r1_r2": lambda recipe: zoo.on("discriminator", penalties=gradients)(paired(recipe)),
+        BASELINE: base,
+        "diffaugment": fields(base, augment=augment.diffaugment("translation,cutout")),
+        "ada": fields(base, **driven({"ada": gan.bind(augment.ada, p=0.0, pipe="bgc")})),
+        "apa": fields(base, **driven({"apa": gan.bind(augment.adaptive_pseudo, p=0.0)})),
+        "lecam": penalty(base, "lecam", weight=options.lecam, start=min(1000.0, options.steps / 5)),
+        "r1": penalty(base, "r1", gamma=options.r1),
+        "dropout": side(base, numbers={"dropout": options.dropout}),
+        "bcr": penalty(base, "bcr", weight=10.0),
+        "rpgan_r1_r2": side(fields(base, loss=recipes.loss("rpgan")), penalties=gradients),
     }
     if not options.published:
-        known |= {"spectral_norm": zoo.net("discriminator", SpectralNorm), "batch_norm": zoo.module(norm="batch")}
-    return {name: add(base) for name, add in options.choose(known).items()}
+        known["spectral_norm"] = recipes.with_network(base, "discriminator", SpectralNorm)
+        known["batch_norm"] = recipes.with_module(base, norm="batch")
+    return options.choose(known)
 
 
 # ---- what is shown -----------------------------------------------------------------------------

@@ -50,39 +50,10 @@ class Options(ComparisonOptions):
     """How they are drawn."""
 
 
-def regularizers(image_shape: tuple[int, ...], **settings: Any) -> dict[str, Any]:
-    """{name: recipe}. The first three are one structure, so is R1 at its three strengths: seven
-    programs in all."""
-    import gan_jax as gan
-
-    def recipe(penalties=None, numbers=None, augment=None, loss=None, weight_decay=None, **changed):
-        loss = loss or gan.bind(gan.losses.non_saturating, smoothing=changed.pop("smoothing", 0.0))
-        made = gan.recipes.for_data(image_shape, loss=loss, **settings, **changed)
-        optimizer = gan.optimizers.adamw(weight_decay=weight_decay or 0.0)
-        side = made.discriminator.replace(optimizer=optimizer, penalties=penalties or {}, numbers=numbers or {})
-        return made.replace(discriminator=side, augment=augment or {})
-
-    r1 = lambda gamma: {"r1": gan.bind(gan.penalties.r1, gamma=gamma)}
-    noise = lambda std: {"noise": gan.bind(gan.augment.instance_noise, std=std)}
-    images = len(image_shape) == 3
-    return {
-        "none": recipe(),
-        "label_smoothing": recipe(smoothing=0.1),
-        "weight_decay": recipe(weight_decay=0.1),
-        "dropout": recipe(numbers={"dropout": 0.3}),
-        **({"batch_norm": recipe(discriminator_norm="batch")} if images else {}),
-        "instance_noise": recipe(augment=noise(0.2)),
-        "r1_0.1": recipe(r1(0.1)),
-        "r1_1": recipe(r1(1.0)),
-        "r1_10": recipe(r1(10.0)),
-        "wgan_gp": recipe({"wgan_gp": gan.bind(gan.penalties.wgan_gp, weight=10.0)}, loss=gan.recipes.loss("wasserstein")),
-        "dragan": recipe({"dragan": gan.bind(gan.penalties.dragan, weight=10.0)}),
-    }
-
-
 def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any]:
     """What the flags choose. Raises UserError for an unknown name, or --vary without one setting to
     vary."""
+    from gan_jax.recipes import regularizers
     from gan_jax.sweeps.grid import from_text
 
     chosen = options.choose(regularizers(image_shape, width=options.width, batch_size=options.batch_size))
@@ -95,9 +66,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
 
 
 def main(options: Options) -> int:
-    options.prepare()
-    data = options.load()
-    return options.compare(settings_of(options, data.image_shape), data)
+    return options.compare(settings_of)
 
 
 if __name__ == "__main__":
