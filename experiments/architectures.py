@@ -42,7 +42,6 @@ class Options(RemedyOptions):
 
 def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any]:
     """{family: recipe}, the article's DCGAN first. Raises UserError for what is no image."""
-    import gan_jax as gan
     from gan_jax import recipes
     from gan_jax.networks.spectral import SpectralNorm
 

@@ -212,7 +212,9 @@ class ComparisonOptions(SweepOptions):
         from gan_jax.report.controls import enough
 
         data = self.load()
-        swept = self.run(settings_of(self, data.image_shape), data, steps=self.steps, rank_by=self.rank_by, log_every=self.log_every)
+        swept = self.run(
+            settings_of(self, data.image_shape), data, steps=self.steps, rank_by=self.rank_by, log_every=self.log_every
+        )
         if swept.stopped:
             print(f"stopped by {swept.stopped}; --resume finishes what is missing")
             return swept.exit_code
