@@ -83,7 +83,7 @@ def formula(row: Any) -> str:
     """The first paragraph of the docstring of the row's part; of a field of Recipe, what is said of
     that field."""
     if row.part == "gan.recipe:Recipe":
-        name = "ema_decay" if row.name == "moving average" else row.name
+        name = {"moving average": "ema_decay", "compute_dtype": "dtype"}.get(row.name, row.name)
         said = re.search(rf"^{name}: +(.*(?:\n {{4,}}.*)*)", inspect.getdoc(row.source()) or "", re.MULTILINE)
         return " ".join(said[1].split()) if said else "-"
     return paragraphs(row.source())[0].replace("|", "\\|")

@@ -48,11 +48,10 @@ def test_three_steps_agree_in_losses_gradients_parameters_and_average(game, way,
     import side_by_side
 
     make, shape = GAMES[game]
-    recipe, images = make(shape, dtype="float64"), side_by_side.examples(shape)
+    recipe, images = side_by_side.in_float64(make(shape)), side_by_side.examples(shape)
     found = side_by_side.differences(recipe, images, peer.Way(way, len(shape) == 3, len(shape) == 1))
     assert len(found) == 7
-    # not 1e-12: Adam's rates are float32 leaves, so its bias corrections carry float32's rounding
-    assert max(found.values()) < 2e-5, found
+    assert max(found.values()) < side_by_side.EXACT, found
 
 
 @needs_torch
@@ -63,7 +62,7 @@ def test_the_check_sees_another_game(x64):
     recipe, images = r1_recipe(dtype="float64"), side_by_side.examples((2,))
     with pytest.raises(UserError, match="row toy: .* differ by .* from equal weights"):
         side_by_side.check("toy", recipe, images, Unpenalised("eager", False, True))
-    assert side_by_side.check("toy", recipe, images, peer.Way("eager", False, True)) < side_by_side.TOLERANCE
+    assert side_by_side.check("toy", recipe, images, peer.Way("eager", False, True)) < side_by_side.EXACT
 
 
 def Unpenalised(*plan):

@@ -19,9 +19,10 @@ STALE = "python scripts/regularizers.py writes the page anew"
 
 
 def public(module, *aside):
-    """The functions that a user may bind."""
-    functions = {n for n in getattr(module, "__all__", vars(module)) if inspect.isfunction(getattr(module, n))}
-    return {n for n in functions if not n.startswith("_") and getattr(module, n).__module__.startswith("gan_jax")} - set(aside)
+    """The functions that a user may bind: those of `__all__`, or all that a module defines."""
+    ours = lambda thing: inspect.isfunction(thing) and thing.__module__.startswith(module.__name__)
+    names = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
+    return {name for name in names if ours(getattr(module, name))} - set(aside)
 
 
 # Functions that make, check or measure parts, and are no parts. `drive`: every controller is made by
@@ -30,11 +31,10 @@ NO_PARTS = {
     "loss": ("boundary", "kernel_values", "witness", "representation", "places", "real_weights"),
     "penalty": ("check_player", "evaluate", "initial_memory", "input_gradient", "only_for", "remembers", "square_norm"),
     "augmentation": ("mixed", "mixes_fakes", "mixing"),
-    "optimizer": ("bind", "chain", "dotted"),
-    "schedule": ("schedule",),
-    "latent": ("bind", "named", "relabelled", "rarity_scale"),
-    "controller": ("bind", "check_statistics", "drive", "fixed_steps"),
-    "sampling": ("class_shares", "relabelled"),
+    "optimizer": ("chain",),
+    "latent": ("rarity_scale",),
+    "controller": ("drive", "fixed_steps"),
+    "sampling": ("class_table", "relabelled"),
 }  # fmt: skip
 MODULES = {
     "loss": losses, "penalty": penalties, "augmentation": augment, "play": dynamics, "optimizer": optimizers,
