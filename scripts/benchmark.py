@@ -187,12 +187,13 @@ def compile_row(repeats: int) -> list[dict]:
 
 
 def versus(name: str):
-    """The row of this name in `side_by_side.py`."""
+    """The row of this name in `side_by_side.py` or `side_by_side_layers.py`."""
 
     def row(repeats: int) -> list[dict]:
         import side_by_side
+        import side_by_side_layers
 
-        return side_by_side.ROWS[name](repeats)
+        return (side_by_side.ROWS | {"layers": side_by_side_layers.layers_row})[name](repeats)
 
     return row
 

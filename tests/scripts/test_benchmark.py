@@ -93,15 +93,15 @@ def test_both_have_the_articles_numbers_of_parameters_and_the_same_adam():
 @pytest.mark.parametrize("members", [1, 2])
 def test_layers_agree_with_their_gradients(members):
     import peer
-    import side_by_side
+    import side_by_side_layers
 
     rng = np.random.default_rng(0)
     for transposed in (False, True):
         x = rng.normal(size=(members, 2, 8, 8, 3)).astype(np.float32)
         kernel = rng.normal(size=(members, 5, 5, 3, 4)).astype(np.float32)
-        ours = side_by_side.our_layer(x, kernel, transposed, True)()
+        ours = side_by_side_layers.our_layer(x, kernel, transposed, True)()
         theirs = peer.layer(x, kernel, transposed, True)
-        assert side_by_side.layer_difference(ours, theirs["contiguous"](), True, transposed, members) < 1e-5
+        assert side_by_side_layers.layer_difference(ours, theirs["contiguous"](), True, transposed, members) < 1e-5
         if members > 1:
             each = np.stack([y.detach().numpy() for y, _ in theirs["contiguous"]()], 1)
             together = theirs["grouped, contiguous"]()[0].detach().numpy()
