@@ -1,11 +1,13 @@
 """Which remedies help the rare classes?
 
-    python experiments/class_imbalance.py                                            # digits, ratio 10; 10 settings, 5 seeds
-    python experiments/class_imbalance.py --data mnist --size 16 --subset 10000 --ratio 100 --steps 3000 --final
+    # digits, ratio 10; 10 settings, 5 seeds
+    python experiments/class_imbalance.py
+    python experiments/class_imbalance.py --data mnist --size 16 --subset 10000 --ratio 100 \\
+        --steps 3000 --final
     python experiments/class_imbalance.py --data mnist --size 16 --ratio 50 --kind step
 
-The training set is made long-tailed (`data.imbalanced`); V, S and E stay balanced. A conditional DCGAN trains on it without and
-with each remedy. All were named before any was tried:
+The training set is made long-tailed (`data.imbalanced`); V, S and E stay balanced. A conditional
+DCGAN trains on it without and with each remedy. All were named before any was tried:
 
     balanced_reals     reals drawn so that all classes come equally often; generated labels follow (`sampling.class_balanced`)
     balanced_labels    generated labels alone are balanced (`latents.balanced_labels`)

@@ -1,8 +1,10 @@
 """Does the game converge at all? The Dirac-GAN under every loss, regulariser and order of play,
 beside its theory.
 
-    python experiments/dirac_gan.py                     # 20 to 30 seconds on two CPU cores
-    python experiments/dirac_gan.py --learning-rate 0.05 --steps 2000 --gammas 0.1 1 10 --play alternating
+    # 20 to 30 seconds on two CPU cores
+    python experiments/dirac_gan.py
+    python experiments/dirac_gan.py --learning-rate 0.05 --steps 2000 --gammas 0.1 1 10 \\
+        --play alternating
 
 The data is the point 0, the generator a point theta, D(x) = psi * x (Mescheder et al., 2018). Near
 (0, 0) one step of training is a 2 x 2 matrix: its spectral radius stands beside the contraction

@@ -1,5 +1,6 @@
 """The theory of the Dirac-GAN (Mescheder et al., 2018), and what is measured of its paths: for
-`dirac_gan.py`."""
+`dirac_gan.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How well are missing values filled in, and does GAIN earn its published lead?
 
-    python experiments/missing_values.py                                               # breast, 20 % missing, 10 x 5 folds
-    python experiments/missing_values.py --rates 0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8       # the whole table
+    python experiments/missing_values.py  # breast, 20 % missing, 10 x 5 folds
+    python experiments/missing_values.py --rates 0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8  # the whole table
     python experiments/missing_values.py --mechanism mnar --data wine --repetitions 3 --skip forest
 
 GAIN (Yoon et al., 2018) fills tables in their table 2 better than MICE, missForest and
@@ -23,27 +23,28 @@ its other numbers were picked on training rows of breast's first fold.
 gap: RMSE on hidden cells of held-out rows - on hidden cells of training rows ("training rows"):
 what is gained by having trained on the row. An imputer fitted to the whole table, as is the manner
 of the authors' code, shows the second alone: scikit-learn's IterativeImputer scores about .052 so
-on breast, and about .063 on rows that it has not seen.
-Downstream: a logistic regression learnt from the imputed training fold, on the imputed held-out
-fold.
+on breast, and about .063 on rows that it has not seen. Downstream: a logistic regression learnt
+from the imputed training fold, on the imputed held-out fold.
 
 Cost: the first command 27 minutes on one CPU core (Python 3.12.1, jax 0.12.0.1), half of them
-GAIN's candidates. Finding (breast, 20 % MCAR, `--seed 100`, 10 x 5 folds): GAIN with its numbers
-chosen (.0635 +- .0028) is better than kNN (.0751 +- .0034, p < .001), which the authors' settings
-are not (.0769, worse, p .02): no fold chose `hide` 0. It is no winner: scikit-learn's regressions,
-kept in [0, 1], have .0567 +- .0023, forests .0605, the VAE .0627. The published .0546 was not
-reached; its MICE (.0646) is beaten by the regressions here, so its table flatters GAIN. Held-out
-rows are filled worse than training rows by .001 (GAIN), .002 (VAE), .005 (authors' settings) and
-.006 to .009 (regressions): the best imputer overfits most. Downstream hardly anything shows:
-accuracy .970 to .972 (complete data .978; mean .962, interpolation .946). At other rates (`--seed
-200 --repetitions 5 --rates 0.5 0.8 0.1 0.3 --skip VAE transport forest interpolation`, 24 minutes;
-then 0.4 0.6 0.7, 29 minutes beside other work on 3.11.7, jax 0.10.2): the regressions, kept in [0,
-1], lead from 10 to 50 % (.0435, .0589, .0650 +- .0013, .0755 at 10, 30, 40, 50 % against GAIN's
-.0593, .0671, .0716 +- .0013, .0773), GAIN from 60 to 80 % (.0831 +- .0017, .0948 +- .0017, .1139 +-
-.0038 against .0883 +- .0031, .1112 +- .0030, .1343 +- .0016; kNN .1162, .1294, .1341), where
-regressions without bounds blow up (.152 at 70 %, 1.07 at 80 %). GAIN is better than kNN at every
-rate; the authors' settings are worse at 40 % (p .013) and not told from it at 60 and 70 % (p .80,
-.38). (+-: deviation of repetitions.)
+GAIN's candidates.
+
+Finding (breast, 20 % MCAR, `--seed 100`, 10 x 5 folds): GAIN with its numbers chosen (.0635 +-
+.0028) is better than kNN (.0751 +- .0034, p < .001), which the authors' settings are not (.0769,
+worse, p .02): no fold chose `hide` 0. It is no winner: scikit-learn's regressions, kept in [0, 1],
+have .0567 +- .0023, forests .0605, the VAE .0627. The published .0546 was not reached; its MICE
+(.0646) is beaten by the regressions here, so its table flatters GAIN. Held-out rows are filled
+worse than training rows by .001 (GAIN), .002 (VAE), .005 (authors' settings) and .006 to .009
+(regressions): the best imputer overfits most. Downstream hardly anything shows: accuracy .970 to
+.972 (complete data .978; mean .962, interpolation .946). At other rates (`--seed 200 --repetitions
+5 --rates 0.5 0.8 0.1 0.3 --skip VAE transport forest interpolation`, 24 minutes; then 0.4 0.6 0.7,
+29 minutes beside other work on 3.11.7, jax 0.10.2): the regressions, kept in [0, 1], lead from 10
+to 50 % (.0435, .0589, .0650 +- .0013, .0755 at 10, 30, 40, 50 % against GAIN's .0593, .0671, .0716
++- .0013, .0773), GAIN from 60 to 80 % (.0831 +- .0017, .0948 +- .0017, .1139 +- .0038 against .0883
++- .0031, .1112 +- .0030, .1343 +- .0016; kNN .1162, .1294, .1341), where regressions without bounds
+blow up (.152 at 70 %, 1.07 at 80 %). GAIN is better than kNN at every rate; the authors' settings
+are worse at 40 % (p .013) and not told from it at 60 and 70 % (p .80, .38). (+-: deviation of
+repetitions.)
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
 """Which regulariser stops a GAN's discriminator from overfitting, and what does it cost in sample
 quality?
 
-    python experiments/regularization_sweep.py                              # digits, 11 settings x 5 seeds
-    python experiments/regularization_sweep.py --only none r1_1 wgan_gp --data cifar10 --size 16 --steps 20000
-    python experiments/regularization_sweep.py --only r1_1 --vary discriminator.penalties.r1.gamma=log:0.01:100 --draws 16
+    # digits, 11 settings x 5 seeds
+    python experiments/regularization_sweep.py
+    python experiments/regularization_sweep.py --only none r1_1 wgan_gp --data cifar10 --size 16 \\
+        --steps 20000
+    python experiments/regularization_sweep.py --only r1_1 \\
+        --vary discriminator.penalties.r1.gamma=log:0.01:100 --draws 16
 
 Trains the article's DCGAN with each regulariser, at every seed, as one program for each structure,
 and ends in the overfitting report (on held-out images V; `--final` opens the test split S for the
@@ -13,14 +16,16 @@ samples are farther from V than the baseline's (shown, or by more than a quarter
 whatever its gap. And curves with seed bands, samples, one tidy table.
 
 Cost: 4 min 39 s with the default on two CPU cores (Python 3.11.7, jax 0.10.2), reports of 55 runs
-and pictures included. Finding (digits, n = 200, 2,500 steps, seeds 0 to 4; means with 95 %
-intervals, Holm over ten settings): D overfits; no copying by G is seen. No regulariser is shown to
-change the gap of FD (2.72 +- 1.55 without one), and no setting makes near-copies: under .1 % of the
-samples, where 5 % of fresh images are. D tells T from V with AUC .685 +- .017 without a
-regulariser; WGAN-GP and DRAGAN keep it near chance (.518 and .540, p < .001 and .001) at a price:
-FD to V 33.3 and 68.5 against 20.0, so neither is chosen. Dropout (.614) and instance noise (.643)
-are lower in the mean, not shown (p .09, .07); R1 at 10 (.765, p .024) and batch norm in D (.914, p
-< .001) are worse for D, and cost nothing in FD.
+and pictures included.
+
+Finding (digits, n = 200, 2,500 steps, seeds 0 to 4; means with 95 % intervals, Holm over ten
+settings): D overfits; no copying by G is seen. No regulariser is shown to change the gap of FD
+(2.72 +- 1.55 without one), and no setting makes near-copies: under .1 % of the samples, where 5 %
+of fresh images are. D tells T from V with AUC .685 +- .017 without a regulariser; WGAN-GP and
+DRAGAN keep it near chance (.518 and .540, p < .001 and .001) at a price: FD to V 33.3 and 68.5
+against 20.0, so neither is chosen. Dropout (.614) and instance noise (.643) are lower in the mean,
+not shown (p .09, .07); R1 at 10 (.765, p .024) and batch norm in D (.914, p < .001) are worse for
+D, and cost nothing in FD.
 """
 
 from __future__ import annotations

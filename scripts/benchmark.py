@@ -1,9 +1,11 @@
 """How fast is it? The article's DCGAN (batch 64, 32x32x3) by itself, and games, populations and
 layers against PyTorch.
 
-    python scripts/benchmark.py                          # step, loop, memory, compile: over ten minutes on two CPU cores
+    # step, loop, memory, compile: over ten minutes on two CPU cores
+    python scripts/benchmark.py
     python scripts/benchmark.py --rows step,loop --json benchmark.json
-    python scripts/benchmark.py --scaling                # more devices, measured and predicted: see benchmark_scaling.py
+    # more devices, measured and predicted: see benchmark_scaling.py
+    python scripts/benchmark.py --scaling
     uv run --extra bench scripts/benchmark.py --rows a,b # against PyTorch, by letter or by name
 
 Rows: step (one compiled step, and steps inside one scan), loop (a real run with folder, logs and

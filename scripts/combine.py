@@ -1,8 +1,11 @@
 """Train random combinations of remedies for a few steps: do they all go together?
 
-    python scripts/combine.py                      # 300 combinations, nearly all of it compilation: an hour of CPU time
-    python scripts/combine.py --number 15 --seed 1 # 201 s of it with XLA_FLAGS=--xla_backend_optimization_level=0
-    python scripts/combine.py --covering           # the 51 programs that together hold every pair
+    # 300 combinations, nearly all of it compilation: an hour of CPU time
+    python scripts/combine.py
+    python scripts/combine.py --number 15 \\
+        --seed 1 # 201 s of it with XLA_FLAGS=--xla_backend_optimization_level=0
+    # the 51 programs that together hold every pair
+    python scripts/combine.py --covering
 
 Each program takes one way to play, an optimizer for each player, some losses, penalties,
 augmentations and layers, drawn at random, and trains a population for 3 steps in which every member

@@ -1,8 +1,8 @@
 """The rows of docs/regularizers.md: what can be added to any recipe, and with which numbers.
 
-A row names a part of a recipe. `regularizers.py` reads the formula and the paper from the
-docstring of that part, and the numbers from the recipe that the row makes. `combine.py` trains rows
-together, and `tests/core/test_parts.py` fails where a recipe part has no row.
+A row names a part of a recipe. `regularizers.py` reads the formula and the paper from the docstring
+of that part, and the numbers from the recipe that the row makes. `combine.py` trains rows together,
+and `tests/core/test_parts.py` fails where a recipe part has no row.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The rows of docs/regularizers.md that are no part of a training step, or are other networks:
 complete recipes, parts of networks, and what surrounds training. They have no cost beside the plain
-step."""
+step.
+"""
 
 from __future__ import annotations
 

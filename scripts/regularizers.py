@@ -1,13 +1,15 @@
 """Write docs/regularizers.md: every part that can be added to a recipe, and what each part costs.
 
-    python scripts/regularizers.py                      # rewrites the page, with the costs of costs.json
-    python scripts/regularizers.py --measure            # measures all costs: ten minutes on two idle CPU cores
+    # rewrites the page, with the costs of costs.json
+    python scripts/regularizers.py
+    # measures all costs: ten minutes on two idle CPU cores
+    python scripts/regularizers.py --measure
     python scripts/regularizers.py --measure --missing
 
-Formulae and papers are those of the parts' docstrings; numbers are those of the recipe that a row of
-`part_rows.py` makes. A cost is the time of a training step with the part divided by the time of the
-plain step. Both are compiled and run in turns in one process; the cost is the median over rounds of
-the ratio. The plain step is that of `part_rows.base()`: 16 x 16 RGB, width 16, batch 64.
+Formulae and papers are those of the parts' docstrings; numbers are those of the recipe that a row
+of `part_rows.py` makes. A cost is the time of a training step with the part divided by the time of
+the plain step. Both are compiled and run in turns in one process; the cost is the median over
+rounds of the ratio. The plain step is that of `part_rows.base()`: 16 x 16 RGB, width 16, batch 64.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
 """Samples of a trained generator, and interpolations between them, as pictures.
 
-    python scripts/samples.py runs/quickstart                          # samples.png and paths.png in runs/quickstart/samples
-    python scripts/samples.py runs/quickstart --truncation 0.7 --raw   # likelier samples, of the generator without averaging
-    python scripts/samples.py runs/conditional --labels 3 8 --paths 2  # of these classes alone, and a path of each
+    # samples.png and paths.png in runs/quickstart/samples
+    python scripts/samples.py runs/quickstart
+    # likelier samples, of the generator without averaging
+    python scripts/samples.py runs/quickstart --truncation 0.7 --raw
+    # of these classes alone, and a path of each
+    python scripts/samples.py runs/conditional --labels 3 8 --paths 2
 
 samples.png shows the samples by number, row by row; a conditional GAN's has a class in each column.
 paths.png shows interpolations: each row goes from one sample to another. The latents of a row lie
