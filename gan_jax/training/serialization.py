@@ -125,8 +125,8 @@ def _find(name: str, trusted: Sequence[str]) -> Any:
         thing = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError):
         raise UserError(f"the recipe names {name!r}, which is not there: has it moved since?") from None
-    written = inspect.isfunction(inspect.unwrap(thing)) or dataclasses.is_dataclass(thing)
-    if not written or thing.__module__ != module:
+    kind = dataclasses.is_dataclass if isinstance(thing, type) else inspect.isfunction
+    if not kind(inspect.unwrap(thing)) or thing.__module__ != module:
         raise UserError(f"the recipe names {name!r}, which is no function or dataclass that {module} defines")
     return thing
 
