@@ -46,8 +46,8 @@ globals().update(_found)  # also those of files that are not imported above
 
 def _stands_alone(loss) -> bool:
     """Whether a loss takes (real, fake, batch) and needs no number: it is around no other loss."""
-    kinds = inspect.signature(loss).parameters.values()
-    needed = [p for p in kinds if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    parameters = inspect.signature(loss).parameters.values()
+    needed = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
     return [p.kind for p in needed] == [inspect.Parameter.POSITIONAL_OR_KEYWORD] * 3
 
 
