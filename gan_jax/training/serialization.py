@@ -118,7 +118,7 @@ def _find(name: str, trusted: Sequence[str]) -> Any:
     module, colon, attribute = str(name).partition(":")
     if not colon:
         return find(module)
-    if module not in trusted:
+    if module not in ([trusted] if isinstance(trusted, str) else trusted):
         what = f"the recipe names {name!r}, which is no recipe part of gan_jax"
         raise UserError(f"{what}: give the recipe itself, or trust {module!r}")
     try:
