@@ -1,11 +1,11 @@
-"""Augmentations of what the discriminator sees: functions (images, labels, draws, **numbers) -> images,
-the same for reals and fakes.
+"""Augmentations of what the discriminator sees: functions (images, labels, draws, **numbers) ->
+images, the same for reals and fakes.
 
-One marked `@mixes_fakes` is (reals, fakes, draws, **numbers) -> images instead, and changes the
-reals that D learns from.
+A function marked `@mixes_fakes` is (reals, fakes, draws, **numbers) -> images instead, and changes
+the reals that D learns from.
 
-A new augmentation is one new file here: a function marked `@part("augment")` is found, and is
-`augment.<name>`.
+A new augmentation is one new file here. A function marked `@part("augment")` is found without any
+list, and becomes `augment.<name>`.
 """
 
 from gan_jax.augment import ada_colour, ada_corruptions, ada_geometry
@@ -20,5 +20,5 @@ __all__ = [
     "diffaugment", "instance_noise", "mixed", "mixes_fakes", "mixing", "saturation", "translation",
 ]  # fmt: skip
 
-# Also those of files that are not imported above; `ada_colour.hue` and its like stay in their files.
+# Also those of files that are not imported above. `ada_colour.hue` and its like stay where they are.
 globals().update({name: found for name, found in parts_of("augment").items() if "." not in name})

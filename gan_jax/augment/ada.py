@@ -24,24 +24,24 @@ def ada(
     rotate_max=1.0, aniso_std=0.2, xfrac_std=0.125, brightness_std=0.2, contrast_std=0.5, hue_max=1.0, saturation_std=1.0,
     filter_std=1.0, noise_std=0.1, cutout_size=0.5,
 ) -> Float[Array, "b h w c"]:  # fmt: skip
-    """ADA's pipeline: each operation changes an example with probability p (Karras et al., 2020b,
-    appendix B).
+    """ADA's pipeline, of which each operation changes an example with probability p (Karras et al.,
+    2020b, appendix B).
 
-    p:     clipped to [0, 1]; 0 changes nothing but rounding. Drive it with `controllers.ada`; near
-           1 it leaks into the samples (section 2.2: below about .8 it does not).
-    pipe:  which operations, as in the published code: 'blit' (x-flip, 90-degree rotations, integer
-           translation), 'geom' (scale, rotation, anisotropic scale, fractional translation),
-           'color' (brightness, contrast, luma flip, hue, saturation), 'filter', 'noise', 'cutout',
-           or the first two to six of them: 'bg', 'bgc' (default, the paper's choice), 'bgcf',
-           'bgcfn', 'bgcfnc'.
-    others: ranges of the operations, the published code's and under its names. Of `ada_geometry`:
-           xint_max 1/8, scale_std .2, rotate_max 1, aniso_std .2, xfrac_std 1/8; of `ada_colour`:
-           brightness_std .2, contrast_std .5, hue_max 1, saturation_std 1; of `ada_corruptions`:
-           filter_std 1, noise_std .1, cutout_size .5.
+    p: clipped to [0, 1]; 0 changes nothing but rounding. Drive it with `controllers.ada`. Near 1
+    the augmentation leaks into the samples; below about .8 it does not (section 2.2).
+    pipe: which operations, as in the published code: 'blit' (x-flip, 90-degree rotations, integer
+    translation), 'geom' (scale, rotation, anisotropic scale, fractional translation), 'color'
+    (brightness, contrast, luma flip, hue, saturation), 'filter', 'noise', 'cutout', or the first
+    two to six of them: 'bg', 'bgc' (the default, and the paper's choice), 'bgcf', 'bgcfn',
+    'bgcfnc'.
+    others: ranges of the operations, with the published code's names and values. Of `ada_geometry`:
+    xint_max 1/8, scale_std .2, rotate_max 1, aniso_std .2, xfrac_std 1/8; of `ada_colour`:
+    brightness_std .2, contrast_std .5, hue_max 1, saturation_std 1; of `ada_corruptions`:
+    filter_std 1, noise_std .1, cutout_size .5.
 
-    'color' needs 1 or 3 channels. Blitting too goes through the warp, as in the published code;
-    sym6 is not quite symmetric, so this softens what is flipped or turned. Alone, `xflip` and its
-    like copy pixels. Raises UserError for an unknown pipe.
+    'color' needs 1 or 3 channels. Blitting goes through the warp too, as in the published code; the
+    filter sym6 is not quite symmetric, so that flipped and turned images are softened. `xflip` and
+    its like copy pixels when they are used alone. Raises UserError for an unknown pipe.
     """
     if pipe not in PIPES:
         raise UserError(f"unknown ADA pipe {pipe!r}: use one of {', '.join(PIPES)}")

@@ -1,10 +1,11 @@
 """ADA's colour operations (Karras et al., 2020b, "Limited Data", appendix B): one 4 x 4 matrix on
 (r, g, b, 1) per example.
 
-Each operation is drawn as one parameter per example (`draw_colour`), all are multiplied to one
-matrix (`colour_matrix`) and applied at once (`recoloured`). An operation used alone is a function
-of its own, with p the probability that an example is changed, in [0, 1]. "Luma" is the grey axis
-(1, 1, 1) / sqrt(3). A grey image has no hue and no saturation: both do nothing.
+Each operation is drawn as one parameter per example (`draw_colour`); the product of all operations
+is one matrix (`colour_matrix`), which is applied once (`recoloured`). For an operation alone there
+is a function with p, the probability in [0, 1] that an example is changed. "Luma" is the grey axis
+(1, 1, 1) / sqrt(3). A grey image has neither hue nor saturation, and these two operations leave it
+as it is.
 """
 
 from __future__ import annotations
@@ -54,10 +55,10 @@ def contrast(images: Images, labels, draws: Draws, *, p, std=0.5) -> Images:
 @part("augment.ada_colour")
 @of_images
 def luma_flip(images: Images, labels, draws: Draws, *, p) -> Images:
-    """With probability p, x - 2 (x . v) v or x, by a coin, v being the luma axis (Karras et al.,
-    2020b, appendix B).
+    """With probability p, a coin decides between x - 2 (x . v) v and x, with v the luma axis
+    (Karras et al., 2020b, appendix B). Luma changes its sign, while hue and saturation stay.
 
-    Luma changes its sign while hue and saturation stay. p: in [0, 1], without a default.
+    p: in [0, 1], without a default.
     """
     return _recoloured(images, draw_colour(draws, p, images.dtype), "luma_flip")
 
@@ -140,8 +141,8 @@ def _step(name: str, value: Float[Array, "b 1 1"]) -> Matrices:
 
 
 def recoloured(images: Images, matrix: Matrices) -> Images:
-    """Each colour under its image's matrix; a grey one under the sum of its row that is left of
-    three mixed equally."""
+    """Each pixel's colour multiplied by the matrix of its image. A grey value x becomes the mean of
+    the three colours that the matrix makes of (x, x, x)."""
     if images.shape[3] == 1:
         row = matrix[..., :3, :].mean(-2)
         return images * spread(row[:, :3].sum(1), images.dtype) + spread(row[:, 3], images.dtype)

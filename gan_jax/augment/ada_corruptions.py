@@ -1,7 +1,7 @@
 """ADA's image-space filtering, noise and cutout (Karras et al., 2020b, "Limited Data", appendix B).
 
-Each is drawn as parameters per example (`draw_...`), which another function applies; p is the
-probability that an example is changed, in [0, 1].
+A `draw_...` function makes the parameters of each example, which another function applies. p is the
+probability in [0, 1] that an example is changed.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ POWER = np.array((10, 1, 1, 1)) / 13  # expected of each band, lowest first: nat
 @part("augment.ada_corruptions")
 @of_images
 def image_filter(images: Images, labels, draws: Draws, *, p, std=1.0) -> Images:
-    """Amplifies each of four frequency bands, with probability p each, by 2^(std * N(0, 1)) (Karras
-    et al., 2020b, appendix B).
+    """Amplifies each of four frequency bands, with probability p each, by g = 2^(std * N(0, 1))
+    (Karras et al., 2020b, appendix B).
 
-    With each band's gain g all four are divided by sqrt(1 - power + power * g^2), so that the
-    expected power stays; the bands' powers are (10, 1, 1, 1) / 13, lowest first. p: in [0, 1],
-    without a default. std: 1, the published code's `imgfilter_std`.
+    For each band's g all four bands are divided by sqrt(1 - power + power * g^2), so that the
+    expected power stays; the powers of the bands are (10, 1, 1, 1) / 13, lowest first. p: in [0,
+    1], without a default. std: 1, the published code's `imgfilter_std`.
     """
     return amplified(images, draw_gains(draws, p, images.dtype, std))
 
@@ -44,8 +44,8 @@ def draw_gains(draws: Draws, p, dtype, std) -> Float[Array, "b 4"]:
 
 
 def combined(gains: Float[Array, "b 4"]) -> Float[Array, "b 4"]:
-    """Each band's own gain -> the gain of all after each in turn was normalised: g_i over the
-    product of all norms."""
+    """The own gain of each band -> the gain of all bands after each in turn was normalised: g_i
+    over the product of all norms."""
     power = jnp.asarray(POWER, gains.dtype)
     return gains / jnp.sqrt(1 - power + power * gains**2).prod(-1, keepdims=True)
 
@@ -74,8 +74,8 @@ def _bands(n: int) -> np.ndarray:
 def _filters() -> np.ndarray:
     """[4, 43] symmetric taps, lowest band first; they sum to the identity.
 
-    Band by band, what is so far is stretched to twice its length, smoothed by H(z) H(1/z) / 2, and
-    the octave that this opens, H(-z) H(-1/z) / 2, becomes the next band.
+    Band by band, the taps so far are stretched to twice their length and smoothed by H(z) H(1/z) /
+    2. This opens an octave, whose filter H(-z) H(-1/z) / 2 becomes the next band.
     """
     low = np.asarray(SYM2)
     high = low * (-1) ** np.arange(len(low))
@@ -96,9 +96,10 @@ def _filters() -> np.ndarray:
 @part("augment.ada_corruptions")
 @of_images
 def noise(images: Images, labels, draws: Draws, *, p, std=0.1) -> Images:
-    """With probability p, x + sigma * N(0, 1) for each value, sigma = std * |N(0, 1)| for an image
-    (Karras et al., 2020b, appendix B). p: in [0, 1], without a default. std: .1, the published
-    code's `noise_std`.
+    """With probability p, x + sigma * N(0, 1) for each value, with sigma = std * |N(0, 1)| for an
+    image (Karras et al., 2020b, appendix B).
+
+    p: in [0, 1], without a default. std: .1, the published code's `noise_std`.
     """
     level = draw_levels(draws, p, images.dtype, std)
     return images + spread(level, images.dtype) * draws.named("noise").normal(images.shape[1:], images.dtype)
@@ -111,9 +112,10 @@ def draw_levels(draws: Draws, p, dtype, std) -> Float[Array, "b"]:
 @part("augment.ada_corruptions")
 @of_images
 def cutout(images: Images, labels, draws: Draws, *, p, size=0.5) -> Images:
-    """With probability p, 0 in a rectangle of `size` of each side, its centre uniform in the image
-    (Karras et al., 2020b, appendix B). p: in [0, 1], without a default. size: .5, the published
-    code's `cutout_size`.
+    """With probability p, sets a rectangle of `size` of each side to 0, its centre being uniform in
+    the image (Karras et al., 2020b, appendix B).
+
+    p: in [0, 1], without a default. size: .5, the published code's `cutout_size`.
     """
     dtype = wide(images.dtype)
     sizes = sometimes(draw_lots(draws, 1)[0], p, jnp.broadcast_to(jnp.asarray(size, dtype), images.shape[:1]), 0)

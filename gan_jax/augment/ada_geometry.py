@@ -1,10 +1,10 @@
 """ADA's geometric operations: pixel blitting and warps (Karras et al., 2020b, "Limited Data",
 appendix B).
 
-Each operation is drawn as one parameter per example (`draw_blit`, `draw_geometry`), turned into a
-matrix, and all of them are done by one resampling (`inverse_matrix`, then `warp`). An operation
-used alone is a function of its own, with p the probability that an example is changed, in [0, 1].
-Everything outside an image is its mirror image.
+Each operation is drawn as one parameter per example (`draw_blit`, `draw_geometry`) and turned into
+a matrix; one resampling does all of them (`inverse_matrix`, then `warp`). For an operation alone
+there is a function with p, the probability in [0, 1] that an example is changed. Outside an image
+lies its mirror image.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ RIM = len(SYM6) // 4  # pixels beyond each edge that the low-pass filter reads
 @part("augment.ada_geometry")
 @of_images
 def xflip(images: Images, labels, draws: Draws, *, p) -> Images:
-    """With probability p, out[y, x] = in[y, w - 1 - x] or in[y, x], by a coin (Karras et al.,
-    2020b, appendix B).
+    """With probability p, a coin decides between out[y, x] = in[y, w - 1 - x] and in[y, x] (Karras
+    et al., 2020b, appendix B). Half of the chosen examples therefore stay as they are, as
+    published.
 
-    So half of the chosen ones stay as they are, as published. p: in [0, 1], without a default.
+    p: in [0, 1], without a default.
     """
     flip = draw_blit(draws, p, images.dtype)["xflip"][:, None, None, None] > 0
     return jnp.where(flip, images[:, :, ::-1], images)
@@ -53,12 +54,10 @@ def xflip(images: Images, labels, draws: Draws, *, p) -> Images:
 @part("augment.ada_geometry")
 @of_images
 def rotate90(images: Images, labels, draws: Draws, *, p) -> Images:
-    """With probability p, a turn of 0, 90, 180 or 270 degrees, equally likely (Karras et al.,
-    2020b, appendix B).
+    """With probability p, a turn of 0, 90, 180 or 270 degrees, all equally likely (Karras et al.,
+    2020b, appendix B). A quarter of the chosen examples therefore stay as they are, as published.
 
-    So a quarter of the chosen ones stay as they are, as published. p: in [0, 1], without a default.
-
-    Raises UserError where the image is not square.
+    p: in [0, 1], without a default. Raises UserError where the image is not square.
     """
     if images.shape[1] != images.shape[2]:
         raise UserError(f"rotate90 needs square images, not {images.shape[1]} x {images.shape[2]}: use ada(pipe='blit')")
@@ -96,9 +95,9 @@ def scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
 @of_images
 def rotate(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
     """With probability p, rotates by U(-pi, pi) * most, or by the sum of two such angles (Karras et
-    al., 2020b, appendix B).
+    al., 2020b, appendix B). There may be two, as the pipeline rotates before and after its
+    anisotropic scaling (see `draw_geometry`).
 
-    Two, as the pipeline rotates before and after its anisotropic scaling (see `draw_geometry`).
     p: in [0, 1], without a default. most: 1, all angles, the published code's `rotate_max`.
     """
     return _warped(images, draw_geometry(draws, p, images.dtype, rotate_max=most), "rotate_before", "rotate_after")
@@ -245,8 +244,8 @@ def _positions(inverse: Matrices, height: int, width: int) -> tuple[Array, Array
 
 
 def _bilinear(image: Float[Array, "h w c"], rows, columns) -> Float[Array, "i j c"]:
-    """Of a periodic image. Each position reads a window of 2 x 2 at once: the derivative is then
-    one loop, not four."""
+    """Bilinear samples of a periodic image. Each position reads a window of 2 x 2 at once, so that
+    the derivative is one loop and not four."""
     above, left = jnp.floor(rows), jnp.floor(columns)
     down, right = ((x - whole).astype(image.dtype)[..., None] for x, whole in ((rows, above), (columns, left)))
     corner = [whole.astype(jnp.int32) % n for whole, n in zip((above, left), image.shape, strict=False)]
@@ -272,7 +271,7 @@ def _doubling(n: int) -> np.ndarray:
 
 @cache
 def _halving(n: int) -> np.ndarray:
-    """[n, 2 (n + 2 RIM)]: the doubling's transpose, halved."""
+    """[n, 2 (n + 2 RIM)]: the transpose of the doubling, halved."""
     taps = np.asarray(SYM6) / np.sqrt(2)
     matrix = np.zeros((n, 2 * (n + 2 * RIM)))
     for i in range(n):

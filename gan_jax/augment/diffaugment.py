@@ -1,10 +1,10 @@
 """DiffAugment: colour, translation and cutout of what D sees (Zhao et al., 2020, "Differentiable
 Augmentation").
 
-Every function takes p, the probability that an example is changed (default 1, as published), so
-that a controller can drive it. Ranges are the published code's; a strength or ratio of 0 changes
-nothing. Each `draw_` function makes one parameter per example, which the function of the same name
-without draws (`brightened`, `translated`, ...) applies.
+Every function takes p, the probability that an example is changed, so that a controller can drive
+it; p is 1 by default, as published. Ranges are those of the published code, and a strength or ratio
+of 0 changes nothing. A `draw_` function makes one parameter per example, which a function without
+draws applies (`brightened`, `translated`, ...).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Images = Float[Array, "b h w c"]
 @part("augment")
 @of_images
 def brightness(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
-    """x + strength * U(-1/2, 1/2), one number per example (Zhao et al., 2020, their code's
-    `rand_brightness`).
+    """x + strength * U(-1/2, 1/2), with one number per example (Zhao et al., 2020;
+    `rand_brightness` in their code).
 
-    strength: >= 0, 1 as published; p: 1 as published.
+    strength: >= 0, 1 as published. p: 1 as published.
     """
     return brightened(images, strength * draw_colour(draws, 1, p, images.dtype)[0] / 2)
 
@@ -37,10 +37,10 @@ def brightness(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> 
 @part("augment")
 @of_images
 def saturation(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
-    """m + (x - m) * (1 + strength * U(-1, 1)), m being the pixel's mean over channels (Zhao et al.,
-    2020, `rand_saturation`).
+    """m + (x - m) * (1 + strength * U(-1, 1)), with m the mean of the pixel over channels (Zhao et
+    al., 2020; `rand_saturation`). An image of one channel is not changed.
 
-    One channel has no distance from m. strength: in [0, 1], 1 as published; p: 1 as published.
+    strength: in [0, 1], 1 as published. p: 1 as published.
     """
     return saturated(images, 1 + strength * draw_colour(draws, 1, p, images.dtype)[0])
 
@@ -48,10 +48,10 @@ def saturation(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> 
 @part("augment")
 @of_images
 def contrast(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
-    """m + (x - m) * (1 + strength * U(-1/2, 1/2)), m being the image's mean (Zhao et al., 2020,
+    """m + (x - m) * (1 + strength * U(-1/2, 1/2)), with m the mean of the image (Zhao et al., 2020;
     `rand_contrast`).
 
-    strength: in [0, 1], 1 as published; p: 1 as published.
+    strength: in [0, 1], 1 as published. p: 1 as published.
     """
     return contrasted(images, 1 + strength * draw_colour(draws, 1, p, images.dtype)[0] / 2)
 
@@ -59,9 +59,9 @@ def contrast(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Im
 @part("augment")
 @of_images
 def colour(images: Images, labels, draws: Draws, *, brightness=1.0, saturation=1.0, contrast=1.0, p=1.0) -> Images:
-    """`brightness`, `saturation` and `contrast` in this order, each with its strength and with
-    probability p: the policy's word 'color' (Zhao et al., 2020). All three strengths, and p, are 1
-    as published.
+    """`brightness`, `saturation` and `contrast` in this order, each with its own strength, and each
+    with probability p: the policy's word 'color' (Zhao et al., 2020). All three strengths and p are
+    1 as published.
     """
     u = draw_colour(draws, 3, p, images.dtype)
     images = saturated(brightened(images, brightness * u[0] / 2), 1 + saturation * u[1])
@@ -96,8 +96,10 @@ def draw_colour(draws: Draws, count: int, p, dtype) -> Float[Array, "count b"]:
 @part("augment")
 @of_images
 def translation(images: Images, labels, draws: Draws, *, ratio=0.125, p=1.0) -> Images:
-    """Moves the image by whole pixels, uniform in -n ... n, n = round(ratio * side); zeros come in
-    (Zhao et al., 2020, `rand_translation`). ratio: in [0, 1], .125 as published; p: 1 as published.
+    """Moves the image by whole pixels, uniformly in -n ... n with n = round(ratio * side), and
+    fills with zeros (Zhao et al., 2020; `rand_translation`).
+
+    ratio: in [0, 1], .125 as published. p: 1 as published.
     """
     return translated(images, draw_shifts(draws, images.shape[1:3], ratio, p))
 
@@ -105,11 +107,11 @@ def translation(images: Images, labels, draws: Draws, *, ratio=0.125, p=1.0) -> 
 @part("augment")
 @of_images
 def cutout(images: Images, labels, draws: Draws, *, ratio=0.5, p=1.0) -> Images:
-    """0 in a rectangle of round(ratio * side) along each side (Zhao et al., 2020, `rand_cutout`;
-    DeVries & Taylor, 2017).
+    """Sets a rectangle of round(ratio * side) along each side to 0 (Zhao et al., 2020,
+    `rand_cutout`; DeVries & Taylor, 2017). The centre of the rectangle is uniform over the image,
+    so that part of the rectangle may lie outside.
 
-    Its centre is uniform over the image, so that part of it may lie outside. ratio: in [0, 1], .5
-    as published; p: 1 as published.
+    ratio: in [0, 1], .5 as published. p: 1 as published.
     """
     first, size = draw_holes(draws, images.shape[1:3], ratio, p)
     return pierced(images, first, size)
@@ -122,7 +124,7 @@ def translated(images: Images, shifts: Int[Array, "b 2"]) -> Images:
 
 
 def pierced(images: Images, first: Int[Array, "b 2"], size: Int[Array, "b 2"]) -> Images:
-    """Zero in the rectangle of sides `size` whose first pixel is `first`."""
+    """The images with zero in the rectangle of sides `size` whose first pixel is `first`."""
     inside = [
         (jnp.arange(n) >= first[:, i, None]) & (jnp.arange(n) < (first + size)[:, i, None])
         for i, n in enumerate(images.shape[1:3])
@@ -136,7 +138,8 @@ def draw_shifts(draws: Draws, sides: tuple[int, ...], ratio, p) -> Int[Array, "b
 
 
 def draw_holes(draws: Draws, sides: tuple[int, ...], ratio, p) -> tuple[Int[Array, "b 2"], Int[Array, "b 2"]]:
-    """(first pixel, size) of each example's rectangle; a size of 0 where it has none."""
+    """(first pixel, size) of the rectangle of each example. The size is 0 for an example without
+    one."""
     size = _share(sides, ratio)
     centre = _below(draws, jnp.asarray(sides) + 1 - size % 2)  # an even rectangle has its centre between two pixels
     return centre - size // 2, sometimes(draw_lots(draws, 1)[0], p, jnp.broadcast_to(size, centre.shape), 0)
@@ -147,7 +150,7 @@ def _share(sides: tuple[int, ...], ratio) -> Int[Array, "2"]:
 
 
 def _below(draws: Draws, high: Int[Array, "2"]) -> Int[Array, "b 2"]:
-    """Uniform integers in [0, high): by rounding down, as `high` may be traced."""
+    """Uniform integers in [0, high). They are made by rounding down, as `high` may be traced."""
     value = jnp.floor(draws.named("uniform").uniform((2,)) * high).astype(jnp.int32)
     return jnp.minimum(value, high - 1)
 
@@ -162,7 +165,7 @@ def by_policy(
     images: Images, labels, draws: Draws, *, p=1.0, brightness=1.0, saturation=1.0, contrast=1.0, translation=0.125,
     cutout=0.5, policy: str = "color,translation,cutout",
 ) -> Images:  # fmt: skip
-    """The policy's words in their order, each applied to an example with probability p.
+    """The words of the policy in their order, each applied to an example with probability p.
 
     brightness, saturation, contrast: strengths of 'color'; translation, cutout: ratios. Raises
     UserError for an unknown word.
@@ -180,12 +183,13 @@ def diffaugment(policy: str = "color,translation,cutout", p=1.0) -> dict[str, Bo
     """DiffAugment as published, for `Recipe.augment`: the words of `policy` in their order (Zhao et
     al., 2020).
 
-    policy: of 'color', 'translation' and 'cutout', with commas; all three by default. The paper's:
-    'translation,cutout' for BigGAN on CIFAR, 'color,cutout' for StyleGAN2 on all of CIFAR, all
-    three with less data. p (default 1) is the leaf `augment.diffaugment.p`; beside it are
-    `by_policy`'s ranges, `augment.diffaugment.translation` and so on. One function holds the whole
-    policy, as the entries of a recipe's dictionary are applied in the order of their names. Raises
-    UserError for an unknown word.
+    policy: of 'color', 'translation' and 'cutout', with commas between; all three by default. The
+    paper has 'translation,cutout' for BigGAN on CIFAR, 'color,cutout' for StyleGAN2 on all of
+    CIFAR, and all three with less data. p: 1 by default.
+
+    p is the leaf `augment.diffaugment.p`; the ranges of `by_policy` are leaves beside it, such as
+    `augment.diffaugment.translation`. One function holds the whole policy, since a recipe applies
+    the entries of its dictionary in the order of their names. Raises UserError for an unknown word.
     """
     words(policy)
     return {"diffaugment": bind(by_policy, p=p, policy=policy)}

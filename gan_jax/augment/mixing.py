@@ -1,4 +1,4 @@
-"""Augmentations of D's real batch that need the fakes: generated examples that pose as real
+"""Augmentations of D's real batch that need the fakes: generated examples take the place of real
 ones."""
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from gan_jax.core.rng import Draws
 
 
 def mixes_fakes(function: Callable) -> Callable:
-    """Marks an augmentation (reals, fakes, draws, **numbers) -> images of the reals in the
-    discriminator's turn.
+    """Marks an augmentation (reals, fakes, draws, **numbers) -> images, which replaces the reals of
+    the discriminator's turn.
 
-    fakes [b, ...]: made for this alone, from latents that no other fake has, each with the label of
-    the real in its place.
+    fakes [b, ...]: made for this alone, from latents of their own; each has the label of the real
+    in its place.
     """
     function.mixes_fakes = True
     return function
 
 
 def mixing(augment: Bound) -> bool:
+    """Whether an augmentation is marked with `mixes_fakes`."""
     return getattr(augment.function, "mixes_fakes", False)
 
 
@@ -41,14 +42,16 @@ def mixed(augments: Mapping[str, Bound], reals: Array, fakes: Array, draws: Draw
 @part("augment")
 @mixes_fakes
 def adaptive_pseudo(reals, fakes, draws: Draws, *, p) -> Float[Array, "b *shape"]:
-    """APA: with probability p each real example is replaced by a generated one (Jiang et al., 2021,
-    equation 3).
+    """APA: with probability p a generated example takes the place of a real one (Jiang et al.,
+    2021, equation 3).
 
-    p: in [0, 1], without a default; 0 leaves the reals as they are. The paper drives it towards r_t
-    = .6 (see `controllers.ada`). The fakes that pose are other ones than those that D is to tell
-    from the reals: in their code those of the last generator turn, here of the generator as it
-    stands, from latents of their own (one more forward pass of it). They are made with the labels
-    of the reals that they replace; in their code, with labels that D is not told.
+    p: in [0, 1], without a default; 0 leaves the reals as they are. The paper drives p towards r_t
+    = .6 (see `controllers.ada`).
+
+    The fakes that take the place of reals are not those that D is to tell from the reals. In the
+    authors' code they come from the last generator turn, with labels that D is not told. Here the
+    generator as it stands makes them in one more forward pass, from latents of their own and with
+    the labels of the reals that they replace.
     """
     pose = draws.uniform((1,) * (reals.ndim - 1)) < p
     return jnp.where(pose, fakes, reals)

@@ -11,9 +11,10 @@ from gan_jax.core.rng import Draws
 
 @part("augment")
 def instance_noise(images: Float[Array, "b *shape"], labels, draws: Draws, *, std) -> Float[Array, "b *shape"]:
-    """images + std * N(0, 1), fresh at each look (Sønderby et al., 2017; Arjovsky & Bottou, 2017).
+    """images + std * N(0, 1), drawn anew each time that D sees an image (Sønderby et al., 2017;
+    Arjovsky & Bottou, 2017).
 
-    std: of the images' scale ([-1, 1]), at least 0, without a default or one published value; no
-    recipe has it. Both papers anneal it: give a schedule.
+    std: at least 0, in the scale of the images ([-1, 1]). It has no default, as no value was
+    published, and no recipe has it. Both papers anneal it: give a schedule.
     """
     return images + jnp.asarray(std, images.dtype) * draws.normal(images.shape[1:], images.dtype)

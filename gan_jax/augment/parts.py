@@ -1,9 +1,9 @@
-"""What several augmentations share: which examples are changed, and pixels copied from other
-places.
+"""What several augmentations share: the choice of the examples to change, and copying pixels from
+other places.
 
-All of it is arithmetic on whole arrays: a pixel is moved by a product with a matrix of zeros and
-ones, whose derivative is another product, where XLA would turn the derivative of an indexed read
-into a slow loop on a CPU.
+All of it is arithmetic on whole arrays. A pixel is moved by a product with a matrix of zeros and
+ones, whose derivative is another product; XLA turns the derivative of an indexed read into a slow
+loop on a CPU.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ F = TypeVar("F", bound=Callable)
 
 
 def of_images(function: F) -> F:
-    """Marks an augmentation (images, labels, draws, **numbers) of images alone: UserError for
-    points and tables."""
+    """Marks an augmentation (images, labels, draws, **numbers) of images alone, which raises
+    UserError for points and tables."""
 
     @wraps(function)
     def checked(images, *args, **kwargs):
@@ -36,38 +36,38 @@ def of_images(function: F) -> F:
 
 
 def wide(dtype) -> jnp.dtype:
-    """The dtype of parameters and positions: bfloat16 is too coarse for them."""
+    """The dtype of parameters and positions, for which bfloat16 is too coarse."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
 def sometimes(lots: Float[Array, "b"], p, value: Shaped[Array, "b *n"], neutral: float) -> Shaped[Array, "b *n"]:
-    """Each example's value where its lot, U(0, 1), lies below p (clipped to [0, 1]), else the value
-    that changes nothing."""
+    """The value of each example whose uniform draw `lots` lies below p (clipped to [0, 1]); for the
+    other examples `neutral`, which changes nothing."""
     chosen = (lots < jnp.clip(p, 0, 1)).reshape(-1, *(1,) * (value.ndim - 1))
     return jnp.where(chosen, value, jnp.asarray(neutral, value.dtype))
 
 
 def draw_lots(draws: Draws, count: int) -> Float[Array, "count b"]:
-    """U(0, 1) that decide which operations change an example. Drawn together: each draw by itself
-    takes time to compile."""
+    """U(0, 1) numbers that decide which operations change an example. They are drawn together, as
+    each draw by itself takes time to compile."""
     return draws.named("chosen").uniform((count,)).T
 
 
 def spread(values: Array, dtype) -> Array:
-    """[b] -> [b, 1, 1, 1], of the images' dtype."""
+    """[b] -> [b, 1, 1, 1] in the dtype of the images."""
     return values.astype(dtype)[:, None, None, None]
 
 
 def copied(images: Float[Array, "b h w c"], rows: Int[Array, "b i"], columns: Int[Array, "b j"]) -> Float[Array, "b i j c"]:
-    """Pixel (rows[i], columns[j]) of each image; zero where an index lies outside."""
+    """Pixel (rows[i], columns[j]) of each image, and zero where an index lies outside."""
     tall = (rows[:, :, None] == jnp.arange(images.shape[1])).astype(images.dtype)
     broad = (columns[:, :, None] == jnp.arange(images.shape[2])).astype(images.dtype)
     return resampled(images, tall, broad)
 
 
 def resampled(images: Float[Array, "b h w c"], rows: Array, columns: Array) -> Float[Array, "b i j c"]:
-    """rows @ image @ columns' transpose for each image; the matrices are one for all, [i, h], or
-    one for each, [b, i, h]."""
+    """rows @ image @ columns' transpose for each image. The matrices are [i, h], one for all
+    images, or [b, i, h], one for each."""
     one, each = "ih,bhwc->biwc", "bih,bhwc->biwc"
     images = jnp.einsum(one if rows.ndim == 2 else each, rows, images, precision="highest")
     one, each = "jw,biwc->bijc", "bjw,biwc->bijc"
@@ -75,7 +75,7 @@ def resampled(images: Float[Array, "b h w c"], rows: Array, columns: Array) -> F
 
 
 def reflected(index, n: int):
-    """Where an index of the endlessly mirrored 0, 1, ..., n-1, n-2, ..., 1, 0, 1, ... lies in 0 ...
-    n-1; n at least 2."""
+    """Where an index of the endlessly mirrored sequence 0, 1, ..., n-1, n-2, ..., 1, 0, 1, ... lies
+    in 0 ... n-1. n is at least 2."""
     index = index % (2 * n - 2)
     return index + (index >= n) * (2 * n - 2 - 2 * index)

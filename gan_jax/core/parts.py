@@ -18,12 +18,12 @@ from gan_jax.core.errors import UserError
 T = TypeVar("T")
 
 PACKAGES = {
-    **{kind: f"gan_jax.{kind}" for kind in ("augment", "controllers", "latents", "likelihoods", "losses", "networks")},
-    **{kind: f"gan_jax.{kind}" for kind in ("gan", "optimizers", "penalties", "sampling", "schedules")},
-    "dynamics": "gan_jax.gan", "optax": "gan_jax.optimizers",
-    "vae": "gan_jax.games.vae", "vae_gan": "gan_jax.games.vae_gan", "imputation": "gan_jax.games.imputation",
+    "augment": "augment", "controllers": "controllers", "dynamics": "gan", "gan": "gan", "imputation": "games.imputation",
+    "latents": "latents", "likelihoods": "likelihoods", "losses": "losses", "networks": "networks", "optax": "optimizers",
+    "optimizers": "optimizers", "penalties": "penalties", "sampling": "sampling", "schedules": "schedules",
+    "vae": "games.vae", "vae_gan": "games.vae_gan",
 }  # fmt: skip
-"""The first word of a public name, and the module or package whose files mark such parts."""
+"""The first word of a public name, and the module or package of gan_jax that marks such parts."""
 
 PARTS: dict[str, Any] = {}
 """Public name -> part, of the files that were imported so far."""
@@ -37,9 +37,10 @@ def part(kind: str, name: str | None = None) -> Callable[[T], T]:
     """
 
     def mark(thing: T) -> T:
-        public = f"{kind}.{name or getattr(thing, '__name__').lstrip('_')}"  # noqa: B009
-        if PARTS.setdefault(public, thing) is not thing:
+        public = f"{kind}.{name or getattr(thing, '__name__', '').lstrip('_')}"
+        if PARTS.get(public, thing).__module__ != thing.__module__:  # equal where a notebook reloads the module
             raise ValueError(f"two recipe parts are called {public}")
+        PARTS[public] = thing
         return thing
 
     return mark
@@ -47,7 +48,7 @@ def part(kind: str, name: str | None = None) -> Callable[[T], T]:
 
 def parts_of(kind: str) -> dict[str, Any]:
     """{name within the kind: part}, with every file of the kind's package imported."""
-    package = importlib.import_module(PACKAGES[kind])
+    package = importlib.import_module(f"gan_jax.{PACKAGES[kind]}")
     for file in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{package.__name__}."):
         importlib.import_module(file.name)
     return {name.removeprefix(f"{kind}."): thing for name, thing in PARTS.items() if name.startswith(f"{kind}.")}

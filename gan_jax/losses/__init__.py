@@ -1,12 +1,12 @@
-"""Losses: functions (DiscriminatorOutput of reals, DiscriminatorOutput of fakes, batch) -> Terms, one
-value per example for each player to minimise.
+"""Losses: functions (output of D on reals, output of D on fakes, batch) -> Terms, with one value
+per example for each player to minimise.
 
 In the formulae d_r and d_f are the logits of reals and fakes. The training step weights the terms
 and takes their mean; losses that compare examples return terms whose mean is the loss.
 
-A new loss is one new file here: a function marked `@part("losses")` is found, is `losses.<name>`,
-and is known by its name to recipes and command lines. `@decides_at` says at which logit D is
-undecided, where that is not 0.
+A new loss is one new file here. A function marked `@part("losses")` is found without any list: it
+becomes `losses.<name>`, and recipes and command lines know it by its name. A loss whose
+discriminator is undecided at another logit than 0 says so with `@decides_at`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import inspect
 
 from gan_jax.core.bind import bind
 from gan_jax.core.parts import parts_of
-from gan_jax.losses.blending import blend, blended
+from gan_jax.losses.blending import blend
 from gan_jax.losses.classes import auxiliary_classifier, multi_class, multi_hinge
 from gan_jax.losses.contrastive import dual_contrastive
 from gan_jax.losses.kernels import kernel_values, mmd, representation, witness
@@ -31,7 +31,7 @@ from gan_jax.losses.terms import Terms, boundary, decides_at, places, real_weigh
 from gan_jax.losses.weighting import class_weighted
 
 __all__ = [
-    "LOSSES", "POINTWISE", "Terms", "auxiliary_classifier", "blend", "blended", "boundary", "class_weighted", "decides_at",
+    "LOSSES", "POINTWISE", "Terms", "auxiliary_classifier", "blend", "boundary", "class_weighted", "decides_at",
     "dual_contrastive", "hinge", "kernel_values", "least_squares", "minimax", "mmd", "multi_class", "multi_hinge",
     "non_saturating", "places", "real_weights", "relativistic_average", "relativistic_average_hinge",
     "relativistic_average_least_squares", "relu", "representation", "rpgan", "softplus", "top_k", "wasserstein", "witness",
@@ -46,8 +46,8 @@ globals().update(_found)  # also those of files that are not imported above
 
 def _stands_alone(loss) -> bool:
     """Whether a loss takes (real, fake, batch) and needs no number: it is around no other loss."""
-    kinds = inspect.signature(loss).parameters.values()
-    needed = [p for p in kinds if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    parameters = inspect.signature(loss).parameters.values()
+    needed = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
     return [p.kind for p in needed] == [inspect.Parameter.POSITIONAL_OR_KEYWORD] * 3
 
 

@@ -1,5 +1,5 @@
-"""A weighted sum of losses: which loss becomes a number, so that one program trains a sweep over
-losses."""
+"""A weighted sum of losses. Which loss is used becomes a number, so that one program trains a sweep
+over losses."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from gan_jax.losses.terms import Terms, decides_at
 
 
 def blend(*losses: Any, **weights: float) -> Bound:
-    """Each loss times its weight, summed: `blend(hinge, rpgan, hinge=1.0)`.
+    """The sum of losses, each times its weight: `blend(hinge, rpgan, hinge=1.0)`.
 
-    losses: functions, bound functions. weights: by the function's name, at least 0; 0 for a loss
-    not named. They are leaves, so a grid over them (`loss.hinge=0,1`) is one structure. No paper:
-    it is what sweeps losses in one program. Logged accuracies take the middle of reals and fakes as
-    D's boundary. Raises UserError for two losses of one name, or a weight of none.
+    losses: functions, or bound functions. weights: by the function's name, at least 0; a loss that
+    is not named has weight 0. The weights are leaves, so that a grid over them (`loss.hinge=0,1`)
+    is one structure. No paper: the blend serves sweeps over losses in one program. As a blend has
+    no decision boundary of its own, the logged accuracies use the middle of reals and fakes. Raises
+    UserError for two losses of one name, and for a weight of a loss that is not there.
     """
     parts = [bind(loss) for loss in losses]
     names = [part.name for part in parts]
@@ -33,7 +34,7 @@ def blend(*losses: Any, **weights: float) -> Bound:
 @part("losses")
 @decides_at(None)
 def blended(*args: Any, **weights: Any) -> Terms:
-    """(losses..., real, fake, batch) -> the weighted sum of their terms."""
+    """(losses..., real, fake, batch) -> the weighted sum of the losses' terms."""
     *parts, real, fake, batch = args
     scale = lambda terms, weight: jax.tree.map(lambda x: jnp.asarray(weight, x.dtype) * x, terms)
     scaled = [scale(part(real, fake, batch), weights[part.name]) for part in parts]

@@ -1,5 +1,5 @@
-"""Losses on class logits: an auxiliary classifier beside any loss, or D as a classifier with one
-more class for fakes."""
+"""Losses on class logits: an auxiliary classifier beside any loss, and D as a classifier with one
+class more, for fakes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def auxiliary_classifier(loss: Any, weight_real=1.0, weight_fake=1.0, weight_gen
     """Any loss plus the cross-entropy of D's class logits (ACGAN, Odena et al., 2017, equations 2
     and 3).
 
-    D adds weight_real * CE on reals and weight_fake * CE on fakes, G weight_generator * CE on
-    fakes, each against the labels that the example was drawn or made with; all >= 0, 1 in the
-    paper. weight_fake 0 lets D learn classes from reals alone. Needs recipes with classes, and
-    `conditioning="auxiliary"` in the discriminator. Raises UserError where either is missing.
+    D adds weight_real * CE on reals and weight_fake * CE on fakes; G adds weight_generator * CE on
+    fakes. CE is taken against the label that a real has, or that a fake was made with. All three
+    weights are >= 0, and 1 in the paper. With weight_fake 0, D learns classes from reals alone.
+    Raises UserError for a recipe without classes, or whose discriminator has not
+    `conditioning="auxiliary"`.
     """
     numbers = {"weight_real": weight_real, "weight_fake": weight_fake, "weight_generator": weight_generator}
     return bind(_auxiliary, bind(loss), **numbers)
@@ -47,26 +48,26 @@ def _auxiliary(
 
 @part("losses")
 def multi_class(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
-    """D tells K classes of reals and one of fakes apart, whose logit is 0; cross-entropy (Salimans
-    et al., 2016, section 5).
+    """D tells K classes of reals and one class of fakes apart by cross-entropy, the logit of the
+    fakes' class being 0 (Salimans et al., 2016, section 5).
 
-    With the class logits l and Z = sum_k e^l_k: D: log(1 + Z) - l_y on reals of class y, log(1 + Z)
-    on fakes; G: log(1 + Z) - l_y on fakes made as class y (theirs matches features instead). D(x) =
-    Z / (1 + Z), so log Z is D's logit: `conditioning="multi_class"` of the discriminator gives just
-    that. Raises UserError without class logits or labels.
+    With class logits l and Z = sum_k e^l_k, D minimises log(1 + Z) - l_y on reals of class y and
+    log(1 + Z) on fakes; G minimises log(1 + Z) - l_y on fakes made as class y (their G matches
+    features instead). D(x) = Z / (1 + Z), so that log Z is D's logit: `conditioning="multi_class"`
+    of the discriminator gives that logit. Raises UserError without class logits or labels.
     """
     return _with_fake_class("multi_class", _cross_entropy, real, fake, batch)
 
 
 @part("losses")
 def multi_hinge(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
-    """As multi_class, with the hinge of Crammer & Singer (2001): relu(1 + max_{k != y} l_k - l_y)
-    over K + 1 classes.
+    """As `multi_class`, with the hinge of Crammer & Singer (2001) over K + 1 classes: relu(1 +
+    max_{k != y} l_k - l_y).
 
-    Kavalerov et al. (2021): D minimises it with y the class of a real, and with y the class of
-    fakes on fakes; G with y the class that the fake was made as. The fakes' logit is 0, which loses
-    nothing, as only differences count. It has no numbers: the margin of 1 is theirs. Raises
-    UserError without class logits or labels.
+    D minimises it with y the class of a real, and on fakes with y the class of fakes; G minimises
+    it with y the class that the fake was made as (Kavalerov et al., 2021). The logit of the fakes'
+    class is 0, which is no loss of generality, as only differences count. The loss has no numbers:
+    the papers' margin is 1. Raises UserError without class logits or labels.
     """
     return _with_fake_class("multi_hinge", _multi_hinge, real, fake, batch)
 
@@ -90,7 +91,7 @@ def _multi_hinge(logits: Float[Array, "b k"], labels) -> Float[Array, "b"]:
 
 
 def _class_logits(loss: str, conditioning: str, said: DiscriminatorOutput, labels) -> tuple[Array, Array]:
-    """(class logits, labels) of one side."""
+    """(class logits, labels) of one side. Raises UserError where either is missing."""
     if said.classes is None:
         raise UserError(
             f'{loss} needs class logits, which this discriminator has not: give it classes and conditioning="{conditioning}"'

@@ -1,5 +1,4 @@
-"""MMD-GAN: the critic learns a representation in which the kernel's mean embeddings of reals and
-fakes differ."""
+"""MMD-GAN: D learns a representation in which the kernel embeddings of reals and fakes differ."""
 
 from __future__ import annotations
 
@@ -19,8 +18,8 @@ representation's units."""
 
 
 def kernel_values(x: Float[Array, "n d"], y: Float[Array, "m d"], kernel: str, dot=0.0) -> Float[Array, "n m"]:
-    """k(x_i, y_j), a sum over SCALES: (1 + s / (2 a))^-a or exp(-s / (2 sigma^2)) of s = |x - y|^2;
-    plus dot * x.y.
+    """k(x_i, y_j), with s = |x - y|^2 the sum over SCALES of (1 + s / (2 a))^-a or of exp(-s / (2
+    sigma^2)), plus dot * x.y.
 
     Raises UserError for an unknown kernel.
     """
@@ -35,9 +34,9 @@ def kernel_values(x: Float[Array, "n d"], y: Float[Array, "m d"], kernel: str, d
 
 
 def representation(said: DiscriminatorOutput, on: str) -> Float[Array, "b d"]:
-    """What the kernel compares: the 'logits' as one dimension, or the 'features'.
+    """What the kernel compares: the logits as one dimension (on='logits'), or the features.
 
-    Raises UserError for another name, or features that are not there.
+    Raises UserError for another name, and for features that are not there.
     """
     if on not in ("logits", "features"):
         raise UserError(f"mmd compares 'logits' or 'features', not {on!r}")
@@ -49,11 +48,11 @@ def representation(said: DiscriminatorOutput, on: str) -> Float[Array, "b d"]:
 
 
 def witness(values, real, fake, kernel: str = "rational_quadratic", dot=0.0) -> Float[Array, "n"]:
-    """mean_j k(values, real_j) - mean_j k(values, fake_j): where it is high D finds more reals than
-    fakes. All are [., d].
+    """mean_j k(values, real_j) - mean_j k(values, fake_j), all arrays being [., d]. Where the
+    witness is high, D finds more reals than fakes.
 
-    Its gradient is what the penalty of Binkowski et al. (2018, section 3) holds at norm 1, with
-    weight 1 in their code. On several devices give all reals and fakes (`batch.all_gather`).
+    Binkowski et al. (2018, section 3) hold the norm of the witness's gradient at 1, with weight 1
+    in their code. On several devices, give the reals and fakes of all devices (`batch.all_gather`).
     """
     return kernel_values(values, real, kernel, dot).mean(1) - kernel_values(values, fake, kernel, dot).mean(1)
 
@@ -69,23 +68,28 @@ def mmd(
     on: str = "logits",
     dot=0.0,
 ) -> Terms:
-    """D: -MMD^2; G: MMD^2, unbiased, over all devices (Li et al., 2017; Binkowski et al., 2018).
+    """D: -MMD^2; G: MMD^2, without bias and over all devices (Li et al., 2017; Binkowski et al.,
+    2018).
 
     MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j) of
     reals x and fakes y (Gretton et al., 2012). It is the mean over i of h(x_i) + h(y_i), with
 
-        h(x_i) = mean_{j != i} k(x_i, x_j) - mean_j k(x_i, y_j),  h(y_i) = mean_{j != i} k(y_i, y_j) - mean_j k(y_i, x_j).
+        h(x_i) = mean_{j != i} k(x_i, x_j) - mean_j k(x_i, y_j),
+        h(y_i) = mean_{j != i} k(y_i, y_j) - mean_j k(y_i, x_j).
 
-    Terms.real is -h(x_i), Terms.fake -h(y_i), G's their sum. Weights of reals count once for each
-    real of a pair.
+    Terms.real is -h(x_i), Terms.fake is -h(y_i), and G's terms are h(x_i) + h(y_i). A weight counts
+    once for each real of a pair.
+
     kernel: 'rational_quadratic' (the default) or 'rbf', summed over the published scales (`SCALES`;
-    Li et al. have sigmas 1, 2, 4, 8, 16). dot: weight of the linear kernel, >= 0, default 0; 1 in
-    the authors' CIFAR-10 script, whose estimate then keeps the linear kernel's pairs of an example
-    with itself. on: what is compared, 'logits' (one dimension, with any network; the default) or
-    'features', whose last layer `representation=16` of dcgan and mlp makes, as in the paper. Logits
-    have no sign of their own here. Published with 5 D steps, Adam 1e-4 and a penalty of the
-    `witness`. Cost: n^2 kernel values of the whole batch.
-    Raises UserError for a batch of one, an unknown kernel, or features that are not there.
+    Li et al. have sigmas 1, 2, 4, 8, 16).
+    dot: the weight of the linear kernel, >= 0, default 0. The authors' CIFAR-10 script has 1, and
+    its estimate keeps the linear kernel's pairs of an example with itself.
+    on: what is compared, 'logits' (the default: one dimension, with any network) or 'features'. The
+    networks dcgan and mlp make the paper's features with `representation=16`.
+
+    No logit has a meaning of its own here. The loss was published with 5 discriminator turns, Adam
+    1e-4 and a penalty of the `witness`. It costs n^2 kernel values of the whole batch. Raises
+    UserError for a batch of one, an unknown kernel, or features that are not there.
     """
     x, y = representation(real, on), representation(fake, on)
     weights = real_weights(batch, x)
@@ -100,6 +104,6 @@ def mmd(
 
 
 def _others(values: Float[Array, "b n"], batch: Any) -> Float[Array, "b n"]:
-    """Kernel values within one side, without those of an example with itself."""
+    """Kernel values within one side, with 0 for each example and itself."""
     own = places(batch, len(values))[:, None] == jnp.arange(values.shape[1])
     return jnp.where(own, 0, values)

@@ -1,5 +1,5 @@
-"""Relativistic losses: D says how much more real an example is than the other side's. Only
-differences of logits count."""
+"""Relativistic losses: D says how much more real an example is than the examples of the other side,
+so that only differences of logits count."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from gan_jax.losses.terms import Terms, decides_at, real_weights
 @part("losses")
 @decides_at(None)
 def rpgan(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
-    """D: softplus(-(d_r - d_f)); G: softplus(-(d_f - d_r)), each real paired with the fake at its
-    place in the batch.
+    """D: softplus(-(d_r - d_f)); G: softplus(-(d_f - d_r)), where each real is paired with the fake
+    at its place in the batch.
 
-    Relativistic pairing (Jolicoeur-Martineau, 2019; the loss of R3GAN, Huang et al., 2024, equation
-    2, with R1 and R2). It has no numbers. A pair's term is all in Terms.real, Terms.fake is 0: a
-    weight of the real is that of the pair, in both players' losses.
+    The loss is relativistic pairing (Jolicoeur-Martineau, 2019). R3GAN uses it with R1 and R2
+    (Huang et al., 2024, equation 2). It has no numbers. The term of a pair stands in Terms.real and
+    Terms.fake is 0, so that a weight of the real is the weight of the pair, in the losses of both
+    players.
     """
     ahead = real.logits - fake.logits
     terms = jax.nn.softplus(-ahead)
@@ -32,12 +33,12 @@ def rpgan(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> T
 @part("losses")
 @decides_at(None)
 def relativistic_average(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
-    """RaSGAN: D: [softplus(-(d_r - mean d_f)) + softplus(d_f - mean d_r)] / 2; G: the same with the
+    """RaSGAN. D: [softplus(-(d_r - mean d_f)) + softplus(d_f - mean d_r)] / 2; G: the same with the
     two sides exchanged.
 
-    Jolicoeur-Martineau (2019), equations 12 and 13, halved as in her code; it has no numbers. The
-    means are over the whole batch, over all devices; half of the term is in Terms.real and half in
-    Terms.fake.
+    These are equations 12 and 13 of Jolicoeur-Martineau (2019), halved as in her code. The loss has
+    no numbers. The means are over the whole batch, on all devices. Terms.real and Terms.fake have
+    one of D's two summands each.
     """
     return _average(real, fake, batch, _logistic)
 
@@ -45,11 +46,11 @@ def relativistic_average(real: DiscriminatorOutput, fake: DiscriminatorOutput, b
 @part("losses")
 @decides_at(None)
 def relativistic_average_least_squares(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
-    """RaLSGAN: D: [(d_r - mean d_f - 1)^2 + (d_f - mean d_r + 1)^2] / 2; G: the same with the two
+    """RaLSGAN. D: [(d_r - mean d_f - 1)^2 + (d_f - mean d_r + 1)^2] / 2; G: the same with the two
     sides exchanged, [(d_f - mean d_r - 1)^2 + (d_r - mean d_f + 1)^2] / 2.
 
-    Jolicoeur-Martineau (2019), halved as in her code; it has no numbers. Means and halves as
-    `relativistic_average`'s.
+    Jolicoeur-Martineau (2019), halved as in her code. The loss has no numbers. The means and the
+    summands are as in `relativistic_average`.
     """
     return _average(real, fake, batch, _square)
 
@@ -57,12 +58,12 @@ def relativistic_average_least_squares(real: DiscriminatorOutput, fake: Discrimi
 @part("losses")
 @decides_at(None)
 def relativistic_average_hinge(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
-    """RaHingeGAN: D: [relu(1 - (d_r - mean d_f)) + relu(1 + (d_f - mean d_r))] / 2; G: the same
+    """RaHingeGAN. D: [relu(1 - (d_r - mean d_f)) + relu(1 + (d_f - mean d_r))] / 2; G: the same
     with the two sides exchanged, [relu(1 - (d_f - mean d_r)) + relu(1 + (d_r - mean d_f))] / 2.
 
-    Jolicoeur-Martineau (2019), halved as in her code; it has no numbers. LeCam's code (Tseng et
-    al., 2021, losses.py) deviates: the reals' term of its G has their mean, relu(1 + (mean d_r -
-    mean d_f)), in place of each d_r.
+    Jolicoeur-Martineau (2019), halved as in her code. The loss has no numbers. The code of LeCam
+    (Tseng et al., 2021, losses.py) deviates: in G's term of the reals it has their mean, relu(1 +
+    (mean d_r - mean d_f)), in place of each d_r.
     """
     return _average(real, fake, batch, _hinge)
 
@@ -80,8 +81,8 @@ def _hinge(margin):
 
 
 def _average(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, cost: Callable) -> Terms:
-    """`cost` of a margin that should be large. No gradient is stopped at the means, as in the
-    paper."""
+    """The mean of `cost(margin)`, where `cost` falls as a margin grows. As in the paper, gradients
+    also go through the means."""
     weights = real_weights(batch, real.logits)
     reals, fakes = real.logits - batch.mean(fake.logits), fake.logits - batch.mean(weights * real.logits)
     generator = cost(fakes) + weights * cost(-reals)

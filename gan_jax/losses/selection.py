@@ -14,15 +14,15 @@ from gan_jax.losses.terms import Terms
 
 
 def top_k(loss: Any, share=0.5) -> Bound:
-    """Any loss, whose generator's terms count only for the `share` of fakes with the highest logits
-    (Sinha et al., 2020): G minimises the mean of its terms over the k = share * n fakes with the
-    largest d_f of a batch of n.
+    """Any loss, but G minimises the mean of its terms over the k = share * n fakes of the highest
+    logits d_f in a batch of n (Sinha et al., 2020).
 
-    share: of the whole batch, over all devices, in (0, 1], rounded to examples, at least one; 1 is
-    the loss itself. The terms kept are multiplied so that the mean over all is the mean over those
-    kept; ties with the last one kept are kept as well. The paper begins at 1 and multiplies by .99
-    each epoch down to .5 (its gamma and nu): `share=schedules.geometric(1, 0.99, epoch, 0.5)`, with
-    `epoch` in steps. The default, .5, is where that ends.
+    share: in (0, 1], of the whole batch on all devices. k is rounded to whole examples and is at
+    least one; share 1 is the loss itself. The terms that are kept are multiplied, so that the mean
+    over all terms is the mean over those kept; fakes that tie with the last one kept are kept as
+    well. The paper begins at 1 and multiplies by .99 each epoch, down to .5 (its gamma and nu):
+    `share=schedules.geometric(1, 0.99, epoch, 0.5)`, with `epoch` in steps. The default, .5, is the
+    end of that schedule.
     """
     return bind(_top_k, bind(loss), share=share)
 

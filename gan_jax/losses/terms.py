@@ -1,5 +1,5 @@
-"""What a loss returns (`Terms`), the logit at which its discriminator decides (`decides_at`), and what
-losses that compare the examples of a batch need."""
+"""What a loss returns (`Terms`), the logit at which its discriminator decides (`decides_at`), and
+what losses that compare the examples of a batch need."""
 
 from __future__ import annotations
 

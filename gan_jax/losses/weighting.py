@@ -1,4 +1,4 @@
-"""Weights of classes in a loss: the inverse of their frequency, or of their effective number of
+"""Weights of classes in a loss: the inverse of a class's frequency, or of its effective number of
 examples."""
 
 from __future__ import annotations
@@ -20,25 +20,28 @@ from gan_jax.losses.terms import Terms, of_packets
 def class_weighted(
     loss: Any, counts: Any, *, beta=0.99, real=1.0, fake=1.0, generator=1.0, balance_real=0.0, balance_fake=0.0
 ) -> Bound:
-    """Any loss with rare classes weighted up: D's terms on reals by the real's label, those on
-    fakes and G's by the fake's.
+    """Any loss in which rare classes weigh more: D's terms on reals by the label of the real, D's
+    terms on fakes and G's terms by the label of the fake.
 
-    An example of class k counts 1 + strength * (w_k - 1), w_k of `class_weights(counts, beta)`, the
-    strength being `real`, `fake` or `generator`, in [0, 1]: 0 is no weight, bit for bit. All of
-    these are leaves. beta 1 is the inverse frequency. Reals' weights reach losses that compare
-    examples as `Batch.weights` do: both players then see the weighted reals. Where a term is a
-    pair's (rpgan), G's already has the weight of its real: use generator=0.
+    An example of class k counts 1 + strength * (w_k - 1), with w_k of `class_weights(counts,
+    beta)`. The strength is `real`, `fake` or `generator`, in [0, 1], default 1; at strength 0
+    nothing is weighted, bit for bit. beta: in [0, 1], default .99; 1 is the inverse frequency. All
+    of these are leaves.
 
-    counts: images of each class of the training set, [K] (`data.class_counts`). balance_real,
-    balance_fake: the strengths with which labels are drawn (`sampling.class_balanced`,
-    `latents.balanced_labels`), so that weights have mean 1 where they apply. Fakes follow the
-    reals' labels by default: give both the reals' strength then.
+    Losses that compare examples receive the weights of reals as `Batch.weights`, so that both
+    players see the weighted reals. Where a term belongs to a pair (rpgan), G's term already has the
+    weight of its real: use generator=0 there.
 
-    The article's second proposal. Effective numbers are those of Cui et al. (2019), who weigh a
-    classifier's loss. Defaults: beta .99 (Rangwani et al., 2021; Cui et al. try .9 to .9999), all
-    three strengths 1, the plain weight, and balances 0, the data's order. Needs recipes with
-    classes. Raises UserError for counts below 1, a beta outside [0, 1], or where there are no
-    labels.
+    counts: images of each class in the training set, [K] (`data.class_counts`).
+    balance_real, balance_fake: the strengths with which labels are drawn
+    (`sampling.class_balanced`, `latents.balanced_labels`), so that weights have mean 1 under that
+    draw; default 0, the order of the data. Fakes have the labels of reals by default: then give
+    both the strength of the reals.
+
+    The article (see the README) proposes class weights second. Effective numbers are those of Cui
+    et al. (2019), who weight the loss of a classifier with beta .9 to .9999; beta .99 is that of
+    Rangwani et al. (2021). Raises UserError for counts below 1, a beta outside [0, 1], and where
+    there are no labels.
     """
     if np.ndim(beta) == 0 and not hasattr(beta, "function") and not 0 <= float(beta) <= 1:
         raise UserError(f"class_weighted: beta is {beta:g}: it lies in [0, 1], 1 being the inverse frequency")

@@ -1,1 +1,5 @@
-"""Networks: linen modules, one family a file, behind `Net`."""
+"""Networks: linen modules, one family a file, behind `Net`.
+
+A new network is one new file here. A class marked `@part("networks.<file>")` is found by the name
+that a record gives it.
+"""

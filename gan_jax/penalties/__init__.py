@@ -1,13 +1,13 @@
-"""Penalties: functions of a `PenaltyContext` that return one value per example, which is added to the
-loss of the player who moves.
+"""Penalties: functions of a `PenaltyContext` that return one value per example, added to the loss
+of the player who moves.
 
 A penalty is any function `f(context, *, its numbers) -> [b]`, bound into the `penalties` of a Side:
-`{"r1": bind(r1, gamma=10.0)}`. One that remembers (moving averages) is marked
-`@remembers(name=initial, ...)`, reads `context.memory` and returns (values, new memory). One that
-means nothing for one of the players is marked `@only_for` the other, and is refused elsewhere.
+`{"r1": bind(r1, gamma=10.0)}`. A penalty that remembers (moving averages) is marked
+`@remembers(name=initial, ...)`, reads `context.memory` and returns (values, new memory). A penalty
+that means nothing for one of the players is marked `@only_for` the other, and is refused elsewhere.
 
-A new penalty is one new file here: a function marked `@part("penalties")` is found, and is
-`penalties.<name>`.
+A new penalty is one new file here. A function marked `@part("penalties")` is found without any
+list, and becomes `penalties.<name>`.
 """
 
 from gan_jax.core.parts import parts_of

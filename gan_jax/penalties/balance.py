@@ -21,22 +21,23 @@ from gan_jax.penalties.context import PenaltyContext, only_for
 def class_balance(
     context: PenaltyContext, *, weight, counts: Any = 1.0, beta=0.99, classifier: Callable[[Array], Array] | None = None
 ) -> Float[Array, "b"]:
-    """weight * sum_k w_k p_k log p_k, p [K] the mean over the batch of the fakes' predicted classes
-    (Rangwani et al., 2021, equation 1). For G; the same value for every example, from -weight * log
-    K up where all w_k are 1.
+    """weight * sum_k w_k p_k log p_k, with p [K] the mean over the batch of the classes predicted
+    for fakes (Rangwani et al., 2021, equation 1). For G. The value is the same for every example;
+    where all w_k are 1, it is at least -weight * log K.
 
-    w_k is proportional to 1 / effective_number(n_k, beta), of mean 1 over classes, as in their
-    code. With equal weights its gradient is zero where all classes are predicted equally often;
-    with others G is pushed to make more of the rare ones than of the frequent ones, so that it
-    wants generated labels that are balanced (`latents.balanced_labels`) or none at all.
+    w_k is proportional to 1 / effective_number(n_k, beta), with mean 1 over classes, as in the
+    authors' code. With equal weights the gradient is zero where all classes are predicted equally
+    often. With other weights G is pushed to make more of rare classes than of frequent ones;
+    generated labels should then be balanced (`latents.balanced_labels`), or absent.
 
-    weight: > 0; theirs depends on the data and was not to be found in their code. beta: .99 (the
-        default) in their code.
-    counts: [K] or one number for all classes. Theirs are not the data's but those of what G has
-    made lately, halved at each update; the data's, which lie still, are given here. The default, 1,
-    weighs all classes alike.
-    classifier: images -> class logits [b, K], a function of module level. None: D's class logits,
-    which theirs are not: their classifier is trained before, on the same long-tailed data.
+    weight: > 0. The authors' weight depends on the data, and was not found in their code. beta: .99
+    (the default) in their code.
+    counts: [K], or one number for all classes; the default, 1, weighs all classes alike. The
+    authors count what G has made lately, halved at each update; here the counts of the data, which
+    do not move, are given.
+    classifier: images -> class logits [b, K], a function of module level. None takes D's class
+    logits; the authors' classifier is another network, trained before on the same long-tailed data.
+
     Raises UserError where there are no class logits.
     """
     logits = context.fake.classes if classifier is None else classifier(context.fakes)

@@ -1,9 +1,10 @@
-"""Consistency: the discriminator answers alike where the difference does not matter, in pixels or
+"""Consistency: the discriminator answers alike where a difference should not matter, in pixels or
 in the latent space.
 
-All are differences of two looks with the same draws (augmentations, dropout, the generator's
-noise), so that nothing but the transformation tells them apart. Each look is a further pass of the
-network that takes it; where nothing is drawn, XLA finds the first look's forward pass done already.
+Each penalty is the squared difference of two outputs of a network under the same draws
+(augmentations, dropout, the generator's noise), so that the transformation alone makes the
+difference. Both outputs are further passes of the network; where nothing is drawn, XLA finds that
+the first pass has been made already.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ SHARE = 8  # a shift is at most this part of a side
 @part("penalties")
 @only_for("discriminator")
 def cr(context: PenaltyContext, *, weight, flip: bool = False) -> Float[Array, "b"]:
-    """weight * (D(x) - D(T(x)))^2 on reals (Zhang et al., 2020, equation 2, of the logits alone).
+    """weight * (D(x) - D(T(x)))^2 on reals (Zhang et al., 2020, equation 2, on the logits alone).
     For D.
 
-    T: a shift by up to an eighth of each side, uniform over whole pixels, filled by reflection;
-    with `flip` also left-right in half of the cases, as in the paper. It is False by default: not
-    for digits, letters or whatever has a handedness.
+    T shifts an image by up to an eighth of each side, uniformly over whole pixels, and fills by
+    reflection. With `flip`, T also mirrors half of the images left-right, as in the paper. flip is
+    False by default: digits, letters and whatever has a handedness must not be mirrored.
 
     weight: 10 in the paper. Raises UserError for data that are not images.
     """
@@ -39,14 +40,12 @@ def cr(context: PenaltyContext, *, weight, flip: bool = False) -> Float[Array, "
 
 @part("penalties")
 def bcr(context: PenaltyContext, *, weight, fakes=1.0, flip: bool = False) -> Float[Array, "b"]:
-    """weight * ((D(x) - D(T(x)))^2 + fakes * (D(G(z)) - D(T(G(z))))^2): balanced (Zhao et al.,
-    2021, algorithm 1). For D.
+    """Balanced consistency: weight * ((D(x) - D(T(x)))^2 + fakes * (D(G(z)) - D(T(G(z))))^2) (Zhao
+    et al., 2021, algorithm 1). For D.
 
-    T and flip as for `cr`, which alone lets the shifts of the reals leak into the samples. fakes:
-    the fakes' weight as a share of the reals'; both are 10 in the paper, so weight 10 and fakes 1,
-    the default.
-
-    Raises UserError for data that are not images.
+    T and flip are as for `cr`; `cr` alone lets the shifts of reals leak into the samples. fakes:
+    the weight of fakes relative to that of reals, 1 by default. Both weights are 10 in the paper,
+    which is weight 10 and fakes 1. Raises UserError for data that are not images.
     """
     real = _inconsistency(context, context.reals, context.real_labels, "reals", flip)
     fake = _inconsistency(context, context.fakes, context.fake_labels, "fakes", flip)
@@ -58,8 +57,8 @@ def zcr_discriminator(context: PenaltyContext, *, weight, sigma=0.05) -> Float[A
     """weight * (D(G(z)) - D(G(z + sigma * N(0, 1))))^2: D overlooks a small step of z (Zhao et al.,
     2021, algorithm 2).
 
-    weight: 20 and sigma .05 (the default) in StudioGAN's CIFAR-10 configuration; .2 and .1 in
-    StyleGAN2-ADA's experiments, logistic loss.
+    weight: 20 with sigma .05 (the default) in StudioGAN's CIFAR-10 configuration; .2 with sigma .1
+    in StyleGAN2-ADA's experiments with the logistic loss.
     """
     images, moved = _neighbours(context, sigma)
     return _weighted(
@@ -70,33 +69,33 @@ def zcr_discriminator(context: PenaltyContext, *, weight, sigma=0.05) -> Float[A
 @part("penalties")
 @only_for("generator")
 def zcr_generator(context: PenaltyContext, *, weight, sigma=0.05) -> Float[Array, "b"]:
-    """-weight * mean over pixels of (G(z) - G(z + sigma * N(0, 1)))^2: a step of z shows (Zhao et
-    al., 2021, algorithm 2).
+    """-weight * mean over pixels of (G(z) - G(z + sigma * N(0, 1)))^2: a step of z shows in the
+    image (Zhao et al., 2021, algorithm 2). For G.
 
-    Not positive, and bounded below for images alone: an unbounded generator (points) can grow it
-    without end. For G.
+    The value is never positive. It is bounded below for images alone: a generator of points, which
+    has no range, can lower it without end.
 
-    weight: .5 and sigma .05 (the default) in StudioGAN's CIFAR-10 configuration; .02 and .1 in
-        StyleGAN2-ADA's experiments.
+    weight: .5 with sigma .05 (the default) in StudioGAN's CIFAR-10 configuration; .02 with sigma .1
+    in StyleGAN2-ADA's experiments.
     """
     images, moved = _neighbours(context, sigma)
     return -_weighted(weight, square_norm(images - moved) / images[0].size)
 
 
 def icr(flip: bool = False) -> tuple[dict[str, Bound], dict[str, Bound]]:
-    """Improved consistency regularisation (Zhao et al., 2021): the penalties of (the discriminator,
-    the generator).
+    """Improved consistency regularisation (Zhao et al., 2021): (the penalties of the discriminator,
+    those of the generator).
 
-    bCR and zCR together with StudioGAN's numbers for CIFAR-10: 10 and 10, 20 for D and .5 for G,
-    sigma .05. flip: as `cr`'s.
+    It is bCR and zCR with StudioGAN's numbers for CIFAR-10: bCR 10 for reals and for fakes, zCR 20
+    for D and .5 for G, sigma .05. flip: as for `cr`, False by default.
     """
     discriminator = {"bcr": bind(bcr, weight=10.0, flip=flip), "zcr": bind(zcr_discriminator, weight=20.0, sigma=0.05)}
     return discriminator, {"zcr": bind(zcr_generator, weight=0.5, sigma=0.05)}
 
 
 def shifted(images: Float[Array, "b h w c"], draws: Draws, flip: bool = False) -> Float[Array, "b h w c"]:
-    """Each image moved by its own whole number of pixels, up to an eighth of each side, filled by
-    reflection."""
+    """Each image moved by a whole number of pixels of its own, up to an eighth of each side, and
+    filled by reflection. Raises UserError for data that are not images."""
     if images.ndim != 4:
         raise UserError(f"consistency shifts images [n, h, w, c], not examples of shape {list(images.shape[1:])}: use zcr")
     if flip:
@@ -107,7 +106,7 @@ def shifted(images: Float[Array, "b h w c"], draws: Draws, flip: bool = False) -
 
 
 def _places(draws: Draws, n: int):
-    """Where each of n pixels comes from, [b, n]."""
+    """The indices [b, n] of the pixels that n pixels are copied from."""
     most = n // SHARE
     shift = draws.integers(2 * most + 1) - most
     return reflected(jnp.arange(n) + shift[:, None], max(n, 2))
@@ -119,7 +118,7 @@ def _inconsistency(context: PenaltyContext, images, labels, name: str, flip: boo
 
 
 def _neighbours(context: PenaltyContext, sigma):
-    """The images of z and of a point near it."""
+    """The images of z, and those of a point near z."""
     step = jnp.asarray(sigma, context.z.dtype) * context.draws.named("step").normal(context.z.shape[1:], context.z.dtype)
     return context.generator(context.z, context.fake_labels), context.generator(context.z + step, context.fake_labels)
 

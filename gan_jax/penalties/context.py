@@ -1,4 +1,5 @@
-"""What a penalty sees, and what makes one: `PenaltyContext`, `remembers`, `lazy`."""
+"""What a penalty sees (`PenaltyContext`), and the marks of penalties: `remembers`, `only_for`,
+`lazy`."""
 
 from __future__ import annotations
 
@@ -21,16 +22,17 @@ from gan_jax.core.rng import Draws
 
 @dataclass(frozen=True)
 class PenaltyContext:
-    """What a penalty may look at. Fields added later break no penalty.
+    """What a penalty may use. A field that is added later breaks no penalty.
 
-    critic:    (images, labels) -> DiscriminatorOutput, the discriminator as it trains
-               (augmentations included)
-    generator: (z, labels, **numbers) -> images, the generator as it trains; numbers are added to
-        its Side's
-    params:    of the player who moves; reals, fakes [b, ...]; real_labels, fake_labels [b] or None;
-               z [b, d]
-    real, fake: the DiscriminatorOutputs of reals and fakes that this turn's loss is made of
-    draws:     this penalty's own randomness; memory: what it remembered; step: the training step
+    critic: (images, labels) -> DiscriminatorOutput, the discriminator as it trains, augmentations
+    included.
+    generator: (z, labels, **numbers) -> images, the generator as it trains; `numbers` are added to
+    those of its Side.
+    params: of the player who moves.
+    reals, fakes: [b, ...]; real_labels, fake_labels: [b] or None; z: [b, d].
+    real, fake: the DiscriminatorOutputs of reals and fakes from which this turn's loss is made.
+    draws: randomness that belongs to this penalty; memory: what the penalty remembered; step: the
+    training step.
     """
 
     critic: Callable[[Array, Any], DiscriminatorOutput]
@@ -49,16 +51,16 @@ class PenaltyContext:
     axis_name: str | None = None
 
     def mean(self, values: Array) -> Array:
-        """The mean over the whole batch (first axis), on every device."""
+        """The mean over the first axis of the whole batch, on every device."""
         return device_mean(values.mean(0), self.axis_name)
 
     def all_gather(self, values: Array) -> Array:
-        """[b, ...] of this device -> [B, ...] of the whole batch, on every device."""
+        """[b, ...] on this device -> [B, ...] of the whole batch, on every device."""
         return all_gather(values, self.axis_name)
 
 
 def remembers(**initial) -> Callable:
-    """Marks a penalty that keeps a memory between steps, a dict of scalars that starts at these
+    """Marks a penalty that keeps a memory between steps: a dict of scalars with these initial
     values."""
 
     def mark(function):
@@ -69,8 +71,8 @@ def remembers(**initial) -> Callable:
 
 
 def only_for(player: str) -> Callable:
-    """Marks a penalty of the 'generator' or the 'discriminator' that means nothing in the other
-    one's hands."""
+    """Marks a penalty that has a meaning for this player alone, the 'generator' or the
+    'discriminator'."""
 
     def mark(function):
         function.player = player
@@ -81,11 +83,11 @@ def only_for(player: str) -> Callable:
 
 @part("penalties")
 class Lazy(struct.PyTreeNode):
-    """A penalty taken every `every` steps and multiplied by `every` (lazy regularisation, Karras et
-    al., 2020a).
+    """A penalty that is computed every `every` steps and multiplied by `every` (lazy
+    regularisation, Karras et al., 2020a).
 
-    The mean over steps is that of the penalty itself. The optimizer's rates are left alone: both
-    terms share one update.
+    Its mean over steps is the mean of the penalty itself. The optimizer's rates stay as they are,
+    since loss and penalty share one update.
     """
 
     penalty: Bound
@@ -103,24 +105,24 @@ class Lazy(struct.PyTreeNode):
 
 
 def lazy(penalty: Bound, every: int) -> Lazy | Bound:
-    """every * penalty at the steps that `every` divides, 0 at the others (lazy regularisation,
+    """every * penalty at the steps that `every` divides, and 0 at the others (lazy regularisation,
     Karras et al., 2020a).
 
-    every: 16 for R1 and 4 for path lengths in StyleGAN2, which also rescales Adam for it (see
-    `Lazy`: here it is not). It is structure; 1 is the penalty itself.
+    every: at least 1, which is the penalty itself; it is structure. StyleGAN2 has 16 for R1 and 4
+    for path lengths, and rescales Adam for them, which is not done here (see `Lazy`).
     """
     return penalty if every == 1 else Lazy(penalty, every)
 
 
 def check_player(penalty: Bound | Lazy, player: str) -> None:
-    """Raises UserError for a penalty that means nothing in this player's hands."""
+    """Raises UserError for a penalty that has no meaning for this player."""
     function = penalty.function
     if (meant := getattr(function, "player", player)) != player:
         raise UserError(f"{function.__name__} is a penalty for the {meant} and means nothing for the {player}: move it there")
 
 
 def initial_memory(penalty: Bound | Lazy) -> dict[str, float]:
-    """What a penalty remembers at the start; empty for most."""
+    """What a penalty remembers at the start; most penalties remember nothing."""
     return getattr(penalty.function, "initial_memory", {})
 
 

@@ -1,5 +1,5 @@
-"""Penalties for the generator: how its images move with what makes them, and the features that they
-should share with reals."""
+"""Penalties for the generator: on how its images move with the latents, and on the features that
+fakes should share with reals."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from gan_jax.penalties.gradient import EPSILON, square_norm
 def path_length(
     context: PenaltyContext, *, weight, decay=0.01, layers: int = 0, style: int = 0
 ) -> tuple[Float[Array, "b"], dict]:
-    """weight * (|J^T y| - a)^2, J the derivative of the image by what makes it, y ~ N(0, 1) /
-    sqrt(height * width), and a a moving average of the mean length (Karras et al., 2020a, equation
+    """weight * (|J^T y| - a)^2, with J the derivative of the image by its latent, y ~ N(0, 1) /
+    sqrt(height * width), and a moving average a of the mean length (Karras et al., 2020a, equation
     4). For G.
 
-    What makes it is z, for any generator; with `layers` and `style` it is w, [layers, style] for
-    each example, of a generator that takes a number `shift` (StyleGAN2's; its module's
-    `style_shape` has the two). Then |.|^2 is averaged over layers, as in their code.
+    The latent is z, for any generator. With `layers` and `style` it is w, [layers, style] for each
+    example, of a generator that takes a number `shift` (StyleGAN2's, whose module has both as
+    `style_shape`); |.|^2 is then averaged over layers, as in the authors' code.
 
-    a <- a + decay * (mean length - a), this batch included (and, as in their code, not held
-    constant).
+    The average moves by a <- a + decay * (mean length - a). It includes this batch, and a gradient
+    goes through it, as in the authors' code.
 
-    weight: 2, decay .01 (the default) and `lazy(..., 4)` in StyleGAN2; its CIFAR-10 runs have none.
-        layers, style: 0, so z.
-    Raises UserError where one of layers and style is given alone.
+    weight: 2 in StyleGAN2, with `lazy(..., 4)`; its CIFAR-10 runs have no such penalty. decay: .01
+    (the default) in StyleGAN2.
+    layers, style: 0 by default, for z. Raises UserError where one of the two is given alone.
     """
     if (layers > 0) != (style > 0):
         raise UserError(f"path_length wants both layers and style, or neither; got layers={layers}, style={style}")
@@ -57,13 +57,12 @@ def _squared_slope(context: PenaltyContext, y, layers: int, style: int) -> Float
 @part("penalties")
 @only_for("generator")
 def feature_matching(context: PenaltyContext, *, weight) -> Float[Array, "b"]:
-    """weight * |mean f(x) - mean f(G(z))|^2, f the discriminator's last hidden layer (Salimans et
-    al., 2016, section 3.1).
+    """weight * |mean f(x) - mean f(G(z))|^2, with f the last hidden layer of the discriminator
+    (Salimans et al., 2016, section 3.1). For G, since D would learn to make reals and fakes alike.
+    The value is the same for every example.
 
-    For G: in D's hands it would make reals and fakes alike. The same value for every example.
-
-    weight: 1 in the paper, where it takes the place of the loss. Raises UserError for a
-        discriminator that tells no features.
+    weight: 1 in the paper, where the penalty takes the place of the loss. Raises UserError for a
+    discriminator whose output has no features.
     """
     real, fake = context.real.features, context.fake.features
     if real is None or fake is None:

@@ -1,4 +1,4 @@
-"""Penalties on the gradient of the critic with respect to what it sees."""
+"""Penalties on the gradient of the discriminator with respect to its input."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ EPSILON = 1e-12  # inside a square root: its derivative at zero is infinite
 
 
 def input_gradient(context: PenaltyContext, images, labels) -> Float[Array, "rows n"]:
-    """The gradient of each logit with respect to all that it judges: one example, or the whole
-    packet of a packed critic."""
+    """The gradient of each logit with respect to its whole input: one example, or the whole packet
+    where the discriminator is packed."""
 
     def logits(x):
         said = context.critic(x, labels).logits
@@ -31,10 +31,10 @@ def square_norm(x: Float[Array, "b *shape"]) -> Float[Array, "b"]:
 @part("penalties")
 @only_for("discriminator")
 def r1(context: PenaltyContext, *, gamma) -> Float[Array, "b"]:
-    """gamma / 2 * |grad D(x)|^2 on reals (Mescheder et al., 2018, equation 9).
+    """gamma / 2 * |grad D(x)|^2 on reals (Mescheder et al., 2018, equation 9). For D.
 
-    gamma: >= 0; 10 in the paper's experiments (whose code leaves out the 1/2, so 20 here), .01 in
-        StyleGAN2-ADA's CIFAR-10.
+    gamma: >= 0. It is 10 in the paper's experiments, whose code leaves out the 1/2 (there 10 is 20
+    here), and .01 in StyleGAN2-ADA's CIFAR-10.
     """
     return _half(gamma, context) * square_norm(input_gradient(context, context.reals, context.real_labels))
 
@@ -43,33 +43,35 @@ def r1(context: PenaltyContext, *, gamma) -> Float[Array, "b"]:
 def r2(context: PenaltyContext, *, gamma) -> Float[Array, "b"]:
     """gamma / 2 * |grad D(G(z))|^2 on fakes (Mescheder et al., 2018, equation 10).
 
-    gamma: >= 0, as `r1`'s, with which R3GAN (Huang et al., 2024) takes it at one gamma, .05 falling
-        to .005 for CIFAR-10.
+    gamma: >= 0, as for `r1`. R3GAN (Huang et al., 2024) takes R1 and R2 together with one gamma,
+    which falls from .05 to .005 for CIFAR-10.
     """
     return _half(gamma, context) * square_norm(input_gradient(context, context.fakes, context.fake_labels))
 
 
 @part("penalties")
 def wgan_gp(context: PenaltyContext, *, weight, target=1.0, one_sided: bool = False) -> Float[Array, "b"]:
-    """weight * (|grad D(x^)| - target)^2 at x^ between a real and a fake (Gulrajani et al., 2017,
-    equation 3).
+    """weight * (|grad D(x^)| - target)^2 at a point x^ between a real and a fake (Gulrajani et al.,
+    2017, equation 3).
 
-    x^ = u x + (1 - u) G(z), u ~ U(0, 1) of each pair. weight: 10 and target: 1 in the paper
-    (algorithm 1), target 1 being the default; target 0 pulls slopes to nothing. one_sided: only
-    norms above the target cost (Petzka et al., 2018); default False, as in the paper. The norm is
-    sqrt(|.|^2 + 1e-12). Labels: those of the reals.
+    x^ = u x + (1 - u) G(z), with u ~ U(0, 1) of each pair; the labels are those of the reals. The
+    norm is sqrt(|.|^2 + 1e-12).
+
+    weight: 10 in the paper (algorithm 1). target: 1 (the default) in the paper; 0 pulls all slopes
+    to 0. one_sided: only norms above the target cost (Petzka et al., 2018); default False, as in
+    the paper.
     """
     return _slope(context, _between(context), weight, target, one_sided)
 
 
 @part("penalties")
 def max_gp(context: PenaltyContext, *, weight) -> Float[Array, "rows"]:
-    """weight * max |grad D(x^)|^2 over the batch, x^ between a real and a fake (Zhou et al., 2019,
-    the maximum gradient penalty of Lipschitz GANs). The same value for every example; the maximum
-    is over all devices. Labels: those of the reals.
+    """weight * max |grad D(x^)|^2 over the batch, with x^ as in `wgan_gp` (Zhou et al., 2019, the
+    maximum gradient penalty of Lipschitz GANs). The value is the same for every example; the
+    maximum is over all devices.
 
-    x^ as `wgan_gp`'s. weight: 10 in StudioGAN's configurations. The maximum tends to the squared
-    Lipschitz constant, and is drawn towards 0, not 1.
+    weight: 10 in StudioGAN's configurations. The maximum tends to the square of the Lipschitz
+    constant, which the penalty pulls towards 0, not towards 1.
     """
     steepness = square_norm(input_gradient(context, _between(context), context.real_labels))
     return jnp.broadcast_to(jnp.asarray(weight, steepness.dtype) * context.all_gather(steepness).max(), steepness.shape)
@@ -78,13 +80,16 @@ def max_gp(context: PenaltyContext, *, weight) -> Float[Array, "rows"]:
 @part("penalties")
 @only_for("discriminator")
 def dragan(context: PenaltyContext, *, weight, target=1.0, spread=1.0) -> Float[Array, "b"]:
-    """weight * (|grad D(x + noise)| - target)^2 around the reals (Kodali et al., 2017).
+    """weight * (|grad D(x + noise)| - target)^2 around the reals (Kodali et al., 2017). For D. The
+    labels are those of the reals.
 
-    noise: spread * std(x) * U(-1/2, 1/2) for each value, std over all values of the batch, as in
-    Google's compare_gan, whose weight is 10. Its x + noise is clipped to its data's range [0, 1]:
-    here it is not, since points and tables have no range, and a clipped pixel has no gradient.
-    (StudioGAN's noise is positive: std(x) / 2 * U(0, 1), times another U(0, 1).)
-    target: 1, theirs. spread: 1, compare_gan's. Labels: those of the reals.
+    The noise of each value is spread * std(x) * U(-1/2, 1/2), with the standard deviation over all
+    values of the batch, as in Google's compare_gan. compare_gan also clips x + noise to the range
+    [0, 1] of its data. Here nothing is clipped, since points and tables have no range, and a
+    clipped pixel has no gradient. (StudioGAN's noise is positive: std(x) / 2 * U(0, 1), times
+    another U(0, 1).)
+
+    weight: 10, target: 1 (the default) and spread: 1 (the default) in compare_gan.
     """
     mean = context.mean(context.reals).mean()
     std = jnp.sqrt(context.mean(jnp.square(context.reals - mean)).mean() + EPSILON)

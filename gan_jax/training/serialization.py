@@ -1,5 +1,5 @@
-"""A recipe as JSON and back: its numbers as they are, its functions and networks by their public names
-(`penalties.r1`, see `core/parts.py`). Nothing is pickled.
+"""A recipe as JSON and back: its numbers as they are, its functions and networks by their public
+names (`penalties.r1`, see `core/parts.py`). Nothing is pickled.
 
 A record can name nothing but recipe parts, and what a module of the user's defines that the caller
 trusts. Reading a run folder from elsewhere therefore runs no code of its author's choosing.
@@ -22,17 +22,15 @@ from gan_jax.core.errors import UserError
 from gan_jax.core.parts import find, name_of
 
 FORMAT = 1
-"""Of the records that this version writes and reads, `"format"` in each."""
+"""The version of the records that this code writes and reads. It stands in each as "format"."""
 
 
 def check_format(record: Any, where: Any) -> None:
     """Raises UserError where a record has another format than this version reads."""
     found = record.get("format") if isinstance(record, dict) else None
     if found != FORMAT:
-        other = "no format version" if found is None else f"format {found!r}"
-        raise UserError(
-            f"{where} has {other}, and this gan_jax reads format {FORMAT}: train it again, or use the one that wrote it"
-        )
+        has = "no format version" if found is None else f"format {found!r}"
+        raise UserError(f"{where} has {has}, and this gan_jax reads format {FORMAT}: train again, or use the one that wrote it")
 
 
 def to_json(value: Any) -> Any:
@@ -120,16 +118,15 @@ def _find(name: str, trusted: Sequence[str]) -> Any:
     module, colon, attribute = str(name).partition(":")
     if not colon:
         return find(module)
-    if module not in trusted:
-        raise UserError(
-            f"the recipe names {name!r}, which is no recipe part of gan_jax: give the recipe itself, or trust {module!r}"
-        )
+    if module not in ([trusted] if isinstance(trusted, str) else trusted):
+        what = f"the recipe names {name!r}, which is no recipe part of gan_jax"
+        raise UserError(f"{what}: give the recipe itself, or trust {module!r}")
     try:
         thing = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError):
         raise UserError(f"the recipe names {name!r}, which is not there: has it moved since?") from None
-    written = inspect.isfunction(inspect.unwrap(thing)) or dataclasses.is_dataclass(thing)
-    if not written or thing.__module__ != module:
+    kind = dataclasses.is_dataclass if isinstance(thing, type) else inspect.isfunction
+    if not kind(inspect.unwrap(thing)) or thing.__module__ != module:
         raise UserError(f"the recipe names {name!r}, which is no function or dataclass that {module} defines")
     return thing
 

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import kstest
 
 import gan_jax as gan
-from gan_jax import penalties
+from gan_jax.core.parts import parts_of
 from gan_jax.penalties import PenaltyContext, dragan, evaluate, initial_memory, lazy, r1, r2, remembers, wgan_gp
 
 RNG = np.random.default_rng(0)
@@ -135,13 +135,12 @@ STRENGTHS = {"gamma", "weight"}
 
 
 def every_penalty():
-    """{name: (function, its numbers without a default)}: the functions of a context and keyword
-    numbers."""
+    """{name: (function, its numbers without a default)}: every recipe part that is a penalty."""
     table = {}
-    for name, function in inspect.getmembers(penalties, inspect.isfunction):
-        first, *rest = inspect.signature(function).parameters.values()
-        if first.name == "context" and rest and all(p.kind is p.KEYWORD_ONLY for p in rest):
-            table[name] = function, {p.name for p in rest if p.default is p.empty}
+    for name, function in parts_of("penalties").items():
+        if inspect.isfunction(function):
+            _, *numbers = inspect.signature(function).parameters.values()
+            table[name] = function, {p.name for p in numbers if p.default is p.empty}
     return table
 
 
