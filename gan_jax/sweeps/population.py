@@ -273,7 +273,5 @@ def bytes_free(placement: Placement) -> int:
     limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))  # of the container
     if limit.exists() and (text := limit.read_text().strip()).isdigit():
         statistics = dict(line.split() for line in (limit.parent / "memory.stat").read_text().splitlines())
-        free = min(
-            free, int(text) - int(used.read_text()) + int(statistics.get("inactive_file", 0))
-        )  # caches give way
+        free = min(free, int(text) - int(used.read_text()) + int(statistics.get("inactive_file", 0)))  # caches give way
     return int(SHARE * free / len(placement.devices))
