@@ -194,8 +194,8 @@ def test_twenty_four_members_need_no_more_than_twenty_four_times_one():
 def test_a_call_on_several_cpu_devices_takes_few_steps(length, piece):
     recipe, data = gan.recipes.dirac(), feed(shape=(1,))
     four = [Member("", recipe, seed, 40) for seed in range(4)]
-    assert Population(gan.GAN, ONE, four, data).piece(length) == length
-    assert Population(gan.GAN, place(2), four, place(2).replicate(data)).piece(length) == piece
+    assert Population(gan.GAN, ONE, four, data).steps_per_call(length) == length
+    assert Population(gan.GAN, place(2), four, place(2).replicate(data)).steps_per_call(length) == piece
 
 
 LONG = """
