@@ -60,8 +60,8 @@ def sweep(
     progress: bool = True,
     command: str | None = None,
 ) -> Sweep:
-    """Train every setting at every seed and number of training images (T), in memory or in the sweep
-    folder `out`. Ctrl-C and SIGTERM save the sweep and return it with `stopped` set.
+    """Train every setting at every seed and number of training images (T), in memory or in the
+    sweep folder `out`. Ctrl-C and SIGTERM save the sweep and return it with `stopped` set.
 
     Args:
         settings: {name: recipe} (see `grid` and `draw`) or a list of recipes. The first one is the

@@ -16,8 +16,8 @@ from gan_jax.core.errors import UserError
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, drawn uniformly or, with `log`, uniformly in the logarithm. Raises
-    UserError where it is empty, or where `low` has no logarithm."""
+    """Numbers from `low` to `high`, drawn uniformly or, with `log`, uniformly in the logarithm.
+    Raises UserError where it is empty, or where `low` has no logarithm."""
 
     low: float
     high: float

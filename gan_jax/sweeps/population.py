@@ -125,12 +125,12 @@ def population_chunk(game: Game, length: int, placement: Placement, knobs: Any, 
 
 
 class Population:
-    """Members of one structure on the placement's devices: knobs and feed, stacked, and the programs
-    that train them.
+    """Members of one structure on the placement's devices: knobs and feed, stacked, and the
+    programs that train them.
 
     feed: the shared examples, and the key of their order, a scalar or one for each member. Its
-    `size` becomes the members' n: one for each member where n differs or `size` has an axis, so that
-    parts with equal and with different n share a program.
+    `size` becomes the members' n: one for each member where n differs or `size` has an axis, so
+    that parts with equal and with different n share a program.
     origin: the networks that every member begins with (see `gan.state.networks`), None for fresh
     ones.
 
@@ -188,8 +188,8 @@ class Population:
         return fill(state.replace(step=None)).replace(step=jax.device_put(state.step, self.sharding(False))), fill(alive)
 
     def steps_per_call(self, length: int) -> int:
-        """How many of `length` steps one call takes: all but on several CPU devices, where it is the
-        largest divisor of `length` that `AT_ONCE` allows (all, where that is less than a tenth).
+        """How many of `length` steps one call takes: on several CPU devices the largest divisor of
+        `length` that `AT_ONCE` allows, unless it is below a tenth of that, and elsewhere all.
 
         There XLA keeps 0.1 to 0.3 MiB of each step of a member until the call returns: gigabytes
         after thousands of steps.
@@ -244,8 +244,8 @@ class Programs:
         return Programs(self.init.compile(), self.chunk.compile(), self.evaluate and self.evaluate.compile())
 
     def bytes_needed(self) -> int:
-        """Bytes that the largest program needs on each device. An evaluation may judge more examples
-        at once than a step takes."""
+        """Bytes that the largest program needs on each device. An evaluation may judge more
+        examples at once than a step takes."""
         return max(bytes_needed(program) for program in (self.init, self.chunk, self.evaluate) if program)
 
 
@@ -256,7 +256,8 @@ def member_state(state: Any, i: int) -> Any:
 
 
 def bytes_needed(compiled: Any) -> int:
-    """Bytes that a compiled program holds on each device while it runs, by the compiler's analysis."""
+    """Bytes that a compiled program holds on each device while it runs, by the compiler's
+    analysis."""
     m = compiled.memory_analysis()
     return m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes - m.alias_size_in_bytes
 

@@ -128,7 +128,8 @@ class Sweep:
         return run
 
     def samples(self, k: int, **settings: Any) -> dict[str, np.ndarray]:
-        """{setting: k samples of its first seed, see `Run.samples`}, for settings that are trained."""
+        """{setting: k samples of its first seed, see `Run.samples`}, for settings that are
+        trained."""
         done = [name for name in self.settings if self.find(name) in self.states]
         return {name: self.run(name).samples(k, **settings) for name in done}
 
@@ -155,8 +156,8 @@ class Sweep:
         return [panel for name, panel in panels.items() if self.measured(name)]
 
     def draw(self, folder: str | Path) -> list[Path]:
-        """Draw the pictures: ranking, curves with seed bands, training (T) against validation images
-        (V), samples, and the metrics by size where there are several."""
+        """Draw the pictures: ranking, curves with seed bands, training (T) against validation
+        images (V), samples, and the metrics by size where there are several."""
         folder, panels, drawn = Path(folder), self.panels(), []
         table: Any = self.table
         largest = table[table["n"] == table["n"].max()]

@@ -1,5 +1,5 @@
-"""Checkpoints that survive kills, full disks and flipped bits. Orbax writes and reads the files, and
-a sha256 of each file shows damage before Orbax reads it.
+"""Checkpoints that survive kills, full disks and flipped bits. Orbax writes and reads the files,
+and a sha256 of each file shows damage before Orbax reads it.
 
 A checkpoint is one folder per step, `<folder>/<step>/`, with two Orbax items: `state`, a flat dict
 from leaf path to array, so that a checkpoint depends neither on Python classes nor on the number of
@@ -63,8 +63,8 @@ class Checkpoints:
             raise UserError(f"checkpoint folder {self.folder}: {_one_line(error)}; choose one to write to") from error
 
     def steps(self) -> list[int]:
-        """Steps on disk, ascending, that have all their parts and that `restore_latest` has not passed
-        over."""
+        """Steps on disk, ascending, that have all their parts and that `restore_latest` has not
+        passed over."""
         found = [step for step in self._found() if step not in self._unusable]
         return [s for s in found if all((self.folder / str(s) / part).exists() for part in ("state", "meta", FILES))]
 
@@ -99,17 +99,17 @@ class Checkpoints:
             self._pending = self._worker.submit(self._write, step, arrays, record)
 
     def restore_latest(self, target: Any, at: int | None = None) -> tuple[Any, dict, int] | None:
-        """(state, meta, step) of the newest intact checkpoint that fits `target`, or of step `at`; None
-        where there is none.
+        """(state, meta, step) of the newest intact checkpoint that fits `target`, or of step `at`;
+        None where there is none.
 
         Newer ones that are damaged, or of another structure, are passed over with a one-line
         warning. They stay on disk, and the next save renames them to `<step>.unusable`.
 
         Args:
-            target: a pytree of arrays or `jax.ShapeDtypeStruct`s with the expected structure, shapes
+            target: a pytree of arrays or `jax.ShapeDtypeStruct`s: the expected structure, shapes
                 and dtypes. NumPy arrays and Python numbers come back as such, other leaves as
-                `jax.Array`s, on the target's sharding where it has one. The bits are those that were
-                saved; a weak type comes back strong.
+                `jax.Array`s on the target's sharding, where it has one. The bits are those that
+                were saved; a weak type comes back strong.
 
         Raises:
             UserError: no checkpoint is usable, there is none of step `at`, or a save failed.
@@ -214,8 +214,8 @@ def _checkpointer():
 
 
 def _read(folder: Path, target: Any) -> tuple[dict[str, np.ndarray], dict]:
-    """The arrays and the record of a checkpoint. Raises any Exception where the checkpoint is damaged
-    or does not fit the target."""
+    """The arrays and the record of a checkpoint. Raises any Exception where the checkpoint is
+    damaged or does not fit the target."""
     found = _file_digests(folder)
     if damaged := [name for name, sha in json.loads((folder / FILES).read_text()).items() if sha != found.get(name)]:
         raise UserError(f"{len(damaged)} files damaged or missing: {', '.join(damaged[:2])}")
@@ -266,8 +266,8 @@ def _signature(leaf: Any) -> list:
 
 
 def _host_copy(path: str, leaf: Any) -> np.ndarray:
-    """A copy of the whole leaf. On a CPU a view would change with the buffer that the caller donates
-    or overwrites."""
+    """A copy of the whole leaf. On a CPU a view would change with the buffer that the caller
+    donates or overwrites."""
     try:
         data = jax.random.key_data(leaf) if _is_key(leaf) else leaf
         if isinstance(data, jax.Array) and not (data.is_fully_addressable or data.is_fully_replicated):

@@ -93,8 +93,8 @@ class RunFolder:
             raise UserError(f"{path} is damaged ({error}): use another folder or --overwrite") from None
 
     def start(self, record: dict[str, Any], resume: bool, overwrite: bool) -> None:
-        """Make the folder this run's: a new one, an emptied one (`overwrite`), or one that holds the
-        same run (`resume`)."""
+        """Make the folder this run's: a new one, an emptied one (`overwrite`), or one that holds
+        the same run (`resume`)."""
         if self.exists and not overwrite:
             old = self.read()
             changed = differences({k: completed(old.get(k)) for k in self.identity}, {k: record.get(k) for k in self.identity})
@@ -213,8 +213,8 @@ class StudyFolder(RunFolder):
 
 
 class SweepFolder(RunFolder):
-    """The files of a sweep: sweep.json, plan.json, table.csv, ranking.csv, pictures, and for each part
-    the files of a run in groups/<group>-<part>/.
+    """The files of a sweep: sweep.json, plan.json, table.csv, ranking.csv, pictures, and for each
+    part the files of a run in groups/<group>-<part>/.
 
     Groups that tasks trained have their plans in plans/, and their logs and nodes in tasks/.
     """

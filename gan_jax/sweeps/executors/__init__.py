@@ -37,8 +37,8 @@ __all__ = ["Executor", "Outcome", "Ray", "Slurm", "choose"]
 
 
 def choose(executor: str | Executor, address: str | None, out: str | Path | None) -> Executor | None:
-    """The executor of that name, or the given one; None for 'local'. Raises UserError for an unknown
-    name, an address that fits no cluster, and numbers below 0."""
+    """The executor of that name, or the given one; None for 'local'. Raises UserError for an
+    unknown name, an address that fits no cluster, and numbers below 0."""
     known = {"ray": Ray, "slurm": Slurm}
     if isinstance(executor, str) and executor not in ("local", *known):
         raise UserError(f"unknown executor {executor!r}: use local, {' or '.join(known)}")

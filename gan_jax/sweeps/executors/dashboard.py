@@ -19,8 +19,8 @@ BETWEEN = 10.0  # seconds between printed lines of a group that differ in steps 
 
 @dataclass
 class Line:
-    """What is known of a group. state: waiting, running, done, stopped or failed. retry: '' or 'retry
-    1 of 3'. why: the reason of a state, or ''."""
+    """What is known of a group. state: waiting, running, done, stopped or failed. retry: '' or
+    'retry 1 of 3'. why: the reason of a state, or ''."""
 
     name: str
     state: str = "waiting"

@@ -1,5 +1,5 @@
-"""The driver of a sweep whose groups are tasks: it submits them, submits lost ones again, and gathers
-the results."""
+"""The driver of a sweep whose groups are tasks: it submits them, submits lost ones again, and
+gathers the results."""
 
 from __future__ import annotations
 

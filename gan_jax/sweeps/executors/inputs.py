@@ -1,5 +1,5 @@
-"""What a task needs, sent without pickles: settings as JSON, data in memory as plain arrays, and the
-environment that results depend on."""
+"""What a task needs, sent without pickles: settings as JSON, data in memory as plain arrays, and
+the environment that results depend on."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ ANSWER = 10.0  # seconds for a cluster to take a connection; Ray would try for m
 class Ray:
     """Trains each group as a Ray task.
 
-    address: of a cluster ("host:port", "auto", "ray://host:port"). None takes RAY_ADDRESS or, without
-        it, starts a cluster of this machine alone for the time of the sweep. A program that has
-        called `ray.init` keeps its own cluster.
+    address: of a cluster ("host:port", "auto", "ray://host:port"). None takes RAY_ADDRESS or,
+        without it, starts a cluster of this machine alone for the time of the sweep. A program that
+        has called `ray.init` keeps its own cluster.
     cpus, gpus, resources: of each group, as Ray's scheduler counts them. resources: {"TPU": 4}, or
         names of your own.
     retries: how often a lost task is submitted again.
@@ -73,7 +73,8 @@ class Ray:
             variables = {name: value for name, value in environment.items() if value is not None}
             asked: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.resources)}
             remote: Any = ray.remote(**asked, max_retries=0, runtime_env={"env_vars": variables})(train_group)
-            # Ray would retry too, but the driver shows its retries, also of tasks that ran out of memory.
+            # Ray would retry too, but the driver shows its retries, also of tasks that ran out of
+            # memory.
             yield lambda specs: [_RayTask(ray, remote.remote(spec)) for spec in specs]
         finally:
             if ours:

@@ -20,8 +20,8 @@ from gan_jax.sweeps.executors.task import train_group
 
 @dataclass(frozen=True)
 class Slurm:
-    """Trains each group as a task of one SLURM array. Tasks that were preempted or timed out requeue
-    themselves and go on from their checkpoint.
+    """Trains each group as a task of one SLURM array. Tasks that were preempted or timed out
+    requeue themselves and go on from their checkpoint.
 
     address: None for this machine's `sbatch`, 'local' for plain processes of this machine.
     partition: SLURM's. minutes, cpus, gpus, memory_gb: of each task. at_once: limit of tasks that

@@ -1,5 +1,5 @@
-"""What runs in a task's process: one group of a sweep, trained in the sweep's folder. JAX is imported
-only after the task's environment is set."""
+"""What runs in a task's process: one group of a sweep, trained in the sweep's folder. JAX is
+imported only after the task's environment is set."""
 
 from __future__ import annotations
 
