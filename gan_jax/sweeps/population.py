@@ -72,7 +72,7 @@ def batched_feed(feed: Feed) -> Feed:
 
 
 def map_members(function: Callable, owned: tuple, placement: Placement) -> Callable:
-    """`function` of one member, mapped over all members, who lie on the first axis of its results.
+    """`function` of one member, mapped over all members, which are the first axis of its results.
 
     owned: for each argument a pytree of bools, true for leaves with members on their first axis.
     The number of members is a multiple of the placement's groups.

@@ -81,7 +81,7 @@ def _supervise(specs: dict[int, Spec], retries: int, submit: Submit, board: Dash
     """Wait until every task has ended. Returns {group: why it failed}."""
     handles: dict[int, Handle] = dict(zip(specs, submit(list(specs.values())), strict=True))
     failures: dict[int, str] = {}
-    asked: float | None = None
+    cancelled: float | None = None
     try:
         while True:
             for number, ended in [(number, handle.poll()) for number, handle in handles.items()]:
@@ -90,10 +90,10 @@ def _supervise(specs: dict[int, Spec], retries: int, submit: Submit, board: Dash
                 del handles[number]
                 if retry := _settle(specs[number], ended, retries, board.lines[number], failures, bool(stop.received)):
                     handles[number] = submit([retry])[0]
-            if stop.received and (asked is None or time.monotonic() - asked > GRACE):
+            if stop.received and (cancelled is None or time.monotonic() - cancelled > GRACE):
                 for handle in handles.values():
-                    handle.cancel(force=asked is not None)
-                asked = time.monotonic()
+                    handle.cancel(force=cancelled is not None)
+                cancelled = time.monotonic()
             board.show()
             if not handles:
                 return failures

@@ -15,7 +15,7 @@ import numpy as np
 
 from gan_jax.core.errors import UserError
 from gan_jax.data.splits import Split, Splits
-from gan_jax.training.folder import writing
+from gan_jax.training.folder import write_arrays, writing
 from gan_jax.training.serialization import from_json, to_json
 
 FORWARDED = ("JAX_", "XLA_", "GAN_JAX_")
@@ -74,12 +74,7 @@ def save_arrays(path: Path, data: Splits) -> None:
     arrays = {f"{name}_images": part.images for name, part in parts.items()}
     arrays |= {f"{name}_labels": part.labels for name, part in parts.items() if part.labels is not None}
     with writing(path):
-        temporary = path.with_suffix(".tmp")
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_arrays(path, arrays)
 
 
 def read_arrays(path: Path, described: dict[str, Any], class_names: Sequence[str]) -> Splits:

@@ -71,8 +71,8 @@ class Ray:
         try:
             self._check_room(ray)
             variables = {name: value for name, value in environment.items() if value is not None}
-            asked: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.resources)}
-            remote: Any = ray.remote(**asked, max_retries=0, runtime_env={"env_vars": variables})(train_group)
+            requested: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.resources)}
+            remote: Any = ray.remote(**requested, max_retries=0, runtime_env={"env_vars": variables})(train_group)
             # Ray would retry too, but the driver shows its retries, also of tasks that ran out of
             # memory.
             yield lambda specs: [_RayTask(ray, remote.remote(spec)) for spec in specs]
@@ -96,12 +96,12 @@ class Ray:
 
     def _check_room(self, ray: Any) -> None:
         """Raises UserError for what no node of the cluster has, since tasks would wait for ever."""
-        asked = {"CPU": self.cpus, "GPU": self.gpus, **self.resources}
+        requested = {"CPU": self.cpus, "GPU": self.gpus, **self.resources}
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if any(all(node.get(name, 0) >= count for name, count in asked.items()) for node in nodes):
+        if any(all(node.get(name, 0) >= count for name, count in requested.items()) for node in nodes):
             return
-        wanted = ", ".join(f"{count:g} {name}" for name, count in asked.items() if count)
-        has = "; ".join(", ".join(f"{node.get(name, 0):g} {name}" for name in asked) for node in nodes[:4])
+        wanted = ", ".join(f"{count:g} {name}" for name, count in requested.items() if count)
+        has = "; ".join(", ".join(f"{node.get(name, 0):g} {name}" for name in requested) for node in nodes[:4])
         raise UserError(f"a group asks for {wanted}, which no node of the Ray cluster has ({has}): ask for less")
 
 

@@ -45,8 +45,8 @@ class Slurm:
     def accelerated(self) -> bool:
         """See `Executor`. Settings can ask for GPUs as {"slurm_gres": "gpu:1"},
         {"slurm_gpus_per_task": 1} and more."""
-        asked = {**self.settings, **(self.settings.get("slurm_additional_parameters") or {})}
-        words = [f"{k}={v}" for k, v in asked.items() if v and any(word in k for word in ("gpu", "gres", "tres"))]
+        requested = {**self.settings, **(self.settings.get("slurm_additional_parameters") or {})}
+        words = [f"{k}={v}" for k, v in requested.items() if v and any(word in k for word in ("gpu", "gres", "tres"))]
         return self.gpus > 0 or any(kind in word for word in words for kind in ("gpu", "tpu"))
 
     def check(self) -> None:
