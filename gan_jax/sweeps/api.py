@@ -1,12 +1,9 @@
-"""Sweeps: settings x seeds x numbers of training images, trained as populations, one program for
-each structure.
+"""`sweep` trains settings x seeds x numbers of training images as populations, one program for each
+structure, and `open_sweep` reads a sweep from its folder.
 
-    sweep(settings, data, steps=..., seeds=5) -> Sweep: one table, one ranking, and any member as a
-    run of its own
-
-Members are grouped by structure, each group is cut into parts that fit the memory (as the compiler
-measured the program), and each part is trained, evaluated, checkpointed and logged as a whole. All
-ranking is on V; S stays closed.
+Members are grouped by structure. Each group is cut into parts that fit the memory, as the compiler
+measured it, and each part is trained, evaluated, checkpointed and logged as a whole. Ranking uses
+validation images (V) alone, and test images (S) stay closed.
 """
 
 from __future__ import annotations
@@ -20,6 +17,7 @@ import jax
 
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
+from gan_jax.data.splits import Splits
 from gan_jax.sweeps import executors
 from gan_jax.sweeps.checks import GAP, check_metric, check_shares, check_sweep, members_of, named_settings, origin_for
 from gan_jax.sweeps.executors.driver import run_groups
@@ -37,7 +35,7 @@ from gan_jax.training.serialization import to_json
 
 def sweep(
     settings: Mapping[str, Any] | Sequence[Any],
-    data: Any,
+    data: Splits,
     *,
     steps: int,
     seeds: int | Sequence[int] = 5,
@@ -62,34 +60,35 @@ def sweep(
     progress: bool = True,
     command: str | None = None,
 ) -> Sweep:
-    """Train every setting at every seed and number of training images; in memory, or in the sweep
-    folder `out`.
+    """Train every setting at every seed and number of training images (T), in memory or in the
+    sweep folder `out`. Ctrl-C and SIGTERM save the sweep and return it with `stopped` set.
 
-    settings: {name: recipe} (see `grid`, `draw`) or a list of recipes; the first is the baseline
-        unless `baseline` names one.
-    seeds: how many, from 0, or which. sizes: numbers of training images, nested subsets; all images
-        when None.
-    order: 'shared', one order of the data for every member, or 'own', each seed its own.
-        Comparisons pair equal seeds.
-    rank_by: the metric of the final ranking, on V; smaller is better unless told otherwise.
-    log_every: steps between evaluations; checkpoint_every: a multiple of it, five times it when
-        None.
-    members_per_program: at most so many; None for as many as fit the free memory.
-    devices: the members are spread over so many, over all there are when None. devices_per_member:
-    so many share each member's batch; None for one, or more where a member does not fit on one or
-    devices would idle (see `layout`).
-    warm_start: begin every member with the networks of another GAN's run (for tasks: of its
-        folder); optimizers start anew.
-    game: that of each recipe unless another is given for all: a GAN and a VAE may stand in one
-        sweep.
-    executor: 'local', one group after the other in this process; 'ray' or 'slurm', each group as a
-        task with devices of its own (or `executors.Ray(...)`, `executors.Slurm(...)` with their
-        settings), in the same folder `out`, to the same table.
-    address: of the Ray cluster; or 'local' for SLURM's tasks as processes of this machine. trusted:
-        modules of yours that the recipes or the game name, for tasks to look up.
-    resume: finish what is missing, bit for bit as if never stopped. Ctrl-C and SIGTERM save and
-        return, `stopped` being set.
-    Raises UserError for anything that cannot be meant, before a step is run.
+    Args:
+        settings: {name: recipe} (see `grid` and `draw`) or a list of recipes. The first one is the
+            baseline unless `baseline` names another.
+        seeds: how many, from 0 on, or which.
+        sizes: numbers of training images, as nested subsets; all images when None.
+        order: 'shared', one order of the data for all members, or 'own', one for each seed.
+        rank_by, higher_is_better: the metric of the ranking, and which end of it is better.
+        resume: finish what is missing in `out`, bit for bit as if never stopped.
+        overwrite: start again in `out`, whatever sweep is there.
+        log_every: steps between evaluations. checkpoint_every: a multiple of it, 5 times it when
+            None.
+        members_per_program: a limit; None for as many as fit the free memory.
+        devices: devices that share the members out; all of this machine when None.
+        devices_per_member: devices that share each member's batch; None for one, or more where a
+            member does not fit on one or devices would idle (see `layout`).
+        warm_start: begin every member with the networks of another GAN's run, which tasks need as
+            its folder. Optimizers start anew.
+        game: for all recipes; by default that of each, so that a GAN and a VAE may share a sweep.
+        executor: 'local' trains one group after the other in this process. 'ray' and 'slurm' (or
+            `executors.Ray(...)`, `executors.Slurm(...)`) train each group as a task with devices of
+            its own, in the same folder, to the same table.
+        address: of the Ray cluster, or 'local' for SLURM's tasks as processes of this machine.
+        trusted: modules of yours that the recipes or the game name.
+
+    Raises:
+        UserError: an argument cannot be meant. No step was run then.
     """
     distributed.alone("a sweep", jax.process_count())
     checkpoint_every = 5 * log_every if checkpoint_every is None else checkpoint_every
@@ -135,16 +134,16 @@ def sweep(
 def open_sweep(
     folder: str | Path,
     *,
-    data: Any = None,
+    data: Splits | None = None,
     settings: Mapping[str, Any] | None = None,
     game: Game | None = None,
     trusted: Sequence[str] = (),
 ) -> Sweep:
-    """The sweep in a folder, as far as it is trained, to look at.
+    """The sweep in a folder, as far as it is trained.
 
-    data, settings: where the sweep was given its own in memory. trusted: modules of yours that its
-        recipes name.
-    Raises UserError where there is no sweep or it cannot be read.
+    data, settings: to be given where the sweep was given its own in memory. trusted: modules of
+    yours that its recipes name.
+    Raises UserError where there is no sweep, or it cannot be read.
     """
     files = SweepFolder(folder)
     record = files.read()

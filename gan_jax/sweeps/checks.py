@@ -47,8 +47,8 @@ def listed(names: Iterable[str]) -> str:
 
 
 def members_of(settings: dict[str, Any], data: Splits, seeds: int | Sequence[int], sizes: Sequence[int] | None) -> list[Member]:
-    """Settings x sizes x seeds. Raises UserError where one of the three is empty, for a seed or size
-    that is given twice, and for a size that the data do not have."""
+    """Settings x sizes x seeds. Raises UserError where one of the three is empty, for a seed or
+    size that is given twice, and for a size that the data do not have."""
     seeds = [as_integer(seed, "seed", least=0) for seed in (range(seeds) if isinstance(seeds, (int, np.integer)) else seeds)]
     sizes = [len(data.train)] if sizes is None else list(sizes)
     if not seeds or not sizes:
@@ -65,8 +65,8 @@ def check_sweep(
     game: Game | None, structures: list[list[Member]], data: Splits, steps: int, order: str, baseline: str | None,
     most: int | None,
 ) -> None:  # fmt: skip
-    """Refuse an unknown order or baseline, too many steps, and recipes that their game or the ranges
-    of their numbers refuse."""
+    """Refuse an unknown order or baseline, too many steps, and recipes that their game or the
+    ranges of their numbers refuse."""
     settings = {member.setting: member.recipe for members in structures for member in members}
     if order not in ("shared", "own"):
         raise UserError(f"unknown order {order!r}: use 'shared' (one for all members) or 'own' (one for each seed)")

@@ -1,5 +1,5 @@
-"""The settings of a sweep: named recipes that differ in some numbers. A grid, or random or
-Latin-hypercube draws."""
+"""The settings of a sweep: named recipes that differ in some numbers, on a grid or drawn from
+ranges."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gan_jax.core.errors import UserError
 
 @dataclass(frozen=True)
 class Range:
-    """From `low` to `high`, drawn evenly or, with `log`, evenly in the logarithm. Raises UserError
-    where it is empty."""
+    """Numbers from `low` to `high`, drawn uniformly or, with `log`, uniformly in the logarithm.
+    Raises UserError where it is empty, or where `low` has no logarithm."""
 
     low: float
     high: float
@@ -30,17 +30,16 @@ class Range:
             raise UserError(f"a log range from {self.low:g} has no logarithm: start above 0")
 
     def at(self, share: np.ndarray) -> np.ndarray:
-        """Numbers of the range at shares in [0, 1)."""
+        """The numbers at these shares, in [0, 1), of the range."""
         if self.log:
             return np.exp(np.log(self.low) + share * (np.log(self.high) - np.log(self.low)))
         return self.low + share * (self.high - self.low)
 
 
 def grid(recipe: Any, values: Mapping[str, Iterable[float]]) -> dict[str, Any]:
-    """Every combination: {name: recipe with those numbers}. values: {dotted path of a leaf: its
-    values}.
+    """{name: recipe} for every combination of values. values: {dotted path of a leaf: its values}.
 
-    Raises UserError for a path that names no leaf, or one without values.
+    Raises UserError for a path that names no leaf, and for a leaf without values.
     """
     return _settings(recipe, _combined(values))
 
@@ -54,11 +53,11 @@ def _combined(values: Mapping[str, Iterable[float]]) -> list[dict[str, float]]:
 
 
 def draw(recipe: Any, ranges: Mapping[str, Range], n: int, *, method: str = "latin_hypercube", seed: int = 0) -> dict[str, Any]:
-    """n recipes with numbers drawn from the ranges: {name: recipe}.
+    """{name: recipe} for n recipes with numbers drawn from ranges of leaves, by dotted path.
 
-    method: 'latin_hypercube' (each of n equal slices of every range is hit once; SciPy's) or
-        'random' (independent).
-    Raises UserError for a path that names no leaf, another method, or n < 1.
+    method: 'latin_hypercube' (McKay et al. 1979: one number in each of n equal slices of every
+    range) or 'random' (independent numbers).
+    Raises UserError for a path that names no leaf, another method, and n < 1.
     """
     return _settings(recipe, _drawn(ranges, n, method, seed))
 
@@ -77,7 +76,7 @@ def _drawn(ranges: Mapping[str, Range], n: int, method: str, seed: int) -> list[
 
 
 def _settings(recipe: Any, chosen: list[dict[str, float]]) -> dict[str, Any]:
-    short = short_names([path for path in (chosen[0] if chosen else {})])
+    short = short_names(list(chosen[0] if chosen else {}))
     named: dict[str, Any] = {}
     for values in chosen:
         name = ", ".join(f"{short[path]}={value:.4g}" for path, value in values.items()) or "default"
@@ -88,7 +87,7 @@ def _settings(recipe: Any, chosen: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """Each dotted path by as few of its last parts as tell it from the others."""
+    """{dotted path: as few of its last parts as distinguish it from the other paths}."""
     short = {}
     for path in paths:
         parts = path.split(".")
@@ -99,11 +98,11 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def from_text(recipe: Any, vary: Sequence[str], number: int, method: str, seed: int = 0) -> dict[str, Any]:
-    """Settings as a command line writes them: 'path=0.1,1,10' lists values, 'path=0.1:100' and
+    """Settings from a command line: 'path=0.1,1,10' lists values, 'path=0.1:100' and
     'path=log:0.1:100' are ranges.
 
     Lists are combined with each other, and with each of `number` draws from the ranges. Raises
-    UserError for anything else.
+    UserError for a text of another form, and for a path that is given twice.
     """
     lists, ranges = {}, {}
     for text in vary:

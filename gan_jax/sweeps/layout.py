@@ -1,12 +1,12 @@
-"""The layout of a group of a sweep: how many devices share each member's batch, and how many members
-one program holds.
+"""The layout of a group of a sweep: how many devices share each member's batch, and how many
+members one program holds.
 
-    layout = first_layout(12, 8, (1, 2, 4, 8))    8 groups x 1 device, at most 2 members each
-    fit_memory(layout, measure, free)             the first layout whose program fits the free memory
+    first_layout(12, 8, (1, 2, 4, 8))    8 groups x 1 device, at most 2 members each
+    fit_memory(layout, measure, free)    the first layout whose program fits the free memory
 
 Members on one device each need no communication, so that is taken wherever a member fits and no
-device would idle. `devices_per_member` alone could not replace this choice: groups of one sweep need
-different numbers, and a member that does not fit on one device would be refused.
+device would idle. `devices_per_member` alone could not replace this choice: groups of one sweep
+need different numbers, and a member that does not fit on one device would be refused.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ GIB = 2**30
 class Layout:
     """How a group's members lie on the devices.
 
-    possible: numbers of devices that may share a member's batch, ascending. per_member: how many do.
+    possible: numbers of devices that may share a member's batch, ascending. per_member: of those,
+        the chosen one.
     size: members in one program, at most.
     """
 
@@ -103,7 +104,8 @@ def first_layout(members: int, devices: int, possible: tuple[int, ...], most: in
 
 
 def fit_memory(layout: Layout, measure: Callable[[Layout], int], free: int) -> Layout:
-    """This layout, or the first smaller one whose program needs at most `free` bytes on each device.
+    """This layout, or the first smaller one whose program needs at most `free` bytes on each
+    device.
 
     measure: the bytes that a layout's program needs on each device. Raises UserError where all
     devices together cannot hold one member.
@@ -142,8 +144,8 @@ def takes_device_means(game: Game, knobs: Any, data: Splits) -> bool:
 def possible_shares(game: Game, knobs: Any, data: Splits, devices: int, per_member: int | None = None) -> tuple[int, ...]:
     """Numbers of devices that may share a batch of this game; only `per_member` where it is given.
 
-    Raises UserError where `per_member` does not divide the devices or the batch, or the game's step does
-    not average over devices.
+    Raises UserError where `per_member` does not divide the devices or the batch, or the game's step
+    does not average over devices.
     """
     size, parts = batch_size_of(game, knobs), getattr(knobs, "accumulate", 1)
     if per_member is None:

@@ -27,8 +27,8 @@ from gan_jax.gan.state import warm_started
 from gan_jax.training.chunk import chunk
 from gan_jax.training.placement import Placement
 
-SHARE = 0.8  # of the free memory that a program may plan with
-AT_ONCE = 1000  # steps times members that one of several CPU devices takes in one call
+SHARE = 0.8  # part of the free memory that a program may take
+AT_ONCE = 1000  # steps times members that each of several CPU devices takes in one call
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Member:
 
 
 def by_structure(members: Sequence[Member]) -> list[list[int]]:
-    """The members' indices, grouped by what their recipes compile to, in order of first
+    """The members' indices, grouped by the program that their recipes compile to, in order of first
     appearance."""
     groups: dict[Any, list[int]] = {}
     for i, member in enumerate(members):
@@ -56,30 +56,26 @@ def by_structure(members: Sequence[Member]) -> list[list[int]]:
     return list(groups.values())
 
 
-# ---- functions of one member, mapped over all -----------------------------------------------------
-
-
 def batched(tree: Any) -> Any:
-    """True for every leaf: members lie on its first axis."""
+    """True for every leaf, whose first axis is that of the members."""
     return jax.tree.map(lambda _: True, tree)
 
 
 def unbatched(tree: Any) -> Any:
-    """False for every leaf: all members see the same."""
+    """False for every leaf, which all members share."""
     return jax.tree.map(lambda _: False, tree)
 
 
 def batched_feed(feed: Feed) -> Feed:
-    """Members share the examples; each may have its own number of them and its own order."""
+    """Members share the examples. Each may have its own number of them and its own order."""
     return unbatched(feed).replace(size=bool(np.ndim(feed.size)), key=bool(feed.key.ndim))
 
 
 def map_members(function: Callable, owned: tuple, placement: Placement) -> Callable:
-    """`function` of one member, for all of them.
+    """`function` of one member, mapped over all members, which are the first axis of its results.
 
     owned: for each argument a pytree of bools, true for leaves with members on their first axis.
-    The results have members on the first axis. Their number is a multiple of the placement's
-    groups, which share them out.
+    The number of members is a multiple of the placement's groups.
     """
     devices = placement.devices
     apply = _in_turn if devices[0].platform == "cpu" else _side_by_side
@@ -111,11 +107,10 @@ def _in_turn(function, flags, leaves):
 
 
 def population_chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any, feed: Feed, alive: Any) -> tuple:
-    """`chunk` over members: knobs, state (but `step`) and alive have them on the first axis; the
-    feed as `batched_feed` says.
+    """`chunk` over members: (state, finite [members, length], {name: [members, length]} metrics).
 
-    Returns (state, good [members, length], {name: [members, length]}). A member that is not finite
-    freezes alone.
+    knobs, state (but for its `step`) and alive have members on the first axis; for the feed see
+    `batched_feed`. A member that is not finite freezes alone.
     """
     step = state.step
 
@@ -129,19 +124,18 @@ def population_chunk(game: Game, length: int, placement: Placement, knobs: Any, 
     return state.replace(step=step + length), good, metrics
 
 
-# ---- populations ---------------------------------------------------------------------------------
-
-
 class Population:
-    """Members of one structure on the placement's devices: state, knobs and feed stacked, and the
-    programs that run them.
+    """Members of one structure on the placement's devices: knobs and feed, stacked, and the
+    programs that train them.
 
-    feed: the shared examples, and the key of their order: a scalar, or one for each member. `size`
-    becomes the members' n, one for each where they differ or where it has an axis (so that parts
-    with equal and with different n share a program). Where the members do not divide among the
-    groups of devices the last is repeated; `count` are real.
-    origin: the state whose networks every member begins with (see `train.networks`); fresh ones
-        when None.
+    feed: the shared examples, and the key of their order, a scalar or one for each member. Its
+    `size` becomes the members' n: one for each member where n differs or `size` has an axis, so
+    that parts with equal and with different n share a program.
+    origin: the networks that every member begins with (see `gan.state.networks`), None for fresh
+    ones.
+
+    Where the members do not divide among the groups of devices the last one is repeated; `count`
+    members are real.
     """
 
     def __init__(self, game: Game, placement: Placement, members: Sequence[Member], feed: Feed, origin: Any = None):
@@ -157,7 +151,7 @@ class Population:
         self.alive = self.put(jnp.ones(len(members), bool))
 
     def sharding(self, members: bool = True) -> NamedSharding | None:
-        """Each group of devices its share of the members, or all of it; None on one device."""
+        """Of arrays with members on the first axis, or of shared ones; None on one device."""
         one = len(self.placement.devices) == 1
         return None if one else NamedSharding(self.placement.mesh, self.placement.members_spec if members else P())
 
@@ -177,29 +171,28 @@ class Population:
         return self.knobs, self.keys, self.origin
 
     def like(self) -> Any:
-        """The state, as shapes where they lie."""
+        """The state's shapes, with their shardings."""
         state = jax.eval_shape(self._init, *self.init_arguments())
         place = lambda x, members: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.sharding(members))
         return jax.tree.map(lambda x: place(x, True), state.replace(step=None)).replace(step=place(state.step, False))
 
     def saved(self, state: Any, alive: Any) -> tuple[Any, Any]:
-        """What a checkpoint holds: the real members, so that it fits any number of devices."""
+        """What a checkpoint holds: the real members, whatever the number of devices."""
         real = lambda tree: jax.tree.map(lambda x: x[: self.count], tree)
         return real(state.replace(step=None)).replace(step=state.step), real(alive)
 
     def restored(self, state: Any, alive: Any) -> tuple[Any, Any]:
-        """The inverse of `saved`: the last member repeated to fill the groups of devices."""
+        """The inverse of `saved`, which repeats the last member to fill the groups of devices."""
         rows = jnp.minimum(jnp.arange(len(self.alive)), self.count - 1)
         fill = lambda tree: self.put(jax.tree.map(lambda x: x[rows], tree))
         return fill(state.replace(step=None)).replace(step=jax.device_put(state.step, self.sharding(False))), fill(alive)
 
     def steps_per_call(self, length: int) -> int:
-        """How many of `length` steps one call takes: all, but on several CPU devices its largest
-        divisor of few steps.
+        """How many of `length` steps one call takes: on several CPU devices the largest divisor of
+        `length` that `AT_ONCE` allows, unless it is below a tenth of that, and elsewhere all.
 
-        There XLA keeps something of every large product of matrices until the call returns: a tenth
-        to a third of a MiB for a step of a member, gigabytes in thousands of steps. (A length with
-        small divisors alone stays whole.)
+        There XLA keeps 0.1 to 0.3 MiB of each step of a member until the call returns: gigabytes
+        after thousands of steps.
         """
         most = AT_ONCE // (len(self.alive) // self.placement.groups)
         if len(self.placement.devices) == 1 or self.placement.devices[0].platform != "cpu" or length <= most:
@@ -235,11 +228,12 @@ class Population:
 
 @dataclass(frozen=True)
 class Programs:
-    """The three programs of a population: (knobs, keys, origin) -> state; the chunk; and the
-    evaluation,
+    """The three programs of a population.
 
-    (knobs, state, steps since the last one, evaluation sets) -> ({name: [members]}, what it changes of the
-    state).
+    init: (knobs, keys, origin) -> state
+    chunk: (knobs, state, feed, alive) -> see `population_chunk`
+    evaluate: (knobs, state, steps since the last evaluation, sets) -> ({name: [members]}, {field of
+        the state: its new value}), or None for a game without evaluation
     """
 
     init: Any
@@ -250,34 +244,35 @@ class Programs:
         return Programs(self.init.compile(), self.chunk.compile(), self.evaluate and self.evaluate.compile())
 
     def bytes_needed(self) -> int:
-        """Of the largest, once compiled: an evaluation may judge more examples at once than a step
-        takes."""
+        """Bytes that the largest program needs on each device. An evaluation may judge more
+        examples at once than a step takes."""
         return max(bytes_needed(program) for program in (self.init, self.chunk, self.evaluate) if program)
 
 
 def member_state(state: Any, i: int) -> Any:
-    """The state of member i as that of a run of its own."""
+    """The state of member i, like that of a single run."""
     step = state.step
     return jax.tree.map(lambda x: x[i], state.replace(step=None)).replace(step=step)
 
 
 def bytes_needed(compiled: Any) -> int:
-    """What a compiled program holds on each device while it runs, as its compiler measured it."""
+    """Bytes that a compiled program holds on each device while it runs, by the compiler's
+    analysis."""
     m = compiled.memory_analysis()
     return m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes - m.alias_size_in_bytes
 
 
 def bytes_free(placement: Placement) -> int:
-    """What a program may use on each device: four fifths of its free memory; CPU devices share the
-    machine's."""
+    """Bytes that a program may use on each device: four fifths of its free memory, or its share of
+    the machine's for a CPU device."""
     import psutil
 
     device = placement.devices[0]
     if stats := device.memory_stats():
         return int(SHARE * (stats["bytes_limit"] - stats["bytes_in_use"]))
     free = psutil.virtual_memory().available
-    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))  # of a container
+    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))  # of the container
     if limit.exists() and (text := limit.read_text().strip()).isdigit():
         statistics = dict(line.split() for line in (limit.parent / "memory.stat").read_text().splitlines())
-        free = min(free, int(text) - int(used.read_text()) + int(statistics.get("inactive_file", 0)))  # a cache gives way
+        free = min(free, int(text) - int(used.read_text()) + int(statistics.get("inactive_file", 0)))  # caches give way
     return int(SHARE * free / len(placement.devices))

@@ -1,3 +1,5 @@
+"""The result of a sweep: its table, ranking and pictures, and any member as a run of its own."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from gan_jax import plots
 from gan_jax.core.bind import leaves
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
+from gan_jax.data.splits import Splits
 from gan_jax.gan.game import game_of
 from gan_jax.metrics import ranking
 from gan_jax.sweeps.checks import GAP, listed, members_of
@@ -25,19 +28,17 @@ if TYPE_CHECKING:
 
 
 QUALITY = "G/validation_energy"
-
-
-SHOWN = 12  # samples of each setting on a sheet
-
-
+SHOWN = 12  # samples of each setting in a picture
 PANELS = {
     GAP: plots.Panel(GAP, "D tells T from V (AUC)", 0.5, "chance"),
     QUALITY: plots.Panel(QUALITY, "samples to V (energy distance)", 0.0, "equal distributions"),
 }
 
 
-def recorded(files: SweepFolder, record: dict[str, Any], data: Any, settings: Any, game: Game | None, trusted=()) -> Sweep:
-    """The sweep that a folder's record describes, with nothing trained."""
+def recorded(
+    files: SweepFolder, record: dict[str, Any], data: Splits | None, settings: Any, game: Game | None, trusted=()
+) -> Sweep:
+    """The sweep that a folder's record describes, before any training."""
     settings = {k: from_json(v, trusted) for k, v in record["settings"].items()} if settings is None else dict(settings)
     data = load_again(record) if data is None else data
     members = members_of(settings, data, record["seeds"], record["sizes"])
@@ -46,11 +47,15 @@ def recorded(files: SweepFolder, record: dict[str, Any], data: Any, settings: An
 
 @dataclass
 class Sweep:
-    """A trained population. `table`: a pandas DataFrame, one row per member and evaluation;
-    `stopped`: why it ended early."""
+    """A trained sweep.
+
+    stopped: the signal that ended it early, or None. rows: logged rows by member index. states:
+    functions that return a member's state, by member index. groups: member indices of equal
+    structure.
+    """
 
     members: list[Member]
-    data: Any
+    data: Splits
     game: Game | None
     baseline: str
     rank_by: str
@@ -71,17 +76,17 @@ class Sweep:
 
     @property
     def exit_code(self) -> int:
-        """For a command line: 0 when complete (diverged members are a finding), 128 + the signal
-        that stopped it."""
+        """For a command line: 0 when the sweep is complete (diverged members are a finding), 128 +
+        the signal that stopped it."""
         return exit_code(self.stopped)
 
     @property
     def table(self) -> pd.DataFrame:
-        """Tidy: setting, each number that varies by its path, seed, n, step, diverged,
-        diverged_step, then the metrics.
+        """One row per member and evaluation: setting, each number that varies by its path, seed, n,
+        step, diverged, diverged_step, then the metrics.
 
-        Means over the steps since the last evaluation for losses and penalties; values at the step
-        for the others. NaN from the evaluation on at which a member had diverged.
+        Losses and penalties are means over the steps since the last evaluation, other metrics are
+        values at the step. All are NaN once a member has diverged.
         """
         import pandas as pd
 
@@ -97,8 +102,8 @@ class Sweep:
         return list(dict.fromkeys(member.setting for member in self.members))
 
     def find(self, setting: str, seed: int | None = None, n: int | None = None) -> int:
-        """The index of a member: by default the setting's first seed, with its most images. Raises
-        UserError if none fits."""
+        """The index of a member, by default the setting's first seed with most images. Raises
+        UserError where there is none."""
         fits = [
             i for i, m in enumerate(self.members)
             if m.setting == setting and (seed is None or m.seed == seed) and (n is None or m.n == n)
@@ -110,7 +115,7 @@ class Sweep:
         return max(fits, key=lambda i: (self.members[i].n, -i))
 
     def run(self, setting: str, seed: int | None = None, n: int | None = None) -> Run:
-        """One member as a run: its samples, curves and verdict."""
+        """One member as a run, with its samples, curves and verdict."""
         i = self.find(setting, seed, n)
         if i not in self.states:
             raise UserError(f"{setting!r} has not been trained yet: resume the sweep")
@@ -123,14 +128,14 @@ class Sweep:
         return run
 
     def samples(self, k: int, **settings: Any) -> dict[str, np.ndarray]:
-        """k samples of each setting's first seed, {setting: as `Run.samples`}; those not trained
-        yet are left out."""
+        """{setting: k samples of its first seed, see `Run.samples`}, for settings that are
+        trained."""
         done = [name for name in self.settings if self.find(name) in self.states]
         return {name: self.run(name).samples(k, **settings) for name in done}
 
     def ranking(self, metric: str | None = None, **arguments: Any) -> pd.DataFrame:
-        """The settings, best first, with intervals and tests against the baseline (see
-        `ranking.rank`)."""
+        """The settings, best first, with intervals and tests against the baseline: see
+        `ranking.rank`."""
         arguments = {"baseline": self.baseline} | arguments
         if metric in (None, self.rank_by):
             arguments = {"higher_is_better": self.higher_is_better} | arguments
@@ -145,15 +150,14 @@ class Sweep:
         return any(row.get(metric) is not None for rows in self.rows.values() for row in rows)
 
     def panels(self) -> list[plots.Panel]:
-        """What the pictures show: the ranking's metric, then the others that have a meaning
-        here."""
+        """What the pictures show: the metric of the ranking, then the others that were measured."""
         own = plots.Panel(self.rank_by, self.rank_by, None, "", self.higher_is_better)
         panels = {self.rank_by: PANELS.get(self.rank_by, own)} | PANELS
         return [panel for name, panel in panels.items() if self.measured(name)]
 
     def draw(self, folder: str | Path) -> list[Path]:
-        """The pictures: ranking, curves with seed bands, T against V, samples; dose and response
-        for several sizes."""
+        """Draw the pictures: ranking, curves with seed bands, training (T) against validation
+        images (V), samples, and the metrics by size where there are several."""
         folder, panels, drawn = Path(folder), self.panels(), []
         table: Any = self.table
         largest = table[table["n"] == table["n"].max()]
@@ -175,7 +179,7 @@ class Sweep:
 
 
 def _varying(members: list[Member]) -> dict[str, list[float | None]]:
-    """{path of a number that is not the same in all members: its value in each, None where a member
+    """{path of a number that members differ in: its value in each member, or None where a member
     has no such number}."""
     numbers = {m.setting: {k: v for k, v in leaves(m.recipe).items() if np.ndim(v) == 0} for m in members}
     paths = dict.fromkeys(path for values in numbers.values() for path in values)

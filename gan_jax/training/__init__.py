@@ -1,4 +1,4 @@
-"""One run: what is asked, how it is placed on devices, trained, logged, saved and restored."""
+"""One run: how it is placed on devices, trained, logged, saved and restored."""
 
 from gan_jax.training import distributed
 

@@ -1,5 +1,5 @@
-"""Checkpoints that survive kills, full disks and flipped bits. Orbax writes and reads the files, and
-one sha256 of each file shows damage before Orbax reads it.
+"""Checkpoints that survive kills, full disks and flipped bits. Orbax writes and reads the files,
+and a sha256 of each file shows damage before Orbax reads it.
 
 A checkpoint is one folder per step, `<folder>/<step>/`, with two Orbax items: `state`, a flat dict
 from leaf path to array, so that a checkpoint depends neither on Python classes nor on the number of
@@ -38,9 +38,11 @@ class Checkpoints:
     """The last `keep` checkpoints of one run, in one folder. Every JAX process of the run calls its
     methods, and process 0 alone writes.
 
-    Args: folder: made if missing. keep: how many of the newest checkpoints stay, at least 1. warn:
-        gets one line when a checkpoint is passed over or (from a thread) not saved; the default
-        prints to stderr.
+    Args:
+        folder: made if missing.
+        keep: how many of the newest checkpoints stay, at least 1.
+        warn: is called with one line where a checkpoint is passed over or (from a thread) was not
+            saved. The default prints to stderr.
 
     Raises:
         UserError: the folder cannot be made or written to, or keep < 1.
@@ -61,24 +63,25 @@ class Checkpoints:
             raise UserError(f"checkpoint folder {self.folder}: {_one_line(error)}; choose one to write to") from error
 
     def steps(self) -> list[int]:
-        """Steps on disk, ascending, that look whole from outside and that `restore_latest` has not
+        """Steps on disk, ascending, that have all their parts and that `restore_latest` has not
         passed over."""
         found = [step for step in self._found() if step not in self._unusable]
         return [s for s in found if all((self.folder / str(s) / part).exists() for part in ("state", "meta", FILES))]
 
     def save(self, step: int, state: Any, meta: dict | None = None) -> None:
-        """Copies `state` to the host and returns; the writing goes on behind. Waits for the save
-        before it first.
+        """Copy `state` to the host, and write it in the background once the save before is done.
 
         The caller may donate or overwrite the buffers of `state` at once. A checkpoint of the same
         step is replaced.
 
-        Args: step: 0 or more, and no less than that of the newest usable checkpoint in the folder.
-            state: pytree of arrays (any shape and numeric dtype), typed PRNG keys, Python numbers,
-            None. meta: JSON to keep beside the state.
+        Args:
+            step: no less than that of the newest usable checkpoint.
+            state: a pytree of numeric arrays, typed PRNG keys, Python numbers and None.
+            meta: JSON to keep beside the state.
 
-        Raises: UserError: the save before failed, a leaf or meta cannot be saved, or the folder
-            holds a newer checkpoint.
+        Raises:
+            UserError: the save before failed, a leaf or meta cannot be saved, or the folder holds a
+                newer checkpoint.
         """
         self.wait()
         newest = max(set(self._found()) - self._unusable, default=0)
@@ -96,19 +99,20 @@ class Checkpoints:
             self._pending = self._worker.submit(self._write, step, arrays, record)
 
     def restore_latest(self, target: Any, at: int | None = None) -> tuple[Any, dict, int] | None:
-        """The newest intact checkpoint that fits `target`, or that of step `at`: (state, meta,
-        step), or None if there is none.
+        """(state, meta, step) of the newest intact checkpoint that fits `target`, or of step `at`;
+        None where there is none.
 
         Newer ones that are damaged, or of another structure, are passed over with a one-line
-        warning. They stay on disk until the next save renames them to `<step>.unusable`.
+        warning. They stay on disk, and the next save renames them to `<step>.unusable`.
 
         Args:
-            target: pytree of arrays or `jax.ShapeDtypeStruct`s with the structure, shapes and dtypes to expect. NumPy
-                arrays and Python numbers come back as such, the rest as `jax.Array`s, on the target's sharding where
-                it has one. Bits are those saved; a weak type comes back strong.
+            target: a pytree of arrays or `jax.ShapeDtypeStruct`s: the expected structure, shapes
+                and dtypes. NumPy arrays and Python numbers come back as such, other leaves as
+                `jax.Array`s on the target's sharding, where it has one. The bits are those that
+                were saved; a weak type comes back strong.
 
-        Raises: UserError: there are checkpoints but none is usable, or none of step `at`; or a save
-            in flight failed.
+        Raises:
+            UserError: no checkpoint is usable, there is none of step `at`, or a save failed.
         """
         self.wait()
         self._unusable, reasons = set(), []
@@ -116,7 +120,7 @@ class Checkpoints:
             there = ", ".join(map(str, self._found())) or "none"
             raise UserError(f"{self.folder} has no checkpoint of step {at}: there are {there}")
         for step in reversed(self._found() if at is None else [at]):
-            try:  # in the worker: Orbax wants a thread without an event loop, and notebooks have one
+            try:  # in the worker: Orbax needs a thread without an event loop, and notebooks have one
                 arrays, record = self._worker.submit(_read, self.folder / str(step), target).result()
             except Exception as error:  # damage shows as anything, from JSONDecodeError to a bare Exception
                 self._unusable.add(step)
@@ -132,16 +136,14 @@ class Checkpoints:
         raise UserError(f"no usable checkpoint in {self.folder}: {'; '.join(reasons)}; {advice}")
 
     def wait(self) -> None:
-        """Returns when the last save is on disk; raises UserError if it failed (those before it are
-        untouched)."""
+        """Return when the last save is on disk. Raises UserError if it failed, which harms no
+        checkpoint before it."""
         if self._pending is not None:
-            concurrent.futures.wait([self._pending])  # apart from result(): Ctrl-C here must not lose the outcome
+            concurrent.futures.wait([self._pending])  # Ctrl-C here must not lose the outcome
             done, self._pending = self._pending, None
             done.result()
 
-    def close(self) -> None:
-        """The same as `wait`: nothing else is held open."""
-        self.wait()
+    close = wait  # nothing else is held open
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -150,7 +152,7 @@ class Checkpoints:
         try:
             self.close()
         except UserError:
-            if error is None:  # otherwise the error on its way up is the one to see
+            if error is None:  # the first error is the one to see
                 raise
 
     def _found(self) -> list[int]:
@@ -160,11 +162,11 @@ class Checkpoints:
         return [step for step in steps if any((self.folder / str(step)).glob("*"))]
 
     def _write(self, step: int, arrays: dict[str, np.ndarray], record: dict) -> None:
-        """Runs in the worker: writes under another name, renames, then drops what is too old."""
+        """In the worker: write under another name, rename, then delete what is too old."""
         fresh = self.folder / f"{step}.new"
         try:
-            self._delete("*.new", "*.deleted", "*.orbax-checkpoint-tmp")  # left by saves that were killed
-            for unusable in sorted(self._unusable):  # renamed, never deleted: perhaps only the settings are wrong
+            self._delete("*.new", "*.deleted", "*.orbax-checkpoint-tmp")  # left by killed saves
+            for unusable in sorted(self._unusable):  # perhaps only the settings are wrong
                 self._rename(unusable, "unusable")
             self._unusable = set()
             filled = {path: array for path, array in arrays.items() if array.size}  # Orbax refuses arrays of size zero
@@ -182,11 +184,11 @@ class Checkpoints:
             self._delete(f"{step}.new*")  # a full disk needs the room
             advice = "make room or rights there, and close() before the program ends"
             failed = UserError(f"{self.folder}: step {step} was not saved ({_one_line(error)}); {advice}")
-            self._warn(f"WARNING: {failed}")  # at once: the program may end without asking
+            self._warn(f"WARNING: {failed}")  # at once: the program may end without wait()
             raise failed from error
 
     def _rename(self, step: int, ending: str) -> None:
-        """Takes a checkpoint out of sight at once: nobody ever reads half of one."""
+        """Take a checkpoint out of sight at once, so that nobody reads half of one."""
         self._delete(f"{step}.{ending}")
         if (path := self.folder / str(step)).exists():
             path.rename(self.folder / f"{step}.{ending}")
@@ -197,8 +199,8 @@ class Checkpoints:
 
 
 def _checkpointer():
-    """Orbax, imported late as it takes a second, and for this process alone: no process waits for
-    another."""
+    """Orbax and a checkpointer for this process alone, which waits for no other. The import takes a
+    second, so it comes late."""
     import orbax.checkpoint as ocp
 
     me = jax.process_index()
@@ -212,8 +214,8 @@ def _checkpointer():
 
 
 def _read(folder: Path, target: Any) -> tuple[dict[str, np.ndarray], dict]:
-    """Arrays and record of a checkpoint, verified. Raises any Exception if it is damaged or does
-    not fit the target."""
+    """The arrays and the record of a checkpoint. Raises any Exception where the checkpoint is
+    damaged or does not fit the target."""
     found = _file_digests(folder)
     if damaged := [name for name, sha in json.loads((folder / FILES).read_text()).items() if sha != found.get(name)]:
         raise UserError(f"{len(damaged)} files damaged or missing: {', '.join(damaged[:2])}")
@@ -257,15 +259,15 @@ def _leaves(tree: Any) -> dict[str, Any]:
 
 
 def _signature(leaf: Any) -> list:
-    """[dtype, shape] of a leaf; for PRNG keys the shape of their data."""
+    """[dtype, shape] of a leaf, where the shape of PRNG keys is that of their data."""
     shaped = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
     shape = jax.eval_shape(jax.random.key_data, shaped).shape if _is_key(leaf) else shaped.shape
     return [str(shaped.dtype), list(shape)]
 
 
 def _host_copy(path: str, leaf: Any) -> np.ndarray:
-    """The whole leaf, copied, since on CPU a view would change when the caller donates or
-    overwrites the buffer."""
+    """A copy of the whole leaf. On a CPU a view would change with the buffer that the caller
+    donates or overwrites."""
     try:
         data = jax.random.key_data(leaf) if _is_key(leaf) else leaf
         if isinstance(data, jax.Array) and not (data.is_fully_addressable or data.is_fully_replicated):
@@ -279,7 +281,7 @@ def _host_copy(path: str, leaf: Any) -> np.ndarray:
 
 
 def _place(value: np.ndarray, like: Any, key_impl: str | None) -> Any:
-    """The value as the kind of thing, and on the devices, that the target's leaf asks for."""
+    """The value as the type of the target's leaf, on its devices."""
     if not hasattr(like, "sharding"):
         return value if isinstance(like, np.ndarray) else type(like)(value.item())
     wrap: Callable = (lambda data: jax.random.wrap_key_data(data, impl=key_impl)) if key_impl else lambda data: data
@@ -293,6 +295,7 @@ def _place(value: np.ndarray, like: Any, key_impl: str | None) -> Any:
 
 
 def _one_line(error: BaseException) -> str:
+    """The error in one line that is not too long."""
     text = " ".join(str(error).split())
     text = text if len(text) < 320 else f"{text[:150]} ... {text[-150:]}"  # tensorstore says what happened last
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

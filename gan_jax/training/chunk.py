@@ -1,5 +1,5 @@
-"""A chunk: many steps of a game as one compiled scan, in which each batch is gathered on the device.
-A run that is no longer finite freezes at its last good state."""
+"""A chunk: many steps of a game as one compiled scan, in which each batch is gathered on the
+device. A run that is no longer finite freezes at its last good state."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The training set on its way to the devices: whole, where it fits on each of them, or streamed from
-disk in windows of a few steps."""
+"""The training set on its way to the devices: whole, where it fits on each of them, or streamed
+from disk in windows of a few steps."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ AHEAD = 50  # small batches that are read ahead: those of the default interval b
 
 
 class Windows:
-    """The batches of a stream on the devices, for one run. The end of this context ends the reading,
-    and prints which damaged examples were skipped.
+    """The batches of a stream on the devices, for one run. The end of this context ends the
+    reading, and prints which damaged examples were skipped.
 
     examples: in a batch. last: the step that the run ends with. note: is called with {"name": ...,
     "why": ...} for each damaged example whose name is not in `noted`.
@@ -97,8 +97,8 @@ def feed_of(data: Splits, key: jax.Array, placement: Placement) -> Feed:
 
 
 def evaluation_sets(data: Splits, most: int) -> tuple | None:
-    """What an evaluation judges: equally many training images (T) and validation images (V), each as
-    (images, labels). T are among the first `most`. None where there are fewer than 2."""
+    """What an evaluation judges: equally many training images (T) and validation images (V), each
+    as (images, labels). T are among the first `most`. None where there are fewer than 2."""
     n = min(EVALUATED, most, len(data.validation))
     pick = lambda s: (jnp.asarray(s.images[:n]), None if s.labels is None else jnp.asarray(s.labels[:n], jnp.int32))
     return (pick(data.train), pick(data.validation)) if n > 1 else None

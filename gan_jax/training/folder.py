@@ -59,6 +59,16 @@ def write_atomic(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+def write_arrays(path: Path, arrays: dict[str, np.ndarray], save: Callable = np.savez) -> None:
+    """The whole .npz file or nothing, as `write_atomic`."""
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb") as file:
+        save(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
 class RunFolder:
     """The files of a run. Methods raise UserError where the folder cannot be used or written."""
 
@@ -95,8 +105,8 @@ class RunFolder:
         return record
 
     def start(self, record: dict[str, Any], resume: bool, overwrite: bool) -> None:
-        """Make the folder this run's: a new one, an emptied one (`overwrite`), or one that holds the
-        same run (`resume`)."""
+        """Make the folder this run's: a new one, an emptied one (`overwrite`), or one that holds
+        the same run (`resume`)."""
         if self.exists and not overwrite:
             old = self.read()
             changed = differences({k: completed(old.get(k)) for k in self.identity}, {k: record.get(k) for k in self.identity})
@@ -204,19 +214,15 @@ class StudyFolder(RunFolder):
                     return dict(found)
             except (OSError, ValueError, zipfile.BadZipFile) as error:
                 raise UserError(f"{path} is damaged ({error}): delete it and --resume") from None
-        made, temporary = make(), path.with_suffix(".tmp")
+        made = make()
         with writing(self.path):
-            with open(temporary, "wb") as file:
-                np.savez_compressed(file, **made)  # pyright: ignore[reportArgumentType]
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            write_arrays(path, made, np.savez_compressed)
         return made
 
 
 class SweepFolder(RunFolder):
-    """The files of a sweep: sweep.json, plan.json, table.csv, ranking.csv, pictures, and for each part
-    the files of a run in groups/<group>-<part>/.
+    """The files of a sweep: sweep.json, plan.json, table.csv, ranking.csv, pictures, and for each
+    part the files of a run in groups/<group>-<part>/.
 
     Groups that tasks trained have their plans in plans/, and their logs and nodes in tasks/.
     """

@@ -1,5 +1,5 @@
-"""What a trained generator makes besides plain samples: truncated samples, paths between samples, and
-images of given latents."""
+"""What a trained generator makes besides plain samples: truncated samples, paths between samples,
+and images of given latents."""
 
 from __future__ import annotations
 

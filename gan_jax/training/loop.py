@@ -13,7 +13,7 @@ def train(trainer: Any, state: Any, step: int, steps: int) -> tuple[Any, int]:
     host. A chunk after which something is saved is logged at once. The trainer has `log_every`, the
     steps of a chunk, and these methods:
 
-    stopping: () -> whether training ends before the next chunk; asked once a chunk
+    stopping: () -> whether training ends before the next chunk, called once a chunk
     run_chunk: (state, step, until) -> (state, what was measured), dispatched and not waited for
     log: (step, until, what was measured), which waits for it
     due: (step) -> whether something is to be saved then; at the last step it always is

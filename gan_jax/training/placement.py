@@ -151,8 +151,8 @@ def place(
 
     batch_size: of one player's turn, over all devices. accumulate: parts in which each device takes
         its share of the batch. shard: see `Placement`; without effect on one device.
-    Raises UserError for an unknown style, for more devices than there are, for a batch that does not
-    divide among the devices, and for devices that do not divide among the processes.
+    Raises UserError for an unknown style, for more devices than there are, for a batch that does
+    not divide among the devices, and for devices that do not divide among the processes.
     """
     if style not in ("sharding", "pmap"):
         raise UserError(f"unknown way to use several devices {style!r}: use 'sharding' or 'pmap'")

@@ -64,8 +64,8 @@ class Progress(_Bar):
 
 
 class SweepProgress(_Bar):
-    """Progress of a sweep in member-steps (members x steps), with the best member by `metric` so far
-    and how many members diverged."""
+    """Progress of a sweep in member-steps (members x steps), with the best member by `metric` so
+    far and how many members diverged."""
 
     def __init__(self, total: int, metric: str | None, higher_is_better: bool = False, enabled: bool = True):
         super().__init__(total, 0, enabled, unit="member-step", unit_scale=True)

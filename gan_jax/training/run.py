@@ -65,8 +65,8 @@ class Run:
         labels: [n], for a conditional GAN; by default every class in turn. ema: whether the moving
         average makes them, or the generator itself. truncation: for likelier samples of less
         variety, see `generation.with_truncation`.
-        Raises UserError for n < 1, labels that do not fit, and a truncation that the recipe does not
-        know.
+        Raises UserError for n < 1, labels that do not fit, and a truncation that the recipe does
+        not know.
         """
         if n < 1:
             raise UserError(f"samples asked for: {n}; ask for at least 1")
@@ -103,8 +103,9 @@ class Run:
     def interpolate(self, rows: int = 8, steps: int = 9, **settings: Any):
         """Paths between samples as a PIL image: row i goes from sample i to sample rows + i.
 
-        settings: labels (one for each row), ema, seed and truncation as for `samples`, and spherical
-        as for `generation.paths`. Raises UserError for a run of anything but a GAN of images.
+        settings: labels (one for each row), ema, seed and truncation as for `samples`, and
+        spherical as for `generation.paths`. Raises UserError for a run of anything but a GAN of
+        images.
         """
         from PIL import Image
 
@@ -143,8 +144,8 @@ def _sampler(game: Game, n: int, ema: bool):
 
 
 def discriminator_verdict(history: list[dict], n: int) -> str:
-    """Whether the discriminator overfits, in one line, from its AUC of n training against n held-out
-    images.
+    """Whether the discriminator overfits, in one line, from its AUC of n training against n
+    held-out images.
 
     Overfitting has begun where the AUC is more than 3 standard errors above chance, and stays so in
     all later logs. Under chance the standard error is sqrt((2 n + 1) / (12 n^2)), the Mann-Whitney
@@ -188,7 +189,8 @@ def open_run(
     trusted: Sequence[str] = (),
     step: int | None = None,
 ) -> Run:
-    """The run in a folder at its newest intact checkpoint, or at that of `step`. Nothing is trained.
+    """The run in a folder at its newest intact checkpoint, or at that of `step`. Nothing is
+    trained.
 
     The other arguments are those of `resume`. Raises UserError where there is no run or no such
     checkpoint.

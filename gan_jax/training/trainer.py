@@ -148,12 +148,12 @@ class RunTrainer:
         if progress and len(self.placement.devices) > 1 and hasattr(self.recipe, "batch_size"):
             print(self.placement.describe(self.recipe.batch_size, getattr(self.recipe, "accumulate", 1)), file=sys.stderr)
         bar = Progress(start, steps, self.game.examples(self.recipe), enabled=progress)
-        with StopSignal() as self.signal, bar as self.bar:
+        with StopSignal() as self.signals, bar as self.bar:
             if start == 0:
                 self.save_samples(state, 0)
-            self.asked: str | None = None
+            self.stop_signal: str | None = None
             state, step = loop.train(self, state, start, steps)
-            result.stopped = result.stopped or self.asked
+            result.stopped = result.stopped or self.stop_signal
             if result.stopped:
                 self.save_checkpoint(state)
         result.state = distributed.fetch(state)
@@ -163,8 +163,8 @@ class RunTrainer:
 
     def stopping(self) -> bool:
         if not self.result.stopped:
-            self.asked = distributed.any_signal(self.signal.received)
-        return bool(self.result.stopped or self.asked)
+            self.stop_signal = distributed.any_signal(self.signals.received)
+        return bool(self.result.stopped or self.stop_signal)
 
     def run_chunk(self, state: Any, step: int, until: int) -> tuple[Any, tuple[dict, dict]]:
         state, metrics = self.advance(state, self.feed, step, until)

@@ -328,7 +328,8 @@ def test_what_a_task_could_not_make_again_is_refused_before_anything_is_written(
         gan.sweep, settings or walks(), data, steps=5, seeds=1, out=out, executor="ray", **arguments
     )
     game = {"game": QUICK, "rank_by": "error"}
-    assert "the game: the recipe names 'games:" in ask(**game) and "trust 'games'" in ask(**game)
+    named = ask(**game)
+    assert "the game: the recipe names 'tests.tiny_games:" in named and "trust 'tests.tiny_games'" in named
     own = replace(QUICK, examples=local_rate)
     assert "trust 'tests.sweeps.test_executors'" in ask(game=own, rank_by="error", trusted=TRUSTED)
     monkeypatch.setattr(local_rate, "__module__", "__main__")

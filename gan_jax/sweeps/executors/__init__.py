@@ -1,25 +1,24 @@
-"""Sweeps that outgrow one machine: each structure-group of a sweep is a task with its own process
-and devices.
+"""Sweeps on more than one machine: each group of a sweep (members of one structure) is a task with
+its own process and devices.
 
-    gan.sweep(settings, data, steps=..., out="/shared/sweep", executor="ray", address="10.0.0.1:6379")
-    gan.sweep(settings, data, steps=..., out="/shared/sweep", executor=gan.executors.Slurm(partition="gpu", gpus=1))
+    gan.sweep(..., out="/shared/sweep", executor="ray", address="10.0.0.1:6379")
+    gan.sweep(..., out="/shared/sweep", executor=gan.executors.Slurm(partition="gpu", gpus=1))
 
 **Folder.** `out` lies on a file system that the driver and every node see under one path. A task
-trains its group with the code of a local sweep and writes the same files; the driver only watches
-them, and makes table, ranking and pictures of them at the end. So a sweep begun by one executor may
-be resumed by another.
+trains its group with the code of a local sweep and writes the same files. The driver watches them,
+and at the end makes table, ranking and pictures of them. So one executor can resume a sweep that
+another one began.
 
-**Failures.** A task that was killed, whose node was lost or whose code failed is submitted again,
-three times unless told otherwise, and continues from its last checkpoint; what a person must change
-(a UserError) is not tried again. The others go on meanwhile. One process at a time trains a group:
-a lock in the folder sees to it.
+**Failures.** A task is submitted again (`retries`) where it was killed, its node was lost or its
+code failed, and continues from its last checkpoint. A UserError, which a person must mend, is not
+tried again. The other tasks go on meanwhile. A lock in the folder lets one process at a time train
+a group.
 
 **Same bits.** Equal results need equal versions, kind and number of devices, and CPU threads. Tasks
-get the driver's JAX_*, XLA_*, NPROC and *_NUM_THREADS variables and JAX settings, and not the
-OMP_NUM_THREADS=1 that Ray sets. `cpus` of Ray is what its scheduler counts, no limit: XLA uses all
-cores of the node unless NPROC says otherwise, as in a local sweep. SLURM does confine a task to its
-cores. Without GPUs, or other accelerators that the executor asks for, tasks run on the CPU,
-whatever else the nodes have.
+get the driver's JAX settings and its JAX_*, XLA_*, NPROC and *_NUM_THREADS variables, and not the
+OMP_NUM_THREADS=1 that Ray sets. `cpus` of Ray is what its scheduler counts and no limit: XLA uses
+all cores of the node unless NPROC says otherwise, as in a local sweep. SLURM confines a task to its
+cores. Tasks whose executor asks for no accelerator run on the CPU, whatever the nodes have.
 
 **Trust.** Settings travel as JSON and data as plain arrays. The only pickles are those that Ray and
 submitit make of a call to this package, in your own cluster and folder.
@@ -38,8 +37,8 @@ __all__ = ["Executor", "Outcome", "Ray", "Slurm", "choose"]
 
 
 def choose(executor: str | Executor, address: str | None, out: str | Path | None) -> Executor | None:
-    """The executor of that name, or the one given; None for 'local'. Raises UserError for what
-    cannot be meant."""
+    """The executor of that name, or the given one; None for 'local'. Raises UserError for an
+    unknown name, an address that fits no cluster, and numbers below 0."""
     known = {"ray": Ray, "slurm": Slurm}
     if isinstance(executor, str) and executor not in ("local", *known):
         raise UserError(f"unknown executor {executor!r}: use local, {' or '.join(known)}")

@@ -1,4 +1,4 @@
-"""What an executor is: something that runs tasks elsewhere and says how each ended. Nothing here
+"""The protocol of executors, which run tasks elsewhere and report how each one ended. Nothing here
 imports JAX."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-Spec = dict[str, Any]  # of one task, as JSON
+Spec = dict[str, Any]  # what one task is to do, as JSON
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Handle(Protocol):
     """A submitted task."""
 
     def poll(self) -> Outcome | None:
-        """How it ended; None while it waits or runs."""
+        """How the task ended; None while it waits or runs."""
         ...
 
     def cancel(self, force: bool) -> None:
-        """Ask it to save and stop; with `force`, end it."""
+        """Ask the task to save and stop or, with `force`, end it."""
         ...
 
 
@@ -37,9 +37,11 @@ Submit = Callable[[list[Spec]], list[Handle]]
 
 
 class Executor(Protocol):
-    """retries: how often a lost task is submitted again; gpus: those of each task; accelerated:
-    whether a task has a GPU, a TPU or the like, however that was asked for; else it trains on the
-    CPU."""
+    """Runs tasks elsewhere.
+
+    retries: how often a lost task is submitted again. gpus: of each task. accelerated: whether a
+    task has a GPU, a TPU or the like; otherwise it trains on the CPU.
+    """
 
     @property
     def retries(self) -> int: ...
@@ -51,22 +53,20 @@ class Executor(Protocol):
     def accelerated(self) -> bool: ...
 
     def check(self) -> None:
-        """Raises UserError where the engine is not installed or not there, before anything is
-        written."""
+        """Raises UserError where the engine is not installed or does not answer."""
         ...
 
     def tasks(self, folder: Path, environment: dict[str, str | None]) -> AbstractContextManager[Submit]:
-        """Connects, and gives what submits tasks (`task.train_group` of a spec) while the context
-        lasts.
+        """A context that gives a function to submit tasks (`task.train_group` of a spec).
 
-        folder: the sweep's; environment: variables of every task, None for one to be left unset.
-        Raises UserError where the engine cannot be reached or refuses.
+        folder: the sweep's. environment: variables of every task, None for one to be left unset.
+        Raises UserError where the engine cannot be reached, or refuses.
         """
         ...
 
 
 def outcome(returned: dict[str, str | None]) -> Outcome:
-    """Of what `task.train_group` returned."""
+    """The outcome of a task from what `task.train_group` returned."""
     for kind in ("refused", "stopped", "lost"):
         if returned.get(kind):
             return Outcome(kind, str(returned[kind]))
@@ -74,6 +74,6 @@ def outcome(returned: dict[str, str | None]) -> Outcome:
 
 
 def brief(text: str) -> str:
-    """One line of at most 200 characters."""
+    """The text as one line of at most 200 characters."""
     text = " ".join(text.split())
     return text if len(text) <= 200 else text[:197] + "..."

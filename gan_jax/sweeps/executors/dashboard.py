@@ -1,5 +1,5 @@
-"""One line for each group of a sweep whose groups are trained elsewhere, read from the files that
-their tasks write."""
+"""The progress of a sweep's tasks: one line for each group, read from the files that its task
+writes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gan_jax.sweeps.trainer import SweepTrainer, part_path
 from gan_jax.training.folder import RunFolder
 from gan_jax.training.progress import SweepProgress
 
-BETWEEN = 10.0  # seconds between lines of one group that tell only of further steps, where there is no terminal
+BETWEEN = 10.0  # seconds between printed lines of a group that differ in steps alone
 
 
 @dataclass
 class Line:
-    """What is known of a group. state: waiting, running, done, stopped or failed; retry: '' or
-    'retry 1 of 3'."""
+    """What is known of a group. state: waiting, running, done, stopped or failed. retry: '' or
+    'retry 1 of 3'. why: the reason of a state, or ''."""
 
     name: str
     state: str = "waiting"
@@ -40,7 +40,7 @@ class Line:
 
 
 class Dashboard:
-    """Shows the lines: in place on a terminal, else each when it changes."""
+    """Shows the lines of these groups: in place on a terminal, and else each when it changes."""
 
     def __init__(self, trainer: SweepTrainer, numbers: list[int], enabled: bool = True):
         self.trainer, self.enabled = trainer, enabled
@@ -69,7 +69,7 @@ class Dashboard:
             self.live.stop()
 
     def show(self) -> None:
-        """Look at the files, and tell what is new."""
+        """Read the files, and show what is new."""
         if not self.enabled:
             return
         self.trainer.read_plan()
@@ -100,7 +100,7 @@ class Dashboard:
             self._measure(number, line)
 
     def _measure(self, number: int, line: Line) -> None:
-        """The group's step, the mean over its members, and the best of them."""
+        """Read the group's step, a mean over its members, and its best member."""
         result, trained = self.trainer.result, 0
         bar = SweepProgress(0, result.rank_by, result.higher_is_better, enabled=False)
         for k, indices in enumerate(self.trainer.cut(number, self.trainer.layout(number))):
@@ -112,7 +112,7 @@ class Dashboard:
 
 
 def _json(path: Path) -> dict:
-    """A small JSON file; {} while it is not there."""
+    """The content of a JSON file; {} while it is not there or half written."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):

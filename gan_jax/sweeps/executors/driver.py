@@ -1,5 +1,5 @@
-"""The driver of a sweep whose groups are tasks: submits them, watches, submits lost ones again,
-gathers the table."""
+"""The driver of a sweep whose groups are tasks: it submits them, submits lost ones again, and
+gathers the results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gan_jax.training.folder import writing
 from gan_jax.training.serialization import to_json
 from gan_jax.training.signals import StopSignal
 
-POLL = 0.5  # seconds between looks at the tasks
+POLL = 0.5  # seconds between polls of the tasks
 GRACE = 120.0  # seconds for tasks to save after a Ctrl-C
 
 
@@ -24,13 +24,12 @@ def run_groups(
     trainer: SweepTrainer, engine: Executor, *, devices: int | None = None, devices_per_member: int | None = None,
     trusted: Sequence[str] = (), progress: bool = True,
 ) -> None:  # fmt: skip
-    """Train what is missing of the trainer's sweep as tasks of `engine`, then read it, and write
-    table and pictures.
+    """Train what is missing of a sweep as tasks of `engine`, then read the sweep and write its
+    results. Ctrl-C and SIGTERM make the tasks save and stop.
 
-    devices: of each task, over which its members are spread; all that it has when None.
-    devices_per_member: as `sweep` says. trusted: modules of the user's that the recipes or the game
-    name. Ctrl-C and SIGTERM make the tasks save and stop.
-    Raises UserError, after all other groups are trained, where one was refused or was lost more
+    devices, devices_per_member: of each task, see `sweep`; None for all devices that it has.
+    trusted: the user's modules that the recipes or the game name.
+    Raises UserError, after the other groups are trained, where a group was refused or was lost more
     often than the engine retries.
     """
     assert trainer.folder is not None
@@ -79,34 +78,34 @@ def _send_inputs(trainer: SweepTrainer) -> None:
 
 
 def _supervise(specs: dict[int, Spec], retries: int, submit: Submit, board: Dashboard, stop: StopSignal) -> dict[int, str]:
-    """Until every task has ended: {group: why it failed}."""
+    """Wait until every task has ended. Returns {group: why it failed}."""
     handles: dict[int, Handle] = dict(zip(specs, submit(list(specs.values())), strict=True))
     failures: dict[int, str] = {}
-    asked: float | None = None
+    cancelled: float | None = None
     try:
         while True:
             for number, ended in [(number, handle.poll()) for number, handle in handles.items()]:
                 if ended is None:
                     continue
                 del handles[number]
-                if again := _settle(specs[number], ended, retries, board.lines[number], failures, bool(stop.received)):
-                    handles[number] = submit([again])[0]
-            if stop.received and (asked is None or time.monotonic() - asked > GRACE):
+                if retry := _settle(specs[number], ended, retries, board.lines[number], failures, bool(stop.received)):
+                    handles[number] = submit([retry])[0]
+            if stop.received and (cancelled is None or time.monotonic() - cancelled > GRACE):
                 for handle in handles.values():
-                    handle.cancel(force=asked is not None)
-                asked = time.monotonic()
+                    handle.cancel(force=cancelled is not None)
+                cancelled = time.monotonic()
             board.show()
             if not handles:
                 return failures
             time.sleep(POLL)
-    except BaseException:  # a second Ctrl-C, a full disk: nobody would watch them any more
+    except BaseException:  # a second Ctrl-C, a full disk: nobody would watch the tasks
         for handle in handles.values():
             handle.cancel(force=False)
         raise
 
 
 def _settle(spec: Spec, ended: Outcome, retries: int, line: Line, failures: dict[int, str], stopping: bool) -> Spec | None:
-    """Note how a task ended. Returns the spec to submit where it is to be tried again."""
+    """Note how a task ended. Returns its spec where it is to be submitted again."""
     if ended.kind == "done":
         line.state, line.why = "done", ""
     elif stopping:

@@ -1,5 +1,5 @@
-"""What a task needs, sent without pickles: settings as JSON that says all of them, data in memory
-as plain arrays."""
+"""What a task needs, sent without pickles: settings as JSON, data in memory as plain arrays, and
+the environment that results depend on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from gan_jax.core.errors import UserError
 from gan_jax.data.splits import Split, Splits
-from gan_jax.training.folder import writing
+from gan_jax.training.folder import write_arrays, writing
 from gan_jax.training.serialization import from_json, to_json
 
 FORWARDED = ("JAX_", "XLA_", "GAN_JAX_")
@@ -24,10 +24,9 @@ SETTINGS = ("enable_x64", "default_prng_impl", "default_matmul_precision", "thre
 
 
 def environment(accelerated: bool) -> dict[str, str | None]:
-    """Variables on which a result depends, as they are in this process; None for one that must not
-    be set.
+    """This process's variables on which a result depends; None for one that must not be set.
 
-    accelerated: whether the task has more than a CPU; which device it is JAX finds out there.
+    accelerated: whether the task has more than a CPU. JAX itself finds the device there.
     """
     settings: dict[str, Any] = {name: getattr(jax.config, f"jax_{name}") for name in SETTINGS}
     count = getattr(jax.config, "jax_num_cpu_devices", -1)
@@ -39,14 +38,14 @@ def environment(accelerated: bool) -> dict[str, str | None]:
 
 
 def own_path() -> list[str]:
-    """Where this process finds modules that are no part of its Python."""
+    """Paths where this process finds modules outside its Python installation."""
     inside = tuple({sys.prefix, sys.base_prefix, sys.exec_prefix})
     return [str(Path(path).absolute()) for path in sys.path if not path.startswith(inside)]
 
 
 def check_tasks(settings: Mapping[str, Any], game: Any, data: Any, trusted: Sequence[str], warm_start: Any) -> None:
-    """Refuse with a UserError what a process elsewhere could not make again from JSON, or could not
-    be sent."""
+    """Raises UserError for what cannot be sent to a task, or what a task could not make again from
+    JSON."""
     if not isinstance(warm_start, (str, Path, type(None))):
         raise UserError("tasks can begin from a run on disk alone: give warm_start its folder")
     for name, value in {**{f"setting {k!r}": v for k, v in settings.items()}, "the game": game}.items():
@@ -70,22 +69,17 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def save_arrays(path: Path, data: Splits) -> None:
-    """T and V; no task needs the other splits."""
+    """Write training images (T) and validation images (V). No task needs the other splits."""
     parts = {"train": data.train, "validation": data.validation}
     arrays = {f"{name}_images": part.images for name, part in parts.items()}
     arrays |= {f"{name}_labels": part.labels for name, part in parts.items() if part.labels is not None}
     with writing(path):
-        temporary = path.with_suffix(".tmp")
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_arrays(path, arrays)
 
 
 def read_arrays(path: Path, described: dict[str, Any], class_names: Sequence[str]) -> Splits:
-    """What `save_arrays` wrote, S and E empty. Raises UserError where it cannot be read or is not
-    what the record describes."""
+    """What `save_arrays` wrote, with empty test and extractor splits. Raises UserError where it
+    cannot be read, or is not what the record describes."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)

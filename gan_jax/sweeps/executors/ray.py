@@ -1,4 +1,4 @@
-"""Tasks of a Ray cluster (https://docs.ray.io)."""
+"""An executor whose tasks run on a Ray cluster (https://docs.ray.io)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ from gan_jax.sweeps.executors.base import Handle, Outcome, Submit, brief, outcom
 from gan_jax.sweeps.executors.task import train_group
 
 ACCELERATORS = {"GPU", "TPU", "HPU", "NPU", "neuron_cores"}  # Ray's names of those that JAX can use
-ANSWER = 10.0  # seconds within which a cluster must take a connection; Ray itself would try for many minutes
+ANSWER = 10.0  # seconds for a cluster to take a connection; Ray would try for minutes
 
 
 @dataclass(frozen=True)
 class Ray:
-    """Each group as a Ray task. A worker without GPUs is used again for the next group; one with
-    GPUs ends with its task.
+    """Trains each group as a Ray task.
 
-    address: of a cluster ("host:port", "auto", "ray://host:port"); None for that of RAY_ADDRESS, or
-        else for a cluster of this machine alone, which lasts as long as the sweep. A program that
-        has called `ray.init` keeps its own.
-    cpus, gpus: of each group, as Ray's scheduler counts them. resources: further ones, {"TPU": 4}
-        or names of your own.
+    address: of a cluster ("host:port", "auto", "ray://host:port"). None takes RAY_ADDRESS or,
+        without it, starts a cluster of this machine alone for the time of the sweep. A program that
+        has called `ray.init` keeps its own cluster.
+    cpus, gpus, resources: of each group, as Ray's scheduler counts them. resources: {"TPU": 4}, or
+        names of your own.
     retries: how often a lost task is submitted again.
     """
 
@@ -46,7 +45,7 @@ class Ray:
 
     def check(self) -> None:
         """See `Executor.check`."""
-        if _ray().is_initialized():  # by the program: it keeps its own cluster
+        if _ray().is_initialized():  # by the program, which keeps its own cluster
             return
         host, _, port = self._where().removeprefix("ray://").rpartition(":")
         try:
@@ -72,10 +71,10 @@ class Ray:
         try:
             self._check_room(ray)
             variables = {name: value for name, value in environment.items() if value is not None}
-            asked: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.resources)}
-            remote: Any = ray.remote(**asked, max_retries=0, runtime_env={"env_vars": variables})(train_group)
-            # Retries are the driver's own, so that it can show them; a task that was out of memory
-            # counts among them.
+            requested: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.resources)}
+            remote: Any = ray.remote(**requested, max_retries=0, runtime_env={"env_vars": variables})(train_group)
+            # Ray would retry too, but the driver shows its retries, also of tasks that ran out of
+            # memory.
             yield lambda specs: [_RayTask(ray, remote.remote(spec)) for spec in specs]
         finally:
             if ours:
@@ -88,7 +87,7 @@ class Ray:
             if address == "local":
                 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
                 with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # a program is executed at once
+                    warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # the fork is followed by an exec
                     ray.init(address="local", include_dashboard=False, **quiet)
             else:
                 ray.init(address=address, **quiet)
@@ -96,13 +95,13 @@ class Ray:
             raise self._absent(error) from None
 
     def _check_room(self, ray: Any) -> None:
-        """Refuse what no node of the cluster has: the tasks would wait for ever."""
-        asked = {"CPU": self.cpus, "GPU": self.gpus, **self.resources}
+        """Raises UserError for what no node of the cluster has, since tasks would wait for ever."""
+        requested = {"CPU": self.cpus, "GPU": self.gpus, **self.resources}
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if any(all(node.get(name, 0) >= count for name, count in asked.items()) for node in nodes):
+        if any(all(node.get(name, 0) >= count for name, count in requested.items()) for node in nodes):
             return
-        wanted = ", ".join(f"{count:g} {name}" for name, count in asked.items() if count)
-        has = "; ".join(", ".join(f"{node.get(name, 0):g} {name}" for name in asked) for node in nodes[:4])
+        wanted = ", ".join(f"{count:g} {name}" for name, count in requested.items() if count)
+        has = "; ".join(", ".join(f"{node.get(name, 0):g} {name}" for name in requested) for node in nodes[:4])
         raise UserError(f"a group asks for {wanted}, which no node of the Ray cluster has ({has}): ask for less")
 
 

@@ -1,4 +1,4 @@
-"""Tasks of a SLURM array, submitted through submitit
+"""An executor whose tasks form a SLURM array, submitted by submitit
 (https://github.com/facebookincubator/submitit)."""
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from gan_jax.sweeps.executors.task import train_group
 
 @dataclass(frozen=True)
 class Slurm:
-    """Each group as a task of one SLURM array. Preempted or timed-out tasks requeue themselves and
-    go on from their checkpoint.
+    """Trains each group as a task of one SLURM array. Tasks that were preempted or timed out
+    requeue themselves and go on from their checkpoint.
 
-    address: None for `sbatch` of this machine; 'local' for plain processes of this machine, all at
-        once, where there is no SLURM. partition: SLURM's; minutes: the limit of each task; cpus,
-        gpus, memory_gb: of each task; at_once: most tasks that run at a time. settings: further
-        ones of submitit's, such as {"slurm_account": "me", "slurm_qos": "low"}.
+    address: None for this machine's `sbatch`, 'local' for plain processes of this machine.
+    partition: SLURM's. minutes, cpus, gpus, memory_gb: of each task. at_once: limit of tasks that
+        run at a time.
+    settings: further ones of submitit, such as {"slurm_account": "me", "slurm_qos": "low"}.
     retries: how often a lost task is submitted again.
     submitit keeps its pickled calls and its logs in the sweep folder, under tasks/submitit.
     """
@@ -43,15 +43,11 @@ class Slurm:
 
     @property
     def accelerated(self) -> bool:
-        """See `Executor`. Settings may ask for GPUs in many ways: {"slurm_gres": "gpu:1"},
-        {"slurm_gpus_per_task": 1}."""
-        asked = {**self.settings, **(self.settings.get("slurm_additional_parameters") or {})}
-        said = (
-            f"{name}={value}"
-            for name, value in asked.items()
-            if value and any(word in name for word in ("gpu", "gres", "tres"))
-        )
-        return self.gpus > 0 or any(kind in words for words in said for kind in ("gpu", "tpu"))
+        """See `Executor`. Settings can ask for GPUs as {"slurm_gres": "gpu:1"},
+        {"slurm_gpus_per_task": 1} and more."""
+        requested = {**self.settings, **(self.settings.get("slurm_additional_parameters") or {})}
+        words = [f"{k}={v}" for k, v in requested.items() if v and any(word in k for word in ("gpu", "gres", "tres"))]
+        return self.gpus > 0 or any(kind in word for word in words for kind in ("gpu", "tpu"))
 
     def check(self) -> None:
         """See `Executor.check`."""
@@ -59,20 +55,15 @@ class Slurm:
         if self.address not in (None, "local"):
             raise UserError(f"address={self.address!r}: SLURM has none, leave it out; 'local' runs the tasks on this machine")
         if self.address is None and shutil.which("sbatch") is None:
-            raise UserError(
-                "SLURM cannot take the sweep: there is no sbatch here; start it on the cluster, or give address 'local'"
-            )
+            here = "there is no sbatch here; start it on the cluster, or give address 'local'"
+            raise UserError(f"SLURM cannot take the sweep: {here}")
 
     @contextmanager
     def tasks(self, folder: Path, environment: dict[str, str | None]) -> Iterator[Submit]:
         """See `Executor.tasks`."""
         submitit = _submitit()
-        known = {
-            "slurm_partition": self.partition,
-            "mem_gb": self.memory_gb,
-            "gpus_per_node": self.gpus or None,
-            **self.settings,
-        }
+        known = {"slurm_partition": self.partition, "mem_gb": self.memory_gb, "gpus_per_node": self.gpus or None}
+        known |= self.settings
         try:
             executor = submitit.AutoExecutor(folder / "tasks" / "submitit", cluster=self.address or "slurm")
             executor.update_parameters(
@@ -85,7 +76,7 @@ class Slurm:
 
     def _submit(self, submitit: Any, executor: Any, specs: list[Spec]) -> list[Handle]:
         try:
-            with _deaf_to_ctrl_c():
+            with _without_ctrl_c():
                 jobs = executor.map_array(GroupTask(), specs)
         except submitit.core.utils.FailedSubmissionError as error:
             raise UserError(f"SLURM refuses the sweep: {brief(str(error))}") from None
@@ -93,8 +84,7 @@ class Slurm:
 
 
 def _submitit() -> Any:
-    """The module, without the logging that it sets up when imported: it would close this process's
-    other handlers."""
+    """The module, imported without its own logging, which would close this process's handlers."""
     name = "SUBMITIT_LOG_LEVEL"
     before, os.environ[name] = os.environ.get(name), "NOCONFIG"
     try:
@@ -109,21 +99,21 @@ def _submitit() -> Any:
 
 
 class GroupTask:
-    """`train_group`, and what submitit is to run when the task is preempted: the same again."""
+    """`train_group`, which submitit runs again when the task is preempted."""
 
     def __call__(self, spec: Spec) -> dict[str, str | None]:
         return train_group(spec)
 
     def checkpoint(self, spec: Spec) -> Any:
-        """Called by submitit; the group's own checkpoints are in the sweep folder."""
+        """What submitit runs again; the group's checkpoints are in the sweep folder."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, spec)
 
 
 @contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes started here do not get the terminal's Ctrl-C; the driver tells them itself."""
+def _without_ctrl_c() -> Iterator[None]:
+    """Processes started here ignore the terminal's Ctrl-C, which the driver passes on itself."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -148,7 +138,7 @@ class _Job(Handle):
             return Outcome("lost", brief(lines[-1] if "Traceback" in str(error) else lines[0]))
 
     def cancel(self, force: bool) -> None:
-        if self.local and not force:  # submitit would kill after a second; SIGTERM is passed on
+        if self.local and not force:  # submitit would kill after a second
             with suppress(ProcessLookupError):
                 os.kill(int(self.job.job_id), signal.SIGTERM)
         else:

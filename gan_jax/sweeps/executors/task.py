@@ -1,7 +1,5 @@
-"""What runs in a task's process: one structure-group of a sweep, trained in the sweep's folder.
-
-JAX is imported only after the task's environment is set.
-"""
+"""What runs in a task's process: one group of a sweep, trained in the sweep's folder. JAX is
+imported only after the task's environment is set."""
 
 from __future__ import annotations
 
@@ -18,16 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Seconds to wait for a group: of a process being killed, or of a lost node, whose locks NFS keeps
-# for 90 s or so.
-PATIENCE = 240.0
+PATIENCE = 240.0  # seconds to wait for a group's lock; NFS keeps those of a lost node for about 90
 
 
 def train_group(spec: dict[str, Any]) -> dict[str, str | None]:
     """Train the group that `spec` names, from its last checkpoint if it has one.
 
-    Returns {"stopped": the signal that stopped it, "refused": the UserError's line, "lost": why it
-    is to be tried again}, each None where it is not so.
+    Returns {"stopped": the signal that stopped it, "refused": the line of a UserError, "lost": why
+    it is to be tried again}; all are None for a trained group.
     """
     for name, value in spec["environment"].items():
         if value is None:
@@ -38,7 +34,7 @@ def train_group(spec: dict[str, Any]) -> dict[str, str | None]:
     where = Path(spec["folder"]) / "tasks"
     stem = f"{spec['group']:02d}"
     with contextlib.suppress(OSError):
-        os.chdir(spec["directory"])  # for data named by a relative path
+        os.chdir(spec["directory"])  # data may be named by a relative path
     with open(where / f"{stem}.log", "a") as log, contextlib.redirect_stderr(log), _terminable():
         from gan_jax.core.errors import UserError
 
@@ -50,13 +46,13 @@ def train_group(spec: dict[str, Any]) -> dict[str, str | None]:
             return ended | {"lost": str(error)}
         except UserError as error:
             return ended | {"refused": str(error)}
-        except KeyboardInterrupt:  # outside of training, which saves
+        except KeyboardInterrupt:  # before training, which would save
             return ended | {"stopped": "SIGTERM"}
 
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM interrupts what is not training yet: engines give it handlers that ignore it, or end
+    """SIGTERM interrupts what comes before training. Engines install handlers that ignore it or end
     the process."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -70,8 +66,8 @@ def _terminable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """While it lasts no other process holds this lock, which goes with the process. Raises
-    BlockingIOError where one does for longer than `PATIENCE`."""
+    """A context in which this process alone holds a lock, which ends with the process. Raises
+    BlockingIOError where another one holds it for longer than `PATIENCE`."""
     with open(path, "a") as file:
         deadline = time.monotonic() + PATIENCE
         while True:
