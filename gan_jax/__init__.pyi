@@ -20,8 +20,9 @@ from .core.bind import Bound, bind, leaves, schedule, with_leaves
 from .core.errors import UserError
 from .core.game import Game
 from .core.net import DiscriminatorOutput, Mode, Net
-from .core.rng import Draws, order
+from .core.rng import Draws
 from .data import Split, Splits, from_arrays, load
+from .data.order import order
 from .games import imputation, vae, vae_gan
 from .gan import dynamics
 from .gan.dynamics import alternating, simultaneous

@@ -25,17 +25,20 @@ from jaxtyping import Array
 
 from gan_jax.core.bind import Bound, bind, defaults
 from gan_jax.core.errors import UserError
+from gan_jax.core.parts import part
 
 R_T = "discriminator/real_sign"
 R_V = "D/r_v"
 
 
+@part("controllers")
 def fixed_steps(value, error, share, low, high, *, lowers: bool = True, log: bool = False) -> Array:
     """value + share of the range, in the direction of the error: ADA's rule. Karras et al. (2020b),
     section 3.1."""
     return _changed(value, jnp.sign(error) * share, low, high, lowers, log)
 
 
+@part("controllers")
 def proportional(value, error, share, low, high, *, gain=1.0, lowers: bool = True, log: bool = False) -> Array:
     """value + gain * error * share of the range, which slows down near the target. gain: 1, above
     0.
@@ -52,6 +55,7 @@ def _changed(value, share, low, high, lowers, log):
     return jnp.clip(value + share * (high - low), low, high)
 
 
+@part("controllers", "drive")
 def _control(value, measured, images, seen, *, rule: Any, target, horizon, ramp, statistic: str, every: int, **rest) -> Array:
     speed = images / horizon * jnp.where(seen < ramp, seen / jnp.maximum(ramp, 1.0), 1.0)
     return rule(value, measured - target, speed, **rest)

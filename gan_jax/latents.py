@@ -7,20 +7,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from gan_jax.core.errors import UserError
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 from gan_jax.sampling import relabelled
 
 
+@part("latents")
 def normal(draws: Draws, labels, dtype, *, dimension: int) -> Float[Array, "b d"]:
     """z ~ N(0, 1). No paper: the article's choice, and that of most GANs since."""
     return draws.normal((dimension,), dtype)
 
 
+@part("latents")
 def uniform(draws: Draws, labels, dtype, *, dimension: int) -> Float[Array, "b d"]:
     """z ~ U(-1, 1), as in Radford et al. (2016)."""
     return draws.uniform((dimension,), dtype, -1.0, 1.0)
 
 
+@part("latents")
 def truncated(draws: Draws, labels, dtype, *, dimension: int, threshold) -> Float[Array, "b d"]:
     """z ~ N(0, 1), redrawn while |z| > threshold: the truncation trick (Brock et al., 2019, section
     3.1).
@@ -35,6 +39,7 @@ def truncated(draws: Draws, labels, dtype, *, dimension: int, threshold) -> Floa
     return draws.per_example(lambda key: jax.random.truncated_normal(key, -limit, limit, (dimension,), dtype))
 
 
+@part("latents")
 def rare_noise(draws: Draws, labels, dtype, *, dimension: int, counts, strength) -> Float[Array, "b d"]:
     """z ~ N(0, s_k^2) for class k, with s_k = 1 + strength * r_k: more noise for rare classes.
 
@@ -94,6 +99,7 @@ def interpolate(
     return slerp(start, end, share) if spherical else (1 - share) * start + share * end
 
 
+@part("latents")
 def batch_labels(draws: Draws, batch, classes: int) -> Int[Array, "b"] | None:
     """The labels of the real examples: classes are as frequent as in the data.
 
@@ -102,11 +108,13 @@ def batch_labels(draws: Draws, batch, classes: int) -> Int[Array, "b"] | None:
     return batch.labels if classes else None
 
 
+@part("latents")
 def uniform_labels(draws: Draws, batch, classes: int) -> Int[Array, "b"] | None:
     """Every class equally often: y ~ U{0, ..., K - 1}, as in BigGAN's code (Brock et al., 2019)."""
     return draws.integers(classes).astype(jnp.int32) if classes else None
 
 
+@part("latents")
 def balanced_labels(draws: Draws, batch, classes: int, *, counts, strength, sampled=0.0) -> Int[Array, "b"] | None:
     """Labels with probabilities proportional to n_k^(1 - strength), where n_k are `counts` [K].
 

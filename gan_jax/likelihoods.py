@@ -11,9 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gan_jax.core.parts import part
+
 HALF = 1 / 255  # half the width of a level, in [-1, 1]
 
 
+@part("likelihoods")
 def gaussian(mean: Float[Array, "..."], log_scale: Array, images: Float[Array, "..."]) -> Float[Array, "..."]:
     """log N(x; mean, exp(log_scale)^2): for rows of numbers, and for images with levels taken as
     continuous."""
@@ -21,6 +24,7 @@ def gaussian(mean: Float[Array, "..."], log_scale: Array, images: Float[Array, "
     return -0.5 * standard**2 - log_scale - 0.5 * jnp.log(2 * jnp.pi)
 
 
+@part("likelihoods")
 def discretized_logistic(mean: Float[Array, "..."], log_scale: Array, images: Float[Array, "..."]) -> Float[Array, "..."]:
     """The log probability of a level of an image, one of 256 (Kingma et al., 2016, section 4).
 

@@ -6,6 +6,7 @@ Any optax factory will do: `bind(optax.rmsprop, learning_rate=1e-4, decay=0.9)`.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,11 @@ import optax
 
 from gan_jax.core.bind import Bound, bind, dotted
 from gan_jax.core.errors import UserError
+from gan_jax.core.parts import part
+
+for _name, _factory in inspect.getmembers(optax, inspect.isfunction):  # those that make a gradient transformation
+    if _name[0] != "_" and "GradientTransformation" in str(inspect.signature(_factory).return_annotation):
+        part("optax", _name)(_factory)
 
 
 def adam(learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999) -> Bound:
@@ -35,6 +41,7 @@ def sgd(learning_rate: float = 2e-4) -> Bound:
     return bind(optax.sgd, learning_rate=learning_rate)
 
 
+@part("optimizers")
 def _chain(*parts: Bound) -> optax.GradientTransformation:
     return optax.chain(*(part() for part in parts))
 
@@ -69,6 +76,7 @@ def adamw(learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999, weigh
     return bind(optax.adamw, learning_rate=learning_rate, b1=b1, b2=b2, weight_decay=weight_decay)
 
 
+@part("optimizers")
 def _clip_weights(limit) -> optax.GradientTransformation:
     def update(updates, state, params):
         clip = lambda p, u: jnp.clip(p + u, -jnp.asarray(limit, p.dtype), jnp.asarray(limit, p.dtype)) - p
@@ -172,6 +180,7 @@ class Lookahead(NamedTuple):
     fast: Any
 
 
+@part("optimizers")
 def _lookahead(optimizer: Bound, *, alpha, steps: int) -> optax.GradientTransformation:
     inner = optimizer()
 
@@ -216,6 +225,7 @@ def _is_named(path, names: str) -> bool:
     return any(f".{name}." in f".{dotted(path)}." for name in names.split(","))
 
 
+@part("optimizers")
 def _freeze(optimizer: Bound, *, names: str) -> optax.GradientTransformation:
     inner = optimizer()
 

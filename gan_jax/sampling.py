@@ -9,6 +9,7 @@ from flax import struct
 from jaxtyping import Array, Int
 
 from gan_jax.class_weights import class_shares
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 
 ROUNDING = 1e-5  # a probability that is this near to 1 counts as 1
@@ -36,6 +37,7 @@ def class_table(labels: Int[Array, "n"], size: Any, classes: int) -> ClassTable:
     return ClassTable(jnp.argsort(labels, stable=True), jnp.cumsum(total) - total, number.at[labels].add(among))
 
 
+@part("sampling")
 def class_balanced(
     draws: Draws, rows: Int[Array, "b"], labels: Int[Array, "n"], table: ClassTable, *, strength, classes: int
 ) -> Int[Array, "b"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from gan_jax.core.bind import Schedule, schedule
+from gan_jax.core.parts import part
 
 FLOAT = float  # float64 where JAX has it: in float32, programs differ in how they round the last bit
 
@@ -17,18 +18,22 @@ def _progress(step, steps):
     return jnp.clip(jnp.asarray(step, FLOAT) / jnp.maximum(steps, 1), 0.0, 1.0)
 
 
+@part("schedules")
 def _linear(step, *, start, stop, steps):
     return start + (stop - start) * _progress(step, steps)
 
 
+@part("schedules")
 def _cosine(step, *, start, stop, steps):
     return stop + (start - stop) * (1 + jnp.cos(jnp.pi * _progress(step, steps))) / 2
 
 
+@part("schedules")
 def _switch(step, *, before, after, at):
     return jnp.where(step < at, before, after)
 
 
+@part("schedules")
 def _half_life(step, *, images, batch_size, ramp):
     images = images(step) if isinstance(images, Schedule) else images
     if ramp is not None:
@@ -69,6 +74,7 @@ def half_life(images: float | Schedule, batch_size: int, ramp: float | None = No
     return schedule(_half_life, images=images, batch_size=float(batch_size), ramp=ramp)
 
 
+@part("schedules")
 def _geometric(step, *, start, factor, every, floor):
     # Half a step is added, so that a division that rounds down does not delay the change.
     power = jnp.floor((jnp.asarray(step, FLOAT) + 0.5) / jnp.maximum(every, 1))

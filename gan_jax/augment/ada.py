@@ -10,12 +10,14 @@ from gan_jax.augment.ada_corruptions import cutout, image_filter, noise
 from gan_jax.augment.ada_geometry import draw_blit, draw_geometry, inverse_matrix, warp
 from gan_jax.augment.parts import of_images
 from gan_jax.core.errors import UserError
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 
 PIPES = {name: (name,) for name in ("blit", "geom", "color", "filter", "noise", "cutout")}
 PIPES |= {"bg" + "cfnc"[:n]: tuple(PIPES)[: 2 + n] for n in range(5)}  # bg, bgc, bgcf, bgcfn, bgcfnc
 
 
+@part("augment")
 @of_images
 def ada(
     images: Float[Array, "b h w c"], labels, draws: Draws, *, p, pipe: str = "bgc", xint_max=0.125, scale_std=0.2,

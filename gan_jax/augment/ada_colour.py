@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from gan_jax.augment.parts import draw_lots, of_images, sometimes, spread, wide
 from gan_jax.core.errors import UserError
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 
 Images = Float[Array, "b h w c"]
@@ -27,6 +28,7 @@ TURN = np.array(((0, -1, 1, 0), (1, 0, -1, 0), (-1, 1, 0, 0), (0, 0, 0, 0))) / n
 # ---- one operation alone ------------------------------------------------------------------------
 
 
+@part("augment.ada_colour")
 @of_images
 def brightness(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
     """With probability p, x + std * N(0, 1), one number for an image (Karras et al., 2020b,
@@ -38,6 +40,7 @@ def brightness(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
     return _recoloured(images, draw_colour(draws, p, images.dtype, brightness_std=std), "brightness")
 
 
+@part("augment.ada_colour")
 @of_images
 def contrast(images: Images, labels, draws: Draws, *, p, std=0.5) -> Images:
     """With probability p, x * 2^(std * N(0, 1)): mid-grey, 0, stays (Karras et al., 2020b, appendix
@@ -48,6 +51,7 @@ def contrast(images: Images, labels, draws: Draws, *, p, std=0.5) -> Images:
     return _recoloured(images, draw_colour(draws, p, images.dtype, contrast_std=std), "contrast")
 
 
+@part("augment.ada_colour")
 @of_images
 def luma_flip(images: Images, labels, draws: Draws, *, p) -> Images:
     """With probability p, x - 2 (x . v) v or x, by a coin, v being the luma axis (Karras et al.,
@@ -58,6 +62,7 @@ def luma_flip(images: Images, labels, draws: Draws, *, p) -> Images:
     return _recoloured(images, draw_colour(draws, p, images.dtype), "luma_flip")
 
 
+@part("augment.ada_colour")
 @of_images
 def hue(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
     """With probability p, rotates colours about the luma axis by U(-pi, pi) * most (Karras et al.,
@@ -68,6 +73,7 @@ def hue(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
     return _recoloured(images, draw_colour(draws, p, images.dtype, hue_max=most), "hue")
 
 
+@part("augment.ada_colour")
 @of_images
 def saturation(images: Images, labels, draws: Draws, *, p, std=1.0) -> Images:
     """With probability p, multiplies the distance from the luma axis by 2^(std * N(0, 1)) (Karras

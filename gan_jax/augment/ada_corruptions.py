@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gan_jax.augment.parts import draw_lots, of_images, reflected, resampled, sometimes, spread, wide
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 
 Images = Float[Array, "b h w c"]
@@ -23,6 +24,7 @@ POWER = np.array((10, 1, 1, 1)) / 13  # expected of each band, lowest first: nat
 # ---- filtering ----------------------------------------------------------------------------------
 
 
+@part("augment.ada_corruptions")
 @of_images
 def image_filter(images: Images, labels, draws: Draws, *, p, std=1.0) -> Images:
     """Amplifies each of four frequency bands, with probability p each, by 2^(std * N(0, 1)) (Karras
@@ -91,6 +93,7 @@ def _filters() -> np.ndarray:
 # ---- noise and cutout --------------------------------------------------------------------------
 
 
+@part("augment.ada_corruptions")
 @of_images
 def noise(images: Images, labels, draws: Draws, *, p, std=0.1) -> Images:
     """With probability p, x + sigma * N(0, 1) for each value, sigma = std * |N(0, 1)| for an image
@@ -105,6 +108,7 @@ def draw_levels(draws: Draws, p, dtype, std) -> Float[Array, "b"]:
     return sometimes(draw_lots(draws, 1)[0], p, std * jnp.abs(draws.named("normal").normal((), wide(dtype))), 0)
 
 
+@part("augment.ada_corruptions")
 @of_images
 def cutout(images: Images, labels, draws: Draws, *, p, size=0.5) -> Images:
     """With probability p, 0 in a rectangle of `size` of each side, its centre uniform in the image

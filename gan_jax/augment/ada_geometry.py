@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from gan_jax.augment.parts import copied, draw_lots, of_images, reflected, resampled, sometimes, wide
 from gan_jax.core.errors import UserError
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 
 Images = Float[Array, "b h w c"]
@@ -37,6 +38,7 @@ RIM = len(SYM6) // 4  # pixels beyond each edge that the low-pass filter reads
 # ---- one operation alone -----------------------------------------------------------------------
 
 
+@part("augment.ada_geometry")
 @of_images
 def xflip(images: Images, labels, draws: Draws, *, p) -> Images:
     """With probability p, out[y, x] = in[y, w - 1 - x] or in[y, x], by a coin (Karras et al.,
@@ -48,6 +50,7 @@ def xflip(images: Images, labels, draws: Draws, *, p) -> Images:
     return jnp.where(flip, images[:, :, ::-1], images)
 
 
+@part("augment.ada_geometry")
 @of_images
 def rotate90(images: Images, labels, draws: Draws, *, p) -> Images:
     """With probability p, a turn of 0, 90, 180 or 270 degrees, equally likely (Karras et al.,
@@ -64,6 +67,7 @@ def rotate90(images: Images, labels, draws: Draws, *, p) -> Images:
     return jnp.where(turns % 2 == 1, jnp.rot90(half, 1, axes=(1, 2)), half)
 
 
+@part("augment.ada_geometry")
 @of_images
 def integer_translation(images: Images, labels, draws: Draws, *, p, most=0.125) -> Images:
     """With probability p, moves the image by round(U(-most, most) * side) pixels along each side
@@ -77,6 +81,7 @@ def integer_translation(images: Images, labels, draws: Draws, *, p, most=0.125) 
     return copied(images, rows, reflected(jnp.arange(width) - right[:, None], width))
 
 
+@part("augment.ada_geometry")
 @of_images
 def scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
     """With probability p, scales both sides by 2^(std * N(0, 1)) (Karras et al., 2020b, appendix
@@ -87,6 +92,7 @@ def scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
     return _warped(images, draw_geometry(draws, p, images.dtype, scale_std=std), "scale")
 
 
+@part("augment.ada_geometry")
 @of_images
 def rotate(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
     """With probability p, rotates by U(-pi, pi) * most, or by the sum of two such angles (Karras et
@@ -98,6 +104,7 @@ def rotate(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
     return _warped(images, draw_geometry(draws, p, images.dtype, rotate_max=most), "rotate_before", "rotate_after")
 
 
+@part("augment.ada_geometry")
 @of_images
 def anisotropic_scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
     """With probability p, scales the width by s = 2^(std * N(0, 1)) and the height by 1/s (Karras
@@ -108,6 +115,7 @@ def anisotropic_scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Im
     return _warped(images, draw_geometry(draws, p, images.dtype, aniso_std=std), "aniso")
 
 
+@part("augment.ada_geometry")
 @of_images
 def fractional_translation(images: Images, labels, draws: Draws, *, p, std=0.125) -> Images:
     """With probability p, moves the image by std * N(0, 1) of each side, between pixels too (Karras

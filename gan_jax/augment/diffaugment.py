@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from gan_jax.augment.parts import copied, draw_lots, of_images, sometimes, spread, wide
 from gan_jax.core.bind import Bound, bind
 from gan_jax.core.errors import UserError
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 
 Images = Float[Array, "b h w c"]
@@ -22,6 +23,7 @@ Images = Float[Array, "b h w c"]
 # ---- colour -------------------------------------------------------------------------------------
 
 
+@part("augment")
 @of_images
 def brightness(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
     """x + strength * U(-1/2, 1/2), one number per example (Zhao et al., 2020, their code's
@@ -32,6 +34,7 @@ def brightness(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> 
     return brightened(images, strength * draw_colour(draws, 1, p, images.dtype)[0] / 2)
 
 
+@part("augment")
 @of_images
 def saturation(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
     """m + (x - m) * (1 + strength * U(-1, 1)), m being the pixel's mean over channels (Zhao et al.,
@@ -42,6 +45,7 @@ def saturation(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> 
     return saturated(images, 1 + strength * draw_colour(draws, 1, p, images.dtype)[0])
 
 
+@part("augment")
 @of_images
 def contrast(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
     """m + (x - m) * (1 + strength * U(-1/2, 1/2)), m being the image's mean (Zhao et al., 2020,
@@ -52,6 +56,7 @@ def contrast(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Im
     return contrasted(images, 1 + strength * draw_colour(draws, 1, p, images.dtype)[0] / 2)
 
 
+@part("augment")
 @of_images
 def colour(images: Images, labels, draws: Draws, *, brightness=1.0, saturation=1.0, contrast=1.0, p=1.0) -> Images:
     """`brightness`, `saturation` and `contrast` in this order, each with its strength and with
@@ -88,6 +93,7 @@ def draw_colour(draws: Draws, count: int, p, dtype) -> Float[Array, "count b"]:
 # ---- translation and cutout --------------------------------------------------------------------
 
 
+@part("augment")
 @of_images
 def translation(images: Images, labels, draws: Draws, *, ratio=0.125, p=1.0) -> Images:
     """Moves the image by whole pixels, uniform in -n ... n, n = round(ratio * side); zeros come in
@@ -96,6 +102,7 @@ def translation(images: Images, labels, draws: Draws, *, ratio=0.125, p=1.0) -> 
     return translated(images, draw_shifts(draws, images.shape[1:3], ratio, p))
 
 
+@part("augment")
 @of_images
 def cutout(images: Images, labels, draws: Draws, *, ratio=0.5, p=1.0) -> Images:
     """0 in a rectangle of round(ratio * side) along each side (Zhao et al., 2020, `rand_cutout`;
@@ -150,6 +157,7 @@ def _below(draws: Draws, high: Int[Array, "2"]) -> Int[Array, "b 2"]:
 POLICY = {"color": colour, "translation": translation, "cutout": cutout}
 
 
+@part("augment")
 def by_policy(
     images: Images, labels, draws: Draws, *, p=1.0, brightness=1.0, saturation=1.0, contrast=1.0, translation=0.125,
     cutout=0.5, policy: str = "color,translation,cutout",

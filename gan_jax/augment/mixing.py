@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gan_jax.core.bind import Bound
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 
 
@@ -37,6 +38,7 @@ def mixed(augments: Mapping[str, Bound], reals: Array, fakes: Array, draws: Draw
     return reals
 
 
+@part("augment")
 @mixes_fakes
 def adaptive_pseudo(reals, fakes, draws: Draws, *, p) -> Float[Array, "b *shape"]:
     """APA: with probability p each real example is replaced by a generated one (Jiang et al., 2021,

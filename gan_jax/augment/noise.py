@@ -5,9 +5,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 
 
+@part("augment")
 def instance_noise(images: Float[Array, "b *shape"], labels, draws: Draws, *, std) -> Float[Array, "b *shape"]:
     """images + std * N(0, 1), fresh at each look (Sønderby et al., 2017; Arjovsky & Bottou, 2017).
 

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gan_jax.core.parts import part
+
 
 def single(knobs: Any) -> str:
     """The dtype of most games' batches."""
     return "float32"
 
 
+@part("gan")
 @dataclass(frozen=True)
 class Game:
     """The functions of a game. All are module-level, so that two equal games share one program.

@@ -17,6 +17,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from gan_jax.core.errors import UserError
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 
 
@@ -73,6 +74,7 @@ def check_module_numbers(module: nn.Module, numbers: dict) -> None:
         raise UserError(f"the network {network} has no number {unknown[0]!r}: it has {', '.join(known) or 'none'}")
 
 
+@part("gan")
 @dataclass(frozen=True)
 class Net:
     """A linen module as two pure functions, compared by value: equal recipes share one program.

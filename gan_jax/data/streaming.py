@@ -1,7 +1,7 @@
 """Training images that stay on disk, decoded ahead by grain in threads or in other processes.
 
 A `Stream` takes the place of a training `Split`. Step i takes the examples that data on the device
-would have in step i (`rng.order`), so a streamed run equals a resident one. Grain reads a list
+would have in step i (`order`), so a streamed run equals a resident one. Grain reads a list
 whose element i is the batch of step i, and a resumed run begins to read at its step: the step alone
 is the state of the reader.
 """
@@ -25,9 +25,8 @@ import jax
 import numpy as np
 
 from gan_jax.core.errors import UserError
-from gan_jax.core.rng import MAX_POSITION
 from gan_jax.data.arrays import as_images, as_labels, reason
-from gan_jax.data.host_order import HostOrder
+from gan_jax.data.order import MAX_POSITION, HostOrder
 from gan_jax.data.splits import as_integer
 
 DAMAGED = ("refuse", "skip")

@@ -30,6 +30,7 @@ from gan_jax.core.bind import Bound, number, resolve, static
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
 from gan_jax.core.net import EVALUATION, Mode, cast
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws, named
 from gan_jax.data.checks import check_fit, refuse_penalties
 from gan_jax.data.imbalance import class_counts
@@ -43,6 +44,7 @@ EVALUATION_KEY = 20131220  # every evaluation draws the same latents, so that it
 BATCH = 256
 
 
+@part("vae")
 class VAE(struct.PyTreeNode):
     """A whole VAE, as data. Leaves can be swept inside one program; static fields cannot.
 
@@ -299,6 +301,15 @@ def check_data(vae: VAE, data) -> None:
     check_fit("VAE", vae, made, data)
 
 
-GAME = Game(
-    init, step, lambda vae: vae.batch_size, lambda vae: vae.dtype, check_data, evaluate, sample=sample, log_density=log_density
+GAME = part("vae", "GAME")(
+    Game(
+        init,
+        step,
+        lambda vae: vae.batch_size,
+        lambda vae: vae.dtype,
+        check_data,
+        evaluate,
+        sample=sample,
+        log_density=log_density,
+    )
 )

@@ -26,6 +26,7 @@ from gan_jax.core.bind import number, resolve
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
 from gan_jax.core.net import EVALUATION, Mode
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws, named
 from gan_jax.data.checks import refuse_penalties
 from gan_jax.games.vae import encode, per_example
@@ -37,6 +38,7 @@ from gan_jax.gan.state import Player, State, finish_step, init_player
 from gan_jax.gan.turns import mean_terms, optimizer_step, total_loss
 
 
+@part("vae_gan")
 class VAEGAN(Recipe):
     """A GAN's recipe with an encoder.
 
@@ -180,4 +182,6 @@ def _error(recipe, state, batch: Batch, made, draws: Draws) -> Float[Array, "b"]
     return 0.5 * per_example((features(batch.images) - features(made)) ** 2)
 
 
-GAME = Game(init, step, GAN.examples, GAN.dtype, GAN.check, GAN.evaluate, GAN.observe, GAN.sample, sampler=GAN.sampler)
+GAME = part("vae_gan", "GAME")(
+    Game(init, step, GAN.examples, GAN.dtype, GAN.check, GAN.evaluate, GAN.observe, GAN.sample, sampler=GAN.sampler)
+)

@@ -17,6 +17,7 @@ import optax
 
 from gan_jax.core.batch import Batch, device_mean, split_batch
 from gan_jax.core.errors import UserError
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 from gan_jax.gan.recipe import Recipe
 from gan_jax.gan.state import State
@@ -33,6 +34,7 @@ from gan_jax.gan.turns import (
 PLAYERS = {"discriminator": discriminator_loss, "generator": generator_loss}
 
 
+@part("dynamics")
 def alternating(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
     """`d_steps` discriminator turns, each with reals of its own, then one generator turn.
 
@@ -45,6 +47,7 @@ def alternating(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_n
     return state, d_metrics | g_metrics
 
 
+@part("dynamics")
 def simultaneous(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
     """Both gradients at the same point, then both updates: w <- w - rate * F(w).
 
@@ -54,6 +57,7 @@ def simultaneous(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_
     return _apply_both(recipe, state, _both_gradients(recipe, state, batch, draws, axis_name))
 
 
+@part("dynamics")
 def extragradient(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
     """Both players take their gradients one step ahead and apply them where they are (Korpelevich,
     1976; Gidel et al., 2019, algorithms 2 and 4).
@@ -69,6 +73,7 @@ def extragradient(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis
     return _apply_both(recipe, ahead.replace(**back), gradients)
 
 
+@part("dynamics")
 def consensus(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, *, weight) -> tuple[State, dict]:
     """Simultaneous descent along F + weight * grad |F|^2 / 2 (Mescheder et al., 2017, equation 12).
 
@@ -90,6 +95,7 @@ def consensus(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_nam
     return _apply_both(recipe, state, found)
 
 
+@part("dynamics")
 def unrolled(
     recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, *, rate, steps: int = 5
 ) -> tuple[State, dict]:

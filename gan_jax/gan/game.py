@@ -11,6 +11,7 @@ from jaxtyping import Array
 from gan_jax.core.batch import Batch, Feed
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 from gan_jax.data.checks import check_fit
 from gan_jax.gan import control
@@ -79,7 +80,7 @@ def _dtype(recipe: Recipe) -> str:
     return recipe.dtype
 
 
-GAN = Game(init, train_step, _examples, _dtype, check_data, evaluate, observe, sample, sampler=sampler)
+GAN = part("gan", "GAN")(Game(init, train_step, _examples, _dtype, check_data, evaluate, observe, sample, sampler=sampler))
 
 
 def game_of(knobs: Any, game: Game | None = None) -> Game:

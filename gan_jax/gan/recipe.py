@@ -7,8 +7,10 @@ from typing import Any
 from flax import struct
 
 from gan_jax.core.bind import Bound, number, static
+from gan_jax.core.parts import part
 
 
+@part("gan")
 class Side(struct.PyTreeNode):
     """One player: its network, the network's numbers, its optimizer and its penalties.
 
@@ -29,6 +31,7 @@ class Side(struct.PyTreeNode):
         object.__setattr__(self, "numbers", {k: number(v) for k, v in self.numbers.items()})
 
 
+@part("gan")
 class Recipe(struct.PyTreeNode):
     """A whole GAN, as data. Leaves can be swept inside one program; static fields cannot.
 

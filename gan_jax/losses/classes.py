@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from gan_jax.core.bind import Bound, bind
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import DiscriminatorOutput
+from gan_jax.core.parts import part
 from gan_jax.losses.terms import Terms
 
 
@@ -29,6 +30,7 @@ def auxiliary_classifier(loss: Any, weight_real=1.0, weight_fake=1.0, weight_gen
     return bind(_auxiliary, bind(loss), **numbers)
 
 
+@part("losses", "auxiliary_classifier")
 def _auxiliary(
     loss: Bound, real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, *, weight_real, weight_fake, weight_generator
 ):
@@ -43,6 +45,7 @@ def _auxiliary(
     )
 
 
+@part("losses")
 def multi_class(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """D tells K classes of reals and one of fakes apart, whose logit is 0; cross-entropy (Salimans
     et al., 2016, section 5).
@@ -55,6 +58,7 @@ def multi_class(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any
     return _with_fake_class("multi_class", _cross_entropy, real, fake, batch)
 
 
+@part("losses")
 def multi_hinge(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """As multi_class, with the hinge of Crammer & Singer (2001): relu(1 + max_{k != y} l_k - l_y)
     over K + 1 classes.

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import DiscriminatorOutput
-from gan_jax.losses.terms import Terms, places, real_weights
+from gan_jax.core.parts import part
+from gan_jax.losses.terms import Terms, decides_at, places, real_weights
 
 SCALES = {"rational_quadratic": (0.1, 1.0, 10.0), "rbf": (2.0, 5.0, 10.0, 20.0, 40.0, 80.0)}
 """The mixtures of the authors' code (Binkowski et al., 2018): alphas, and sigmas in the
@@ -57,6 +58,8 @@ def witness(values, real, fake, kernel: str = "rational_quadratic", dot=0.0) -> 
     return kernel_values(values, real, kernel, dot).mean(1) - kernel_values(values, fake, kernel, dot).mean(1)
 
 
+@part("losses")
+@decides_at(None)
 def mmd(
     real: DiscriminatorOutput,
     fake: DiscriminatorOutput,

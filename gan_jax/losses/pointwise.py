@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from gan_jax.core.net import DiscriminatorOutput
-from gan_jax.losses.terms import Terms
+from gan_jax.core.parts import part
+from gan_jax.losses.terms import Terms, decides_at
 
 softplus, relu = jax.nn.softplus, jax.nn.relu
 
@@ -20,6 +21,7 @@ def _cross_entropy(real: DiscriminatorOutput, fake: DiscriminatorOutput, smoothi
     return (1 - s) * softplus(-real.logits) + s * softplus(real.logits), softplus(fake.logits)
 
 
+@part("losses")
 def non_saturating(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, *, smoothing=0.0) -> Terms:
     """D: -log D(x) - log(1 - D(G(z))) = softplus(-d_r) + softplus(d_f); G: -log D(G(z)) =
     softplus(-d_f), the article's generator formula (Goodfellow et al., 2014, the alternative named
@@ -32,6 +34,7 @@ def non_saturating(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: 
     return Terms(*_cross_entropy(real, fake, smoothing), softplus(-fake.logits))
 
 
+@part("losses")
 def minimax(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, *, smoothing=0.0) -> Terms:
     """D as `non_saturating`; G: log(1 - D(G(z))) = -softplus(d_f), the saturating game (Goodfellow
     et al., 2014, equation 1).
@@ -42,6 +45,8 @@ def minimax(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, *,
     return Terms(*_cross_entropy(real, fake, smoothing), -softplus(fake.logits))
 
 
+@part("losses")
+@decides_at(0.5)
 def least_squares(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, *, smoothing=0.0) -> Terms:
     """D: (d_r - 1)^2 / 2 + d_f^2 / 2; G: (d_f - 1)^2 / 2, the paper's form with targets 0 and 1
     (Mao et al., 2017).
@@ -54,6 +59,8 @@ def least_squares(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: A
     return Terms(jnp.square(d_r - target) / 2, jnp.square(d_f) / 2, jnp.square(d_f - 1) / 2)
 
 
+@part("losses")
+@decides_at(None)
 def wasserstein(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """D: d_f - d_r; G: -d_f: the dual form of the Wasserstein-1 distance up to a factor (Arjovsky
     et al., 2017).
@@ -64,6 +71,7 @@ def wasserstein(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any
     return Terms(-real.logits, fake.logits, -fake.logits)
 
 
+@part("losses")
 def hinge(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """D: relu(1 - d_r) + relu(1 + d_f); G: -d_f (Lim & Ye, 2017; the form of Miyato et al., 2018,
     and of BigGAN).

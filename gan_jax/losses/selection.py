@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from gan_jax.core.bind import Bound, bind
 from gan_jax.core.net import DiscriminatorOutput
+from gan_jax.core.parts import part
 from gan_jax.losses.terms import Terms
 
 
@@ -26,6 +27,7 @@ def top_k(loss: Any, share=0.5) -> Bound:
     return bind(_top_k, bind(loss), share=share)
 
 
+@part("losses")
 def _top_k(loss: Bound, real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, *, share) -> Terms:
     terms = loss(real, fake, batch)
     logits = jax.lax.stop_gradient(fake.logits)

@@ -13,6 +13,7 @@ from gan_jax.class_weights import checked_counts, class_weights
 from gan_jax.core.bind import Bound, bind
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import DiscriminatorOutput
+from gan_jax.core.parts import part
 from gan_jax.losses.terms import Terms, of_packets
 
 
@@ -46,6 +47,7 @@ def class_weighted(
     return bind(_class_weighted, bind(loss), counts=checked_counts(counts, "class_weighted"), **numbers)
 
 
+@part("losses")
 def _class_weighted(
     loss: Bound, real_output: DiscriminatorOutput, fake_output: DiscriminatorOutput, batch: Any, *,
     counts, beta, real, fake, generator, balance_real, balance_fake,

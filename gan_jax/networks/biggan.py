@@ -35,6 +35,7 @@ from flax import linen as nn
 
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Mode
+from gan_jax.core.parts import part
 from gan_jax.networks.heads import with_label
 from gan_jax.networks.initializers import glorot, normal
 from gan_jax.networks.layers import BatchNorm, perturbed
@@ -114,6 +115,7 @@ class Attention(nn.Module):
         return x + self.param("gamma", nn.initializers.zeros, ()).astype(x.dtype) * linear("o", width)(summed)
 
 
+@part("networks.biggan")
 class Generator(nn.Module):
     """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1].
 
@@ -175,6 +177,7 @@ class Generator(nn.Module):
         return chunks[0], [jnp.concatenate(parts, -1) if parts else None for parts in each]
 
 
+@part("networks.biggan")
 class Discriminator(nn.Module):
     """images [b, h, w, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (after each
     block).

@@ -14,6 +14,7 @@ from flax import linen as nn
 
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Mode
+from gan_jax.core.parts import part
 from gan_jax.networks.conv import Conv, ConvTranspose
 from gan_jax.networks.heads import dense, discriminator_output, with_label
 from gan_jax.networks.initializers import glorot
@@ -32,6 +33,7 @@ def stages(size: int) -> tuple[int, int]:
     return SIZES[size]
 
 
+@part("networks.dcgan")
 class Generator(nn.Module):
     """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1].
 
@@ -64,6 +66,7 @@ class Generator(nn.Module):
         return perturbed(nn.leaky_relu(Norm(self.norm)(x, mode), SLOPE), mode, dropout, noise)
 
 
+@part("networks.dcgan")
 class Discriminator(nn.Module):
     """images [b, h, w, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (on each
     hidden layer).

@@ -6,10 +6,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from gan_jax.core.net import Mode
+from gan_jax.core.parts import part
 
 FASTER = 10.0  # a log scale learns faster than weights, at whose rate it would take a thousand steps
 
 
+@part("networks")
 class Decoder(nn.Module):
     """z [b, d], labels [b] -> (mean [b, ...] of each number of the image, log scale [] of all
     numbers).

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from gan_jax.core.net import DiscriminatorOutput, Mode
+from gan_jax.core.parts import part
 
 
+@part("networks.dirac")
 class Generator(nn.Module):
     """z [b, d] -> points [b, 1], all of them the parameter theta, whatever z is. start: the first
     theta."""
@@ -23,6 +25,7 @@ class Generator(nn.Module):
         return jnp.full((len(z), 1), theta.astype(z.dtype))
 
 
+@part("networks.dirac")
 class Discriminator(nn.Module):
     """points [b, 1] -> logits psi * x. start: the first value of the parameter psi."""
 

@@ -11,8 +11,10 @@ from flax import linen as nn
 from gan_jax.class_weights import checked_counts, effective_number
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Mode
+from gan_jax.core.parts import part
 
 
+@part("networks")
 @dataclass(frozen=True)
 class NoisyLabels:
     """A generator with noisy class embeddings in training: e_k + s_k * N(0, 1).

@@ -13,11 +13,13 @@ from __future__ import annotations
 from flax import linen as nn
 
 from gan_jax.core.net import DiscriminatorOutput, Mode
+from gan_jax.core.parts import part
 from gan_jax.networks.layers import BatchNorm, perturbed
 
 small = nn.initializers.normal(0.02)
 
 
+@part("networks.maxout")
 class Generator(nn.Module):
     """z [b, d] -> rows [b, features], unbounded. Numbers: dropout, noise (on each hidden layer)."""
 
@@ -34,6 +36,7 @@ class Generator(nn.Module):
         return nn.Dense(self.features, kernel_init=small, dtype=x.dtype)(x)
 
 
+@part("networks.maxout")
 class Discriminator(nn.Module):
     """rows [b, features] -> DiscriminatorOutput. Numbers: dropout, noise (on each hidden layer). A
     hidden unit is the maximum of its `pieces` affine functions of the layer below."""

@@ -6,10 +6,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from gan_jax.core.net import Mode
+from gan_jax.core.parts import part
 from gan_jax.networks.heads import discriminator_output
 from gan_jax.networks.layers import Norm, embedding, perturbed
 
 
+@part("networks.mlp")
 class Generator(nn.Module):
     """z [b, d], labels [b] -> rows [b, features], unbounded. Numbers: dropout, noise (on each
     layer)."""
@@ -29,6 +31,7 @@ class Generator(nn.Module):
         return nn.Dense(self.features, dtype=x.dtype)(x)
 
 
+@part("networks.mlp")
 class Discriminator(nn.Module):
     """rows [b, features], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (on each
     hidden layer).

@@ -13,8 +13,10 @@ from jaxtyping import Array, Float
 
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Mode
+from gan_jax.core.parts import part
 
 
+@part("networks")
 @dataclass(frozen=True)
 class Packed:
     """A discriminator of packets: `size` consecutive examples of the batch, joined on their last

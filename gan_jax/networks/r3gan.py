@@ -40,6 +40,7 @@ from jaxtyping import Array, Float
 
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Mode
+from gan_jax.core.parts import part
 from gan_jax.networks.conv import conv
 from gan_jax.networks.heads import discriminator_output, with_label
 from gan_jax.networks.initializers import normal, variance_scaling
@@ -195,6 +196,7 @@ def to_width(x, width: int, stage: int):
 # ---- the players -------------------------------------------------------------------------------
 
 
+@part("networks.r3gan")
 class Generator(nn.Module):
     """z [b, d], labels [b] -> images [b, size, size, channels].
 
@@ -228,6 +230,7 @@ class Generator(nn.Module):
         return linear(x, self.channels, "image")
 
 
+@part("networks.r3gan")
 class Discriminator(nn.Module):
     """images [b, h, h, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (in every
     block).

@@ -35,6 +35,7 @@ from flax import linen as nn
 
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Mode
+from gan_jax.core.parts import part
 from gan_jax.networks.conv import Conv
 from gan_jax.networks.heads import discriminator_output, with_label
 from gan_jax.networks.initializers import glorot, normal, variance_scaling
@@ -199,6 +200,7 @@ class Head(nn.Module):
 # ---- the networks ------------------------------------------------------------------------------
 
 
+@part("networks.sngan")
 class Generator(nn.Module):
     """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1].
 
@@ -227,6 +229,7 @@ class Generator(nn.Module):
         return nn.tanh(Conv(self.channels, name="image")(x))
 
 
+@part("networks.sngan")
 class Discriminator(nn.Module):
     """images [b, h, w, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (after each
     block).

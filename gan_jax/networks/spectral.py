@@ -11,12 +11,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Mode
+from gan_jax.core.parts import part
 from gan_jax.core.rng import named
 
 SPECTRAL = "spectral"
 FIRST = 15  # power iterations at the start: for a random pair sigma is near zero, of random sign
 
 
+@part("networks")
 @dataclass(frozen=True)
 class SpectralNorm:
     """`net` with every weight divided by an estimate of its largest singular value: W / sigma,

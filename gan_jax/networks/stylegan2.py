@@ -23,6 +23,7 @@ from flax import linen as nn
 from gan_jax.core.batch import device_mean
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Mode
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 from gan_jax.networks.heads import discriminator_output, with_label
 from gan_jax.networks.layers import Dropout, perturbed
@@ -121,6 +122,7 @@ class Synthesis(nn.Module):
         return image
 
 
+@part("networks.stylegan2")
 class Generator(nn.Module):
     """z [b, d], labels [b] -> images [b, size, size, channels], unbounded.
 
@@ -253,6 +255,7 @@ class Epilogue(nn.Module):
         return discriminator_output(x, label, self.classes, self.conditioning, linear=linear, projected=projected)
 
 
+@part("networks.stylegan2")
 class Discriminator(nn.Module):
     """images [b, size, size, channels], labels [b] -> DiscriminatorOutput. Features are the last
     hidden layer.

@@ -12,9 +12,11 @@ from flax import linen as nn
 
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Mode
+from gan_jax.core.parts import part
 from gan_jax.networks.conv import Conv, ConvTranspose
 
 
+@part("networks")
 class UNet(nn.Module):
     """[b, 2 h w c], values and what is known of them (a mask, a hint) -> a logit for each cell [b,
     h w c].

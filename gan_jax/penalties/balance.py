@@ -12,9 +12,11 @@ from jaxtyping import Array, Float
 
 from gan_jax.class_weights import effective_number
 from gan_jax.core.errors import UserError
+from gan_jax.core.parts import part
 from gan_jax.penalties.context import PenaltyContext, only_for
 
 
+@part("penalties")
 @only_for("generator")
 def class_balance(
     context: PenaltyContext, *, weight, counts: Any = 1.0, beta=0.99, classifier: Callable[[Array], Array] | None = None

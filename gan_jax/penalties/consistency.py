@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from gan_jax.augment.parts import copied, reflected
 from gan_jax.core.bind import Bound, bind
 from gan_jax.core.errors import UserError
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 from gan_jax.penalties.context import PenaltyContext, only_for
 from gan_jax.penalties.gradient import square_norm
@@ -21,6 +22,7 @@ from gan_jax.penalties.gradient import square_norm
 SHARE = 8  # a shift is at most this part of a side
 
 
+@part("penalties")
 @only_for("discriminator")
 def cr(context: PenaltyContext, *, weight, flip: bool = False) -> Float[Array, "b"]:
     """weight * (D(x) - D(T(x)))^2 on reals (Zhang et al., 2020, equation 2, of the logits alone).
@@ -35,6 +37,7 @@ def cr(context: PenaltyContext, *, weight, flip: bool = False) -> Float[Array, "
     return _weighted(weight, _inconsistency(context, context.reals, context.real_labels, "reals", flip))
 
 
+@part("penalties")
 def bcr(context: PenaltyContext, *, weight, fakes=1.0, flip: bool = False) -> Float[Array, "b"]:
     """weight * ((D(x) - D(T(x)))^2 + fakes * (D(G(z)) - D(T(G(z))))^2): balanced (Zhao et al.,
     2021, algorithm 1). For D.
@@ -50,6 +53,7 @@ def bcr(context: PenaltyContext, *, weight, fakes=1.0, flip: bool = False) -> Fl
     return _weighted(weight, real + jnp.asarray(fakes, fake.dtype) * fake)
 
 
+@part("penalties")
 def zcr_discriminator(context: PenaltyContext, *, weight, sigma=0.05) -> Float[Array, "b"]:
     """weight * (D(G(z)) - D(G(z + sigma * N(0, 1))))^2: D overlooks a small step of z (Zhao et al.,
     2021, algorithm 2).
@@ -63,6 +67,7 @@ def zcr_discriminator(context: PenaltyContext, *, weight, sigma=0.05) -> Float[A
     )
 
 
+@part("penalties")
 @only_for("generator")
 def zcr_generator(context: PenaltyContext, *, weight, sigma=0.05) -> Float[Array, "b"]:
     """-weight * mean over pixels of (G(z) - G(z + sigma * N(0, 1)))^2: a step of z shows (Zhao et

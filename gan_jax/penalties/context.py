@@ -15,6 +15,7 @@ from gan_jax.core.batch import all_gather, device_mean
 from gan_jax.core.bind import Bound
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import DiscriminatorOutput
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 
 
@@ -78,6 +79,7 @@ def only_for(player: str) -> Callable:
     return mark
 
 
+@part("penalties")
 class Lazy(struct.PyTreeNode):
     """A penalty taken every `every` steps and multiplied by `every` (lazy regularisation, Karras et
     al., 2020a).

@@ -10,10 +10,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gan_jax.core.errors import UserError
+from gan_jax.core.parts import part
 from gan_jax.penalties.context import PenaltyContext, only_for, remembers
 from gan_jax.penalties.gradient import EPSILON, square_norm
 
 
+@part("penalties")
 @only_for("generator")
 @remembers(mean=0.0)
 def path_length(
@@ -52,6 +54,7 @@ def _squared_slope(context: PenaltyContext, y, layers: int, style: int) -> Float
     return square_norm(slope) / layers
 
 
+@part("penalties")
 @only_for("generator")
 def feature_matching(context: PenaltyContext, *, weight) -> Float[Array, "b"]:
     """weight * |mean f(x) - mean f(G(z))|^2, f the discriminator's last hidden layer (Salimans et

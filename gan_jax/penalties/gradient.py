@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gan_jax.core.parts import part
 from gan_jax.penalties.context import PenaltyContext, only_for
 
 EPSILON = 1e-12  # inside a square root: its derivative at zero is infinite
@@ -27,6 +28,7 @@ def square_norm(x: Float[Array, "b *shape"]) -> Float[Array, "b"]:
     return jnp.square(x).sum(tuple(range(1, x.ndim)))
 
 
+@part("penalties")
 @only_for("discriminator")
 def r1(context: PenaltyContext, *, gamma) -> Float[Array, "b"]:
     """gamma / 2 * |grad D(x)|^2 on reals (Mescheder et al., 2018, equation 9).
@@ -37,6 +39,7 @@ def r1(context: PenaltyContext, *, gamma) -> Float[Array, "b"]:
     return _half(gamma, context) * square_norm(input_gradient(context, context.reals, context.real_labels))
 
 
+@part("penalties")
 def r2(context: PenaltyContext, *, gamma) -> Float[Array, "b"]:
     """gamma / 2 * |grad D(G(z))|^2 on fakes (Mescheder et al., 2018, equation 10).
 
@@ -46,6 +49,7 @@ def r2(context: PenaltyContext, *, gamma) -> Float[Array, "b"]:
     return _half(gamma, context) * square_norm(input_gradient(context, context.fakes, context.fake_labels))
 
 
+@part("penalties")
 def wgan_gp(context: PenaltyContext, *, weight, target=1.0, one_sided: bool = False) -> Float[Array, "b"]:
     """weight * (|grad D(x^)| - target)^2 at x^ between a real and a fake (Gulrajani et al., 2017,
     equation 3).
@@ -58,6 +62,7 @@ def wgan_gp(context: PenaltyContext, *, weight, target=1.0, one_sided: bool = Fa
     return _slope(context, _between(context), weight, target, one_sided)
 
 
+@part("penalties")
 def max_gp(context: PenaltyContext, *, weight) -> Float[Array, "rows"]:
     """weight * max |grad D(x^)|^2 over the batch, x^ between a real and a fake (Zhou et al., 2019,
     the maximum gradient penalty of Lipschitz GANs). The same value for every example; the maximum
@@ -70,6 +75,7 @@ def max_gp(context: PenaltyContext, *, weight) -> Float[Array, "rows"]:
     return jnp.broadcast_to(jnp.asarray(weight, steepness.dtype) * context.all_gather(steepness).max(), steepness.shape)
 
 
+@part("penalties")
 @only_for("discriminator")
 def dragan(context: PenaltyContext, *, weight, target=1.0, spread=1.0) -> Float[Array, "b"]:
     """weight * (|grad D(x + noise)| - target)^2 around the reals (Kodali et al., 2017).

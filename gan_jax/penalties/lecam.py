@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gan_jax.core.parts import part
 from gan_jax.penalties.context import PenaltyContext, remembers
 
 
+@part("penalties")
 @remembers(real=0.0, fake=0.0)
 def lecam(context: PenaltyContext, *, weight, decay=0.99, start=1000.0) -> tuple[Float[Array, "b"], dict]:
     """weight * (relu(d_r - a_f)^2 + relu(a_r - d_f)^2), a_r and a_f moving averages of the mean

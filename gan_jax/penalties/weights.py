@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gan_jax.core.parts import part
 from gan_jax.penalties.context import PenaltyContext
 
 
+@part("penalties")
 def l2(context: PenaltyContext, *, weight) -> Float[Array, "b"]:
     """weight / 2 * sum |W|^2 over the kernels W (Krogh & Hertz, 1992). For either player.
 
@@ -21,6 +23,7 @@ def l2(context: PenaltyContext, *, weight) -> Float[Array, "b"]:
     return _shared(context, weight, sum(jnp.square(w).sum() for w in _kernels(context)) / 2)
 
 
+@part("penalties")
 def orthogonal(context: PenaltyContext, *, weight) -> Float[Array, "b"]:
     """weight * sum |W^T W * (1 - I)|_F^2 over the kernels (Brock et al., 2019, equation 3). For
     either player.

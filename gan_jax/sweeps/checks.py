@@ -12,8 +12,8 @@ import numpy as np
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
 from gan_jax.core.ranges import check_numbers
-from gan_jax.core.rng import MAX_POSITION
 from gan_jax.core.text import shorten
+from gan_jax.data.order import MAX_POSITION
 from gan_jax.data.splits import as_integer
 from gan_jax.gan.game import game_of
 from gan_jax.sweeps.layout import abstract_batch, possible_shares

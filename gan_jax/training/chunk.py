@@ -12,7 +12,8 @@ from jax.sharding import PartitionSpec as P
 
 from gan_jax.core.batch import Batch, Feed, Window, to_unit
 from gan_jax.core.game import Game
-from gan_jax.core.rng import Draws, order
+from gan_jax.core.rng import Draws
+from gan_jax.data.order import order
 from gan_jax.training.placement import AXIS, Placement
 
 

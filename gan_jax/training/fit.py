@@ -15,7 +15,7 @@ from gan_jax.core.bind import leaves
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
 from gan_jax.core.ranges import check_numbers
-from gan_jax.core.rng import MAX_POSITION
+from gan_jax.data.order import MAX_POSITION
 from gan_jax.gan.game import game_of
 from gan_jax.gan.recipe import Recipe
 from gan_jax.gan.state import warm_started

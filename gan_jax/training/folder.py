@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from gan_jax.core.errors import UserError
-from gan_jax.training.serialization import completed, differences
+from gan_jax.training.serialization import FORMAT, check_format, completed, differences
 
 
 def environment() -> dict[str, Any]:
@@ -81,16 +81,18 @@ class RunFolder:
         return (self.path / self.record).exists()
 
     def read(self) -> dict[str, Any]:
-        """The record (recipe.json) as a dict."""
+        """The record (recipe.json) as a dict. Raises UserError where there is none of this format."""
         path = self.path / self.record
         try:
-            return json.loads(path.read_text())
+            record = json.loads(path.read_text())
         except OSError as error:
             raise UserError(
                 f"{self.path} is not a {self.kind} folder: {self.record} cannot be read ({error.strerror})"
             ) from None
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}): use another folder or --overwrite") from None
+        check_format(record, path)
+        return record
 
     def start(self, record: dict[str, Any], resume: bool, overwrite: bool) -> None:
         """Make the folder this run's: new, emptied (`overwrite`), or, if the same run is in it,
@@ -113,7 +115,7 @@ class RunFolder:
                 self.clear()
             (self.path / self.inside).mkdir(parents=True, exist_ok=True)
             if not self.exists:
-                write_atomic(self.path / self.record, json.dumps(record, indent=1))
+                write_atomic(self.path / self.record, json.dumps({"format": FORMAT} | record, indent=1))
             elif (old := self.read()).get("steps") != record.get("steps"):  # extended
                 write_atomic(self.path / self.record, json.dumps(old | {"steps": record["steps"]}, indent=1))
 

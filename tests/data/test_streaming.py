@@ -20,7 +20,7 @@ import gan_jax as gan
 from gan_jax.core import batch as batch_module
 from gan_jax.core.rng import named
 from gan_jax.data.folders import decoded, read_image
-from gan_jax.data.host_order import HostOrder
+from gan_jax.data.order import HostOrder
 from gan_jax.data.streaming import Stream, batches
 from gan_jax.training.chunk import gather_batch
 from gan_jax.training.feed import Windows, check_streamed, feed_of

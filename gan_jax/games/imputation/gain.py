@@ -33,6 +33,7 @@ from gan_jax.core.bind import Bound, number, resolve, static
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
 from gan_jax.core.net import EVALUATION, Mode, Net
+from gan_jax.core.parts import part
 from gan_jax.core.ranges import check_numbers
 from gan_jax.core.rng import Draws, named
 from gan_jax.data.checks import refuse_penalties
@@ -48,6 +49,7 @@ from gan_jax.optimizers import adam
 UNIT_NUMBERS = ("hint_rate", "hint_fill", "hide")  # shares: they lie in [0, 1]
 
 
+@part("imputation")
 class Cells(nn.Module):
     """Rows [b, k] -> a value for each cell [b, features], by `depth` hidden layers of `width`
     ReLUs.
@@ -79,6 +81,7 @@ class Cells(nn.Module):
         return jnp.concatenate([nn.softmax(p) if p.shape[-1] > 1 else nn.sigmoid(p) for p in parts], -1)
 
 
+@part("imputation")
 class Gain(struct.PyTreeNode):
     """A GAIN, as data. Leaves can be swept inside one program; `recipe` says what they mean."""
 
@@ -306,4 +309,4 @@ def check(knobs: Gain, data: Any) -> None:
     check_cells("GAIN", knobs.features, data)
 
 
-GAIN = Game(init, step, lambda knobs: knobs.batch_size, lambda knobs: knobs.dtype, check, evaluate)
+GAIN = part("imputation", "GAIN")(Game(init, step, lambda knobs: knobs.batch_size, lambda knobs: knobs.dtype, check, evaluate))

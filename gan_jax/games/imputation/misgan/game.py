@@ -41,6 +41,7 @@ from gan_jax.core.bind import Bound, number, resolve, static
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
 from gan_jax.core.net import EVALUATION
+from gan_jax.core.parts import part
 from gan_jax.core.ranges import check_numbers
 from gan_jax.core.rng import Draws, named
 from gan_jax.data.checks import refuse_penalties
@@ -54,6 +55,7 @@ GENERATORS = ("data_generator", "mask_generator", "imputer")
 CRITICS = ("data_critic", "mask_critic", "imputer_critic")
 
 
+@part("imputation")
 class MisGAN(struct.PyTreeNode):
     """A MisGAN, as data. Leaves can be swept inside one program; `recipe` says what they mean.
 
@@ -294,6 +296,6 @@ def _shown(knobs: MisGAN, state: MisGANState, key, n: int, labels=None, *, ema: 
     return 2 * made - 1 if made.ndim == 4 else made
 
 
-MISGAN = Game(
-    init, step, lambda knobs: knobs.batch_size * knobs.d_steps, lambda knobs: knobs.dtype, check, evaluate, sample=_shown
+MISGAN = part("imputation", "MISGAN")(
+    Game(init, step, lambda knobs: knobs.batch_size * knobs.d_steps, lambda knobs: knobs.dtype, check, evaluate, sample=_shown)
 )

@@ -36,6 +36,7 @@ from gan_jax.core.batch import Batch, device_mean
 from gan_jax.core.bind import number, resolve, static
 from gan_jax.core.game import Game
 from gan_jax.core.net import EVALUATION
+from gan_jax.core.parts import part
 from gan_jax.core.ranges import check_numbers
 from gan_jax.core.rng import Draws, named
 from gan_jax.data.checks import refuse_penalties
@@ -50,6 +51,7 @@ EVALUATION_DRAWS = 20
 LEAST_PROBABILITY = 1e-30  # of a category, whose logarithm stays finite
 
 
+@part("imputation")
 class MIWAE(struct.PyTreeNode):
     """An imputing VAE, as data. Leaves can be swept inside one program; `recipe` says what they
     mean.
@@ -308,4 +310,6 @@ def check(knobs: MIWAE, data: Any) -> None:
     check_cells("VAE", knobs.features, data)
 
 
-GAME = Game(init, step, lambda knobs: knobs.batch_size, lambda knobs: knobs.dtype, check, evaluate, log_density=log_density)
+GAME = part("imputation", "vae.GAME")(
+    Game(init, step, lambda knobs: knobs.batch_size, lambda knobs: knobs.dtype, check, evaluate, log_density=log_density)
+)

@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from gan_jax.core.bind import Bound
 from gan_jax.core.net import Mode, Net
+from gan_jax.core.parts import part
 from gan_jax.data.splits import as_integer
 from gan_jax.games.imputation.cells import groups_of
 from gan_jax.games.imputation.gain import Cells
@@ -16,6 +17,7 @@ from gan_jax.networks.decoder import FASTER
 from gan_jax.optimizers import adam
 
 
+@part("imputation")
 class Scaled(nn.Module):
     """z [b, d] -> (the output of `cells` [b, k], a learned log scale for each cell [k]).
 
