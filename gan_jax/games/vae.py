@@ -281,9 +281,8 @@ def evaluate(vae: VAE, state: VAEState, train: tuple, validation: tuple) -> dict
     """The ELBO on training and held-out images, the gap between the two, and distances of samples.
 
     train, validation: (images, labels), equally many. VAE/train_validation_auc is the probability
-                      that a
-    training image has a higher ELBO than a held-out image. See `metrics.training_metrics` for the
-    distances.
+    that a training image has a higher ELBO than a held-out image. See `metrics.training_metrics`
+    for the distances.
     """
     n, labels = len(train[0]), train[1] if vae.classes else None
     reals, held_out = (to_unit(images, vae.dtype) for images in (train[0], validation[0]))

@@ -201,8 +201,7 @@ class Generator(nn.Module):
     """z [b, d], labels [b] -> images [b, size, size, channels].
 
     Numbers: dropout, noise (in every block; the authors have none). label_width: of the label's
-             vector,
-    which is joined to z; 0 for the width of z, as theirs.
+    vector, which is joined to z; 0 for the width of z, as theirs.
     """
 
     size: int

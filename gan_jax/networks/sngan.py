@@ -2,9 +2,8 @@
 Koyama, 2018).
 
 Generator: Dense, residual blocks that double the side (batch norm, ReLU, 3x3 convolution, twice; a
-           1x1
-convolution as shortcut), batch norm, ReLU, 3x3 convolution, tanh. Discriminator: residual blocks
-without norms that halve the side by average pooling, ReLU, sum over the pixels, Dense 1. The
+1x1 convolution as shortcut), batch norm, ReLU, 3x3 convolution, tanh. Discriminator: residual
+blocks without norms that halve the side by average pooling, ReLU, sum over the pixels, Dense 1. The
 papers' D is SpectralNorm(Net(Discriminator())) with the hinge loss; their G is not normalised.
 Labels enter G by conditional batch norm, and D by projection: the logit gains <label's vector,
 features>.
@@ -205,8 +204,7 @@ class Generator(nn.Module):
     """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1].
 
     Numbers: dropout, noise (after each block). width: of the first map, None for the plan's. The
-             papers' z
-    is 128 normal numbers.
+    papers' z is 128 normal numbers.
     """
 
     size: int

@@ -256,8 +256,7 @@ def draw(
     z is one of L = `draws` draws from q, chosen with probability proportional to its weight
     (sampling
     importance resampling: Rubin, 1987), which is exact as L grows. Numbers then have their normal
-                      noise,
-    and may leave [0, 1]. Categories are one-hot.
+    noise, and may leave [0, 1]. Categories are one-hot.
     """
     mask, draws_of = mask > 0, Draws(key, jnp.arange(len(values)))
     x = jnp.where(mask, values, 0)
