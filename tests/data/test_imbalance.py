@@ -226,7 +226,7 @@ def test_a_population_s_members_are_the_runs_of_their_own_strength_and_size(x64)
     members = [Member(f"{s}", recipe(s), seed, n) for s, seed, n in ((0.0, 0, 40), (1.0, 1, 16))]
     one = placement.place(1)
     population = Population(gan.GAN, one, members, given)
-    state = jax.jit(population._init)(*population.fresh())
+    state = jax.jit(population._init)(*population.init_arguments())
     starts = [jax.tree.map(jnp.copy, member_state(state, i)) for i in range(2)]
     whole, _, _ = population.chunk(3).compile()(population.knobs, state, population.feed, population.alive)
     for i, member in enumerate(members):

@@ -17,7 +17,7 @@ from gan_jax.core.ranges import check_numbers
 from gan_jax.core.rng import named
 from gan_jax.data.splits import as_integer
 from gan_jax.gan.game import game_of
-from gan_jax.sweeps.members import batched, map_members
+from gan_jax.sweeps.population import batched, map_members
 from gan_jax.training.chunk import chunk
 from gan_jax.training.placement import Placement, place
 
