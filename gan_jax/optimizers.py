@@ -212,8 +212,8 @@ def lookahead(optimizer: Bound, steps: int = 5, alpha: float = 0.5) -> Bound:
     alone.
 
     `extragradient` takes two optimizer steps per training step, so `steps` must be even there. The
-    trained
-    weights are the fast ones: evaluate after a multiple of `steps`, or use the moving average.
+    trained weights are the fast ones: evaluate after a multiple of `steps`, or use the moving
+    average.
     Raises UserError for steps below 1.
     """
     if steps < 1:

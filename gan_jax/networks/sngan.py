@@ -12,8 +12,7 @@ The plans for 32 (CIFAR-10), 48 (STL-10) and 128 pixels are the paper's (tables 
 default widths), and equal those of the PyTorch library mimicry. The plan for 64 is mimicry's; 8, 16
 and 28 keep the plan of 32. Parameters of G and D, as mimicry's: 4,276,739 and 1,053,825 at 32
 pixels; 4,878,083 and 10,141,441 at 48; 12,220,675 and 10,141,441 at 64; 32,150,787 and 29,017,857
-at 128. With 10 classes at 32
-pixels: 4,304,387 and 1,055,105.
+at 128. With 10 classes at 32 pixels: 4,304,387 and 1,055,105.
 
 Where mimicry leaves the paper:
     - it enlarges by bilinear interpolation, the authors' code by repeating pixels: `upsampling`
