@@ -1,9 +1,12 @@
 """Which knob is best in closed loop, and does the loop beat the best fixed value?
 
-    python experiments/adaptive.py                                              # digits, 6 knobs, 25 settings x 5 seeds
+    # digits, 6 knobs, 25 settings x 5 seeds
+    python experiments/adaptive.py
     python experiments/adaptive.py --only dropout augmentation --statistic D/r_v
-    python experiments/adaptive.py --data mnist --size 16 --subset 500 --only augmentation dropout noise --crossing 0.1
-    python experiments/adaptive.py --published                                  # 5,000 CIFAR-10 images, 100,000 steps: a GPU
+    python experiments/adaptive.py --data mnist --size 16 --subset 500 \\
+        --only augmentation dropout noise --crossing 0.1
+    # 5,000 CIFAR-10 images, 100,000 steps: a GPU
+    python experiments/adaptive.py --published
 
 Each knob (see `KNOBS`) is held at three values, and driven: up while D tells training images T from
 held-out images V better than the target allows, down while worse. A held value is a loop of gain 0,
@@ -13,36 +16,38 @@ them), paired over seeds, Holm's correction over knobs; and in `pictures/loops.p
 values.
 
 The best fixed value is chosen on V, by `--choose-by`, among those whose samples are at most a
-quarter farther from V than the
-baseline's: for each seed by the other seeds, for the least of several means is too good by chance
-on the seeds that chose it. The loop needs none of these trials, but it measures on V while it
-trains: `--final` opens S for the report's choice.
+quarter farther from V than the baseline's: for each seed by the other seeds, for the least of
+several means is too good by chance on the seeds that chose it. The loop needs none of these trials,
+but it measures on V while it trains: `--final` opens S for the report's choice.
 
 Cost: 13 min 53 s of CPU time with the default, reports of 125 runs included; 38 minutes on two
-cores that other work kept busy (load 10 to 17; Python 3.12.1, jax 0.12.0.1). Finding (digits, n =
-200, 2,000 steps, seeds 0 to 4; means with 95 % intervals, Holm over six knobs unless said): no loop
-is shown to beat the best fixed value of its knob in the gap of FD, by which that is chosen (between
--.88 +- .90, rate, p .27, and +1.54 +- 1.04, R1, p .09), nor in FD to V, where R1's is worse (+3.9
-+- 2.1, p .038). In D's AUC dropout's loop is lower (-.065 +- .034, p .035), but by that rule its
-best fixed value is none at all. No loop reached .55: they begin to move at step 1,000 and still
-climb at the end (p .26, dropout .24, noise .23), with an AUC of .587, .594 and .629 against .659 +-
-.025 without (Holm over all 24 settings: p .055, .088, .58); the report says "discriminator
-overfits" of every seed of every loop. Faster ones (--crossing, --gain) were not tried. LeCam and R1
-do not lower the AUC here, fixed (LeCam 3: .789, p .006 for worse) or driven, so their loops only
-climb. Fixed p = .5, dropout .15 and .3 and noise .4 do lower it (.532 to .586, p .006 to .026 over
-24); so do p = 1, dropout .6 and an eighth of D's rate, at a price: FD to V 33.9, 31.5 and 72.9
-against 23.6. Chosen by the AUC instead (an afterthought, the same runs), the loops of augmentation
-and noise have samples nearer to V than their best fixed values (FD -3.4 +- 2.0 and -2.0 +- 1.1, p
-.046 and .041), since they did less: noise's AUC is higher by .072 (p .032). The report's choice is
-R1 at 10 (gap 1.35 against 2.79, FD to V 19.5), not shown better than none (p .45 and .10 over 24).
-S was not opened; --published was not run. Finding (MNIST at side 16, n = 500, 2,000 steps,
---crossing .1, three knobs, Holm over them; 12 min 52 s of CPU time, reports of 65 runs included):
-by the gap of FD, again no loop is shown to beat the best fixed value of its knob (augmentation -.02
-+- .30, p .88; dropout +.17 +- .41, p .64; noise -.11 +- .17, p .44), nor in FD to V. In D's AUC
-augmentation's loop is shown worse (.562 against .551 at p = .25; p .047): D begins to overfit only
-at the end here (.562 without a knob, target .55), so that the loops have just begun to move (.03 to
-.04), and do no harm either. Fixed dropout .6 (.514) and noise .4 (.530) are shown to lower the AUC
-(p .031 and .042 over 12), at no shown price in FD (+4.9 +- 2.7, p .075; +2.6 +- 1.3, p .053).
+cores that other work kept busy (load 10 to 17; Python 3.12.1, jax 0.12.0.1).
+
+Finding (digits, n = 200, 2,000 steps, seeds 0 to 4; means with 95 % intervals, Holm over six knobs
+unless said): no loop is shown to beat the best fixed value of its knob in the gap of FD, by which
+that is chosen (between -.88 +- .90, rate, p .27, and +1.54 +- 1.04, R1, p .09), nor in FD to V,
+where R1's is worse (+3.9 +- 2.1, p .038). In D's AUC dropout's loop is lower (-.065 +- .034, p
+.035), but by that rule its best fixed value is none at all. No loop reached .55: they begin to move
+at step 1,000 and still climb at the end (p .26, dropout .24, noise .23), with an AUC of .587, .594
+and .629 against .659 +- .025 without (Holm over all 24 settings: p .055, .088, .58); the report
+says "discriminator overfits" of every seed of every loop. Faster ones (--crossing, --gain) were not
+tried. LeCam and R1 do not lower the AUC here, fixed (LeCam 3: .789, p .006 for worse) or driven, so
+their loops only climb. Fixed p = .5, dropout .15 and .3 and noise .4 do lower it (.532 to .586, p
+.006 to .026 over 24); so do p = 1, dropout .6 and an eighth of D's rate, at a price: FD to V 33.9,
+31.5 and 72.9 against 23.6. Chosen by the AUC instead (an afterthought, the same runs), the loops of
+augmentation and noise have samples nearer to V than their best fixed values (FD -3.4 +- 2.0 and
+-2.0 +- 1.1, p .046 and .041), since they did less: noise's AUC is higher by .072 (p .032). The
+report's choice is R1 at 10 (gap 1.35 against 2.79, FD to V 19.5), not shown better than none (p .45
+and .10 over 24). S was not opened; --published was not run.
+
+Finding (MNIST at side 16, n = 500, 2,000 steps, --crossing .1, three knobs, Holm over them; 12 min
+52 s of CPU time, reports of 65 runs included): by the gap of FD, again no loop is shown to beat the
+best fixed value of its knob (augmentation -.02 +- .30, p .88; dropout +.17 +- .41, p .64; noise
+-.11 +- .17, p .44), nor in FD to V. In D's AUC augmentation's loop is shown worse (.562 against
+.551 at p = .25; p .047): D begins to overfit only at the end here (.562 without a knob, target
+.55), so that the loops have just begun to move (.03 to .04), and do no harm either. Fixed dropout
+.6 (.514) and noise .4 (.530) are shown to lower the AUC (p .031 and .042 over 12), at no shown
+price in FD (+4.9 +- 2.7, p .075; +2.6 +- 1.3, p .053).
 """
 
 from __future__ import annotations
@@ -149,19 +154,23 @@ def named(knob: str, value: float | str) -> str:
 def turned(base: Any, knob: str, value: float) -> Any:
     """The recipe with the knob at this value."""
     import gan_jax as gan
-    from gan_jax import augment, zoo
+    from gan_jax import augment, recipes
     from gan_jax.core.bind import with_leaves
 
     if knob == "rate":
         return with_leaves(base, {KNOBS[knob].path: value})
-    change = {
-        "augmentation": lambda: zoo.fields(augment=augment.diffaugment("translation,cutout", value)),
-        "dropout": lambda: zoo.on("discriminator", numbers={"dropout": value}),
-        "noise": lambda: zoo.fields(augment={"noise": gan.bind(augment.instance_noise, std=value)}),
-        "lecam": lambda: zoo.penalty("lecam", weight=value, start=0.0),
-        "r1": lambda: zoo.penalty("r1", gamma=value),
-    }[knob]
-    return change()(base)
+    match knob:
+        case "augmentation":
+            return recipes.with_fields(base, augment=augment.diffaugment("translation,cutout", value))
+        case "dropout":
+            return recipes.with_side(base, numbers={"dropout": value})
+        case "noise":
+            return recipes.with_fields(base, augment={"noise": gan.bind(augment.instance_noise, std=value)})
+        case "lecam":
+            return recipes.with_penalty(base, "lecam", weight=value, start=0.0)
+        case "r1":
+            return recipes.with_penalty(base, "r1", gamma=value)
+    raise ValueError(f"unknown knob {knob!r}")
 
 
 def controller(options: Options, knob: Knob, gain: float) -> Any:

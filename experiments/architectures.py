@@ -1,8 +1,8 @@
 """Does the architecture decide whether a GAN overfits on few images, and what does capacity of D
 do?
 
-    python experiments/architectures.py                                         # digits, 8 settings x 5 seeds
-    python experiments/architectures.py --published                             # 5,000 images of CIFAR-10, own batches: a GPU
+    python experiments/architectures.py              # digits, 8 settings x 5 seeds
+    python experiments/architectures.py --published  # 5,000 images of CIFAR-10, own batches: a GPU
 
 Each family at a small width, with the loss, optimizer and regularisers that it was published with:
 they are whole recipes, so a row compares complete methods, not one layer. Two rows change the
@@ -11,11 +11,13 @@ gap of Frechet distances, then by near-copies and D's AUC, quality beside them; 
 for the chosen one and the baseline.
 
 Cost: 43 minutes on one CPU core (Python 3.12.1, jax 0.12.0.1), nearly all of it the last four
-architectures'. Finding (200 digits, 2,500 steps, five seeds, judged on V): no architecture is shown
-to close the gap of FD (2.7 +- 1.4 for the article's DCGAN). D's AUC follows its capacity: .607 at
-half the width, .684, .762 at twice (p .003, < .001); spectral norm alone lowers it (.631, p .003)
-at no shown price in FD. BigGAN's D, spectrally normalised as well, tells T from V with AUC .976 (p
-< .001); it is the only one that makes more near-copies (.5 % of the samples against .01 %, p .025),
+architectures'.
+
+Finding (200 digits, 2,500 steps, five seeds, judged on V): no architecture is shown to close the
+gap of FD (2.7 +- 1.4 for the article's DCGAN). D's AUC follows its capacity: .607 at half the
+width, .684, .762 at twice (p .003, < .001); spectral norm alone lowers it (.631, p .003) at no
+shown price in FD. BigGAN's D, spectrally normalised as well, tells T from V with AUC .976 (p <
+.001); it is the only one that makes more near-copies (.5 % of the samples against .01 %, p .025),
 and gains nothing shown in FD (17.5 against 20.0). R3GAN (.515), StyleGAN2 (.551) and SNGAN (.617)
 have a lower AUC because they are not there yet: FD 196, 75 and 25.5, all shown worse. S stayed
 closed; --published was not run.
@@ -42,8 +44,8 @@ class Options(RemedyOptions):
 
 def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any]:
     """{family: recipe}, the article's DCGAN first. Raises UserError for what is no image."""
-    import gan_jax as gan
     from gan_jax import recipes
+    from gan_jax.networks.spectral import SpectralNorm
 
     if len(image_shape) != 3:
         raise UserError(f"architectures are of images, not of rows {image_shape}: use --data digits or another set of images")
@@ -62,7 +64,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
         "dcgan": dcgan,
         "dcgan, D half as wide": dcgan.replace(discriminator=half.discriminator),
         "dcgan, D twice as wide": dcgan.replace(discriminator=double.discriminator),
-        "dcgan, spectral norm": gan.zoo.net("discriminator", gan.zoo.SpectralNorm)(dcgan),
+        "dcgan, spectral norm": recipes.with_network(dcgan, "discriminator", SpectralNorm),
         "sngan": recipes.sngan(image_shape, **small_sn, steps=options.steps),
         "biggan": recipes.biggan(image_shape, **({} if options.published else {"width": width, "d_steps": 1} | batch)),
         "stylegan2": recipes.stylegan2_ada(image_shape, **small_style, augment={}, controllers={}),
@@ -72,9 +74,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
 
 
 def main(options: Options) -> int:
-    options.prepare()
-    data = options.load()
-    return options.compare(settings_of(options, data.image_shape), data)
+    return options.compare(settings_of)
 
 
 if __name__ == "__main__":

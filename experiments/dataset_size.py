@@ -1,9 +1,12 @@
 """How many training images does a GAN need before its discriminator stops memorising them, and what
 do regularisers change?
 
-    python experiments/dataset_size.py                                     # digits, 4 settings x 5 sizes x 5 seeds
-    python experiments/dataset_size.py --data cifar10 --size 16 --sizes 500 2000 8000 --steps 20000 --width 32
-    python experiments/dataset_size.py --r1 10 --dropout None --instance-noise None    # two curves: none and R1
+    # digits, 4 settings x 5 sizes x 5 seeds
+    python experiments/dataset_size.py
+    python experiments/dataset_size.py --data cifar10 --size 16 --sizes 500 2000 8000 \\
+        --steps 20000 --width 32
+    # two curves: none and R1
+    python experiments/dataset_size.py --r1 10 --dropout None --instance-noise None
 
 Dose and response: the article's DCGAN on the first n images, nested, at each n, with no regulariser
 and with each one named; all sizes and seeds of a setting are one program. Ends with D's gap (its
@@ -17,13 +20,15 @@ same for all members, so AUCs share an error that the intervals over seeds do no
 is what is tested.
 
 Cost: 5.3 minutes of CPU time with the default; 11 minutes on two cores that other work kept busy
-(Python 3.12.1, jax 0.12.0.1). Finding (digits, 2,000 steps, seeds 0 to 4, means with 95 %
-intervals): without a regulariser the AUC falls from .952 +- .020 at n = 50 to .666 +- .026 at 200
-and .533 +- .046 at 800. With dropout it is shown lower at n = 50, 100 and 400 (.815, .660, .501;
-Holm's correction over 15 tests), but not at 200 (.542, p .058) and 800. With instance noise it is
-lower in the mean at every n (.885 at 50), yet shown at none (p .058 at 50 and 100). R1 is not shown
-to change it (.978 at 50): it halves the gap in logits, shown up to n = 200, without making T harder
-to tell from V. No difference in sample quality is shown at any n.
+(Python 3.12.1, jax 0.12.0.1).
+
+Finding (digits, 2,000 steps, seeds 0 to 4, means with 95 % intervals): without a regulariser the
+AUC falls from .952 +- .020 at n = 50 to .666 +- .026 at 200 and .533 +- .046 at 800. With dropout
+it is shown lower at n = 50, 100 and 400 (.815, .660, .501; Holm's correction over 15 tests), but
+not at 200 (.542, p .058) and 800. With instance noise it is lower in the mean at every n (.885 at
+50), yet shown at none (p .058 at 50 and 100). R1 is not shown to change it (.978 at 50): it halves
+the gap in logits, shown up to n = 200, without making T harder to tell from V. No difference in
+sample quality is shown at any n.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """When does an augmentation leak into the samples?
 
-    python experiments/leaking.py                                          # digits: rotations and cutout, 3 seeds
+    python experiments/leaking.py  # digits: rotations and cutout, 3 seeds
     python experiments/leaking.py --data mnist --size 16 --steps 5000 --p 0 0.5 0.8 0.9 1
 
 D sees every image, real or generated, only after a random change with probability p. G should learn
@@ -15,12 +15,14 @@ and changed (b): (s - a) / (b - a). At p, D sees 3/4 p of the images turned (a q
 rotations is by 0 degrees), or p of them cut: the dotted line is a G that leaves all of it in.
 
 Cost: 2 min 6 s of CPU time with the default; 10 minutes on two cores that other work kept busy
-(load 12; Python 3.12.1, jax 0.12.0.1). Finding (digits, 2,500 steps, seeds 0 to 2): rotations do
-not leak at p = .5 (.14 of the samples look turned, as do .13 at p = 0: that much is bad drawing),
-begin to at .8 (.26 to .31, where D sees .60 turned), and at p = 1 anything goes: in two seeds every
-sample is turned, in one .30. Cutout leaks at no p: a hole that moves is not in the samples even
-where D sees no image without one (shares within .02 of 0). Three seeds test nothing; how much of
-.8's share more steps would undo was not tried.
+(load 12; Python 3.12.1, jax 0.12.0.1).
+
+Finding (digits, 2,500 steps, seeds 0 to 2): rotations do not leak at p = .5 (.14 of the samples
+look turned, as do .13 at p = 0: that much is bad drawing), begin to at .8 (.26 to .31, where D sees
+.60 turned), and at p = 1 anything goes: in two seeds every sample is turned, in one .30. Cutout
+leaks at no p: a hole that moves is not in the samples even where D sees no image without one
+(shares within .02 of 0). Three seeds test nothing; how much of .8's share more steps would undo was
+not tried.
 """
 
 from __future__ import annotations

@@ -1,10 +1,15 @@
 """Which remedies close the gap when data are few?
 
-    python experiments/limited_data.py                                          # digits: all, 20 %, 10 %; 11 remedies, 5 seeds
-    python experiments/limited_data.py --data mnist --size 16 --sizes 0.1 1000 100 --steps 3000 --final
-    python experiments/limited_data.py --data fashion_mnist --size 16 --sizes 100 --steps 5000 --seeds 8 --log-every 500 --final
-    python experiments/limited_data.py --data cifar10 --size 16 --width 32 --steps 20000 --log-every 2000
-    python experiments/limited_data.py --published                              # CIFAR-10, BigGAN: accelerators, see below
+    # digits: all, 20 %, 10 %; 11 remedies, 5 seeds
+    python experiments/limited_data.py
+    python experiments/limited_data.py --data mnist --size 16 --sizes 0.1 1000 100 --steps 3000 \\
+        --final
+    python experiments/limited_data.py --data fashion_mnist --size 16 --sizes 100 --steps 5000 \\
+        --seeds 8 --log-every 500 --final
+    python experiments/limited_data.py --data cifar10 --size 16 --width 32 --steps 20000 \\
+        --log-every 2000
+    # CIFAR-10, BigGAN: accelerators, see below
+    python experiments/limited_data.py --published
 
 The remedies were named before any was tried: nothing, DiffAugment, ADA and APA in closed loop,
 LeCam, R1, dropout, spectral and batch norm in D, balanced consistency, and R3GAN's loss
@@ -12,45 +17,56 @@ LeCam, R1, dropout, spectral and batch norm in D, balanced consistency, and R3GA
 in the overfitting report, on V: the gap of FD, near-copies, D's AUC, and quality beside them, at
 every n; in a table of the differences to nothing; and in the choice, at the fewest images: the
 first of the report's ranking that is shown better than nothing (Holm's correction over remedies and
-sizes) and costs no quality. `--final` opens S for it,
-once: all of its seeds and nothing's, paired. If none is shown better, none is chosen and S stays
-closed.
+sizes) and costs no quality. `--final` opens S for it, once: all of its seeds and nothing's, paired.
+If none is shown better, none is chosen and S stays closed.
 
-Published numbers are those of other losses and larger networks: LeCam's .3 goes with the hinge loss (here non-saturating, but
-with --published), R1's 1 and dropout's .3 are this project's. ADA and APA may cross their range in half of the run.
+Published numbers are those of other losses and larger networks: LeCam's .3 goes with the hinge loss
+(here non-saturating, but with --published), R1's 1 and dropout's .3 are this project's. ADA and APA
+may cross their range in half of the run.
 
 --published: BigGAN, width 64, with hinge loss, 125,000 steps of 4 turns of D on 50 images, classes,
 spectral norm in both players, which leaves out two of the remedies (DiffAugment's CIFAR-10 scripts
 at 10 %; at 100 % they have 250,000 steps): 225 runs with the default sizes, to be trained on
 several large accelerators over days. Not run.
 
-Cost: 8 min 23 s of CPU time for the 55 runs of the finding, reports included; 21 minutes on two cores that other work kept
-busy (load 5 to 17; Python 3.12.1, jax 0.12.0.1). The default trains three times as many.
-Finding (the third command; Fashion-MNIST, side 16, n = 100, seeds 0 to 7; half an hour on two cores beside other work; 3.11.7,
-jax 0.10.2): the gap of FD, 1.42 +- .55 with none, is shown smaller with DiffAugment alone (-1.31 +- .68, p .026; bcr -1.20 +-
-.75, p .062), which is chosen, and S, opened once, confirms it: the gap there is .71 +- .64 with none, -2.10 +- .62 with it (p <
-.001). Its samples are no nearer (FD to V +2.7 +- 3.2, p .26; to S +1.9 +- 2.8, p .15), and the report says "mode loss" of five
-of its seeds. D's AUC, .843 +- .012, falls to .548 with DiffAugment, .689 with bcr, .737 with dropout (all p < .001), .824 with
-spectral norm (p .028); it rises with R1 (.867, p .003) and batch norm (.994, p < .001). FD to V, 21.1 +- 1.7, is shown lower
-with batch norm (-4.6 +- 1.7), spectral norm (-4.5 +- 1.6), R1 (-4.1 +- 2.0), RpGAN with R1 and R2 (-4.1 +- 1.6) and dropout
-(-2.2 +- 1.3; p .003 to .025), higher with LeCam (+13.8 +- 4.2, p .001). So what closes the gap and what makes better samples
-are different remedies here: only dropout and spectral norm lower D's AUC and FD at once, and neither is shown to close the gap
-of FD. ADA and APA have hardly moved (p .002). Near-copies are .12 % or less in the mean, and no remedy is shown to change them.
-Finding (digits, --sizes 0.1: n = 107 alone, 1,500 steps, seeds 0 to 4; means with 95 % intervals, Holm over ten remedies): no
-remedy is shown to close the gap of FD (4.56 +- 1.36 with none; DiffAugment -1.72 +- 2.16, p .83, at a price; R1 -.96 +- 1.27,
-p .83; bcr -.86 +- .66, p .23), so none is chosen and S stays closed. D's AUC, .730 +- .028, is lower with DiffAugment (-.229
-+- .029, p < .001) and dropout (-.121 +- .019, p < .001), not shown with ADA (-.068 +- .061, p .17) and spectral norm (-.037
-+- .032, p .17), and higher with LeCam (+.055 +- .028, p .040) and batch norm (+.226 +- .029, p < .001). What D cannot
-memorise does not make better samples here: FD to V, 26.9 +- 2.6, is shown lower with R1 alone (-4.4 +- 1.5, p .010), whose
-AUC is no lower, and higher with DiffAugment (+16.6 +- 4.0, p .003), whose translations and holes are large on 8 x 8 pixels:
-the report says "mode loss" of its five seeds, and "discriminator overfits" of all others.
-Finding (MNIST at side 16, n = 500 alone, 3,000 steps, batches of 32, seeds 0 to 4, --final; 17 min 30 s of CPU time): the gap
-of FD is .28 +- .25 with none, hardly a gap, and no remedy is shown to close it (bcr -.23 +- .43, the least; p .85 or more for
-all but batch norm's +.49, p .18), so none is chosen and S stays closed. D's AUC, .580 +- .009, is shown lower with DiffAugment
-alone (-.066 +- .017, p .004; FD 25.6 against 19.3, p .11, a price), higher with batch norm (+.153 +- .044, p .006), whose
-samples are the nearest in the mean, not shown (FD 16.0, p .14). ADA and APA have hardly moved. D overfits in every seed of
-every other setting, and nothing that G does yet shows it: the report says "discriminator overfits", of DiffAugment "mode
-loss". CIFAR-10, the default's other sizes (214 and all 1,069 digits) and --published were not run.
+Cost: 8 min 23 s of CPU time for the 55 runs of the finding, reports included; 21 minutes on two
+cores that other work kept busy (load 5 to 17; Python 3.12.1, jax 0.12.0.1). The default trains
+three times as many.
+
+Finding (the third command; Fashion-MNIST, side 16, n = 100, seeds 0 to 7; half an hour on two cores
+beside other work; 3.11.7, jax 0.10.2): the gap of FD, 1.42 +- .55 with none, is shown smaller with
+DiffAugment alone (-1.31 +- .68, p .026; bcr -1.20 +- .75, p .062), which is chosen, and S, opened
+once, confirms it: the gap there is .71 +- .64 with none, -2.10 +- .62 with it (p < .001). Its
+samples are no nearer (FD to V +2.7 +- 3.2, p .26; to S +1.9 +- 2.8, p .15), and the report says
+"mode loss" of five of its seeds. D's AUC, .843 +- .012, falls to .548 with DiffAugment, .689 with
+bcr, .737 with dropout (all p < .001), .824 with spectral norm (p .028); it rises with R1 (.867, p
+.003) and batch norm (.994, p < .001). FD to V, 21.1 +- 1.7, is shown lower with batch norm (-4.6 +-
+1.7), spectral norm (-4.5 +- 1.6), R1 (-4.1 +- 2.0), RpGAN with R1 and R2 (-4.1 +- 1.6) and dropout
+(-2.2 +- 1.3; p .003 to .025), higher with LeCam (+13.8 +- 4.2, p .001). So what closes the gap and
+what makes better samples are different remedies here: only dropout and spectral norm lower D's AUC
+and FD at once, and neither is shown to close the gap of FD. ADA and APA have hardly moved (p .002).
+Near-copies are .12 % or less in the mean, and no remedy is shown to change them.
+
+Finding (digits, --sizes 0.1: n = 107 alone, 1,500 steps, seeds 0 to 4; means with 95 % intervals,
+Holm over ten remedies): no remedy is shown to close the gap of FD (4.56 +- 1.36 with none;
+DiffAugment -1.72 +- 2.16, p .83, at a price; R1 -.96 +- 1.27, p .83; bcr -.86 +- .66, p .23), so
+none is chosen and S stays closed. D's AUC, .730 +- .028, is lower with DiffAugment (-.229 +- .029,
+p < .001) and dropout (-.121 +- .019, p < .001), not shown with ADA (-.068 +- .061, p .17) and
+spectral norm (-.037 +- .032, p .17), and higher with LeCam (+.055 +- .028, p .040) and batch norm
+(+.226 +- .029, p < .001). What D cannot memorise does not make better samples here: FD to V, 26.9
++- 2.6, is shown lower with R1 alone (-4.4 +- 1.5, p .010), whose AUC is no lower, and higher with
+DiffAugment (+16.6 +- 4.0, p .003), whose translations and holes are large on 8 x 8 pixels: the
+report says "mode loss" of its five seeds, and "discriminator overfits" of all others.
+
+Finding (MNIST at side 16, n = 500 alone, 3,000 steps, batches of 32, seeds 0 to 4, --final; 17 min
+30 s of CPU time): the gap of FD is .28 +- .25 with none, hardly a gap, and no remedy is shown to
+close it (bcr -.23 +- .43, the least; p .85 or more for all but batch norm's +.49, p .18), so none
+is chosen and S stays closed. D's AUC, .580 +- .009, is shown lower with DiffAugment alone (-.066 +-
+.017, p .004; FD 25.6 against 19.3, p .11, a price), higher with batch norm (+.153 +- .044, p .006),
+whose samples are the nearest in the mean, not shown (FD 16.0, p .14). ADA and APA have hardly
+moved. D overfits in every seed of every other setting, and nothing that G does yet shows it: the
+report says "discriminator overfits", of DiffAugment "mode loss". CIFAR-10, the default's other
+sizes (214 and all 1,069 digits) and --published were not run.
 """
 
 from __future__ import annotations
@@ -127,33 +143,34 @@ def counts(sizes: tuple[float, ...], images: int) -> tuple[int, ...]:
 def remedies(options: Options, image_shape: tuple[int, ...], classes: int = 0) -> dict[str, Any]:
     """{remedy: recipe}, nothing first. Raises UserError for what is no image."""
     import gan_jax as gan
-    from gan_jax import augment, controllers, zoo
+    from gan_jax import augment, controllers, recipes
     from gan_jax.networks.spectral import SpectralNorm
 
     if len(image_shape) != 3:
         raise UserError(f"these remedies are of images, not of rows {image_shape}: use --data digits or other images")
     sizes: dict[str, Any] = {"width": options.width, "batch_size": options.batch_size}
-    base = gan.recipes.dcgan(image_shape, **sizes)
+    base = recipes.dcgan(image_shape, **sizes)
     if options.published:
-        base = gan.recipes.biggan(image_shape, **sizes, classes=classes)
+        base = recipes.biggan(image_shape, **sizes, classes=classes)
     loop = controllers.ada(horizon=options.steps * options.batch_size * base.d_steps / 2)
-    driven = lambda made: zoo.fields(augment=made, controllers={f"augment.{name}.p": loop for name in made})
-    paired = zoo.fields(loss=gan.recipes.loss("rpgan"))
+    fields, penalty, side = recipes.with_fields, recipes.with_penalty, recipes.with_side
+    driven = lambda made: {"augment": made, "controllers": {f"augment.{name}.p": loop for name in made}}
     gradients = {name: gan.bind(getattr(gan.penalties, name), gamma=options.r1) for name in ("r1", "r2")}
     known = {
-        BASELINE: lambda recipe: recipe,
-        "diffaugment": zoo.fields(augment=augment.diffaugment("translation,cutout")),
-        "ada": driven({"ada": gan.bind(augment.ada, p=0.0, pipe="bgc")}),
-        "apa": driven({"apa": gan.bind(augment.adaptive_pseudo, p=0.0)}),
-        "lecam": zoo.penalty("lecam", weight=options.lecam, start=min(1000.0, options.steps / 5)),
-        "r1": zoo.penalty("r1", gamma=options.r1),
-        "dropout": zoo.on("discriminator", numbers={"dropout": options.dropout}),
-        "bcr": zoo.penalty("bcr", weight=10.0),
-        "rpgan_r1_r2": lambda recipe: zoo.on("discriminator", penalties=gradients)(paired(recipe)),
+        BASELINE: base,
+        "diffaugment": fields(base, augment=augment.diffaugment("translation,cutout")),
+        "ada": fields(base, **driven({"ada": gan.bind(augment.ada, p=0.0, pipe="bgc")})),
+        "apa": fields(base, **driven({"apa": gan.bind(augment.adaptive_pseudo, p=0.0)})),
+        "lecam": penalty(base, "lecam", weight=options.lecam, start=min(1000.0, options.steps / 5)),
+        "r1": penalty(base, "r1", gamma=options.r1),
+        "dropout": side(base, numbers={"dropout": options.dropout}),
+        "bcr": penalty(base, "bcr", weight=10.0),
+        "rpgan_r1_r2": side(fields(base, loss=recipes.loss("rpgan")), penalties=gradients),
     }
     if not options.published:
-        known |= {"spectral_norm": zoo.net("discriminator", SpectralNorm), "batch_norm": zoo.module(norm="batch")}
-    return {name: add(base) for name, add in options.choose(known).items()}
+        known["spectral_norm"] = recipes.with_network(base, "discriminator", SpectralNorm)
+        known["batch_norm"] = recipes.with_module(base, norm="batch")
+    return options.choose(known)
 
 
 # ---- what is shown -----------------------------------------------------------------------------

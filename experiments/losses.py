@@ -1,7 +1,7 @@
 """Which loss overfits least, and what does it cost in sample quality?
 
-    python experiments/losses.py                                                # digits, 12 losses x 5 seeds, one program
-    python experiments/losses.py --published                                    # 5,000 CIFAR-10 images, 100,000 steps: a GPU
+    python experiments/losses.py              # digits, 12 losses x 5 seeds, one program
+    python experiments/losses.py --published  # 5,000 CIFAR-10 images, 100,000 steps: a GPU
     python experiments/losses.py --only non_saturating rpgan hinge --r1 1
 
 The article's DCGAN with each loss, everything else being equal; --r1 adds a gradient penalty to all
@@ -12,17 +12,18 @@ then by near-copies and D's AUC, quality beside them; `--final` opens S for the 
 baseline.
 
 Cost: 8 min 15 s of CPU time with the default, reports of 60 runs included; 16 minutes on two cores
-that another experiment shared (Python 3.12.1, jax 0.12.0.1). Finding (digits, n = 200, 2,500 steps,
-seeds 0 to 4; means with 95 % intervals, Holm over eleven losses): no loss is shown to close the gap
-of FD (2.7 +- 1.4; relativistic pairing, the least, -1.3 +- 1.0, p .24). D's AUC, .684 +- .018 with
-the non- saturating loss, is lower at no shown price with dual contrastive (-.042 +- .022, p .034)
-and relativistic pairing (-.026 +- .013, p .034), higher with least squares (+.056 +- .028, p .034).
-It is near chance with MMD (.487) and Wasserstein (.506), but these critics, without a penalty here,
-train G badly: FD to V 41.6 +- 13.1 and 42.6 +- 10.1 against 20.0 +- 1.8. Hinge and the relativistic
-averages pay as well (22.7 to 25.0, p .005 to .024; not least squares). Samples are nearest with
-minimax, 19.4, not shown better. The report says "discriminator overfits" of every seed of the ten
-others, "underfits" or "mode loss" of those two. No loss makes near-copies. --r1, --final and
---published were not run.
+that another experiment shared (Python 3.12.1, jax 0.12.0.1).
+
+Finding (digits, n = 200, 2,500 steps, seeds 0 to 4; means with 95 % intervals, Holm over eleven
+losses): no loss is shown to close the gap of FD (2.7 +- 1.4; relativistic pairing, the least, -1.3
++- 1.0, p .24). D's AUC, .684 +- .018 with the non-saturating loss, is lower at no shown price with
+dual contrastive (-.042 +- .022, p .034) and relativistic pairing (-.026 +- .013, p .034), higher
+with least squares (+.056 +- .028, p .034). It is near chance with MMD (.487) and Wasserstein
+(.506), but these critics, without a penalty here, train G badly: FD to V 41.6 +- 13.1 and 42.6 +-
+10.1 against 20.0 +- 1.8. Hinge and the relativistic averages pay as well (22.7 to 25.0, p .005 to
+.024; not least squares). Samples are nearest with minimax, 19.4, not shown better. The report says
+"discriminator overfits" of every seed of the ten others, "underfits" or "mode loss" of those two.
+No loss makes near-copies. --r1, --final and --published were not run.
 """
 
 from __future__ import annotations
@@ -62,9 +63,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
 
 
 def main(options: Options) -> int:
-    options.prepare()
-    data = options.load()
-    return options.compare(settings_of(options, data.image_shape), data)
+    return options.compare(settings_of)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """Half of the pixels are missing: who fills them in, and can a GAN learn whole images from such
 ones alone?
 
-    python experiments/missing_images.py                                                      # digits, 50 % of the pixels
+    # digits, 50 % of the pixels
+    python experiments/missing_images.py
     python experiments/missing_images.py --data mnist --size 16 --subset 5000 --judged 1000
-    python experiments/missing_images.py --data mnist --size 28 --subset 5000 --judged 1000 --mechanism blocks --rate 0.3
+    python experiments/missing_images.py --data mnist --size 28 --subset 5000 --judged 1000 \\
+        --mechanism blocks --rate 0.3
 
-Nobody sees a whole image of T, or a hidden pixel of V. Mean and kNN (scikit-learn's) beside GAIN (cells, as published), GAIN
-with U-Nets, a VAE and MisGAN's imputer. Every seed has its own masks and first weights; all seeds of a method train as one
-population. MisGAN (Li et al., 2019) also makes whole images from noise: its samples are judged and shown. Its rates are five
-times the authors', who train a hundred times longer.
+Nobody sees a whole image of T, or a hidden pixel of V. Mean and kNN (scikit-learn's) beside GAIN
+(cells, as published), GAIN with U-Nets, a VAE and MisGAN's imputer. Every seed has its own masks
+and first weights; all seeds of a method train as one population. MisGAN (Li et al., 2019) also
+makes whole images from noise: its samples are judged and shown. Its rates are five times the
+authors', who train a hundred times longer.
 
 RMSE: hidden pixels of held-out images, in [0, 1]. gap: less that of training images, what is gained
 by having trained on the image. FD: of completed held-out images to the whole images of T, in the
@@ -17,14 +20,15 @@ sees); the row "complete data" is what real images score. Accuracy: a logistic r
 from completed training images, on completed held-out ones.
 
 Cost: the second command 30 minutes on one CPU core (Python 3.12.1, jax 0.12.0.1), most of them
-MisGAN's. Finding (MNIST at side 16, 5,000 images, 50 % of the pixels missing one by one, five
-seeds, on V): GAIN with U-Nets fills best, RMSE .106 +- .002 and FD 3.9 (kNN .164 and 11.3, p < .001
-both; FD of real images .8), once its networks were normalised: two runs before, without it, its
-answers were black. Published GAIN, to which pixels are cells without neighbours, is at .210 and
-40.2, the VAE at .184 and 18.9, the mean at .235 and 57.3. MisGAN's answers look like digits (FD
-6.3, better than kNN's, p < .001) and are further from the truth (.225): it draws, where the others
-give means. About two thirds of its samples are legible after 3,000 steps (FD 14.1 +- .5). No gap
-exceeds .0043.
+MisGAN's.
+
+Finding (MNIST at side 16, 5,000 images, 50 % of the pixels missing one by one, five seeds, on V):
+GAIN with U-Nets fills best, RMSE .106 +- .002 and FD 3.9 (kNN .164 and 11.3, p < .001 both; FD of
+real images .8), once its networks were normalised: two runs before, without it, its answers were
+black. Published GAIN, to which pixels are cells without neighbours, is at .210 and 40.2, the VAE at
+.184 and 18.9, the mean at .235 and 57.3. MisGAN's answers look like digits (FD 6.3, better than
+kNN's, p < .001) and are further from the truth (.225): it draws, where the others give means. About
+two thirds of its samples are legible after 3,000 steps (FD 14.1 +- .5). No gap exceeds .0043.
 """
 
 from __future__ import annotations

@@ -1,10 +1,14 @@
 """How many modes of the 8-ring and the 25-grid does a published GAN cover, and does R3GAN's
 objective cover them all?
 
-    python experiments/mode_coverage.py                     # 20,000 steps, 3 seeds: a quarter of an hour on two CPU cores
-    python experiments/mode_coverage.py --published         # 400 epochs, 10 seeds, as published: over half a day
-    python experiments/mode_coverage.py --toys grid --recipes gan rpgan_r1_r2 --optimizer annealed --seeds 5
-    python experiments/mode_coverage.py --toys grid --recipes rpgan_r1_r2 --optimizer annealed --d-rate 4 --steps 30000 \\
+    # 20,000 steps, 3 seeds: a quarter of an hour on two CPU cores
+    python experiments/mode_coverage.py
+    # 400 epochs, 10 seeds, as published: over half a day
+    python experiments/mode_coverage.py --published
+    python experiments/mode_coverage.py --toys grid --recipes gan rpgan_r1_r2 \\
+        --optimizer annealed --seeds 5
+    python experiments/mode_coverage.py --toys grid --recipes rpgan_r1_r2 --optimizer annealed \\
+        --d-rate 4 --steps 30000 \\
         --seeds 5
 
 Trains the GAN of PacGAN's toy experiments (Lin et al., 2018), without packing, on 100,000 points of
@@ -29,20 +33,23 @@ gammas of .001 and .0001 (48.2, 39.8 %), b1 .5 (25.4 %) and b2 .9 (43.6 %).
 
 Cost: about 18 ms a step for the three seeds on two CPU cores (Python 3.12.1, jax 0.12.0.1): a
 quarter of an hour for both. With R1 and R2 a step takes 1.3 times the CPU time; the 20,000 steps of
-both recipes and five seeds below took 42 min of it, the 30,000 of one about half an hour. Finding
-(the last command above; grid, means +- standard errors of seeds 0 to 4): with D four times as fast,
-RpGAN with R1 and R2 covers 25.0 +- .0 modes, with 88.5 +- 1.7 % of high quality and a reverse KL of
-.110 +- .072. The rest lies on lines between neighbouring modes. That is still short of the 94 %
-that were hoped for (PacGAN4: 24.8 +- .2, 93.6 +- .6 % and .04 after 400,000 steps). Finding (equal
-rates; grid, 20,000 steps, annealed, simultaneous play, seeds 0 to 4): RpGAN with R1 and R2 covers
-25.0 +- .0 of 25 modes, in every seed, with 80.3 +- 1.4 % of high quality and a reverse KL of .225
-+- .045; the plain GAN 11.6 +- 1.3 modes, 94.7 +- .4 % and 1.780 +- .100. After 5,000 steps (seeds 0
-to 2) it was 22.7 +- .3 modes, 45.9 +- 2.8 % and .602 +- .119 against 16.3 +- .9, 79.5 +- 3.0 % and
-1.451 +- .211. PacGAN was not run, nor alternating play. Finding (plain GAN, Adam as published,
-20,000 steps, seeds 0 to 2, means +- standard errors; the ring was resumed once at step 15,000):
-ring 7.3 +- .3 of 8 modes, 85.7 +- 4.6 % of high quality, reverse KL .302 +- .108; grid 19.7 +- .9
-of 25 modes, 56.1 +- 6.0 %, .840 +- .113. A twentieth of the published length: on the grid the
-samples still lie along streaks between modes.
+both recipes and five seeds below took 42 min of it, the 30,000 of one about half an hour.
+
+Finding (the last command above; grid, means +- standard errors of seeds 0 to 4): with D four times
+as fast, RpGAN with R1 and R2 covers 25.0 +- .0 modes, with 88.5 +- 1.7 % of high quality and a
+reverse KL of .110 +- .072. The rest lies on lines between neighbouring modes. That is still short
+of the 94 % that were hoped for (PacGAN4: 24.8 +- .2, 93.6 +- .6 % and .04 after 400,000 steps).
+
+Finding (equal rates; grid, 20,000 steps, annealed, simultaneous play, seeds 0 to 4): RpGAN with R1
+and R2 covers 25.0 +- .0 of 25 modes, in every seed, with 80.3 +- 1.4 % of high quality and a
+reverse KL of .225 +- .045; the plain GAN 11.6 +- 1.3 modes, 94.7 +- .4 % and 1.780 +- .100. After
+5,000 steps (seeds 0 to 2) it was 22.7 +- .3 modes, 45.9 +- 2.8 % and .602 +- .119 against 16.3 +-
+.9, 79.5 +- 3.0 % and 1.451 +- .211. PacGAN was not run, nor alternating play.
+
+Finding (plain GAN, Adam as published, 20,000 steps, seeds 0 to 2, means +- standard errors; the
+ring was resumed once at step 15,000): ring 7.3 +- .3 of 8 modes, 85.7 +- 4.6 % of high quality,
+reverse KL .302 +- .108; grid 19.7 +- .9 of 25 modes, 56.1 +- 6.0 %, .840 +- .113. A twentieth of
+the published length: on the grid the samples still lie along streaks between modes.
 """
 
 from __future__ import annotations

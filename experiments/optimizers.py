@@ -1,7 +1,7 @@
 """Which way to train, optimizer or order of turns, overfits least, and which trains best?
 
-    python experiments/optimizers.py                                            # digits, 18 settings x 5 seeds
-    python experiments/optimizers.py --published                                # 5,000 CIFAR-10 images, 100,000 steps: a GPU
+    python experiments/optimizers.py              # digits, 18 settings x 5 seeds
+    python experiments/optimizers.py --published  # 5,000 CIFAR-10 images, 100,000 steps: a GPU
     python experiments/optimizers.py --only adam ttur extragradient
 
 The article's DCGAN with each optimizer at its usual rate for GANs, and with each way to play;
@@ -12,24 +12,26 @@ beside them; `--final` opens S for the chosen one and the baseline.
 
 Cost: 15 min 15 s of CPU time with fifteen of the settings, fourteen programs and reports of 75 runs
 included; 32 minutes on two cores that other work kept busy (Python 3.12.1, jax 0.12.0.1). The other
-three beside Adam: 3 min 40 s (3.11.7, jax 0.10.2). Finding (digits, n = 200, 2,500 steps, seeds 0
-to 4; means with 95 % intervals, Holm over fourteen settings): no way to train is shown to close the
-gap of FD (2.72 +- 1.42 with Adam; TTUR -1.08 +- .94 and three turns of D -1.01 +- .89, p .46), nor
-to bring samples nearer to V than Adam's 20.0 +- 1.8. D's AUC, .684 +- .018 with Adam, is shown
-lower only where training is slower, at a price in FD: cosine decay to 0 (-.081 +- .026, p .011; FD
-24.9), Lion and momentum (.502 and .499), which do not train here at these rates (FD 184 and 327: a
-worse rate, not shown to be a worse method). Simultaneous play is lower in the mean, not shown
-(-.039 +- .035, p .19). Extragradient (+.051 +- .024, p .041) and AdaBelief (+.068 +- .023, p .013)
-are higher, their samples no farther. The report says "discriminator overfits" of every seed but
-those of Lion and momentum ("underfits", "mode loss"). No setting makes near-copies (under .1 %).
---final and --published were not run. A second family of tests, run later (`--only adam consensus
-optimistic_gradient amsgrad`, Holm over three settings: these p are not of one family of seventeen):
-none is shown to close the gap of FD (consensus -.05 +- 1.83 against 2.72 +- 1.55, p .15). Consensus
-at weight 10 lowers D's AUC (-.047 +- .027, p .025) but hardly trains here: FD 93 +- 23, p .002
-(perhaps for its weight, not shown to be a worse method). AMSGrad lowers it (-.035 +- .027, p .047)
-at a price in FD (22.8, p .006). The optimistic gradient, at sgd's rate of .05, is not told from
-Adam (AUC +.006 +- .032, FD 19.1 +- 1.8). The report says "discriminator overfits" of every seed of
-the four.
+three beside Adam: 3 min 40 s (3.11.7, jax 0.10.2).
+
+Finding (digits, n = 200, 2,500 steps, seeds 0 to 4; means with 95 % intervals, Holm over fourteen
+settings): no way to train is shown to close the gap of FD (2.72 +- 1.42 with Adam; TTUR -1.08 +-
+.94 and three turns of D -1.01 +- .89, p .46), nor to bring samples nearer to V than Adam's 20.0 +-
+1.8. D's AUC, .684 +- .018 with Adam, is shown lower only where training is slower, at a price in
+FD: cosine decay to 0 (-.081 +- .026, p .011; FD 24.9), Lion and momentum (.502 and .499), which do
+not train here at these rates (FD 184 and 327: a worse rate, not shown to be a worse method).
+Simultaneous play is lower in the mean, not shown (-.039 +- .035, p .19). Extragradient (+.051 +-
+.024, p .041) and AdaBelief (+.068 +- .023, p .013) are higher, their samples no farther. The report
+says "discriminator overfits" of every seed but those of Lion and momentum ("underfits", "mode
+loss"). No setting makes near-copies (under .1 %). --final and --published were not run.
+
+A second family of tests, run later (`--only adam consensus optimistic_gradient amsgrad`, Holm over
+three settings: these p are not of one family of seventeen): none is shown to close the gap of FD
+(consensus -.05 +- 1.83 against 2.72 +- 1.55, p .15). Consensus at weight 10 lowers D's AUC (-.047
++- .027, p .025) but hardly trains here: FD 93 +- 23, p .002 (perhaps for its weight, not shown to
+be a worse method). AMSGrad lowers it (-.035 +- .027, p .047) at a price in FD (22.8, p .006). The
+optimistic gradient, at sgd's rate of .05, is not told from Adam (AUC +.006 +- .032, FD 19.1 +-
+1.8). The report says "discriminator overfits" of every seed of the four.
 """
 
 from __future__ import annotations
@@ -88,9 +90,7 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
 
 
 def main(options: Options) -> int:
-    options.prepare()
-    data = options.load()
-    return options.compare(settings_of(options, data.image_shape), data)
+    return options.compare(settings_of)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """At which step does a GAN begin to overfit, and how does that depend on the number of training
 images?
 
-    python experiments/overfitting_dynamics.py                                  # digits: 100, 200, 400 and all; 5 seeds
-    python experiments/overfitting_dynamics.py --data cifar10 --width 64 --batch-size 64 --sizes 1000 5000 10000 40000 \
+    # digits: 100, 200, 400 and all; 5 seeds
+    python experiments/overfitting_dynamics.py
+    python experiments/overfitting_dynamics.py --data cifar10 --width 64 --batch-size 64 \\
+        --sizes 1000 5000 10000 40000 \
         --steps 100000 --log-every 1000
 
 The article's DCGAN on the first n images, nested; all members are one program. With few images, the
@@ -17,18 +19,20 @@ images of V (100 by default), so that panels compare; FD of so few is biased upw
 The intervals are over seeds, not over the draw of those images.
 
 Cost: 3 min 41 s of CPU time with the default, the report included; 16 minutes on two cores that
-other work kept busy (load 10 to 15; Python 3.12.1, jax 0.12.0.1). Finding (digits, 6,000 steps,
-seeds 0 to 4, means with 95 % intervals): FD shows no U. At n = 100 FD to V is least at step 3,880
-+- 1,706 and as large at the end (.098 and .101, rise .003 +- .011); it stays above FD to T (gap
-.034 +- .016 at the end), and at 200 and more there is neither a gap above 0 nor a rise. Energy
-distance to V does rise at n = 100, from .045 at about step 2,140 +- 881 to .091 (rise .046 +- .029,
-p .046 by Holm's correction over the four n; .09 over the eight tests of both distances, and energy
-was added after a pilot with three of the seeds had shown FD flat). The one to T rises too, by .034
-+- .017 from step 2,200: G gets worse, not only closer to T. At 200 the rise (.009 +- .010) is not
-shown. D overfits before that: at n = 100 its AUC is .65 at step 1,000, and at the end .93 (.79 at
-200, .65 at 400, .55 at 1,069). The reports say "discriminator overfits" of all seeds up to 400 and
-of one of five at 1,069, else "healthy". G does not copy: 5 % of the samples are near-copies at n =
-100, as of fresh images. The best step says little here: seeds differ by thousands of steps.
+other work kept busy (load 10 to 15; Python 3.12.1, jax 0.12.0.1).
+
+Finding (digits, 6,000 steps, seeds 0 to 4, means with 95 % intervals): FD shows no U. At n = 100 FD
+to V is least at step 3,880 +- 1,706 and as large at the end (.098 and .101, rise .003 +- .011); it
+stays above FD to T (gap .034 +- .016 at the end), and at 200 and more there is neither a gap above
+0 nor a rise. Energy distance to V does rise at n = 100, from .045 at about step 2,140 +- 881 to
+.091 (rise .046 +- .029, p .046 by Holm's correction over the four n; .09 over the eight tests of
+both distances, and energy was added after a pilot with three of the seeds had shown FD flat). The
+one to T rises too, by .034 +- .017 from step 2,200: G gets worse, not only closer to T. At 200 the
+rise (.009 +- .010) is not shown. D overfits before that: at n = 100 its AUC is .65 at step 1,000,
+and at the end .93 (.79 at 200, .65 at 400, .55 at 1,069). The reports say "discriminator overfits"
+of all seeds up to 400 and of one of five at 1,069, else "healthy". G does not copy: 5 % of the
+samples are near-copies at n = 100, as of fresh images. The best step says little here: seeds differ
+by thousands of steps.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Does the report's verdict say what is true, where the truth was planted?
 
-    python experiments/planted_truths.py                                  # digits, ring and grid, seeds 100 to 119
-    python experiments/planted_truths.py --data mnist --data-dir DIR      # after scripts/prepare_data.py mnist
+    # digits, ring and grid, seeds 100 to 119
+    python experiments/planted_truths.py
+    # after scripts/prepare_data.py mnist
+    python experiments/planted_truths.py --data mnist --data-dir DIR
 
 Each seed draws T, held-out images, a control and a fifth pool afresh, without overlap, from all
 images outside the split E (toys: from their law) and judges generators whose faults are known: real
@@ -13,9 +15,11 @@ The thresholds (`gan_jax/report/verdict.py`) were set before any seed from 100 o
 look at seeds 0 to 3.
 
 Cost: digits, ring and grid 10 minutes, MNIST 11 minutes, side by side on two CPU cores (Python
-3.12.1, jax 0.12.0.1). Finding (seeds 100 to 119; MNIST, digits, ring and grid): every one of the 10
-cases came out as planted in 20 of 20 seeds, on each data set. The faults are whole; nothing is said
-of faint ones, which real GANs have.
+3.12.1, jax 0.12.0.1).
+
+Finding (seeds 100 to 119; MNIST, digits, ring and grid): every one of the 10 cases came out as
+planted in 20 of 20 seeds, on each data set. The faults are whole; nothing is said of faint ones,
+which real GANs have.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Does the article's GAN overfit?
 
-    python experiments/quickstart.py                       # digits, a minute or two on two CPU cores
+    python experiments/quickstart.py  # digits, a minute or two on two CPU cores
     python experiments/quickstart.py --data cifar10 --steps 20000 --r1 0.1 --out runs/cifar
 
 Trains the article's DCGAN (or its loss, penalty or play of your choice) on part of the data, judges
@@ -8,6 +8,7 @@ it on the part held out, and ends with a grid of samples, curves of both losses 
 training, held-out and generated images, and one line that says whether D has begun to overfit.
 
 Cost: 88 s with the default on two CPU cores (jax 0.10.2), installation from a warm cache included.
+
 Finding (digits, seed 0, one run): recognisable digits, and D begins to overfit at about step 3,900:
 it tells 229 training from 229 held-out images with AUC .603, where chance is .500 +- .027.
 """

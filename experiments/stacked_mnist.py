@@ -1,9 +1,11 @@
 """Does the objective of R3GAN reach all 1,000 modes of stacked digits, where the non-saturating
 loss leaves some out?
 
-    python experiments/stacked_mnist.py                                      # stacked_digits, 3 objectives x 3 seeds
+    # stacked_digits, 3 objectives x 3 seeds
+    python experiments/stacked_mnist.py
     python experiments/stacked_mnist.py --data stacked_mnist --data-dir DATA --size 16
-    python experiments/stacked_mnist.py --data stacked_mnist --data-dir DATA --size 16 --width 32 --optimizer annealed \\
+    python experiments/stacked_mnist.py --data stacked_mnist --data-dir DATA --size 16 --width 32 \\
+        --optimizer annealed \\
         --only rpgan_r1_r2 --steps 100000 --seeds 2 --log-every 2000
     python experiments/stacked_mnist.py --network r3gan --width 32 --seeds 5 --steps 20000
 
@@ -19,23 +21,24 @@ sampler is below its KL but by luck.
 Cost: 5 minutes with the default on two cores that much other work kept busy, a third of it
 compiling (Python 3.12.1, jax 0.12.0.1). The runs of stacked MNIST with the recipe's optimizer
 below: about 14 minutes of CPU time. The third command: 56 minutes on two cores beside other work
-(3.11.7, jax 0.10.2), the largest that fits in an hour there. Finding (stacked_digits, DCGAN of
-width 16, 2,000 steps, gamma 1, seeds 0 to 2, means +- standard errors; three seeds are too few for
-a test): non-saturating 945.7 +- 12.5 modes, KL .579 +- .049; with R1 995.3 +- 2.2 and .276 +- .014;
-RpGAN with R1 and R2 996.0 +- 3.0 and .233 +- .024. So most of what R3GAN's objective gains here, R1
-alone gains. None reaches all 1,000 modes in every run, nor is any near real stacks: 1,000 modes,
-.024 (T) and .027 (V); even sampler .0193 +- .0009. Stacked MNIST at side 16, with falling rates and
-gamma (the third command; seeds 0 and 1): RpGAN with R1 and R2 reaches all 1,000 modes in both runs,
-KL .0385 +- .0006; with --steps 20000 all 1,000 and .054 +- .006. Real stacks .024, an even sampler
-.019, R3GAN's published .029 at side 32 after far longer. The optimizer was chosen in a pilot of
-4,000 steps (seed 100, width
-32: 999 modes and KL .223; with the recipe's 992 and .337; with rates falling, b1 .5 and gamma .3
-987 and .402). The non-saturating loss was not run with it. Stacked MNIST at side 16 with the
-recipe's optimizer (15,000 steps, 960,000 stacks, seeds 0 and 1, gamma 1, two seeds test nothing):
-non-saturating 994.5 +- .5 modes, KL .295 +- .001; RpGAN with R1 and R2 995.5 +- 2.5, .347 +- .027;
-real stacks 1,000 modes, .0236 (T) and .0243 (V). After 2,000 steps of one seed it was 881 modes,
-.98, against 986, .48: RpGAN is far ahead early, and no longer later. Not run: side 28, R3GAN's
-networks to the end, other gammas, non-saturating with R1 on MNIST.
+(3.11.7, jax 0.10.2), the largest that fits in an hour there.
+
+Finding (stacked_digits, DCGAN of width 16, 2,000 steps, gamma 1, seeds 0 to 2, means +- standard
+errors; three seeds are too few for a test): non-saturating 945.7 +- 12.5 modes, KL .579 +- .049;
+with R1 995.3 +- 2.2 and .276 +- .014; RpGAN with R1 and R2 996.0 +- 3.0 and .233 +- .024. So most
+of what R3GAN's objective gains here, R1 alone gains. None reaches all 1,000 modes in every run, nor
+is any near real stacks: 1,000 modes, .024 (T) and .027 (V); even sampler .0193 +- .0009. Stacked
+MNIST at side 16, with falling rates and gamma (the third command; seeds 0 and 1): RpGAN with R1 and
+R2 reaches all 1,000 modes in both runs, KL .0385 +- .0006; with --steps 20000 all 1,000 and .054 +-
+.006. Real stacks .024, an even sampler .019, R3GAN's published .029 at side 32 after far longer.
+The optimizer was chosen in a pilot of 4,000 steps (seed 100, width 32: 999 modes and KL .223; with
+the recipe's 992 and .337; with rates falling, b1 .5 and gamma .3 987 and .402). The non-saturating
+loss was not run with it. Stacked MNIST at side 16 with the recipe's optimizer (15,000 steps,
+960,000 stacks, seeds 0 and 1, gamma 1, two seeds test nothing): non-saturating 994.5 +- .5 modes,
+KL .295 +- .001; RpGAN with R1 and R2 995.5 +- 2.5, .347 +- .027; real stacks 1,000 modes, .0236 (T)
+and .0243 (V). After 2,000 steps of one seed it was 881 modes, .98, against 986, .48: RpGAN is far
+ahead early, and no longer later. Not run: side 28, R3GAN's networks to the end, other gammas,
+non-saturating with R1 on MNIST.
 """
 
 from __future__ import annotations

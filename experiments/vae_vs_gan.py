@@ -1,7 +1,9 @@
 """VAE or GAN? Who is sharper, who covers more, and who copies, as training images become fewer?
 
-    python experiments/vae_vs_gan.py --final                                    # digits: all, 20 %; 5 methods x 5 seeds
-    python experiments/vae_vs_gan.py --data mnist --size 16 --sizes 5000 1000 200 --steps 5000 --final
+    # digits: all, 20 %; 5 methods x 5 seeds
+    python experiments/vae_vs_gan.py --final
+    python experiments/vae_vs_gan.py --data mnist --size 16 --sizes 5000 1000 200 --steps 5000 \\
+        --final
     python experiments/vae_vs_gan.py --only gan vae --beta 0.5
 
 The article's DCGAN, a VAE of the same networks (decoder the generator without its tanh, encoder the
@@ -17,17 +19,20 @@ evidence bound on T less that on V is overfitting as well, and so is the importa
 of 64 draws (log p of an image; on S too, with `--final`, for what that opens).
 
 Cost: 5 minutes on one CPU core (Python 3.12.1, jax 0.12.0.1).
-Finding (digits, 1,069 and 214 images, 2,500 steps, five seeds, on V): the VAE's samples are less sharp than real images (.83
-+- .01, p < .001) and cover no less (.89 +- .08 against the GAN's .85 +- .04); beta 4 and a Gaussian law are blurrier still
-(.71, .74) and farther (FD 56 and 42 against 18.8, p .001 and .003). The VAE-GAN is as sharp as real (1.00 +- .02; the GAN,
-1.04, is a little noisy: p .007), at the GAN's FD and coverage. None copies: near-copies are .2 % of the VAE's samples, more
-than the GAN's (p .017), where 5 % of fresh images count; a mean of many images is near all of them. What gives the training
-set away with 214 images is the VAE's bound: it tells T from V with AUC .80 (Gaussian law: .995), 26 nats apart, D of the GAN
-with .683. With beta 4 it is .52. On V the report chooses the GAN, so S is opened for it alone: it underfits.
-Another run (Python 3.11.7, jax 0.10.2; README.md) agrees within these intervals, but that the VAE's near-copies are not shown
-to be more (p .059). Its log p on T less that on V: .6 nats with 1,069 images and 21.5 with 214 (beta 4: -.2 and 1.0; Gaussian
-law: 3.6 and 56); fewer images cost log p on V 10 nats (-161.6, -171.7), with beta 4 none (-175.4,
--175.2).
+
+Finding (digits, 1,069 and 214 images, 2,500 steps, five seeds, on V): the VAE's samples are less
+sharp than real images (.83 +- .01, p < .001) and cover no less (.89 +- .08 against the GAN's .85 +-
+.04); beta 4 and a Gaussian law are blurrier still (.71, .74) and farther (FD 56 and 42 against
+18.8, p .001 and .003). The VAE-GAN is as sharp as real (1.00 +- .02; the GAN, 1.04, is a little
+noisy: p .007), at the GAN's FD and coverage. None copies: near-copies are .2 % of the VAE's
+samples, more than the GAN's (p .017), where 5 % of fresh images count; a mean of many images is
+near all of them. What gives the training set away with 214 images is the VAE's bound: it tells T
+from V with AUC .80 (Gaussian law: .995), 26 nats apart, D of the GAN with .683. With beta 4 it is
+.52. On V the report chooses the GAN, so S is opened for it alone: it underfits. Another run (Python
+3.11.7, jax 0.10.2; README.md) agrees within these intervals, but that the VAE's near-copies are not
+shown to be more (p .059). Its log p on T less that on V: .6 nats with 1,069 images and 21.5 with
+214 (beta 4: -.2 and 1.0; Gaussian law: 3.6 and 56); fewer images cost log p on V 10 nats (-161.6,
+-171.7), with beta 4 none (-175.4, -175.2).
 """
 
 from __future__ import annotations

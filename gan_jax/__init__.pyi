@@ -13,7 +13,6 @@ from . import (
     report,
     sampling,
     schedules,
-    zoo,
 )
 from .core.batch import Batch, Feed
 from .core.bind import Bound, bind, leaves, schedule, with_leaves
@@ -53,5 +52,5 @@ __all__ = [
     "metrics", "open_run", "open_sweep", "optimizers", "order", "overfitting_report",
     "penalties", "plots", "ranking", "recipes", "remembers", "report", "resume", "sample",
     "sampling", "schedule", "schedules", "simultaneous", "sweep", "sweep_report", "train_step",
-    "vae", "vae_gan", "with_leaves", "zoo",
+    "vae", "vae_gan", "with_leaves",
 ]  # fmt: skip

@@ -1,9 +1,11 @@
 """How fast is it? The article's DCGAN (batch 64, 32x32x3) by itself, and games, populations and
 layers against PyTorch.
 
-    python scripts/benchmark.py                          # step, loop, memory, compile: over ten minutes on two CPU cores
+    # step, loop, memory, compile: over ten minutes on two CPU cores
+    python scripts/benchmark.py
     python scripts/benchmark.py --rows step,loop --json benchmark.json
-    python scripts/benchmark.py --scaling                # more devices, measured and predicted: see benchmark_scaling.py
+    # more devices, measured and predicted: see benchmark_scaling.py
+    python scripts/benchmark.py --scaling
     uv run --extra bench scripts/benchmark.py --rows a,b # against PyTorch, by letter or by name
 
 Rows: step (one compiled step, and steps inside one scan), loop (a real run with folder, logs and
@@ -187,12 +189,13 @@ def compile_row(repeats: int) -> list[dict]:
 
 
 def versus(name: str):
-    """The row of this name in `side_by_side.py`."""
+    """The row of this name in `side_by_side.py` or `side_by_side_layers.py`."""
 
     def row(repeats: int) -> list[dict]:
         import side_by_side
+        import side_by_side_layers
 
-        return side_by_side.ROWS[name](repeats)
+        return (side_by_side.ROWS | {"layers": side_by_side_layers.layers_row})[name](repeats)
 
     return row
 

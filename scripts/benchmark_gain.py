@@ -1,8 +1,10 @@
 """How fast are many GAINs? All repetitions as one population against PyTorch, one after the other,
 and against our own in turn.
 
-    uv run --extra bench scripts/benchmark_gain.py                  # 50 GAINs (10 repetitions x 5 folds), 1,000 steps each
-    uv run --extra bench scripts/benchmark_gain.py --members 10 --steps 300 --repeats 3 --json gain.json
+    # 50 GAINs (10 repetitions x 5 folds), 1,000 steps each
+    uv run --extra bench scripts/benchmark_gain.py
+    uv run --extra bench scripts/benchmark_gain.py --members 10 --steps 300 --repeats 3 \\
+        --json gain.json
 
 Each member has its own 455 of 569 rows of 30 cells, its own mask (20 % missing) and seed, and the
 settings of the authors' code. The PyTorch GAIN is written as PyTorch is fastest here: one thread

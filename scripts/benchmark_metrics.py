@@ -1,8 +1,8 @@
 """How long do the distribution and neighbour metrics take, and how much memory? Ours against prdc,
 SciPy and scikit-learn.
 
-    python scripts/benchmark_metrics.py                               # 1,000 to 10,000 features of 2,048 numbers: an hour
-    python scripts/benchmark_metrics.py --sizes 1000,2000 --peer-up-to 0   # ours alone
+    python scripts/benchmark_metrics.py  # 1,000 to 10,000 features of 2,048 numbers: an hour
+    python scripts/benchmark_metrics.py --sizes 1000,2000 --peer-up-to 0  # ours alone
     python scripts/benchmark_metrics.py --sizes 10000,20000 --peer-up-to 10000 --json metrics.json
 
 Four random sets of n features each (correlated, ReLU-like): generated G, train T, validation V,
@@ -10,11 +10,10 @@ test S. Of G, of the real control V and of a copycat (T drawn anew, with replace
 FD to S and to T with a jackknife of 10 blocks, FD-infinity, KID, precision, recall, density and
 coverage, the 1-NN test, and distances to the nearest example of T. Each side computes all of them
 in a process of its own, and the numbers must agree. "report" is the same and more through the
-overfitting
-report: its rows 1 to 9 (also C_T in cells, authenticity, near-copies, errors of KID). The other
-side's FD is by SciPy's eigenvalues of symmetric matrices, with one root for each reference; with
-`sqrtm` or `eigvals`, as packages have it, it takes far longer. Most of the report looks at 10,000
-examples of a set at most, so above that its numbers are not compared.
+overfitting report: its rows 1 to 9 (also C_T in cells, authenticity, near-copies, errors of KID).
+The other side's FD is by SciPy's eigenvalues of symmetric matrices, with one root for each
+reference; with `sqrtm` or `eigvals`, as packages have it, it takes far longer. Most of the report
+looks at 10,000 examples of a set at most, so above that its numbers are not compared.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """What do more devices cost and give? The article's DCGAN on 1, 2, 4 and 8, and larger machines
 predicted on paper.
 
-    python scripts/benchmark.py --scaling                       # about three minutes of two CPU cores
-    python scripts/benchmark_scaling.py --counts 1 8 --parallel pmap --machine tpu-v5e --json scaling.json
+    # about three minutes of two CPU cores
+    python scripts/benchmark.py --scaling
+    python scripts/benchmark_scaling.py --counts 1 8 --parallel pmap --machine tpu-v5e \\
+        --json scaling.json
 
 Each row is a process of its own. Strong: one batch shared by more devices; weak: as much for each
 device as the largest count has of it. FLOPs, collective operations and their bytes are those of the

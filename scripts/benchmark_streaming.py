@@ -1,8 +1,10 @@
 """Does streaming keep the step fed? The article's DCGAN (batch 64, 32x32x3) on streamed against
 resident data, in turn.
 
-    python scripts/benchmark_streaming.py --data-dir DIR            # CIFAR-10 as array_record: about 5 minutes on two CPU cores
-    python scripts/benchmark_streaming.py --workers 0 1             # a folder of PNG files, made here; threads, and one process
+    # CIFAR-10 as array_record: about 5 minutes on two CPU cores
+    python scripts/benchmark_streaming.py --data-dir DIR
+    # a folder of PNG files, made here; threads, and one process
+    python scripts/benchmark_streaming.py --workers 0 1
     python scripts/benchmark_streaming.py --data-dir DIR --json streaming.json
 
 A round times `chunks` chunks of `chunk` steps as a run has them: on a stream (a first chunk, which

@@ -1,8 +1,11 @@
 """Train random combinations of remedies for a few steps: do they all go together?
 
-    python scripts/combine.py                      # 300 combinations, nearly all of it compilation: an hour of CPU time
-    python scripts/combine.py --number 15 --seed 1 # 201 s of it with XLA_FLAGS=--xla_backend_optimization_level=0
-    python scripts/combine.py --covering           # the 51 programs that together hold every pair
+    # 300 combinations, nearly all of it compilation: an hour of CPU time
+    python scripts/combine.py
+    python scripts/combine.py --number 15 \\
+        --seed 1 # 201 s of it with XLA_FLAGS=--xla_backend_optimization_level=0
+    # the 51 programs that together hold every pair
+    python scripts/combine.py --covering
 
 Each program takes one way to play, an optimizer for each player, some losses, penalties,
 augmentations and layers, drawn at random, and trains a population for 3 steps in which every member
@@ -32,14 +35,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from part_rows import ROWS
 
 import gan_jax as gan
-from gan_jax import losses, zoo
+from gan_jax import losses
 from gan_jax.cli.run import run
 from gan_jax.core.batch import Feed
 from gan_jax.networks.heads import with_label_map
 from gan_jax.networks.layers import Norm, embedding, perturbed
 from gan_jax.networks.minibatch import minibatch_std
+from gan_jax.recipes import with_optimizer, with_penalty
 from gan_jax.sweeps.population import Member, Population, population_chunk
 from gan_jax.training.placement import place
 
@@ -85,7 +90,7 @@ class Discriminator(nn.Module):
 
 
 class Combination(NamedTuple):
-    """Names of items: a way to play, the optimizers of D and G, losses (a member each), penalties,
+    """Names of rows: a way to play, the optimizers of D and G, losses (a member each), penalties,
     augmentations, layers."""
 
     way: str
@@ -107,8 +112,8 @@ class Combination(NamedTuple):
 
 
 def names(kind: str) -> list[str]:
-    """The items of a kind, but for those made of others (the parts of ADA are within `ada`)."""
-    found = [item.name for item in zoo.ITEMS if item.kind == kind and item.name not in WITHIN + FIELDS + UNLABELLED]
+    """The rows of a kind, but for those made of others (the parts of ADA are within `ada`)."""
+    found = [row.name for row in ROWS if row.kind == kind and row.name not in WITHIN + FIELDS + UNLABELLED]
     return [name for name in found if not name.startswith("ada_")]
 
 
@@ -172,21 +177,21 @@ def examples(number: int = 8) -> Feed:
 
 def recipe_of(chosen: Combination) -> gan.Recipe:
     """The smallest networks with all that is chosen, and its losses at weight 0."""
-    item = {(i.kind, i.name): i for i in zoo.ITEMS}
+    row = {(row.kind, row.name): row for row in ROWS}
     recipe = plain(losses.blend(*(losses.LOSSES[name] for name in chosen.losses)))
     for kind, listed in (("penalty", chosen.penalties), ("augmentation", chosen.augmentations)):
         for name in listed:
-            recipe = item[kind, name].add(recipe)
+            recipe = row[kind, name].add(recipe)
     if "lecam" in chosen.penalties:  # from the first step on, not from the thousandth
-        recipe = zoo.penalty("lecam", weight=0.3, start=0)(recipe)
+        recipe = with_penalty(recipe, "lecam", weight=0.3, start=0)
     for name in sorted(chosen.layers, key=lambda name: name == "spectral norm in D"):  # it wraps the network
-        recipe = item["layer", name].add(recipe)
-    optimizer = lambda name, player: getattr(item["optimizer", name].add(recipe), player).optimizer
+        recipe = row["layer", name].add(recipe)
+    optimizer = lambda name, player: getattr(row["optimizer", name].add(recipe), player).optimizer
     first, second = optimizer(chosen.discriminator, "discriminator"), optimizer(chosen.generator, "discriminator")
     if chosen.generator == "freeze":  # names a layer of D
         second = optimizer("adam", "generator")
-    recipe = zoo.on("discriminator", optimizer=first)(zoo.on("generator", optimizer=second)(recipe))
-    recipe = item["play", chosen.way].add(recipe)
+    recipe = with_optimizer(with_optimizer(recipe, first, "discriminator"), second, "generator")
+    recipe = row["play", chosen.way].add(recipe)
     # Its published .1 multiplies the curvature of penalties of weight 10: plain descent runs away
     # within three steps.
     return gan.with_leaves(recipe, {"play.weight": 0.001}) if chosen.way == "consensus" else recipe

@@ -1,8 +1,11 @@
 """Is it overfitting? The report of a run or of a sweep.
 
-    python scripts/report.py runs/quickstart                 # judged on V; S stays closed
-    python scripts/report.py runs/quickstart --final         # opens S, once, for what you chose
-    python scripts/report.py runs/regularization --final     # a sweep: S for the chosen setting and the baseline only
+    # judged on V; S stays closed
+    python scripts/report.py runs/quickstart
+    # opens S, once, for what you chose
+    python scripts/report.py runs/quickstart --final
+    # a sweep: S for the chosen setting and the baseline only
+    python scripts/report.py runs/regularization --final
 
 Writes report.html (one page, nothing to load) and report.json into the folder, and prints the
 verdict last.

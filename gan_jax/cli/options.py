@@ -4,6 +4,7 @@ arguments are read."""
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -80,15 +81,12 @@ class RunOptions(DataOptions):
     """Of several hosts: which process this is, from 0."""
     timeout: float = distributed.TIMEOUT
     """Of several hosts: seconds in which all must have come."""
-    lost_after: float = distributed.LOST_AFTER
-    """Of several hosts: end the run when one has been silent for so many seconds."""
 
     def prepare(self) -> None:
         """Call before JAX is first used: joins the other hosts, and splits a CPU into as many
         devices as this one needs."""
-        job = self.coordinator, self.processes, self.process
-        distributed.connect(*job, timeout=self.timeout, lost_after=self.lost_after)
-        prepare_devices(self.devices // distributed.count())
+        distributed.connect(self.coordinator, self.processes, self.process, timeout=self.timeout)
+        prepare_devices(self.devices // (self.processes or distributed.step_tasks()))
 
     def load(self, **settings: Any) -> Any:
         """The Splits asked for. Raises UserError for settings of a stream where there is none."""
@@ -200,13 +198,20 @@ class ComparisonOptions(SweepOptions):
             raise UserError(f"--only: no setting {unknown[0]!r}; there are {', '.join(known)}")
         return {name: known[name] for name in self.only or known}
 
-    def compare(self, settings: dict[str, Any], data: Any) -> int:
-        """Train the settings, judge every run on V, print the report and where it lies. Returns the
-        exit code."""
+    def compare(self, settings_of: Callable[[Any, tuple[int, ...]], dict[str, Any]]) -> int:
+        """The whole of an experiment: train its settings, judge every run on the validation images
+        V, print the report and the folder that holds the report. Returns the exit code.
+
+        settings_of: (these options, the shape of an image) -> {name: recipe}, the baseline first.
+        """
+        self.prepare()
         from gan_jax.report import sweep_report
         from gan_jax.report.controls import enough
 
-        swept = self.run(settings, data, steps=self.steps, rank_by=self.rank_by, log_every=self.log_every)
+        data = self.load()
+        swept = self.run(
+            settings_of(self, data.image_shape), data, steps=self.steps, rank_by=self.rank_by, log_every=self.log_every
+        )
         if swept.stopped:
             print(f"stopped by {swept.stopped}; --resume finishes what is missing")
             return swept.exit_code

@@ -64,6 +64,7 @@ class RunTrainer:
         self.result = Run(recipe, None, data, seed, game, folder=folder.path if folder else None)
         self.files = folder if distributed.is_primary() else None  # process 0 alone writes
         self.checkpoints = Checkpoints(self.files.checkpoints, keep=keep) if self.files else None
+        self.found = list[dict[str, str]]()  # damaged examples that this process has met since the last log
         self.noted = set[str]()  # names of damaged examples that are in the folder
 
     # ---- starting -------------------------------------------------------------------------------
@@ -135,8 +136,7 @@ class RunTrainer:
         known = {row["name"]: row["why"] for row in self.files.rows("damaged.jsonl")} if self.files else {}
         train.damaged_examples |= known
         self.noted |= known.keys()
-        note = self.note_damaged if self.files else partial(distributed.note, "damaged")
-        with Windows(train, key, self.game.examples(self.recipe), self.placement, steps, note, known) as windows:
+        with Windows(train, key, self.game.examples(self.recipe), self.placement, steps, self.found.append, known) as windows:
             yield windows
 
     def train(self, steps: int, progress: bool) -> Run:
@@ -157,7 +157,7 @@ class RunTrainer:
             if result.stopped:
                 self.save_checkpoint(state)
         result.state = distributed.fetch(state)
-        distributed.barrier()
+        self.note_damaged()
         distributed.broadcast(partial(self.finish, step > start))
         return result
 
@@ -202,7 +202,7 @@ class RunTrainer:
         full = {"step": until} | {k: float(v.mean()) for k, v in metrics.items()} | {k: float(v) for k, v in row.items()}
         result.history.append(full)
         timing = self.bar.update(until, full)
-        self.collect_damaged()
+        self.note_damaged()
         if self.files:
             self.files.log(full, timing)
 
@@ -238,24 +238,20 @@ class RunTrainer:
                 elif made.shape[1:] == (2,) == self.data.image_shape:
                     plots.points_plot(path, run.samples(2048, ema=ema), self.data.validation.images[:2048])
 
-    def collect_damaged(self) -> None:
-        """Note the damaged examples that other processes have found."""
-        train = self.data.train
-        if isinstance(train, Stream):
-            for row in distributed.noted("damaged"):
-                train.damaged_examples.setdefault(row["name"], row["why"])
-                self.note_damaged(row)
-
-    def note_damaged(self, row: dict[str, str]) -> None:
-        """Write a damaged example down once, whichever processes have found it."""
-        if self.files and row["name"] not in self.noted:
-            self.noted.add(row["name"])
-            self.files.append("damaged.jsonl", row)
+    def note_damaged(self) -> None:
+        """Write each damaged example down once, whichever processes have found it. All call this."""
+        if not isinstance(self.data.train, Stream):
+            return
+        rows, self.found[:] = sum(distributed.gather(self.found), []), []
+        for row in rows:
+            self.data.train.damaged_examples.setdefault(row["name"], row["why"])
+            if self.files and row["name"] not in self.noted:
+                self.noted.add(row["name"])
+                self.files.append("damaged.jsonl", row)
 
     def finish(self, moved: bool) -> None:
         if self.checkpoints:
             self.checkpoints.close()
-        self.collect_damaged()
         if self.files:
             self.files.write_status(self.result.step, self.result.stopped)
         if self.files and self.result.history and (moved or not (self.files.path / "curves.png").exists()):

@@ -5,6 +5,7 @@ import json
 import sys
 from dataclasses import replace
 
+import class_imbalance_report as shown
 import numpy as np
 import pandas as pd
 import pytest
@@ -172,14 +173,14 @@ def test_every_remedy_builds_and_differs_from_none_in_one_thing(digits):
 def made_up(means, seeds=6):
     """Tables of runs and of classes in which a setting's numbers are these, with noise of .01 that
     seeds share in part."""
-    rng, numbers = np.random.default_rng(0), (*class_imbalance.QUESTIONS, *class_imbalance.OTHERS)
+    rng, numbers = np.random.default_rng(0), (*shown.QUESTIONS, *shown.OTHERS)
     rows = [
         {"setting": s, "seed": seed, "n": 429, "step": 0, "diverged": False} | {k: m + 0.01 * rng.normal() for k in numbers}
         for s, m in means.items()
         for seed in range(seeds)
     ]
     classes = [
-        {"setting": s, "seed": seed, "label": c, "note": "", "expected": 0.97} | dict.fromkeys(class_imbalance.SHOWN, m)
+        {"setting": s, "seed": seed, "label": c, "note": "", "expected": 0.97} | dict.fromkeys(shown.SHOWN, m)
         for s, m in means.items()
         for seed in range(seeds)
         for c in range(3)
@@ -194,10 +195,10 @@ def test_what_helped_is_named_and_the_best_is_chosen():
     text = class_imbalance.conclusion(class_imbalance.Options(), swept, table, np.array([9, 5, 1]))
     assert "coverage of the rare third: shown higher than with none by balanced_reals, drs" in text
     assert "Choice: balanced_reals, on V; --final opens S for it." in text
-    said = class_imbalance.report(table, classes, np.array([9, 1, 5]))
+    said = shown.report(table, classes, np.array([9, 1, 5]))
     assert "0 (n=9)  2 (n=5)  1 (n=1)" in said and "near-copies of the rare third" in said
-    assert (class_imbalance.ranked(table, "rare_near_copies")["setting"]).iloc[0] == "rare_noise", "fewer are better"
-    axes = class_imbalance.figure_of(classes, np.array([9, 1, 5])).axes
+    assert (shown.ranked(table, "rare_near_copies")["setting"]).iloc[0] == "rare_noise", "fewer are better"
+    axes = shown.figure_of(classes, np.array([9, 1, 5])).axes
     assert [line.get_label() for line in axes[0].lines] == [*dict.fromkeys(classes["setting"]), "independent real data"]
     np.testing.assert_allclose(axes[3].lines[1].get_ydata(), 0.7)
 
@@ -210,7 +211,7 @@ def test_numbers_by_thirds_are_means_over_the_classes_of_each_and_over_seeds():
         for s, value in {"none": 1.0, "drs": -1.0}.items() for seed in (0, 1) for c in range(7)
     ]  # fmt: skip
     classes = pd.DataFrame(rows).assign(near_copies=lambda t: np.where(t["label"] == 4, 0.25, np.nan))
-    lines = class_imbalance.thirds_text(classes, counts).splitlines()
+    lines = shown.thirds_text(classes, counts).splitlines()
     assert "frequent 3, 0, middle 5, 6, 2, rare 4, 1" in lines[0]
     assert lines[2].split() == ["coverage", "FD", "near-copies"] and lines[3].split() == ["frequent", "middle", "rare"] * 3
     means = lambda line: [np.nan if x == "-" else float(x) for x in line.split()[1:]]

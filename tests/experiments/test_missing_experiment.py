@@ -2,6 +2,7 @@
 says."""
 
 import jax
+import missing_values_report as report
 import numpy as np
 import pandas as pd
 import pytest
@@ -83,7 +84,7 @@ def test_errors_are_of_hidden_cells_and_the_gap_is_between_rows():
         table[case.train] = np.where(case.mask[case.train], 9.0, values[case.train] + 0.1)
         off.append(table)
     found = {"off": off, "whole": [values] * len(cases)}
-    table = experiment.measured(options(), values, classes, cases, found)
+    table = report.measured(values, classes, cases, found)
     assert len(table) == 4
     part = table[table["setting"] == "off"]
     np.testing.assert_allclose(part["rmse"], 0.3, rtol=1e-5)
@@ -166,7 +167,7 @@ def test_the_text_names_the_rivals_the_published_figures_and_the_test():
          "train_rmse": x, "gap": 0.001, "accuracy": 0.9, "auc": 0.95}
         for name, x in level.items() for seed in range(5)
     ]  # fmt: skip
-    said = experiment.text(options(), pd.DataFrame(rows))
+    said = report.text(options(), pd.DataFrame(rows))
     lines = [line for line in said.splitlines() if line.startswith(tuple(level))]
     assert [line.split()[0] for line in lines] == ["GAIN", "iterative", "kNN", "mean", "complete"]
     assert "0.05" in lines[0] and "p = " in lines[0] and "baseline" in lines[2]
@@ -176,11 +177,11 @@ def test_the_text_names_the_rivals_the_published_figures_and_the_test():
 def test_a_fold_without_a_class_has_an_accuracy_and_no_area():
     values, classes = np.random.default_rng(0).random((60, 3)), np.repeat([0, 1, 2], 20)
     lacking = experiment.Case(0.2, 0, 0, values > 0, np.arange(5, 60), np.arange(5))
-    accuracy, area = experiment.usefulness(values, classes, lacking)
+    accuracy, area = report.usefulness(values, classes, lacking)
     assert 0 <= accuracy <= 1 and np.isnan(area)
     whole = lacking._replace(fold=1, train=np.arange(60)[::2], test=np.arange(60)[1::2])
-    _, judged = experiment.usefulness(values, classes, whole)
-    table = experiment.measured(options(), values, classes, [lacking, whole], {"whole": [values] * 2})
+    _, judged = report.usefulness(values, classes, whole)
+    table = report.measured(values, classes, [lacking, whole], {"whole": [values] * 2})
     assert table["auc"].tolist() == [pytest.approx(judged)]  # the mean of the folds that have one
 
 

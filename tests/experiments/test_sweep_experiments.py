@@ -51,7 +51,7 @@ def test_a_mistake_in_the_regularization_sweep_is_one_line(tmp_path, mistake, ar
 
 
 def test_every_regularizer_is_a_step_of_its_own_in_seven_structures():
-    known = regularization_sweep.regularizers((8, 8, 1), width=4, batch_size=8)
+    known = gan.recipes.regularizers((8, 8, 1), width=4, batch_size=8)
     members = [population.Member(name, recipe, 0, 8) for name, recipe in known.items()]
     assert len(known) == 11 and len(population.by_structure(members)) == 7
     batch = gan.Batch(jnp.zeros((8, 8, 8, 1)), jnp.arange(8))

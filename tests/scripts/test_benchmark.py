@@ -48,11 +48,10 @@ def test_three_steps_agree_in_losses_gradients_parameters_and_average(game, way,
     import side_by_side
 
     make, shape = GAMES[game]
-    recipe, images = make(shape, dtype="float64"), side_by_side.examples(shape)
+    recipe, images = side_by_side.in_float64(make(shape)), side_by_side.examples(shape)
     found = side_by_side.differences(recipe, images, peer.Way(way, len(shape) == 3, len(shape) == 1))
     assert len(found) == 7
-    # not 1e-12: Adam's rates are float32 leaves, so its bias corrections carry float32's rounding
-    assert max(found.values()) < 2e-5, found
+    assert max(found.values()) < side_by_side.EXACT, found
 
 
 @needs_torch
@@ -63,7 +62,7 @@ def test_the_check_sees_another_game(x64):
     recipe, images = r1_recipe(dtype="float64"), side_by_side.examples((2,))
     with pytest.raises(UserError, match="row toy: .* differ by .* from equal weights"):
         side_by_side.check("toy", recipe, images, Unpenalised("eager", False, True))
-    assert side_by_side.check("toy", recipe, images, peer.Way("eager", False, True)) < side_by_side.TOLERANCE
+    assert side_by_side.check("toy", recipe, images, peer.Way("eager", False, True)) < side_by_side.EXACT
 
 
 def Unpenalised(*plan):
@@ -94,15 +93,15 @@ def test_both_have_the_articles_numbers_of_parameters_and_the_same_adam():
 @pytest.mark.parametrize("members", [1, 2])
 def test_layers_agree_with_their_gradients(members):
     import peer
-    import side_by_side
+    import side_by_side_layers
 
     rng = np.random.default_rng(0)
     for transposed in (False, True):
         x = rng.normal(size=(members, 2, 8, 8, 3)).astype(np.float32)
         kernel = rng.normal(size=(members, 5, 5, 3, 4)).astype(np.float32)
-        ours = side_by_side.our_layer(x, kernel, transposed, True)()
+        ours = side_by_side_layers.our_layer(x, kernel, transposed, True)()
         theirs = peer.layer(x, kernel, transposed, True)
-        assert side_by_side.layer_difference(ours, theirs["contiguous"](), True, transposed, members) < 1e-5
+        assert side_by_side_layers.layer_difference(ours, theirs["contiguous"](), True, transposed, members) < 1e-5
         if members > 1:
             each = np.stack([y.detach().numpy() for y, _ in theirs["contiguous"]()], 1)
             together = theirs["grouped, contiguous"]()[0].detach().numpy()

@@ -8,7 +8,7 @@ from PIL import Image
 
 import gan_jax as gan
 from gan_jax.training.run import Run
-from scripts import look
+from scripts import samples
 
 DIGITS = gan.load("digits")
 
@@ -128,20 +128,20 @@ def opened(monkeypatch):
 
 def test_the_script_writes_what_the_run_shows(tmp_path, conditional, opened, capsys, mistake):
     opened(conditional)
-    look.main(look.Options(tmp_path, number=4, paths=2, steps=3, truncation=1.5, labels=(7, 1), raw=True, seed=3))
-    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "look" / name) for name in ("samples.png", "paths.png")]
-    written = Image.open(tmp_path / "look/samples.png")
+    samples.main(samples.Options(tmp_path, number=4, paths=2, steps=3, truncation=1.5, labels=(7, 1), raw=True, seed=3))
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "samples" / name) for name in ("samples.png", "paths.png")]
+    written = Image.open(tmp_path / "samples/samples.png")
     assert written.size == (2 * 33 + 1, 2 * 33 + 1), "a column of 7 and one of 1"
     np.testing.assert_array_equal(tile(written, 1, 0), conditional.samples(4, labels=[7, 1, 7, 1], **SETTINGS)[2])
-    paths = np.asarray(Image.open(tmp_path / "look/paths.png"))
+    paths = np.asarray(Image.open(tmp_path / "samples/paths.png"))
     np.testing.assert_array_equal(paths, conditional.interpolate(2, 3, labels=[7, 1], **SETTINGS))
-    assert "label 11 is none of the 10 classes" in mistake(look, tmp_path, "--labels", 11)
-    assert "--paths -1" in mistake(look, tmp_path, "--paths", -1)
+    assert "label 11 is none of the 10 classes" in mistake(samples, tmp_path, "--labels", 11)
+    assert "--paths -1" in mistake(samples, tmp_path, "--paths", -1)
 
 
 def test_the_script_draws_points_over_held_out_ones(tmp_path, opened, figures):
     opened(run(gan.recipes.mlp((2,), width=4, depth=1), gan.load("ring").subset(64)))
-    look.main(look.Options(tmp_path, number=30, out=tmp_path / "seen"))
+    samples.main(samples.Options(tmp_path, number=30, out=tmp_path / "seen"))
     assert [path.name for path in (tmp_path / "seen").iterdir()] == ["samples.png"]
     assert "fakes (30" in figures[0].axes[0].get_legend_handles_labels()[1][1]
 
@@ -149,5 +149,5 @@ def test_the_script_draws_points_over_held_out_ones(tmp_path, opened, figures):
 @pytest.mark.slow
 def test_the_script_opens_a_folder(tmp_path):
     trained = gan.fit(dcgan(batch_size=8), DIGITS, out=tmp_path / "run", **QUIET)
-    look.main(look.Options(tmp_path / "run", number=4, paths=0))
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "run/look/samples.png")), trained.show(4))
+    samples.main(samples.Options(tmp_path / "run", number=4, paths=0))
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "run/samples/samples.png")), trained.show(4))

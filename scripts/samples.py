@@ -1,13 +1,16 @@
-"""What does a trained generator make, and what lies between its samples?
+"""Samples of a trained generator, and interpolations between them, as pictures.
 
-    python scripts/look.py runs/quickstart                             # samples.png and paths.png in runs/quickstart/look
-    python scripts/look.py runs/quickstart --truncation 0.7 --raw      # likelier samples, of the generator as it is
-    python scripts/look.py runs/conditional --labels 3 8 --paths 2     # of these classes alone, and a path of each
+    # samples.png and paths.png in runs/quickstart/samples
+    python scripts/samples.py runs/quickstart
+    # likelier samples, of the generator without averaging
+    python scripts/samples.py runs/quickstart --truncation 0.7 --raw
+    # of these classes alone, and a path of each
+    python scripts/samples.py runs/conditional --labels 3 8 --paths 2
 
-samples.png: samples by number, row by row (a conditional GAN's with a class in each column).
-paths.png: each row goes from one sample to another; its latents lie on an arc where they are
-normal, on a straight line where they are uniform. Points are drawn over held-out ones, without
-paths.
+samples.png shows the samples by number, row by row; a conditional GAN's has a class in each column.
+paths.png shows interpolations: each row goes from one sample to another. The latents of a row lie
+on an arc where latents are normal, and on a straight line where they are uniform. A generator of
+points has one picture, of its samples over held-out points.
 """
 
 from __future__ import annotations
@@ -23,12 +26,12 @@ from gan_jax.core.errors import UserError
 
 @dataclass
 class Options:
-    """Look at a run."""
+    """Write pictures of a run's samples and of interpolations between them."""
 
     folder: tyro.conf.Positional[Path]
     """The run's folder."""
     number: int = 64
-    """Samples; of points, 2,000 are usual."""
+    """How many samples; of points, 2,000 are usual."""
     paths: int = 8
     """Rows of paths between samples, of a GAN of images; 0 for none."""
     steps: int = 9
@@ -45,7 +48,7 @@ class Options:
     seed: int = 0
     """Of the latents."""
     out: Path | None = None
-    """The folder of the pictures; `look` in the run's when left out."""
+    """The folder of the pictures; `samples` in the run's folder when left out."""
 
 
 def main(options: Options) -> None:
@@ -56,18 +59,18 @@ def main(options: Options) -> None:
     import gan_jax as gan
     from gan_jax import plots
 
-    judged, out = gan.open_run(options.folder, step=options.step), options.out or options.folder / "look"
+    trained, out = gan.open_run(options.folder, step=options.step), options.out or options.folder / "samples"
     same = {"ema": not options.raw, "seed": options.seed, "truncation": options.truncation}
     labels = lambda n: np.resize(options.labels, n) if options.labels else None
-    made = judged.samples(options.number, labels=labels(options.number), **same)
+    made = trained.samples(options.number, labels=labels(options.number), **same)
     if made.ndim != 4:
-        print(plots.points_plot(out / "samples.png", made, judged.data.validation.images))
+        print(plots.points_plot(out / "samples.png", made, trained.data.validation.images))
         return
-    classes = len(options.labels) or getattr(judged.recipe, "classes", 0)
+    classes = len(options.labels) or getattr(trained.recipe, "classes", 0)
     columns = classes * max(1, round(options.number**0.5 / classes)) if classes else None
     grids = {"samples.png": plots.sample_grid(made, columns)}
-    if options.paths and isinstance(judged.recipe, gan.Recipe):
-        paths = judged.interpolate(options.paths, options.steps, labels=labels(options.paths), **same)
+    if options.paths and isinstance(trained.recipe, gan.Recipe):
+        paths = trained.interpolate(options.paths, options.steps, labels=labels(options.paths), **same)
         grids["paths.png"] = np.asarray(paths)
     for name, grid in grids.items():
         print(plots.save_png(out / name, grid))
