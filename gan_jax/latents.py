@@ -30,10 +30,9 @@ def truncated(draws: Draws, labels, dtype, *, dimension: int, threshold) -> Floa
     3.1).
 
     threshold: > 0. A smaller one gives likelier and less varied samples (Brock et al. use 2 to
-               .04). It is
-    for samples of a generator that was trained with `normal`. The truncated distribution function
-    is inverted, so that example i moves towards the centre as the threshold falls, and tends to the
-    draw of `normal` as it grows.
+    .04). It is for samples of a generator that was trained with `normal`. The truncated
+    distribution function is inverted, so that example i moves towards the centre as the threshold
+    falls, and tends to the draw of `normal` as it grows.
     """
     limit = jnp.asarray(threshold, dtype)
     return draws.per_example(lambda key: jax.random.truncated_normal(key, -limit, limit, (dimension,), dtype))
@@ -88,8 +87,7 @@ def interpolate(
     """`steps` evenly spaced points from each start to its end, both included: [k, steps, d].
 
     spherical: use `slerp`, for normal latents; else a straight line, for uniform latents, whose
-               range an
-    arc would leave
+    range an arc would leave
     Raises UserError for fewer than 2 steps.
     """
     if steps < 2:

@@ -212,8 +212,8 @@ def lookahead(optimizer: Bound, steps: int = 5, alpha: float = 0.5) -> Bound:
     alone.
 
     `extragradient` takes two optimizer steps per training step, so `steps` must be even there. The
-    trained
-    weights are the fast ones: evaluate after a multiple of `steps`, or use the moving average.
+    trained weights are the fast ones: evaluate after a multiple of `steps`, or use the moving
+    average.
     Raises UserError for steps below 1.
     """
     if steps < 1:
@@ -253,8 +253,8 @@ def freeze(optimizer: Bound, *names: str) -> Bound:
     Gradients of these parameters are set to 0 before the optimizer, and updates after it. FreezeD
     holds the first 4 layers of StyleGAN's discriminator at 256 pixels, after a warm start.
     names: parts of a parameter's dotted path, such as "Conv_0" or "Block_1.Conv_0". Frozen
-           parameters do
-    not count in the norm of `clip_gradient`, and do not decay. Batch statistics still change.
+    parameters do not count in the norm of `clip_gradient`, and do not decay. Batch statistics still
+    change.
     Raises UserError for no names, and, when training begins, for a name that no parameter has.
     """
     if not names or not all(names):

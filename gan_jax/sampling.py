@@ -55,10 +55,9 @@ def class_balanced(
     classes:  structure, as the data have them
 
     For a Recipe: `sampling=bind(sampling.class_balanced, strength=1.0, classes=data.classes)`.
-                  Labels of
-    fakes follow the reals by default (`latents.batch_labels`), so that both are balanced. In a
-    subset of traced size, n_k are those of the subset. Resampling is older than GANs; the exponent
-    is from Mahajan et al. (2018, section 2.2: .5).
+    Labels of fakes follow the reals by default (`latents.batch_labels`), so that both are balanced.
+    In a subset of traced size, n_k are those of the subset. Resampling is older than GANs; the
+    exponent is from Mahajan et al. (2018, section 2.2: .5).
     """
     counts = table.counts.astype(jnp.float32)
     wanted = jnp.where(counts > 0, class_shares(counts, strength), 0)

@@ -15,7 +15,7 @@ GIVEN = {
     "loss", "optimizer", "parts", "losses", "weights", "names", "penalty", "rows", "table", "classes", "fields",
 }  # fmt: skip
 PARTS = {  # of functions that are items, or helpers: they take no part in a recipe by themselves
-    losses: ("boundary", "decides_at", "kernel_values", "places", "real_weights", "representation", "witness"),
+    losses: ("blended", "boundary", "decides_at", "kernel_values", "places", "real_weights", "representation", "witness"),
     penalties: ("check_player", "evaluate", "initial_memory", "input_gradient", "only_for", "remembers", "square_norm"),
     augment: ("mixed", "mixes_fakes", "mixing"),
 }

@@ -20,7 +20,7 @@ ROUNDS = 24  # with 8 fewer than ten examples came in visibly unequal orders
 
 
 def feistel(x, a, b, keys):
-    """The Feistel network of `_shuffled`: a bijection of the a x b grid, in uint32 of JAX or NumPy."""
+    """The Feistel network of `_shuffled`: a bijection of the a x b grid, uint32 of JAX or NumPy."""
     left, right = x % a, x // a
     for i in range(0, ROUNDS, 2):
         left = (left + mix(right ^ keys[i])) % a

@@ -2,11 +2,9 @@
 TensorFlow.
 
 Each builder keeps its features, version, keys and order, so the result is what TFDS would write.
-Only
-the reading is replaced: the original files are read whole with NumPy, after a check of their
-                  sha256, and
-handed to TFDS as Pillow images. TFDS's cache of extracted files is not used, because it can give
-fashion_mnist the pixels of mnist (their files have the same names).
+Only the reading is replaced: the original files are read whole with NumPy, after a check of their
+sha256, and handed to TFDS as Pillow images. TFDS's cache of extracted files is not used, because it
+can give fashion_mnist the pixels of mnist (their files have the same names).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Training images that stay on disk, decoded ahead by grain in threads or in other processes.
 
 A `Stream` takes the place of a training `Split`. Step i takes the examples that data on the device
-would have in step i (`order`), so a streamed run equals a resident one. Grain reads a list
-whose element i is the batch of step i, and a resumed run begins to read at its step: the step alone
-is the state of the reader.
+would have in step i (`order`), so a streamed run equals a resident one. Grain reads a list whose
+element i is the batch of step i, and a resumed run begins to read at its step: the step alone is
+the state of the reader.
 """
 
 from __future__ import annotations

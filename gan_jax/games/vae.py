@@ -38,7 +38,7 @@ from gan_jax.data.splits import as_integer
 from gan_jax.gan.recipe import Side
 from gan_jax.gan.state import Player, finish_step, init_player
 from gan_jax.gan.turns import optimizer_step
-from gan_jax.metrics.training import training_metrics
+from gan_jax.metrics.training import pair_auc, training_metrics
 
 EVALUATION_KEY = 20131220  # every evaluation draws the same latents, so that its curve is smooth
 BATCH = 256
@@ -281,16 +281,14 @@ def evaluate(vae: VAE, state: VAEState, train: tuple, validation: tuple) -> dict
     """The ELBO on training and held-out images, the gap between the two, and distances of samples.
 
     train, validation: (images, labels), equally many. VAE/train_validation_auc is the probability
-                      that a
-    training image has a higher ELBO than a held-out image. See `metrics.training_metrics` for the
-    distances.
+    that a training image has a higher ELBO than a held-out image. See `metrics.training_metrics`
+    for the distances.
     """
     n, labels = len(train[0]), train[1] if vae.classes else None
     reals, held_out = (to_unit(images, vae.dtype) for images in (train[0], validation[0]))
     t, v = (log_density(vae, state, x, y) for x, y in ((reals, train[1]), (held_out, validation[1])))
-    higher = jnp.sign(t[:, None] - v[None, :])
     row = {"VAE/train_elbo": t.mean(), "VAE/validation_elbo": v.mean(), "VAE/elbo_gap": t.mean() - v.mean()}
-    row["VAE/train_validation_auc"] = (1 + higher.mean()) / 2
+    row["VAE/train_validation_auc"] = pair_auc(t, v)
     samples = sample(vae, state, jax.random.key(EVALUATION_KEY), n, labels, ema=True)
     return row | training_metrics(jnp.clip(samples, -1, 1) if samples.ndim == 4 else samples, reals, held_out)
 

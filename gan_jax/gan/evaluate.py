@@ -13,7 +13,7 @@ from gan_jax.gan.control import resolved
 from gan_jax.gan.recipe import Recipe
 from gan_jax.gan.state import State
 from gan_jax.gan.step import sample
-from gan_jax.metrics.training import training_metrics
+from gan_jax.metrics.training import pair_auc, training_metrics
 
 EVALUATION_KEY = 20140610  # evaluation draws the same latents at every step, so that curves compare
 
@@ -63,8 +63,7 @@ def _gaps(live: Recipe, outputs: dict[str, DiscriminatorOutput], train_labels, v
         undecided = (logits["train"].mean() + logits["fake"].mean()) / 2
     row = {f"D/{name}_logit": x.mean() for name, x in logits.items()}
     row |= {f"D/{k}_accuracy": ((x < undecided) if k == "fake" else (x > undecided)).mean() for k, x in logits.items()}
-    higher = jnp.sign(logits["train"][:, None] - logits["validation"][None, :])
-    row["D/train_validation_auc"] = (1 + higher.mean()) / 2
+    row["D/train_validation_auc"] = pair_auc(logits["train"], logits["validation"])
     train, validation, fake = (x.mean() for x in logits.values())
     row["D/r_v"] = (train - validation) / jnp.maximum(train - fake, 1e-8)
     on = lambda name, labels: live.loss(outputs[name], outputs["fake"], _batch(live, labels, train_labels)).real.mean()

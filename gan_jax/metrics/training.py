@@ -69,6 +69,12 @@ def _frechet(x: Array, references: Sequence[Array]) -> list[Array]:
     return made
 
 
+def pair_auc(train: Array, validation: Array) -> Array:
+    """The share of pairs in which the training value [n] is above the held-out value [m]; a tie
+    counts half."""
+    return (1 + jnp.sign(train[:, None] - validation[None, :]).mean()) / 2
+
+
 def _nearest(x: Array, y: Array) -> Array:
     """Distance of each x to the nearest y: by differences, so that a copy is at 0."""
     return jax.lax.map(lambda a: jnp.sqrt(((a - y) ** 2).sum(1).min()), x, batch_size=64)

@@ -38,8 +38,7 @@ class Generator(nn.Module):
     """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1].
 
     Numbers: dropout, noise (on each hidden layer). squash: whether tanh is the last activation.
-             Without it,
-    as in the decoder of a VAE, the images are unbounded.
+    Without it, as in the decoder of a VAE, the images are unbounded.
     """
 
     size: int

@@ -33,8 +33,7 @@ def variance_scaling(scale: float, mode: str, distribution: str) -> Initializer:
     """Variance scale / fan, for kernels [..., inputs, outputs].
 
     mode: 'fan_in' or 'fan_avg'; distribution: 'normal' or 'uniform'. `glorot` is that of Glorot &
-          Bengio
-    (2010), `he` that of He et al. (2015).
+    Bengio (2010), `he` that of He et al. (2015).
     """
 
     def start(key, shape, dtype: Any = jnp.float32):

@@ -19,9 +19,8 @@ def minibatch_std(
     """x with `channels` feature maps appended: how much the example's group varies.
 
     A map is constant over an example: sqrt(variance over the group + 1e-8), averaged over positions
-                      and over
-    one of `channels` equal parts of the features (Karras et al., 2018, section 3). group: 4 in
-    StyleGAN2, 32 in StyleGAN2-ADA's CIFAR-10; channels: 1 in both.
+    and over one of `channels` equal parts of the features (Karras et al., 2018, section 3). group:
+    4 in StyleGAN2, 32 in StyleGAN2-ADA's CIFAR-10; channels: 1 in both.
 
     A group is `group` consecutive examples of the whole batch, so that it stays on one device.
     NVIDIA's groups are strided (example i is in group i mod b / group), which only permutes the

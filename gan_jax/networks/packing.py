@@ -23,10 +23,9 @@ class Packed:
     axis.
 
     It takes the place of a Net: `Packed(Net(Discriminator()), 4)`. Its DiscriminatorOutput has one
-                      row for
-    each packet (b / size). Images are stacked as channels, points as features, as in the paper
-    (section 2.1). In evaluation, examples that fill no packet are left out. Gradient penalties hold
-    for a packet as a whole.
+    row for each packet (b / size). Images are stacked as channels, points as features, as in the
+    paper (section 2.1). In evaluation, examples that fill no packet are left out. Gradient
+    penalties hold for a packet as a whole.
 
     size:    2 to 4 in the paper; 1 is no packing
     classes: number of labels. The label of each example joins it as `classes` more channels (or

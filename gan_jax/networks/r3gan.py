@@ -104,8 +104,8 @@ def grouped_conv(x: Float[Array, "b h w i"], kernel: Float[Array, "k k i_over_gr
 
     It is `conv`, batched over the groups. On a CPU the derivatives of XLA's grouped convolution are
     30 to 1,000 times slower, a dense kernel with zeros is slower by the number of groups, and
-    products of patches
-    are up to 10 times slower: these are as fast only at 4 x 4 pixels or with a few channels.
+    products of patches are up to 10 times slower: these are as fast only at 4 x 4 pixels or with a
+    few channels.
     """
     k, _, inputs, outputs = kernel.shape
     x = x.reshape(*x.shape[:3], groups, inputs)
@@ -201,8 +201,7 @@ class Generator(nn.Module):
     """z [b, d], labels [b] -> images [b, size, size, channels].
 
     Numbers: dropout, noise (in every block; the authors have none). label_width: of the label's
-             vector,
-    which is joined to z; 0 for the width of z, as theirs.
+    vector, which is joined to z; 0 for the width of z, as theirs.
     """
 
     size: int

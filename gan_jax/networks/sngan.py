@@ -2,9 +2,8 @@
 Koyama, 2018).
 
 Generator: Dense, residual blocks that double the side (batch norm, ReLU, 3x3 convolution, twice; a
-           1x1
-convolution as shortcut), batch norm, ReLU, 3x3 convolution, tanh. Discriminator: residual blocks
-without norms that halve the side by average pooling, ReLU, sum over the pixels, Dense 1. The
+1x1 convolution as shortcut), batch norm, ReLU, 3x3 convolution, tanh. Discriminator: residual
+blocks without norms that halve the side by average pooling, ReLU, sum over the pixels, Dense 1. The
 papers' D is SpectralNorm(Net(Discriminator())) with the hinge loss; their G is not normalised.
 Labels enter G by conditional batch norm, and D by projection: the logit gains <label's vector,
 features>.
@@ -13,8 +12,7 @@ The plans for 32 (CIFAR-10), 48 (STL-10) and 128 pixels are the paper's (tables 
 default widths), and equal those of the PyTorch library mimicry. The plan for 64 is mimicry's; 8, 16
 and 28 keep the plan of 32. Parameters of G and D, as mimicry's: 4,276,739 and 1,053,825 at 32
 pixels; 4,878,083 and 10,141,441 at 48; 12,220,675 and 10,141,441 at 64; 32,150,787 and 29,017,857
-at 128. With 10 classes at 32
-pixels: 4,304,387 and 1,055,105.
+at 128. With 10 classes at 32 pixels: 4,304,387 and 1,055,105.
 
 Where mimicry leaves the paper:
     - it enlarges by bilinear interpolation, the authors' code by repeating pixels: `upsampling`
@@ -205,8 +203,7 @@ class Generator(nn.Module):
     """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1].
 
     Numbers: dropout, noise (after each block). width: of the first map, None for the plan's. The
-             papers' z
-    is 128 normal numbers.
+    papers' z is 128 normal numbers.
     """
 
     size: int

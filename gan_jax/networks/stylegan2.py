@@ -229,8 +229,7 @@ class Epilogue(nn.Module):
     last hidden layer.
 
     label: [b, d], the label's vector for 'projection', where the logit is its product with `d`
-           numbers over
-    the square root of d
+    numbers over the square root of d
     """
 
     group: int = 4
@@ -261,9 +260,8 @@ class Discriminator(nn.Module):
     hidden layer.
 
     Numbers: dropout, noise (after each block; the paper has none). The adaptive dropout with which
-             Karras et
-    al. (2020b) compare ADA multiplies each channel by a random factor. Here it is plain dropout,
-    whose rate a controller may drive.
+    Karras et al. (2020b) compare ADA multiplies each channel by a random factor. Here it is plain
+    dropout, whose rate a controller may drive.
 
     group:        examples whose standard deviation D sees (`minibatch_std`), which must divide the
                   batch: 4 in StyleGAN2, 32 for CIFAR-10

@@ -42,8 +42,7 @@ def fir(x: Float[Array, "b h w c"], pads: tuple[int, int], up: int = 1, down: in
     kept.
 
     gain: of each axis; `up` keeps the brightness. Shifted copies are summed, one axis after the
-          other,
-    because XLA has no fast convolution of one channel at a time.
+    other, because XLA has no fast convolution of one channel at a time.
     """
     for axis in (1, 2):
         pad = [(0, 0, 0)] * 4

@@ -75,7 +75,7 @@ class ByHand:
         self.T, self.s = float(knobs.temperature), float(knobs.stretch)
         self.key = jax.random.fold_in(state.key, 0)
 
-    def look(self, turn, index, x, m):
+    def take_turn(self, turn, index, x, m):
         draws = Draws(self.key, index).named(turn)
         of = lambda name, what: draws.named(name).named(what)
         self.x, self.m = x, m
@@ -131,9 +131,9 @@ def test_a_step_is_the_papers_step(x64, d_steps):
     hand, by_hand, losses = batch, ByHand(knobs, state), []
     for i in range(d_steps):
         hand = [np.asarray(part)[i::d_steps] for part in (batch.index, batch.images, batch.mask.astype(float))]
-        by_hand.look("critics", *hand)
+        by_hand.take_turn("critics", *hand)
         losses.append(by_hand.critics())
-    by_hand.look("generators", *hand)
+    by_hand.take_turn("generators", *hand)
     assert ((by_hand.loose < 0) | (by_hand.loose > 1)).any()  # clipping is tried
     by_hand.generators()
     for name in knobs.players():

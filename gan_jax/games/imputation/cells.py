@@ -58,13 +58,10 @@ def errors_of(answer: Callable[[Array, Array], Array], train: tuple, validation:
 
     train, validation: (examples [n, 2, ...], labels)
 
-    For each: `rmse` over cells that were hidden although their values are known, and
-              `observed_rmse` over
-    cells that were seen, both in the scale of the data. rmse_gap is the held-out rmse minus the
-    training
-    rmse: above 0, hidden cells of training rows are filled in better than those of new rows, which
-          is
-    overfitting.
+    Each set has the `rmse` over cells that were hidden although their values are known, and the
+    `observed_rmse` over cells that were seen, both in the scale of the data. rmse_gap is the
+    held-out rmse minus the training rmse. Above 0, hidden cells of training rows are filled in
+    better than those of new rows, which is overfitting.
     """
     row = {}
     for name, (images, _) in {"train": train, "validation": validation}.items():

@@ -5,9 +5,7 @@ from gan_jax.games.imputation.misgan.game import (
     GENERATORS,
     MISGAN,
     MisGAN,
-    MisGANState,
     check,
-    check_knobs,
     generators_turn,
     impute,
     init,
@@ -19,6 +17,6 @@ from gan_jax.games.imputation.misgan.losses import critic_terms
 from gan_jax.games.imputation.misgan.recipe import recipe
 
 __all__ = [
-    "CRITICS", "GENERATORS", "MISGAN", "MisGAN", "MisGANState", "check", "check_knobs", "critic_terms", "generators_turn",
-    "impute", "init", "recipe", "sample", "sample_masks", "step",
+    "CRITICS", "GENERATORS", "MISGAN", "MisGAN", "check", "critic_terms", "generators_turn", "impute", "init", "recipe",
+    "sample", "sample_masks", "step",
 ]  # fmt: skip

@@ -50,6 +50,7 @@ from gan_jax.games.imputation.misgan import losses
 from gan_jax.gan.recipe import Side
 from gan_jax.gan.state import Player, finish_step, init_player, keep_dtypes
 from gan_jax.gan.turns import mean_terms, optimizer_step, total_loss
+from gan_jax.metrics.training import pair_auc
 
 GENERATORS = ("data_generator", "mask_generator", "imputer")
 CRITICS = ("data_critic", "mask_critic", "imputer_critic")
@@ -278,7 +279,7 @@ def evaluate(knobs: MisGAN, state: MisGANState, train: tuple, validation: tuple)
         examples = losses.masked(resolved, *losses.observed(resolved, images.astype(resolved.dtype), None))
         logits[name] = losses.criticise(resolved, "data_critic", state.data_critic.params, examples, EVALUATION)
     row = {f"D/{name}_logit": values.mean() for name, values in logits.items()}
-    row["D/train_validation_auc"] = (1 + jnp.sign(logits["train"][:, None] - logits["validation"][None, :]).mean()) / 2
+    row["D/train_validation_auc"] = pair_auc(logits["train"], logits["validation"])
     if resolved.imputer is None:
         return row
     return row | errors_of(partial(impute, resolved, state.ema["params"]), train, validation, resolved.dtype)

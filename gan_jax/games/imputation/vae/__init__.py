@@ -6,14 +6,11 @@ from gan_jax.games.imputation.vae.game import (
     MIWAE,
     cell_densities,
     check,
-    check_knobs,
     decode,
     draw,
     encode,
-    evaluate,
     impute,
     init,
-    log_density,
     log_likelihood,
     observe,
     shown_of,
@@ -21,9 +18,9 @@ from gan_jax.games.imputation.vae.game import (
     terms,
     weigh,
 )
-from gan_jax.games.imputation.vae.recipe import Scaled, recipe
+from gan_jax.games.imputation.vae.recipe import recipe
 
 __all__ = [
-    "EVALUATION_DRAWS", "GAME", "MIWAE", "Scaled", "cell_densities", "check", "check_knobs", "decode", "draw", "encode",
-    "evaluate", "impute", "init", "log_density", "log_likelihood", "observe", "recipe", "shown_of", "step", "terms", "weigh",
+    "EVALUATION_DRAWS", "GAME", "MIWAE", "cell_densities", "check", "decode", "draw", "encode", "impute", "init",
+    "log_likelihood", "observe", "recipe", "shown_of", "step", "terms", "weigh",
 ]  # fmt: skip

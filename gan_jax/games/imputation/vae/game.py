@@ -254,10 +254,8 @@ def draw(
     """One draw of all cells of each row from p(x|x_obs), for multiple imputation (Rubin, 1987).
 
     z is one of L = `draws` draws from q, chosen with probability proportional to its weight
-    (sampling
-    importance resampling: Rubin, 1987), which is exact as L grows. Numbers then have their normal
-                      noise,
-    and may leave [0, 1]. Categories are one-hot.
+    (sampling importance resampling: Rubin, 1987), which is exact as L grows. Numbers then have
+    their normal noise, and may leave [0, 1]. Categories are one-hot.
     """
     mask, draws_of = mask > 0, Draws(key, jnp.arange(len(values)))
     x = jnp.where(mask, values, 0)
