@@ -4,7 +4,7 @@ images?
     # digits: 100, 200, 400 and all; 5 seeds
     python experiments/overfitting_dynamics.py
     python experiments/overfitting_dynamics.py --data cifar10 --width 64 --batch-size 64 \\
-        --sizes 1000 5000 10000 40000 \
+        --sizes 1000 5000 10000 40000 \\
         --steps 100000 --log-every 1000
 
 The article's DCGAN trains on the first n images, nested; all members are one program. With few
