@@ -185,7 +185,9 @@ def parameters(recipe: Any) -> int:
     """Of all networks, trained ones."""
     import jax
 
-    state = jax.eval_shape(recipe.game.init, recipe, jax.random.key(0))
+    from gan_jax.gan.game import game_of
+
+    state = jax.eval_shape(game_of(recipe).init, recipe, jax.random.key(0))
     players = [getattr(state, name, None) for name in ("generator", "discriminator", "encoder", "decoder")]
     return sum(x.size for player in players if player is not None for x in jax.tree.leaves(player.params))
 

@@ -19,8 +19,9 @@ from .core.bind import Bound, bind, leaves, schedule, with_leaves
 from .core.errors import UserError
 from .core.game import Game
 from .core.net import DiscriminatorOutput, Mode, Net
-from .core.rng import Draws, order
+from .core.rng import Draws
 from .data import Split, Splits, from_arrays, load
+from .data.order import order
 from .games import imputation, vae, vae_gan
 from .gan import dynamics
 from .gan.dynamics import alternating, simultaneous
@@ -39,6 +40,8 @@ from .sweeps.result import Sweep
 from .training import distributed
 from .training.fit import fit, resume
 from .training.run import Run, open_run
+
+__version__: str
 
 __all__ = [
     "Batch", "Bound", "DiscriminatorOutput", "Draws", "Feed", "GAN", "Game", "Mode", "Net",

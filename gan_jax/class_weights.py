@@ -1,3 +1,5 @@
+"""Weights of classes by how many examples they have."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -10,11 +12,10 @@ from gan_jax.core.errors import UserError
 
 
 def effective_number(counts: Any, beta: Any) -> Array:
-    """(1 - beta^n) / (1 - beta) of each count n (Cui et al., 2019, equation 2): 1 at beta = 0, n as
-    beta tends to 1.
+    """(1 - beta^n) / (1 - beta) of each count n (Cui et al., 2019, equation 2).
 
-    counts: [K] of at least 1 (a lower one counts as 1); beta: in [0, 1], where 1 is the limit; one
-    above it counts as 1. By log1p and expm1 of 1 - beta, so that nothing is lost near 1.
+    It is 1 at beta = 0, and tends to n as beta tends to 1. counts: [K]; a count below 1 counts as
+    1. beta: in [0, 1], where 1 is the limit. log1p and expm1 of 1 - beta keep all digits near 1.
     """
     counts = jnp.maximum(jnp.asarray(counts), 1)
     left = jnp.clip(1 - jnp.asarray(beta, counts.dtype), 0, 1)  # 1 - beta
@@ -24,8 +25,10 @@ def effective_number(counts: Any, beta: Any) -> Array:
 
 
 def class_shares(counts: Any, balance: Any = 0.0) -> Array:
-    """The probability [K] of each class, proportional to n_k^(1 - balance): 0 as in the data, 1 all
-    equal."""
+    """The probability [K] of each class, proportional to n_k^(1 - balance).
+
+    balance: 0 gives the frequencies of the data, 1 equal ones
+    """
     logs = jnp.log(jnp.maximum(jnp.asarray(counts), 1))
     powers = jnp.exp((1 - jnp.asarray(balance, logs.dtype)) * (logs - logs.max()))
     return powers / powers.sum()
@@ -33,24 +36,25 @@ def class_shares(counts: Any, balance: Any = 0.0) -> Array:
 
 def class_weights(counts: Any, beta: Any = 0.99, balance: Any = 0.0) -> Array:
     """Weights [K] proportional to 1 / effective_number(n_k), of mean 1 over the examples that they
-    will weigh.
+    weigh.
 
-    Over examples, that is sum_k p_k w_k = 1 with p_k the share of class k among them
-    (`class_shares`), and not over classes, as in Cui et al. (2019): there the rare classes' weights
-    would lower the whole term, and with it the balance of reals and fakes in D's loss; it would say
-    less of fakes than of reals, and the learning rate of both players would change with beta.
+    The mean is over examples, sum_k p_k w_k = 1, where p_k is the share of class k among them
+    (`class_shares`). In Cui et al. (2019) it is over classes. That would lower the whole term,
+    shift the balance of reals and fakes in the discriminator's loss, and let beta change both
+    learning rates.
 
-    counts: [K] examples of each class. beta: in [0, 1]: 0 weighs all alike, 1 is the inverse
-    frequency; .9 to .9999 in Cui et al., .99 in Rangwani et al. (2021). balance: how evenly the
-    examples are drawn, see `class_shares`.
+    counts:  [K] examples of each class
+    beta:    in [0, 1]: 0 weighs all alike, 1 by inverse frequency. Cui et al. use .9 to .9999,
+             Rangwani et al. (2021) .99.
+    balance: how evenly the examples are drawn, see `class_shares`
     """
     weights = 1 / effective_number(counts, beta)
     return weights / (class_shares(counts, balance) * weights).sum()
 
 
 def checked_counts(counts: Any, what: str) -> np.ndarray:
-    """Counts as float32 [K]. Raises UserError where one is below 1 or not finite, or there are
-    fewer than 2."""
+    """Counts as float32 [K]. Raises UserError for fewer than 2 counts, and for a count that is
+    below 1 or not finite."""
     counts = np.asarray(counts, np.float32)
     if counts.ndim != 1 or len(counts) < 2:
         raise UserError(f"{what}: counts are the images of each class, a list of at least 2, not {list(counts.shape)}")

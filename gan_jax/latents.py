@@ -1,4 +1,4 @@
-"""What the generator starts from: latents z and the labels of the examples to generate."""
+"""Inputs of the generator: latents z, and the labels of the examples to generate."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ def uniform(draws: Draws, labels, dtype, *, dimension: int) -> Float[Array, "b d
 
 @part("latents")
 def truncated(draws: Draws, labels, dtype, *, dimension: int, threshold) -> Float[Array, "b d"]:
-    """z ~ N(0, 1), each value drawn again while |z| > threshold: the truncation trick (Brock et
-    al., 2019, section 3.1).
+    """z ~ N(0, 1), redrawn while |z| > threshold: the truncation trick (Brock et al., 2019, section
+    3.1).
 
-    threshold: > 0; the smaller, the likelier and the less varied the samples (Brock et al. go from
-    2 to .04). Made for sampling from a generator trained with `normal`: by inverting the truncated
-    distribution function, so that example i moves towards the centre as the threshold falls, and
-    tends to what `normal` draws as it grows.
+    threshold: > 0. A smaller one gives likelier and less varied samples (Brock et al. use 2 to
+               .04). It is
+    for samples of a generator that was trained with `normal`. The truncated distribution function
+    is inverted, so that example i moves towards the centre as the threshold falls, and tends to the
+    draw of `normal` as it grows.
     """
     limit = jnp.asarray(threshold, dtype)
     return draws.per_example(lambda key: jax.random.truncated_normal(key, -limit, limit, (dimension,), dtype))
@@ -40,14 +41,14 @@ def truncated(draws: Draws, labels, dtype, *, dimension: int, threshold) -> Floa
 
 @part("latents")
 def rare_noise(draws: Draws, labels, dtype, *, dimension: int, counts, strength) -> Float[Array, "b d"]:
-    """z ~ N(0, s_k^2) of class k with s_k = 1 + strength * r_k: more noise for rare classes, the
-    article's first proposal.
+    """z ~ N(0, s_k^2) for class k, with s_k = 1 + strength * r_k: more noise for rare classes.
 
-    r_k = log(n_max / n_k) / log(n_max / n_min), 0 for the most frequent class and 1 for the rarest;
-    0 where all are equal.
-    counts: images of each class, [K]; strength: >= 0, by how much wider the rarest class's latents
-    are; 0 is `normal` bit for bit. Samples of a trained generator have it as well. No paper: the
-    article proposes it.
+    r_k = log(n_max / n_k) / log(n_max / n_min) is 0 for the most frequent class and 1 for the
+    rarest, and 0 for all where they are equal.
+    counts:   n_k, images of each class, [K]
+    strength: >= 0, the relative increase for the rarest class; 0 is `normal`, bit for bit
+
+    Samples of a trained generator have the noise too. No paper: the article proposes it.
     Raises UserError for a recipe without classes.
     """
     if labels is None:
@@ -56,7 +57,7 @@ def rare_noise(draws: Draws, labels, dtype, *, dimension: int, counts, strength)
 
 
 def rarity_scale(counts, strength, dtype=jnp.float32) -> Float[Array, "k"]:
-    """1 + strength * r_k of each class, see `rare_noise`."""
+    """s_k = 1 + strength * r_k of each class, see `rare_noise`."""
     depth = jnp.log(jnp.max(counts) / jnp.asarray(counts, dtype))
     most = depth.max()
     rarity = jnp.where(most > 0, depth / jnp.where(most > 0, most, 1), 0)
@@ -64,12 +65,11 @@ def rarity_scale(counts, strength, dtype=jnp.float32) -> Float[Array, "k"]:
 
 
 def slerp(start: Float[Array, "*b d"], end: Float[Array, "*b d"], share) -> Float[Array, "*b d"]:
-    """Spherical interpolation (Shoemake, 1985; for latents, White, 2016): the point `share` of the
-    angle from start to end.
+    """Spherical interpolation (Shoemake, 1985; for latents, White, 2016).
 
-    It keeps the length that normal latents have, which a straight line leaves half way. share: in
-    [0, 1], broadcast against [*b, 1]. Ends of unequal length are weighed as they are; parallel or
-    opposite ones are joined by a straight line.
+    The result lies at `share` of the angle from start to end. It keeps the length of normal
+    latents, which a straight line does not. share: in [0, 1], broadcast against [*b, 1]. Lengths of
+    the ends are not normalised. Parallel or opposite ends are joined by a straight line.
     """
     share = jnp.asarray(share, start.dtype)
     unit = lambda x: x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), jnp.finfo(x.dtype).tiny)
@@ -85,10 +85,11 @@ def slerp(start: Float[Array, "*b d"], end: Float[Array, "*b d"], share) -> Floa
 def interpolate(
     start: Float[Array, "k d"], end: Float[Array, "k d"], steps: int, spherical: bool = True
 ) -> Float[Array, "k s d"]:
-    """`steps` >= 2 points from each start to its end, both included, evenly spaced: [k, steps, d].
+    """`steps` evenly spaced points from each start to its end, both included: [k, steps, d].
 
-    spherical: by `slerp`, for normal latents; else on a straight line, for uniform ones (which an
-        arc would leave).
+    spherical: use `slerp`, for normal latents; else a straight line, for uniform latents, whose
+               range an
+    arc would leave
     Raises UserError for fewer than 2 steps.
     """
     if steps < 2:
@@ -100,29 +101,26 @@ def interpolate(
 
 @part("latents")
 def batch_labels(draws: Draws, batch, classes: int) -> Int[Array, "b"] | None:
-    """The generated examples take the labels of the real ones: the classes are as frequent as in
-    the data.
+    """The labels of the real examples: classes are as frequent as in the data.
 
-    No paper: it is the usual choice where a batch has labels at hand.
+    No paper: the usual choice where a batch has labels.
     """
     return batch.labels if classes else None
 
 
 @part("latents")
 def uniform_labels(draws: Draws, batch, classes: int) -> Int[Array, "b"] | None:
-    """Every class equally often: y ~ U{0, ..., K - 1}, as BigGAN's code draws them (Brock et al.,
-    2019)."""
+    """Every class equally often: y ~ U{0, ..., K - 1}, as in BigGAN's code (Brock et al., 2019)."""
     return draws.integers(classes).astype(jnp.int32) if classes else None
 
 
 @part("latents")
 def balanced_labels(draws: Draws, batch, classes: int, *, counts, strength, sampled=0.0) -> Int[Array, "b"] | None:
-    """Labels of the generated examples with probabilities proportional to n_k^(1 - strength), n_k
-    of `counts` [K].
+    """Labels with probabilities proportional to n_k^(1 - strength), where n_k are `counts` [K].
 
-    They are the labels of the reals but for those that must change: strength 0 is `batch_labels`
-    bit for bit, 1 makes every class equally often. sampled: the strength with which the reals were
-    drawn (`sampling.class_balanced`); 0 for the data's order. No paper: the resampling of
+    Labels of the reals change only where they must: strength 0 is `batch_labels`, bit for bit, and
+    1 makes all classes equally frequent. sampled: the strength with which the reals were drawn
+    (`sampling.class_balanced`); 0 for the order of the data. No paper: the resampling of
     `sampling.class_balanced`, for fakes. Raises UserError where the reals have no labels.
     """
     if not classes:

@@ -1,9 +1,8 @@
-"""How probable an image is, given what a decoder says of it: log densities of examples in the
-data's scale, in nats.
+"""Likelihoods of a decoder: log densities of examples in the scale of the data, in nats.
 
 A likelihood is a function (mean, log_scale, images) -> log density of each number, of the same
-shape. Images are levels of 0 ... 255 in [-1, 1]; a Bernoulli on such grey values is no likelihood,
-so there is none.
+shape. Images have levels 0 ... 255, scaled to [-1, 1]. There is no Bernoulli likelihood, because it
+would not be a likelihood of such grey values.
 """
 
 from __future__ import annotations
@@ -14,24 +13,24 @@ from jaxtyping import Array, Float
 
 from gan_jax.core.parts import part
 
-HALF = 1 / 255  # of a level's width, in [-1, 1]
+HALF = 1 / 255  # half the width of a level, in [-1, 1]
 
 
 @part("likelihoods")
 def gaussian(mean: Float[Array, "..."], log_scale: Array, images: Float[Array, "..."]) -> Float[Array, "..."]:
-    """log N(x; mean, exp(log_scale)^2): a density, for rows of numbers, and for images whose levels
-    count as continuous."""
+    """log N(x; mean, exp(log_scale)^2): for rows of numbers, and for images with levels taken as
+    continuous."""
     standard = (images - mean) * jnp.exp(-log_scale)
     return -0.5 * standard**2 - log_scale - 0.5 * jnp.log(2 * jnp.pi)
 
 
 @part("likelihoods")
 def discretized_logistic(mean: Float[Array, "..."], log_scale: Array, images: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The log probability of an image's level, one of 256: the mass of a logistic law on its bin
-    (Kingma et al., 2016, sec. 4).
+    """The log probability of a level of an image, one of 256 (Kingma et al., 2016, section 4).
 
-    A bin is 2/255 wide; the first and the last reach to infinity, so the 256 probabilities sum to
-    one. -x / log 2 is bits.
+    It is the mass of a logistic distribution on the level's bin, which is 2/255 wide. The first and
+    the last bin reach to infinity, so the 256 probabilities sum to 1. Divided by -log 2 it is in
+    bits.
     """
     inverse = jnp.exp(-log_scale)
     upper, lower = (images - mean + HALF) * inverse, (images - mean - HALF) * inverse

@@ -1,7 +1,7 @@
-"""Numbers that change with the step. Each maker returns a `Schedule`, which may stand wherever a
-leaf may.
+"""Schedules: numbers that change with the step. A `Schedule` may take the place of any leaf.
 
-Steps count training steps from 0; start, stop and steps are leaves, so schedules can be swept too.
+Steps are training steps, counted from 0. start, stop and steps are leaves themselves, so that
+schedules can be swept too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from gan_jax.core.bind import Schedule, schedule
 from gan_jax.core.parts import part
 
-FLOAT = float  # float64 where JAX has it, else float32: programs round the last bit of float32 each in their own way
+FLOAT = float  # float64 where JAX has it: in float32, programs differ in how they round the last bit
 
 
 def _progress(step, steps):
@@ -42,50 +42,46 @@ def _half_life(step, *, images, batch_size, ramp):
 
 
 def linear(start: float, stop: float, steps: float) -> Schedule:
-    """From `start` at step 0 to `stop` at `steps` in a straight line, `stop` ever after: SNGAN's
-    rate falls so to 0 (mimicry's settings; Miyato et al., 2018).
-    """
+    """From `start` at step 0 to `stop` at `steps` in a straight line, then constant. SNGAN's rate
+    falls to 0 in this way (mimicry's settings; Miyato et al., 2018)."""
     return schedule(_linear, start=start, stop=stop, steps=steps)
 
 
 def cosine(start: float, stop: float, steps: float) -> Schedule:
-    """From `start` to `stop` over `steps` along half a cosine, `stop` ever after (the form of
-    R3GAN, Huang et al., 2024)."""
+    """From `start` to `stop` over `steps` along half a cosine, then constant (as R3GAN: Huang et
+    al., 2024)."""
     return schedule(_cosine, start=start, stop=stop, steps=steps)
 
 
 def switch(before: float, after: float, at: float) -> Schedule:
-    """`before` until step `at`, `after` from then on: `switch(0.0, 0.9999, 1000)` is the average of
-    BigGAN's CIFAR-10 (Brock et al., 2019, the authors' script).
-    """
+    """`before` until step `at`, `after` from then on. `switch(0.0, 0.9999, 1000)` is the moving
+    average of BigGAN's CIFAR-10 (Brock et al., 2019, the authors' script)."""
     return schedule(_switch, before=before, after=after, at=at)
 
 
 def half_life(images: float | Schedule, batch_size: int, ramp: float | None = None) -> Schedule:
-    """A moving average's decay whose memory halves every so many images: .5 ** (batch_size / max(h,
+    """The decay of a moving average that forgets half in h images: .5 ** (batch_size / max(h,
     1e-8)).
 
-    images: the half-life h, at least 0 (0 is no average), or a Schedule of it. batch_size: the
-        recipe's.
-    ramp: h is at most this share of the images seen before the step; None is no such limit.
+    images:     the half-life h, at least 0 (0 is no average), or a Schedule of it
+    batch_size: of the recipe
+    ramp:       h is at most this share of the images seen before the step; None sets no such limit
 
-    StyleGAN2-ADA's code (Karras et al., 2020b): h 500,000 with ramp .05 for CIFAR-10, 20,000
-    without one for 256 pixels. R3GAN's (Huang et al., 2024): h = cosine(0, 5e6, 2e7 / batch_size)
-    without one for CIFAR-10.
+    StyleGAN2-ADA's code (Karras et al., 2020b) has h = 500,000 and ramp .05 for CIFAR-10, and
+    20,000 without ramp for 256 pixels. R3GAN's (Huang et al., 2024) has h = cosine(0, 5e6, 2e7 /
+    batch_size) without ramp for CIFAR-10.
     """
     return schedule(_half_life, images=images, batch_size=float(batch_size), ramp=ramp)
 
 
 @part("schedules")
 def _geometric(step, *, start, factor, every, floor):
-    # Half a step more: a division that rounds down must not be late.
+    # Half a step is added, so that a division that rounds down does not delay the change.
     power = jnp.floor((jnp.asarray(step, FLOAT) + 0.5) / jnp.maximum(every, 1))
     return jnp.maximum(start * jnp.asarray(factor, FLOAT) ** power, floor)
 
 
 def geometric(start: float, factor: float, every: float, floor: float = 0.0) -> Schedule:
-    """`start`, multiplied by `factor` every so many steps, at least `floor`.
-
-    The share of top-k training (Sinha et al., 2020) is geometric(1, 0.99, steps of an epoch, 0.5).
-    """
+    """`start`, multiplied by `factor` every so many steps, at least `floor`. The share of top-k
+    training (Sinha et al., 2020) is geometric(1, 0.99, steps of an epoch, 0.5)."""
     return schedule(_geometric, start=start, factor=factor, every=every, floor=floor)

@@ -45,8 +45,7 @@ from gan_jax.networks.heads import with_label_map
 from gan_jax.networks.layers import Norm, embedding, perturbed
 from gan_jax.networks.minibatch import minibatch_std
 from gan_jax.recipes import with_optimizer, with_penalty
-from gan_jax.sweeps.members import population_chunk
-from gan_jax.sweeps.population import Member, Population
+from gan_jax.sweeps.population import Member, Population, population_chunk
 from gan_jax.training.placement import place
 
 SHAPE, CLASSES, BATCH, STEPS = (8, 8, 3), 3, 8, 3
@@ -222,7 +221,7 @@ def train(chosen: Combination) -> tuple[dict[str, Any], int]:
     fast = {"xla_backend_optimization_level": 0}
     step = partial(population_chunk, gan.GAN, STEPS, population.placement)
     chunk = jax.jit(step, donate_argnums=1, compiler_options=fast)
-    state, rows = jax.jit(population._init)(*population.fresh()), []
+    state, rows = jax.jit(population._init)(*population.init_arguments()), []
     for knobs in (population.knobs, Population(gan.GAN, place(1), others, examples()).knobs):
         state, good, metrics = chunk(knobs, state, population.feed, population.alive)
         rows.append(metrics | {"good": good})

@@ -23,11 +23,15 @@ if [ $# -eq 0 ]; then
     exit 2
 fi
 
+# srun exits with the highest code of all processes. It ends the others when one ends badly, and that must not hide a
+# mistake (2) or a failure (1), which trying again does not mend: their codes are raised on the way.
+task='trap : TERM; "$@"; code=$?; case $code in 1 | 2) exit $((code + 200)) ;; esac; exit $code'
 trap '' TERM # this shell waits for the processes to save
-srun --kill-on-bad-exit=0 "$@" --resume
+srun --kill-on-bad-exit=1 bash -c "$task" task "$@" --resume
 code=$?
+[ $code -gt 200 ] && code=$((code - 200))
 
-# 143: stopped by SIGTERM with a checkpoint; 75: a process was lost, 137: killed, 134: JAX aborted, as it does where its service
+# 143: stopped by SIGTERM with a checkpoint; 75: a process was lost, 137: killed, 134: JAX aborted, as it does where process 0
 # is gone. Others (0: done, 1: a loss that is not finite or a failure, 2: a mistake in the command) are final.
 case $code in 143 | 75 | 137 | 134) again=yes ;; *) again=no ;; esac
 if [ $again = yes ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "$RESTARTS" ]; then

@@ -34,8 +34,8 @@ def our_population(recipes: list[Any], feed: gan.Feed, steps: int) -> Callable[[
     placement = place(min(len(jax.local_devices()), len(recipes)))
     members = [Member("", recipe, seed, EXAMPLES) for seed, recipe in enumerate(recipes)]
     population = Population(gan.GAN, placement, members, placement.replicate(feed))
-    programs = population.lowered(steps, None).compile()
-    state, alive = programs.init(*population.fresh()), population.alive
+    programs = population.lower(steps, None).compile()
+    state, alive = programs.init(*population.init_arguments()), population.alive
 
     def advance():
         nonlocal state

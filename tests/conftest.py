@@ -62,7 +62,7 @@ def mistake(capsys, monkeypatch):
 
     def run(module, *arguments):
         monkeypatch.setattr("sys.argv", [module.__name__, *map(str, arguments)])
-        monkeypatch.setattr("gan_jax.cli.run.prepare_devices", lambda *a, **k: None)  # devices: once in a process
+        monkeypatch.setattr("gan_jax.cli.options.prepare_devices", lambda *a, **k: None)  # devices: once in a process
         with pytest.raises(SystemExit) as stopped:
             module.run(module.main)
         text = capsys.readouterr().err

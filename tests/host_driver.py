@@ -1,14 +1,14 @@
-"""One process of a job that a test began: `python host_driver.py JSON`. It trains a tiny game, in
-one job after the other.
+"""One process of a job that a test began: `python host_driver.py JSON --coordinator ADDRESS
+--processes N --process I`. It trains a tiny game, in one job after the other.
 
-{"coordinator": ..., "processes": n, "process": i, "lost_after": seconds, "each": devices of a
-process, "jobs": [{...}, ...]}; a job has the settings of `fit`, and streamed: whether its data are;
-save: where process 0 leaves the state (.npz); small: what `zero.SMALL` is; own: {"i": settings of
-process i alone};
-damaged: rows of it that cannot be read; die: {"process": i, "at": step, "how": ..., "note": a file
-that is made then}, what befalls process i in the chunk after that step, as `dying` says.
+JSON is {"each": devices of a process, "jobs": [{...}, ...]}. A job has the settings of `fit`, and
+streamed: whether its data are streamed; save: where process 0 leaves the state (.npz); small: what
+`zero.SMALL` is; own: {"i": settings of process i alone}; damaged: rows of the data that cannot be
+read; die: {"process": i, "at": step, "how": ..., "note": a file that is made then}, what befalls
+process i in the chunk after that step, as `dying` says.
 """
 
+import argparse
 import json
 import os
 import signal
@@ -76,6 +76,8 @@ def dying(at, how, note=None, **_):
                     raise ArithmeticError("of its own")
                 case "refuse":
                     raise UserError("this host has no data")
+                case "diverge":
+                    state = jax.tree.map(lambda x: x * np.nan if jax.numpy.issubdtype(x.dtype, np.floating) else x, state)
                 case "leave":
                     raise SystemExit(0)
         return advance(self, state, feed, step, until)
@@ -85,13 +87,13 @@ def dying(at, how, note=None, **_):
 
 def train(streamed=False, damaged=(), save=None, die=None, small=sharding.SMALL, own=None, **settings):
     sharding.SMALL = small
-    settings |= (own or {}).get(str(told["process"]), {})
-    if die and die["process"] == told["process"]:
+    settings |= (own or {}).get(str(job.process), {})
+    if die and die["process"] in (job.process, "all"):
         dying(**die)
     run = gan.fit(recipe(), data(streamed, damaged), **settings)
     if save and distributed.is_primary():
         np.savez(save, *state_arrays(run.state))
-    print(f"process {told['process']}: step {run.step}, {len(run.history)} rows, stopped {run.stopped}", flush=True)
+    print(f"process {job.process}: step {run.step}, {len(run.history)} rows, stopped {run.stopped}", flush=True)
     if settings.get("shard"):
         print(f"{sum(type(x) is np.ndarray for x in jax.tree.leaves(run.state))} leaves in the host's memory", flush=True)
     return run.exit_code
@@ -102,11 +104,17 @@ def state_arrays(state):
 
 
 def main() -> int:
-    distributed.connect(told["coordinator"], told["processes"], told["process"], lost_after=told.get("lost_after", 30.0))
+    distributed.connect(job.coordinator, job.processes, job.process)
     cli.prepare_devices(told.get("each", 1))
-    return max([train(**job) for job in told["jobs"]])
+    return max([train(**one) for one in told["jobs"]])
 
 
 if __name__ == "__main__":
-    told = json.loads(sys.argv.pop())
+    parser = argparse.ArgumentParser()
+    parser.add_argument("told", type=json.loads)
+    parser.add_argument("--coordinator")
+    for number in ("--processes", "--process"):
+        parser.add_argument(number, type=int)
+    job = parser.parse_args()
+    told, sys.argv[1:] = job.told, []
     cli.run(main)

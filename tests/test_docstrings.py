@@ -26,7 +26,8 @@ ROOMS = {
     ),
     augment.ada_colour: ("brightness", "contrast", "luma_flip", "hue", "saturation"),
     augment.ada_corruptions: ("image_filter", "noise", "cutout"),
-    optimizers: None, dynamics: None,
+    optimizers: None,
+    dynamics: ("alternating", "simultaneous", "extragradient", "consensus", "unrolled"),
     schedules: None,
     latents: ("normal", "uniform", "truncated", "rare_noise", "batch_labels", "uniform_labels", "balanced_labels"),
     sampling: ("class_balanced",),
@@ -74,7 +75,7 @@ def says(text, word):
 
 @pytest.mark.parametrize("function", cases(WITH_DEFAULTS))
 def test_a_docstring_names_each_parameter_and_its_default(function):
-    text = inspect.getdoc(function) or ""
+    text = " ".join((inspect.getdoc(function) or "").split())
     for name, parameter in inspect.signature(function).parameters.items():
         if name in GIVEN and parameter.default is inspect.Parameter.empty:
             continue

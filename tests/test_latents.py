@@ -13,6 +13,7 @@ from gan_jax import latents, plots
 from gan_jax.core.net import EVALUATION
 from gan_jax.networks import dcgan, maxout, mlp
 from gan_jax.networks.layers import Noise
+from gan_jax.training import generation
 
 RNG = np.random.default_rng(0)
 DRAWS = gan.Draws(jax.random.key(0), jnp.arange(500))
@@ -84,7 +85,7 @@ def test_a_path_of_one_step_is_refused():
 def test_paths_go_from_sample_to_sample(classes):
     recipe = gan.recipes.dcgan((8, 8, 1), width=2, latent_dim=3, classes=classes)
     state = jax.jit(gan.init)(recipe, jax.random.key(0))
-    images = latents.paths(recipe, state, [0, 4], [3, 1], 3, seed=7)
+    images = generation.paths(recipe, state, [0, 4], [3, 1], 3, seed=7)
     assert images.shape == (2, 3, 8, 8, 1)
     labels = None if not classes else jnp.array([0, 1, 2, 0, 1])  # a path keeps the label of its start
     samples = gan.sample(recipe, state, jax.random.key(7), 5, labels)
@@ -95,7 +96,7 @@ def test_paths_go_from_sample_to_sample(classes):
 def test_paths_want_as_many_ends_as_starts():
     recipe = gan.recipes.dcgan((8, 8, 1), width=2)
     with pytest.raises(gan.UserError, match="got 2 starts, 3 ends"):
-        latents.paths(recipe, None, [0, 1], [2, 3, 4])
+        generation.paths(recipe, None, [0, 1], [2, 3, 4])
 
 
 def test_the_grid_has_a_path_a_row():

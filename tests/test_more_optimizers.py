@@ -10,6 +10,7 @@ import pytest
 
 import gan_jax as gan
 from gan_jax import optimizers
+from gan_jax.core import bind
 from gan_jax.training import serialization
 
 CURVATURE = np.array([1.0, 4.0, 0.25])
@@ -205,11 +206,11 @@ TREE = {
 }
 
 
-def moved(optimizer):
+def updated(optimizer):
     """The paths of the parameters that a step with unit gradients moves."""
     updates, _ = optimizer().update(jax.tree.map(jnp.ones_like, TREE), optimizer().init(TREE), TREE)
     flat = jax.tree_util.tree_flatten_with_path(updates)[0]
-    return {gan.recipe.dotted(path) for path, x in flat if np.any(x != 0)}
+    return {bind.dotted(path) for path, x in flat if np.any(x != 0)}
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def moved(optimizer):
     ],
 )
 def test_frozen_parameters_do_not_move(names, left):
-    assert moved(optimizers.freeze(optimizers.adamw(RATE), *names)) == left
+    assert updated(optimizers.freeze(optimizers.adamw(RATE), *names)) == left
 
 
 def test_frozen_parameters_do_not_count_in_the_norm_of_the_gradient():
@@ -298,7 +299,7 @@ def test_slow_weights_stay_narrow():
 def test_schedules_reach_the_numbers_within_a_wrapper():
     alpha, rate = gan.schedules.linear(0.0, 1.0, 10), gan.schedules.linear(1.0, 0.0, 10)
     wrapped = optimizers.freeze(optimizers.lookahead(optimizers.optimistic_gradient(rate, beta=alpha), 2, alpha), "b")
-    live = gan.recipe.resolve(wrapped, jnp.int32(5))
+    live = bind.resolve(wrapped, jnp.int32(5))
     numbers = {path: float(x) for path, x in gan.leaves(live).items()}
     assert numbers == {"0.0.learning_rate": 0.5, "0.0.alpha": 1.0, "0.0.beta": 0.5, "0.alpha": 0.5}
 

@@ -9,6 +9,7 @@ import pytest
 
 import gan_jax as gan
 from gan_jax import optimizers
+from gan_jax.core import bind
 from gan_jax.gan.turns import PlayerGradient, apply_gradient
 
 START = {"w": jnp.array([1.0, -2.0, 0.5]), "b": jnp.array(0.25)}
@@ -190,7 +191,7 @@ def test_every_number_of_an_optimizer_can_be_swept_in_one_program():
 def test_a_schedule_may_stand_for_a_rate():
     rate = gan.schedules.linear(1.0, 0.0, 10)
     recipe = gan.recipes.dirac(learning_rate=rate)
-    at = lambda step: gan.recipe.resolve(recipe, jnp.int32(step)).discriminator.optimizer
+    at = lambda step: bind.resolve(recipe, jnp.int32(step)).discriminator.optimizer
     for step, expected in [(0, 1.0), (5, 0.5), (10, 0.0), (99, 0.0)]:
         change = path(at(step), GRADIENTS[:1])[0]["b"] - START["b"]
         np.testing.assert_allclose(change, -expected * 2.0, rtol=1e-6)

@@ -10,6 +10,7 @@ import pytest
 
 import gan_jax as gan
 from gan_jax import schedules
+from gan_jax.core import ranges
 from gan_jax.training import serialization
 
 
@@ -51,7 +52,7 @@ def test_a_half_life_drives_the_moving_average():
     recipe = gan.recipes.dirac(ema_decay=decay, batch_size=2)
     names = {path for path in gan.leaves(recipe) if path.startswith("ema_decay")}
     assert names == {f"ema_decay.{x}" for x in ("batch_size", "ramp", "images.start", "images.stop", "images.steps")}
-    gan.recipe.check_numbers(recipe)
+    ranges.check_numbers(recipe)
     again = serialization.from_json(json.loads(json.dumps(serialization.to_json(recipe))))
     assert at(again.ema_decay, 7) == at(decay, 7) == pytest.approx(0.5 ** (2 / 7))
     batch, start = gan.Batch(jnp.zeros((2, 1)), jnp.arange(2)), gan.init(recipe, jax.random.key(0))

@@ -81,15 +81,12 @@ class RunOptions(DataOptions):
     """Of several hosts: which process this is, from 0."""
     timeout: float = distributed.TIMEOUT
     """Of several hosts: seconds in which all must have come."""
-    lost_after: float = distributed.LOST_AFTER
-    """Of several hosts: end the run when one has been silent for so many seconds."""
 
     def prepare(self) -> None:
         """Call before JAX is first used: joins the other hosts, and splits a CPU into as many
         devices as this one needs."""
-        job = self.coordinator, self.processes, self.process
-        distributed.connect(*job, timeout=self.timeout, lost_after=self.lost_after)
-        prepare_devices(self.devices // distributed.count())
+        distributed.connect(self.coordinator, self.processes, self.process, timeout=self.timeout)
+        prepare_devices(self.devices // (self.processes or distributed.step_tasks()))
 
     def load(self, **settings: Any) -> Any:
         """The Splits asked for. Raises UserError for settings of a stream where there is none."""

@@ -82,7 +82,7 @@ def run(main: Callable[..., Any]) -> None:
     try:
         code = main(_parse(options)) if (options := _options_class(main)) else _parse(main)()
     except UserError as error:
-        distributed.refuse(f"error: {error}")
+        distributed.refuse(error)
         print(f"error: {error}", file=sys.stderr)
         code = 2
     raise SystemExit(code)

@@ -1,3 +1,5 @@
+"""Batches of examples, and the means that hold on one device and on many."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -11,12 +13,11 @@ from gan_jax.core.errors import UserError
 
 
 def device_mean(x: Any, axis_name: str | None) -> Any:
-    """The mean over devices of a value (or pytree) that is already averaged over the local
-    examples.
+    """The mean over devices of a pytree that is already averaged over the examples of this device.
 
-    Raises UserError inside a `jax.shard_map` that checks what varies (its default): there the
-    gradient of what all devices share, parameters or images, is their sum already, so that steps
-    would be too large by their number.
+    Raises UserError inside a `jax.shard_map` with check_vma=True, its default. There the gradient
+    of a replicated value is already the sum over the devices, so that every step would be too
+    large.
     """
     if axis_name is None:
         return x
@@ -26,25 +27,24 @@ def device_mean(x: Any, axis_name: str | None) -> Any:
 
 
 def _varying(leaf: Any) -> frozenset:
-    """The device axes over which a value is known to vary; none under pmap, or with
-    check_vma=False."""
+    """The device axes over which a value is known to vary; none under pmap or check_vma=False."""
     return getattr(getattr(jax.typeof(leaf), "mat", None), "varying", frozenset())
 
 
 def all_gather(x: Array, axis_name: str | None) -> Array:
-    """[b, ...] of this device -> [B, ...] of the whole batch, on every device, in the order of the
-    devices."""
+    """[b, ...] of this device -> [B, ...] of the whole batch, in the order of the devices."""
     return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
 
 class Batch(struct.PyTreeNode):
-    """Examples for one step.
+    """The examples of one step.
 
     images:  [b, ...] floats in the source's scale ([-1, 1] for images)
-    index:   [b] each example's position in the whole batch, over all devices
-    labels:  [b] integers, or None; weights: [b] of the real examples in D's loss, mean 1, or None
-    mask:    [b, ...] which values were observed, or None (for games that fill in missing ones)
-    fake_labels: [b] of the examples that the generator makes in this turn, or None; set by the turn
+    index:   [b] position of each example in the whole batch, over all devices
+    labels:  [b] integers, or None
+    weights: [b] weights of the real examples in the discriminator's loss, mean 1, or None
+    mask:    [b, ...] which values were observed, or None (for imputation)
+    fake_labels: [b] labels of the examples to generate, or None; set by the turn
     axis_name:   of the devices that share the batch under pmap, or None; set by the step
     """
 
@@ -61,9 +61,19 @@ class Batch(struct.PyTreeNode):
         return device_mean(values.mean(0), self.axis_name)
 
     def all_gather(self, values: Array) -> Array:
-        """[b, ...] of this device -> [B, ...] of the whole batch, on every device, in the order of
-        the devices."""
+        """[b, ...] of this device -> [B, ...] of the whole batch, in the order of the devices."""
         return all_gather(values, self.axis_name)
+
+
+def split_batch(batch: Batch, parts: int) -> Batch:
+    """[parts * b, ...] -> [parts, b, ...]: example j goes to part j % parts.
+
+    So the examples of one device stay there. Raises UserError where the batch does not divide.
+    """
+    n = len(batch.index)
+    if n % parts:
+        raise UserError(f"{n} examples cannot be dealt in {parts} equal parts: give a multiple")
+    return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(n // parts, parts, *x.shape[1:]), 1, 0), batch)
 
 
 def to_unit(images: Array, dtype="float32") -> Float[Array, "b *shape"]:
@@ -72,11 +82,11 @@ def to_unit(images: Array, dtype="float32") -> Float[Array, "b *shape"]:
 
 
 class Feed(struct.PyTreeNode):
-    """A training set on the device: examples [N, ...], labels [N] or None, how many to use, and the
-    key of their order.
+    """A training set on the device.
 
-    `size` is a leaf: one program trains on the first 100, 300 or 1,000. weights [N] and mask [N,
-    ...] go into the batch.
+    images: [N, ...]; labels: [N] or None; size: how many of them to use; key: of their order.
+    weights [N] and mask [N, ...] go into the batch. `size` is a leaf, so that one compiled program
+    trains on the first 100, 300 or 1,000 images.
     """
 
     images: Array
@@ -88,10 +98,9 @@ class Feed(struct.PyTreeNode):
 
 
 class Window(struct.PyTreeNode):
-    """The examples of the next steps, [steps, b, ...] and labels [steps, b] or None: streamed, in
-    place of a `Feed`.
+    """The streamed examples of the next steps, in the place of a `Feed`.
 
-    first: the step that they begin with.
+    images: [steps, b, ...]; labels: [steps, b] or None; first: the step of the first batch.
     """
 
     images: Array

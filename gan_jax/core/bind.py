@@ -1,9 +1,8 @@
-"""What to train. A number that may be swept is a pytree leaf; whatever shapes the program is static
-and compares by value.
+"""Functions with their numbers attached: a number that may be swept is a pytree leaf.
 
-`bind(f, gamma=10.0)` says exactly that: `f` is structure, `gamma` a leaf, and so are the numbers
-that f has by default. Losses, penalties, optimizers, augmentations, latents and ways to play are
-all bound functions, so there is no registry, no base class and no config language.
+`bind(f, gamma=10.0)` makes `f` structure, which shapes the compiled program and compares by value,
+and `gamma` a leaf. Losses, penalties, optimizers, augmentations, latents and dynamics are bound
+functions, so that there is no base class and no configuration language.
 """
 
 from __future__ import annotations
@@ -24,17 +23,15 @@ STRUCTURAL = {"int", "bool", "str", "int | None", "bool | None", "str | None"}
 
 
 def static(**kwargs) -> Any:
-    """A dataclass field that is structure: it compares by value, and changing it compiles a new
-    program."""
+    """A dataclass field that is structure: changing its value compiles a new program."""
     return struct.field(pytree_node=False, **kwargs)
 
 
 def number(value: Any) -> Any:
-    """A Python or NumPy number as a float32 array; anything else (a tracer, a stacked leaf, a
-    schedule) as it is.
+    """A Python or NumPy number as a float32 array; anything else (a tracer, a schedule) unchanged.
 
-    Numbers of one type share one compiled program: 10, 10.0 and np.float32(10) would otherwise
-    compile three. They stay in NumPy so that writing down a recipe starts no JAX backend.
+    10, 10.0 and np.float32(10) would otherwise compile three programs. The array is NumPy's, so
+    that writing down a recipe starts no JAX backend.
     """
     if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
         return np.asarray(value, np.float32)
@@ -45,7 +42,7 @@ def number(value: Any) -> Any:
 
 @cache
 def _parameters(function: Callable) -> tuple[inspect.Parameter, ...]:
-    """What a function takes; nothing where it does not tell."""
+    """The parameters of a function; none where it has no signature."""
     try:
         return tuple(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -61,10 +58,9 @@ def _structural_names(function: Callable) -> frozenset[str]:
 
 @cache
 def defaults(function: Callable) -> Mapping[str, np.ndarray]:
-    """The numbers that a function has when none are given: keyword-only parameters whose default is
-    a float.
+    """The default numbers of a function: its keyword-only parameters whose default is a float.
 
-    optax's are left out: its factories may branch on them in Python.
+    Those of optax are left out, as its factories may branch on them in Python.
     """
     if (getattr(function, "__module__", None) or "").partition(".")[0] == "optax":
         return {}
@@ -78,11 +74,10 @@ def _is_structure(value: Any) -> bool:
 
 @jax.tree_util.register_pytree_with_keys_class
 class Bound:
-    """A module-level function with arguments attached: `numbers` are leaves, `options` and the
-    function are structure.
+    """A module-level function with arguments attached.
 
-    `parts` are positional children, themselves bound (the transformations that an optimizer chains,
-    say).
+    `numbers` are leaves; the function and `options` are structure. `parts` are positional arguments
+    that are bound functions themselves, such as the transformations that an optimizer chains.
     """
 
     def __init__(self, function: Callable, parts: tuple = (), numbers: Mapping | None = None, options: Mapping | None = None):
@@ -122,8 +117,7 @@ class Bound:
 
 @jax.tree_util.register_pytree_with_keys_class
 class Schedule(Bound):
-    """A number that is a function of the step: `schedule(f, ...)` may stand wherever a leaf may
-    (see `schedules.py`)."""
+    """A number that is a function of the step, in the place of a leaf (`schedules.py`)."""
 
 
 def _short(value: Any) -> str:
@@ -138,8 +132,7 @@ def _split(function: Callable, values: Mapping) -> tuple[dict, dict]:
 
 
 def _check_names(function: Callable, values: Mapping) -> None:
-    """Refuse what a call would: a keyword that the function does not take, or one that it needs and
-    has not got."""
+    """Raises UserError for a keyword that the function does not take, or needs and has not got."""
     parameters = _parameters(function)
     name, takes = getattr(function, "__name__", repr(function)), {p.name for p in parameters}
     keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
@@ -152,17 +145,19 @@ def _check_names(function: Callable, values: Mapping) -> None:
 
 
 def bind(function: Callable, *parts: Any, **values: Any) -> Bound:
-    """`function` with `values` attached: numbers become float32 leaves; bools, None, names and
-    functions stay structure.
+    """`function` with `values` attached. Numbers become float32 leaves; all else is structure.
 
-    An argument that the function annotates as `int`, `bool` or `str` is structure too. Keyword-only
-    parameters are those to
-    bind: one left out whose default is a float is a leaf at its default, so that it can be swept
-    and is recorded; the function must work with it traced (no `if` on it, no shape from it). Floats
-    among the positional parameters stay constants. The function must be defined at module level (or
-    in a notebook cell, once): a closure made anew each time would compile anew each time. Raises
-    UserError for a keyword that the function does not take, or one without default that is left
-    out.
+    bools, None, strings and functions are structure, and so is an argument that the function
+    annotates as `int`, `bool` or `str`. A keyword-only parameter that is left out is a leaf at its
+    default if that is a float, so that it can be swept and is recorded. The function sees leaves as
+    traced values: it may not branch on them in Python or make shapes of them.
+
+    The function is to be defined once, at module level or in a notebook cell: a closure that is
+    made anew each time compiles anew each time. Raises UserError for a keyword that the function
+    does not take, or for one without a default that is left out.
+
+    >>> bind(penalties.r1, gamma=10.0)
+    r1(gamma=10)
     """
     if isinstance(function, Bound):
         return function.replace(**values)
@@ -190,7 +185,7 @@ def leaves(knobs: Any) -> dict[str, Any]:
 
 
 def with_leaves(knobs: Any, values: Mapping[str, Any]) -> Any:
-    """The same knobs with the named leaves replaced; the name of a schedule replaces it as a whole.
+    """The same knobs with the named leaves replaced. The path of a schedule replaces all of it.
 
     Raises UserError for a path that names no leaf.
     """
@@ -211,10 +206,9 @@ def with_leaves(knobs: Any, values: Mapping[str, Any]) -> Any:
 
 
 def resolve(knobs: Any, step: jax.Array, live: Mapping[str, Any] | None = None) -> Any:
-    """The knobs as they stand at this step: controlled leaves at their live value, schedules
-    evaluated.
+    """The knobs at this step: schedules evaluated, and controlled leaves at their live values.
 
-    The identity for knobs with neither.
+    live: {path: value}. Knobs without schedules and live values are returned unchanged.
     """
     if live:
         knobs = with_leaves(knobs, live)

@@ -1,8 +1,7 @@
-"""The seam between a network and the game: `Net` gives pure `init` and `apply` over plain dicts.
+"""Networks as pure functions: `Net` gives a linen module's `init` and `apply` over plain dicts.
 
-A generator is called as module(z, labels, mode, **numbers) and returns images; a discriminator as
-module(images, labels, mode, **numbers) and returns a DiscriminatorOutput. `numbers` are the leaves
-of its Side.
+A generator is called as module(z, labels, mode, **numbers) and returns images. A discriminator is
+called as module(images, labels, mode, **numbers) and returns a `DiscriminatorOutput`.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ from gan_jax.core.rng import Draws
 
 
 class DiscriminatorOutput(struct.PyTreeNode):
-    """What a discriminator says of a batch: logits [b]; class logits [b, classes]; features [b, d],
-    the last hidden layer."""
+    """logits [b]; classes: class logits [b, k] or None; features: the last hidden layer [b, d]."""
 
     logits: Float[Array, "b"]
     classes: Any = None
@@ -32,11 +30,10 @@ class DiscriminatorOutput(struct.PyTreeNode):
 
 
 class Mode(struct.PyTreeNode):
-    """How a network is run: training (batch statistics, random layers) or evaluation; its draws;
-    the device axis.
+    """How a network runs: in training, with batch statistics and random layers, or in evaluation.
 
-    passes: batches of examples that are one after the other in this one: 2 where D sees reals and
-        fakes together.
+    draws: for the random layers; axis_name: of the devices that share the batch, or None
+    passes: number of batches that are concatenated in this one, 2 for reals and fakes together
     """
 
     train: bool = struct.field(pytree_node=False, default=False)
@@ -55,10 +52,9 @@ def cast(tree: Any, dtype: Any) -> Any:
 
 
 def numbers_of(module: nn.Module) -> list[str] | None:
-    """The names of the numbers that a module takes, besides its inputs, labels and mode; None where
-    it takes any.
+    """The numbers that a module takes after inputs, labels and mode; None if it takes any.
 
-    One that takes any and holds another network, as a decoder holds a generator, hands them on.
+    A module that takes any and holds one other network, as a decoder does, passes them to it.
     """
     parameters = list(inspect.signature(type(module).__call__).parameters.values())
     inputs = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -81,25 +77,22 @@ def check_module_numbers(module: nn.Module, numbers: dict) -> None:
 @part("gan")
 @dataclass(frozen=True)
 class Net:
-    """A linen module as two pure functions. Compares by value, so that two equal recipes share one
-    program.
+    """A linen module as two pure functions, compared by value: equal recipes share one program.
 
-    Any object with these two methods can take its place. Both raise UserError for a number that the
-    module does not take.
+    Any object with these two methods can take its place. Both methods raise UserError for a number
+    that the module does not take.
     """
 
     module: nn.Module
 
     def init(self, key, inputs, labels, numbers: dict) -> tuple[dict, dict]:
-        """(params, stats) for one example batch; stats are linen's other collections (running
-        averages)."""
+        """(params, stats) for an example batch. stats: linen's other collections."""
         check_module_numbers(self.module, numbers)
         variables = dict(self.module.init({"params": key}, inputs, labels, EVALUATION, **numbers))
         return variables.pop("params", {}), variables
 
     def apply(self, params, stats, inputs, labels, mode: Mode, numbers: dict, compute_dtype=None) -> tuple[Any, dict]:
-        """(output, new stats). With `compute_dtype` the network computes in it and answers in the
-        dtype of `inputs`."""
+        """(output, new stats). The output has the dtype of `inputs`, whatever computes it."""
         check_module_numbers(self.module, numbers)
         dtype = inputs.dtype
         if compute_dtype is not None:

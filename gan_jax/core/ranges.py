@@ -1,3 +1,5 @@
+"""The range of each number of a recipe, by its name."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -28,8 +30,7 @@ class Limits(NamedTuple):
         return f"lie in [{self.low:g}, {self.high:g}{']' if self.closed else ')'}"
 
 
-# Where a number of this name may lie, anywhere or in one field of a recipe; any other must be
-# finite and not negative.
+# By name, or by field and name. Any other number must be finite and not negative.
 RANGES = {
     "dropout": Limits(0.0, 1.0),
     "smoothing": Limits(0.0, 1.0),
@@ -44,17 +45,13 @@ RANGES = {
 }
 
 
-ENDS = ("start", "stop", "before", "after", "floor")
-
-
-"""Numbers of a schedule that are values of the number in whose place it stands."""
+ENDS = ("start", "stop", "before", "after", "floor")  # numbers of a schedule with the range of its leaf
 
 
 def limits(path: str, schedules: Iterable[str] = ()) -> Limits:
-    """Where the number at this path may lie. schedules: the paths at which schedules stand.
+    """The range of the number at this path. schedules: the paths of leaves that are schedules.
 
-    A schedule's ends, and the bounds of a controller, have the limits of the number that they stand
-    for.
+    The ends of a schedule, and the bounds of a controller, have the range of the leaf itself.
     """
     owner, _, name = path.rpartition(".")
     if owner in schedules and name in ENDS:
@@ -66,11 +63,7 @@ def limits(path: str, schedules: Iterable[str] = ()) -> Limits:
 
 
 def check_numbers(knobs: Any) -> None:
-    """Refuse a number that cannot be meant: not finite, negative, or outside the range that its
-    name has.
-
-    Raises UserError naming the leaf and its value.
-    """
+    """Raises UserError for a number outside its range or not finite, with path and value."""
     flat, _ = jax.tree_util.tree_flatten_with_path(knobs, is_leaf=lambda x: isinstance(x, Schedule))
     schedules = {dotted(path) for path, leaf in flat if isinstance(leaf, Schedule)}
     for path, value in leaves(knobs).items():

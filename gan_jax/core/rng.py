@@ -1,15 +1,13 @@
-"""Randomness: every draw is a pure function of a key, a name, the step and the example's place in
-the whole batch.
+"""Randomness: every draw is a pure function of a key, a name, the step and the example's index.
 
-Draws are keyed by name, never by position, so that adding a regulariser moves no other draw; and by
-the global index of the example, so that a run does not depend on how many devices share the batch.
+Draws are keyed by name, so that adding a regulariser changes no other draw. They are keyed by the
+index of the example in the whole batch, so that a run does not depend on the number of devices.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +15,12 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
-MAX_POSITION = 2**31 - 1  # examples that one run may draw: positions are int32
-
 
 def named(key: Key[Array, ""], name: str) -> Key[Array, ""]:
-    """The key of a draw, by name: the key's words changed by the name's hash.
+    """The key of a named draw: the words of the key, changed by a hash of the name.
 
-    A counter-based generator gives unrelated streams for any two keys, so this needs no round of the generator itself;
-    with `fold_in` for each name and example, two fifths of a step's compilation went to deriving keys.
+    A counter-based generator gives unrelated streams for any two keys. `fold_in` for each name and
+    example would give the same, and took two fifths of the time to compile a step.
     """
     digest = np.frombuffer(hashlib.sha256(name.encode()).digest(), np.uint32)
     words = jax.random.key_data(key)
@@ -35,7 +31,7 @@ def indexed(key: Key[Array, ""], index: Int[Array, ""]) -> Key[Array, ""]:
     """The key of one example's draw: each word changed by a bijection of the example's index."""
     words = jax.random.key_data(key)
     place = jnp.arange(1, 1 + words.shape[-1], dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
-    return _rekeyed(key, words ^ _mix(jnp.asarray(index, jnp.uint32) + place))
+    return _rekeyed(key, words ^ mix(jnp.asarray(index, jnp.uint32) + place))
 
 
 def _rekeyed(key, words):
@@ -43,19 +39,18 @@ def _rekeyed(key, words):
 
 
 def in_a_row(draw: Callable, key: Key[Array, ""], shape: tuple[int, ...], *arguments) -> Array:
-    """`draw(key, shape, *arguments)`, the same numbers, drawn in a row and then folded.
+    """The numbers of `draw(key, shape, *arguments)`, drawn on one axis and then reshaped.
 
-    Each number of a counter-based generator follows from its place alone. On a CPU, XLA compiles a
-    draw of several axes up to twenty times more slowly.
+    On a CPU, XLA compiles a draw of several axes up to twenty times more slowly.
     """
     return draw(key, (int(np.prod(shape)),), *arguments).reshape(shape)
 
 
 class Draws(struct.PyTreeNode):
-    """The draws of one batch. `index` [b] is each example's position in the whole (global) batch.
+    """The draws of one batch. index: [b] position of each example in the whole batch.
 
-    Everything drawn per example follows `index`, so it also follows its sharding. Names add up to a
-    path, which is folded into the key only where something is drawn.
+    What is drawn for an example depends on its index, and is sharded as the index is. Names add up
+    to a path, which enters the key where something is drawn.
     """
 
     key: Key[Array, ""]
@@ -80,52 +75,8 @@ class Draws(struct.PyTreeNode):
         return self.per_example(lambda key: in_a_row(jax.random.randint, key, shape, 0, high))
 
 
-def _mix(x):
-    """A 32-bit finaliser (Wellons' lowbias32 constants): each input bit moves about half of the
-    output bits."""
+def mix(x):
+    """A 32-bit finaliser (the constants of Wellons' lowbias32)."""
     x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
     return x ^ (x >> 16)
-
-
-ROUNDS = 24  # with 8 fewer than ten examples came in visibly unequal orders
-
-
-def _once(x, a, b, keys):
-    """The Feistel network of `_shuffled`: a bijection of the a x b grid, of JAX's or NumPy's
-    uint32."""
-    left, right = x % a, x // a
-    for i in range(0, ROUNDS, 2):
-        left = (left + _mix(right ^ keys[i])) % a
-        right = (right + _mix(left ^ keys[i + 1]) % b) % b  # reduced first: the sum must not wrap at 2^32
-    return right * a + left
-
-
-def _round_keys(key):
-    return jax.random.bits(key, (ROUNDS,), jnp.uint32)
-
-
-def _shuffled(j, n, key):
-    """Where position j of an epoch lands: a keyed bijection of [0, n), a Feistel network over an a
-    x b grid.
-
-    The grid holds at least n cells; a value that lands outside [0, n) walks on until it is inside,
-    which keeps the map a bijection. Integer arithmetic alone, so that every device kind gives the
-    same order, and n may be traced.
-    """
-    bits = 32 - jax.lax.clz(jnp.maximum(n, 1) - jnp.uint32(1))
-    a = jnp.uint32(1) << ((bits + 1) // 2)
-    once = partial(_once, a=a, b=(n + a - 1) // a, keys=_round_keys(key))
-    return jax.lax.while_loop(lambda x: x >= n, once, once(j))
-
-
-def order(key: Key[Array, ""], position: Int[Array, ""], n: Int[Array, ""]) -> Int[Array, ""]:
-    """The example at `position` of an endless sequence of shuffled epochs of [0, n): a pure
-    function, with n traced.
-
-    Each epoch visits every example once, in an order of its own. position: scalar below 2**31; n:
-    scalar of at least 1.
-    """
-    position, n = jnp.asarray(position, jnp.uint32), jnp.asarray(n, jnp.uint32)
-    epoch = jax.random.fold_in(key, position // n)
-    return _shuffled(position % n, n, epoch).astype(jnp.int32)

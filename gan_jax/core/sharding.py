@@ -1,14 +1,11 @@
-"""State that is split over the devices, for models that do not fit on each of them: ZeRO and fully
-sharded data parallel.
+"""A state that is sharded over devices: ZeRO, and fully sharded data parallelism (FSDP).
 
-`shard='optimizer'`: the states of the optimizers and the moving averages (stage 1 of Rajbhandari et
-al., 2020, ZeRO, whose model has no average). Every device then updates its share of them alone; the
-parameters lie whole on each. `shard='parameters'`: these too, and whatever else of the state is
-large (stage 3, or FSDP, of what lies between steps; in a step a device gathers the parameters that
-it uses).
+shard='optimizer' shards the optimizers' states and the moving average, of which each device updates
+its own part (stage 1 of ZeRO, Rajbhandari et al., 2020). shard='parameters' shards the parameters
+and all else that is large between steps too (stage 3, FSDP); a step gathers what it uses.
 
-A leaf is split along the longest of its axes that the devices divide; one of fewer than `SMALL`
-numbers stays whole.
+A leaf is sharded along the longest axis that the number of devices divides. A leaf of fewer than
+`SMALL` numbers is replicated.
 """
 
 from __future__ import annotations
@@ -29,8 +26,7 @@ _MESH: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
 
 
 def layout(state: Any, mesh: Mesh, shard: str | None) -> Any:
-    """For every leaf of a state (arrays or their shapes) where it lies: a pytree of
-    NamedSharding."""
+    """The NamedSharding of every leaf of a state (arrays or their shapes)."""
     chosen = lambda path: shard == "parameters" or (shard == "optimizer" and _is_optimizer(path))
     where = lambda path, x: NamedSharding(mesh, _spec(x, mesh) if chosen(path) else P())
     return jax.tree_util.tree_map_with_path(where, state)
@@ -50,7 +46,7 @@ def _spec(x: Any, mesh: Mesh) -> P:
 
 @contextmanager
 def gathering(mesh: Mesh | None) -> Iterator[None]:
-    """Inside, while a step is traced, `whole` and `split` are over this mesh."""
+    """While a step is traced inside this context, `whole` and `split` refer to this mesh."""
     token = _MESH.set(mesh)
     try:
         yield
@@ -59,25 +55,22 @@ def gathering(mesh: Mesh | None) -> Iterator[None]:
 
 
 def whole(tree: Any) -> Any:
-    """Gradients and parameters, whole on every device where the state around them is split; else as
-    they are.
+    """Gradients or parameters, replicated where the state is sharded; else unchanged.
 
-    Without it a partitioner splits the layers as the optimizer's state is, and sends their images
-    about.
+    Without this constraint XLA shards the layers as the optimizer's state, and moves their images.
     """
     mesh = _MESH.get()
     return tree if mesh is None else jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, P()))
 
 
 def split(tree: Any) -> Any:
-    """Gradients, parameters and updates as an optimizer's split state meets them; else as they
-    are."""
+    """Gradients, parameters or updates, sharded as the optimizer's state is; else unchanged."""
     mesh = _MESH.get()
     return tree if mesh is None else jax.lax.with_sharding_constraint(tree, layout(tree, mesh, "parameters"))
 
 
 def bytes_per_device(state: Any) -> int:
-    """Bytes of a state's arrays on the device of this process that holds most."""
+    """The bytes of a state on the local device that holds most of it."""
     held: dict[Any, int] = {}
     for leaf in jax.tree.leaves(state):
         data = jax.random.key_data(leaf) if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf

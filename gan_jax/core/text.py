@@ -1,9 +1,8 @@
+"""Names of the user's as text for one line."""
+
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 def one_line(name: Any) -> str:
@@ -12,7 +11,6 @@ def one_line(name: Any) -> str:
 
 
 def shorten(name: Any, width: int) -> str:
-    """The beginning and the end of a name too long for one line of `width`: settings often differ
-    at the end."""
+    """A long name's beginning and end in `width` characters: settings often differ at the end."""
     name, half = one_line(name), (width - 3) // 2
     return name if len(name) <= width else f"{name[: width - 3 - half]}...{name[-half:]}"

@@ -1,4 +1,4 @@
-"""What a data set is before it is split: arrays in memory, checked."""
+"""A data set before it is split: arrays in memory, checked."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MAX_CLASSES = 65_536  # a larger label is an identity number, not a class
 class Source:
     """Arrays of one data set: the part to split and, where there is one, its official test part.
 
-    images, test_images: uint8 [n, h, w, c] with c 1 or 3, or float32 points [n, d].
-    labels, test_labels: int32 [n] or None.
-    class_names: one name for each class, () when unlabelled.
+    images, test_images: uint8 [n, h, w, c] with c 1 or 3, or float32 points [n, d]
+    labels, test_labels: int32 [n] or None
+    class_names: one name for each class, () without labels
     """
 
     name: str
@@ -30,13 +30,12 @@ class Source:
 
 
 def reason(error: Exception) -> str:
-    """What `error` says, in one line."""
+    """The message of `error`, in one line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def as_images(array: Any, what: str) -> np.ndarray:
-    """Check `array` and return it as uint8 [n, h, w, c] or float32 [n, d]. `what` names it in an
-    error."""
+    """`array` as uint8 [n, h, w, c] or float32 [n, d]. Raises UserError that names `what`."""
     try:
         array = np.asarray(array)
     except ValueError as error:
@@ -65,7 +64,7 @@ def _as_points(array: np.ndarray, what: str) -> np.ndarray:
 
 
 def as_labels(labels: Any, n: int, what: str) -> np.ndarray | None:
-    """Check `labels` against `n` images and return them as int32 [n]; None stays None."""
+    """`labels` as int32 [n], or None. Raises UserError where they do not fit `n` images."""
     if labels is None:
         return None
     labels = np.asarray(labels)
@@ -88,7 +87,7 @@ def checked(
     test_labels: Any = None,
     class_names: tuple[str, ...] | None = None,
 ) -> Source:
-    """A `Source` of checked arrays; classes that have no names are named by their number."""
+    """A `Source` of checked arrays; classes without names are named by their number."""
     images = as_images(images, f"{name}: images")
     labels = as_labels(labels, len(images), name)
     if test_images is None and test_labels is not None:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Header(NamedTuple):
-    """What a file says of its image before it is decoded."""
+    """The shape and the channels of an image, known before it is decoded."""
 
     shape: tuple[int, int]  # height, width, as displayed
     channels: int
@@ -31,12 +31,12 @@ class Header(NamedTuple):
 def read_folder(name: str, root: str | Path, size: int | None, channels: int | None) -> Source:
     """Every PNG and JPEG under `root`, uint8 [n, h, w, c], in the order of the sorted paths.
 
-    Subfolders of `root` are classes, numbered in sorted order; with images in `root` itself there
-    are no labels.
-    size: the short side is resized to it and the centre square cropped; None when all images share
-        one size.
-    channels: 1 (grey) or 3 (RGB); None when all images agree.
-    Hidden files and folders and files of other types are ignored.
+    Subfolders of `root` are classes, numbered in sorted order. Images in `root` itself have no
+    labels. Hidden files and folders, and files of other types, are ignored.
+
+    size:     resize the short side to it and crop the centre square; None where all images share
+              one size
+    channels: 1 (grey) or 3 (RGB); None where all images agree
     """
     root = Path(root).expanduser()
     paths = find_images(root)
@@ -105,7 +105,7 @@ def _common_shape(root: Path, paths: list[Path], headers: list[Header]) -> tuple
 
 
 def decoded(path: Path, read: Callable[[Image], T]) -> T:
-    """read(image) of the upright image at `path`; whatever goes wrong names the file."""
+    """`read(image)` of the upright image at `path`. Raises UserError, which names the file."""
     from PIL import Image, ImageOps
 
     try:

@@ -1,5 +1,7 @@
-"""Imbalanced versions of labelled data: a training set in which some classes are rare. V, S and E
-stay as they are."""
+"""Imbalanced versions of labelled data, in which some classes of the training images (T) are rare.
+
+Validation (V), test (S) and extractor (E) images stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,18 @@ KINDS = ("long_tailed", "step")
 
 
 def imbalanced_counts(available: Any, ratio: float, kind: str = "long_tailed") -> np.ndarray:
-    """Images [K] of each class, the most frequent first, of `available` [K] in that order.
+    """Images [K] to keep of each class, from `available` [K], the most frequent class first.
 
     'long_tailed': n_k = n_max * ratio^(-k / (K - 1)), rounded down, as CIFAR-LT (Cui et al., 2019;
         Cao et al., 2019).
     'step': n_max for the first K // 2 classes, n_max / ratio, rounded down, for the others (Buda et
         al., 2018).
-    n_max: the most for which every class has its images; of classes of one size, that size.
-    ratio: n_max over the least n_k, at least 1; 10 and 100 in those papers.
 
-    Raises UserError for an unknown kind, a ratio below 1, fewer than 2 classes, or a class that is
+    n_max: the most for which every class has enough images; the class size, where all are of one
+           size
+    ratio: n_max over the smallest n_k, at least 1; 10 and 100 in those papers
+
+    Raises UserError for an unknown kind, a ratio below 1, fewer than 2 classes, and a class that is
     left with no image.
     """
     available = np.asarray(available)
@@ -39,7 +43,7 @@ def imbalanced_counts(available: Any, ratio: float, kind: str = "long_tailed") -
     depth = place / (len(available) - 1) if kind == "long_tailed" else (place >= len(available) // 2)
     share = float(ratio) ** -np.asarray(depth, np.float64)
     most = math.floor((available / share).min() + 1e-9)
-    counts = np.floor(most * share + 1e-9).astype(np.int64)  # 5,000 * 100^-(1 / 9) must not lose one to rounding
+    counts = np.floor(most * share + 1e-9).astype(np.int64)  # rounding must not lose an image
     if not counts.min():
         fewest = int(np.argmin(counts))
         raise UserError(
@@ -50,8 +54,8 @@ def imbalanced_counts(available: Any, ratio: float, kind: str = "long_tailed") -
 
 
 def class_counts(labels: Any, classes: int) -> np.ndarray:
-    """Images [K] of each class. Raises UserError without labels, and for any but integers [n] of 0
-    ... classes - 1."""
+    """Images [K] of each class. Raises UserError without labels, and for labels that are not
+    integers [n] in 0 ... classes - 1."""
     if labels is None or not classes:
         raise UserError("there are no labels to count classes by: give data with labels")
     labels = np.asarray(labels)
@@ -63,8 +67,10 @@ def class_counts(labels: Any, classes: int) -> np.ndarray:
 
 
 def class_order(classes: int, order: str | int | None = None) -> np.ndarray:
-    """The classes, most frequent first: as labelled (None or 'labelled'), or permuted by PCG64 of a
-    seed."""
+    """The classes, most frequent first.
+
+    order: None or 'labelled' for the order of the labels, or a seed of a permutation (PCG64)
+    """
     if order is None or order == "labelled":
         return np.arange(classes)
     seed = as_integer(order, "order", least=0)
@@ -72,22 +78,19 @@ def class_order(classes: int, order: str | int | None = None) -> np.ndarray:
 
 
 def imbalanced(data: Splits, ratio: float = 10.0, kind: str = "long_tailed", *, order: str | int | None = None) -> Splits:
-    """The same splits with an imbalanced training set: the first n_k images of each class, in the
-    order of the splits.
+    """The same splits with an imbalanced training set: the first n_k images of each class.
 
-    So those of a higher ratio are among those of a lower one. The classes are spread evenly over
-    the new order: its first n images, `subset(n)`, are as imbalanced as all, as nearly as whole
-    images can be.
+    Images of a higher ratio are among those of a lower one. The classes are spread evenly over the
+    new order, so that its first n images, `subset(n)`, are as imbalanced as all, to whole images.
 
-    Args:
-        data: labelled splits; from `load(..., imbalance=...)`, or any other.
-        ratio, kind: as for `imbalanced_counts`, which has the formulae.
-        order: which classes are frequent: in the order of their numbers, or permuted by this seed.
+    data:        labelled splits
+    ratio, kind: as for `imbalanced_counts`, which has the formulae
+    order:       None for the order of the class numbers, or the seed of a permutation, most
+                 frequent first
 
-    Each class keeps at least one image. One alone has no neighbour of its kind: SMOTE and a
-    covariance need two, and `measure.per_class` says what it cannot judge. A `density` remains the
-    law of the balanced data.
-    Raises UserError for data without labels, labels out of range, and as `imbalanced_counts`.
+    Each class keeps at least one image. SMOTE and a covariance need two, and `metrics.per_class`
+    says what it cannot judge. A `density` remains that of the balanced data.
+    Raises UserError for data without labels, for labels out of range, and as `imbalanced_counts`.
     """
     labels = data.train.labels
     available = class_counts(labels, data.classes)
@@ -107,9 +110,9 @@ def imbalanced(data: Splits, ratio: float = 10.0, kind: str = "long_tailed", *, 
 
 
 def _source(data: Splits, recorded: dict[str, Any]) -> dict[str, Any] | None:
-    """The arguments of `load` that give these splits again; a subset that was taken before belongs
-    to the imbalance."""
-    if not data.source or "imbalance" in data.source:  # twice imbalanced: no argument of `load` says so
+    """The arguments of `load` that give these splits again, or None where there are none. A subset
+    that was taken before belongs to the imbalance."""
+    if not data.source or "imbalance" in data.source:  # no argument of `load` makes data imbalanced twice
         return None
     source = dict(data.source)
     before = {"subset": source.pop("subset")} if "subset" in source else {}
@@ -117,8 +120,8 @@ def _source(data: Splits, recorded: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def from_record(data: Splits, recorded: dict[str, Any]) -> Splits:
-    """`imbalanced` with what `load`'s argument `imbalance` says. Raises UserError for a name that
-    is none of its own."""
+    """`imbalanced` by the argument `imbalance` of `load`. Raises UserError for a key that it does
+    not have."""
     if unknown := [name for name in recorded if name not in ("ratio", "kind", "order", "subset")]:
         raise UserError(f"imbalance has no {unknown[0]!r}: use ratio, kind, order and subset")
     recorded = dict(recorded)
@@ -127,11 +130,8 @@ def from_record(data: Splits, recorded: dict[str, Any]) -> Splits:
 
 
 def thirds(counts: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The classes (frequent, middle, rare): the K // 3 rarest are rare, as many of the most
-    frequent frequent, at least one.
-
-    Of equally frequent classes those with the higher number count as rarer.
-    """
+    """The classes (frequent, middle, rare): the K // 3 rarest, at least one, are rare, and as many
+    frequent. Of equally frequent classes those with the higher number count as rarer."""
     counts = np.asarray(counts)
     ranked = np.argsort(-counts, kind="stable")
     third = max(1, len(counts) // 3)

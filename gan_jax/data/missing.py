@@ -1,10 +1,10 @@
-"""Which cells are missing: at random (MCAR), by other columns (MAR), by their own value (MNAR), in
-blocks (images).
+"""Masks of missing cells: at random (MCAR), by other columns (MAR), by their own value (MNAR), in
+blocks.
 
 Each mechanism takes values (or their shape), a rate in [0, 1) and a seed, and returns a boolean
-array: True where a cell is observed. The rate is exact in expectation: the mean over the rows of
-the table of a column's missing probabilities is its rate (to 1e-9), so a mask of n cells misses
-rate * n +- sqrt(n rate (1 - rate)) of them at most.
+array: True where a cell is observed. The missing probabilities of a column have the rate as their
+mean over the rows (to 1e-9). A mask of n cells therefore misses rate * n cells in expectation, with
+a standard deviation of at most sqrt(n rate (1 - rate)).
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ Rate = float | Sequence[float] | np.ndarray
 
 
 def mcar(values: npt.ArrayLike, rate: Rate, seed: int) -> np.ndarray:
-    """Missing completely at random: every cell by itself, with probability `rate` (one, or one for
-    each column).
+    """Missing completely at random: every cell is missing with probability `rate`, independently.
 
-    values: an array [n, ...], of which only the shape counts. Raises UserError for a rate outside
-        [0, 1).
+    values: an array [n, ...], of which only the shape counts
+    rate:   one, or one for each column
+
+    Raises UserError for a rate outside [0, 1).
     """
     shape = np.shape(values)
     rate = _rates(rate, shape[1:])
@@ -36,13 +37,13 @@ def mcar(values: npt.ArrayLike, rate: Rate, seed: int) -> np.ndarray:
 
 def mar(values: npt.ArrayLike, rate: Rate, seed: int, pivots: float = 0.3, strength: float = 1.0) -> np.ndarray:
     """Missing at random: a share `pivots` of the columns is always observed, and decides about the
-    cells of the others.
+    others.
 
-    P(cell ij missing) = sigmoid(strength * s_ij + b_j), s_ij a random linear combination of row i's
-    standardised pivots with standard deviation 1 over the table (as Muzellec et al., 2020), b_j
-    such that column j is missing at its rate. The rate is that of the columns which can be missing:
-    the table as a whole misses less. At least one column is a pivot, one is not.
-    Raises UserError as `mcar`, for values that are not a finite table [n, d >= 2], or pivots
+    P(cell ij missing) = sigmoid(strength * s_ij + b_j). s_ij is a random linear combination of row
+    i's standardised pivots, with standard deviation 1 over the table (as Muzellec et al., 2020).
+    b_j makes column j missing at its rate. The rate is that of the columns which can be missing, so
+    the table as a whole misses less. At least one column is a pivot, and one is not.
+    Raises UserError as `mcar`, for values that are not a finite table [n, d >= 2], and for pivots
     outside (0, 1).
     """
     probabilities, seed = mar_probabilities(values, rate, seed, pivots, strength), as_integer(seed, "seed", least=0)
@@ -50,7 +51,7 @@ def mar(values: npt.ArrayLike, rate: Rate, seed: int, pivots: float = 0.3, stren
 
 
 def mar_probabilities(values: npt.ArrayLike, rate: Rate, seed: int, pivots: float = 0.3, strength: float = 1.0) -> np.ndarray:
-    """[n, d]: with which probability `mar` makes each cell missing."""
+    """[n, d]: the probability with which `mar` makes each cell missing."""
     table = _table(values, "mar")
     d = table.shape[1]
     if d < 2 or not 0 < pivots < 1:
@@ -65,17 +66,17 @@ def mar_probabilities(values: npt.ArrayLike, rate: Rate, seed: int, pivots: floa
 
 def mnar(values: npt.ArrayLike, rate: Rate, seed: int, strength: float = 1.0) -> np.ndarray:
     """Missing not at random: P(cell ij missing) = sigmoid(strength * (x_ij - mean_j) / std_j +
-    b_j), b_j set by the rate.
+    b_j).
 
-    At a positive strength large values go missing, at a negative one small ones, at 0 it is `mcar`.
-    Raises UserError as `mar`.
+    b_j makes column j missing at its rate. With a positive strength large values go missing, with a
+    negative one small values, and 0 is `mcar`. Raises UserError as `mar`.
     """
     probabilities = mnar_probabilities(values, rate, strength)
     return _rng(seed, "mnar").random(probabilities.shape) >= probabilities
 
 
 def mnar_probabilities(values: npt.ArrayLike, rate: Rate, strength: float = 1.0) -> np.ndarray:
-    """[n, d]: with which probability `mnar` makes each cell missing."""
+    """[n, d]: the probability with which `mnar` makes each cell missing."""
     table = _table(values, "mnar")
     return _calibrated(strength * _standard(table), np.broadcast_to(_rates(rate, table.shape[1:]), table.shape[1]))
 
@@ -84,10 +85,10 @@ def blocks(images: npt.ArrayLike, rate: float, seed: int, size: int = 7) -> np.n
     """Squares of `size` x `size` pixels missing from images [n, h, w] or [n, h, w, c], in all
     channels.
 
-    A square lies at each place that covers a pixel (it may hang over the edge) with probability 1 -
-    (1 - rate)^(1 / size^2), so every pixel is missing with probability `rate`; size 1 is `mcar` of
-    pixels. Raises UserError for a rate outside [0, 1), a shape that is no image's, or a size below
-    1.
+    At each place that covers a pixel (also over the edge) lies a square with probability 1 - (1 -
+    rate)^(1 / size^2), so that every pixel is missing with probability `rate`. size 1 is `mcar` of
+    pixels.
+    Raises UserError for a rate outside [0, 1), a shape that is no image's, and a size below 1.
     """
     shape, size = np.shape(images), as_integer(size, "size", least=1)
     if len(shape) not in (3, 4):
@@ -107,12 +108,12 @@ MECHANISMS: dict[str, Callable] = {"mcar": mcar, "mar": mar, "mnar": mnar, "bloc
 
 
 def incomplete(data: Splits, rate: Rate, *, mechanism: Callable = mcar, seed: int = 0, **options: Any) -> Splits:
-    """The same splits with examples [2, ...]: the values in [0, 1] and which were observed, 1 or 0
-    (float32).
+    """The same splits with examples [2, ...], float32: the values in [0, 1], and the mask (1:
+    observed).
 
-    Images are divided by 255; tables are min-max scaled by the range of the training rows, each
-    column for itself. Every split has a mask of its own: mechanism(values, rate, seed, **options).
-    Hidden values are kept, for games to be judged by.
+    Images are divided by 255. Columns of tables are min-max scaled by the range of the training
+    rows. Every split has its own mask, mechanism(values, rate, seed, **options). Hidden values are
+    kept, so that imputation can be judged.
     """
     train = data.train.images.astype(np.float64)
     low, high = (0.0, 255.0) if data.train.images.dtype == np.uint8 else (train.min(0), train.max(0))
@@ -163,8 +164,8 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def _calibrated(score: np.ndarray, rates: np.ndarray) -> np.ndarray:
-    """sigmoid(score + b) [n, d], b [d] such that the mean of each column is its rate; by
-    bisection."""
+    """sigmoid(score + b) [n, d], with b [d] such that the mean of each column is its rate
+    (bisection)."""
     edge = np.abs(score).max(0) + 50
     low, high = -edge, edge
     for _ in range(100):

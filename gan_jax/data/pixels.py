@@ -1,4 +1,4 @@
-"""One image of any kind to 8-bit grey or RGB of one size."""
+"""Any image as 8-bit grey or RGB of one size."""
 
 from __future__ import annotations
 
@@ -11,24 +11,20 @@ from gan_jax.core.errors import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# PIL mode -> channels that it is worth. 16-bit grey is "I;16", or "I" in some versions of Pillow.
+# PIL mode -> channels. 16-bit grey is "I;16", or "I" in some versions of Pillow.
 CHANNELS = {"1": 1, "L": 1, "LA": 1, "I": 1, "I;16": 1, "I;16B": 1, "P": 3, "RGB": 3, "RGBA": 3, "CMYK": 3}
 
 
 def channels_of(image: Image) -> int:
-    """1 for a grey image, 3 for any other. A palette counts as colour, whatever colours it
-    holds."""
+    """1 for a grey image, 3 for any other. A palette counts as colour."""
     if image.mode not in CHANNELS:
         raise UserError(f"unsupported image mode {image.mode}; save the image as 8-bit grey or RGB")
     return CHANNELS[image.mode]
 
 
 def to_8bit(image: Image, channels: int) -> Image:
-    """`image` in mode "L" (channels=1) or "RGB" (channels=3).
-
-    16-bit grey is scaled to 8 bits, not clipped. Transparent pixels are laid over white.
-    Colour becomes grey by ITU-R 601 luma.
-    """
+    """`image` in mode "L" (channels=1) or "RGB" (channels=3). 16-bit grey is scaled to 8 bits.
+    Transparent pixels are laid over white. Colour becomes grey by ITU-R 601 luma."""
     from PIL import Image as pil
 
     natural = channels_of(image)
@@ -37,7 +33,7 @@ def to_8bit(image: Image, channels: int) -> Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = pil.alpha_composite(pil.new("RGBA", image.size, "white"), image)
-    # Through the natural mode first: grey composited over white is grey.
+    # First to the natural mode: grey laid over white is grey.
     return image.convert("L" if natural == 1 else "RGB").convert("L" if channels == 1 else "RGB")
 
 
@@ -51,8 +47,7 @@ def _from_16bit(image: Image) -> Image:
 
 
 def fit(image: Image, size: int | None) -> Image:
-    """Resize the short side to `size` (Lanczos) and crop the centre square; None leaves the image
-    as it is."""
+    """Resize the short side to `size` (Lanczos) and crop the centre; None changes nothing."""
     from PIL import Image as pil
     from PIL import ImageOps
 
@@ -68,8 +63,8 @@ def as_array(image: Image) -> np.ndarray:
 
 
 def conform(array: np.ndarray, size: int | None, channels: int | None) -> np.ndarray:
-    """One image, uint8 [h, w, c] with c 1 or 3, at the wanted size and channels; None keeps what it
-    has."""
+    """One image, uint8 [h, w, c] with c 1 or 3, at this size and with these channels. None keeps
+    what the image has."""
     from PIL import Image as pil
 
     if (size is None or array.shape[:2] == (size, size)) and channels in (None, array.shape[2]):

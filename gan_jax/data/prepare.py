@@ -1,10 +1,12 @@
-"""Prepare mnist, fashion_mnist and cifar10 with their TFDS builders, as array_record, without
+"""Preparation of mnist, fashion_mnist and cifar10 as array_record by their TFDS builders, without
 TensorFlow.
 
-Each builder keeps its own features, version, keys and order, so the result is what TFDS itself
-would write. Only the reading is replaced: the original files are read whole with NumPy, after their
-sha256 was checked, and handed to TFDS as Pillow images. Nothing passes through TFDS's cache of
-extracted files, which can give fashion_mnist the pixels of mnist (their files have the same names).
+Each builder keeps its features, version, keys and order, so the result is what TFDS would write.
+Only
+the reading is replaced: the original files are read whole with NumPy, after a check of their
+                  sha256, and
+handed to TFDS as Pillow images. TFDS's cache of extracted files is not used, because it can give
+fashion_mnist the pixels of mnist (their files have the same names).
 """
 
 from __future__ import annotations
@@ -44,8 +46,7 @@ Arrays = tuple[np.ndarray, np.ndarray]  # images uint8 [n, h, w] or [n, h, w, 3]
 
 
 class Prepared(NamedTuple):
-    """A prepared data set: its folder, how many examples each split has, and whether it was there
-    before."""
+    """A prepared data set: folder, examples of each split, and whether it was there before."""
 
     folder: str
     sizes: dict[str, int]
@@ -53,13 +54,12 @@ class Prepared(NamedTuple):
 
 
 def prepare(name: str, originals: str | Path | None = None, data_dir: str | Path | None = None) -> Prepared:
-    """Prepare the data set `name` ("mnist", "fashion_mnist" or "cifar10") under `data_dir`, unless
-    it is there.
+    """Prepare "mnist", "fashion_mnist" or "cifar10" under `data_dir`, unless it is there.
 
-    originals: folder that holds NAME/<original files>; None downloads them to DATA_DIR/downloads.
-    data_dir: None means TFDS's own default. TFDS writes to a temporary folder beside the final one
-        and renames it at the end, so that an interruption leaves nothing that could be taken for a
-        data set.
+    originals: folder that holds NAME/<original files>; None downloads them to DATA_DIR/downloads
+    data_dir:  None for TFDS's default. TFDS writes to a temporary folder beside the final one and
+               renames it at the end, so that an interruption leaves nothing that looks like a data
+               set.
     """
     if name not in PREPARED_BY_SCRIPT:
         raise UserError(f"unknown data set {name!r}; this prepares {', '.join(PREPARED_BY_SCRIPT)}")
@@ -87,8 +87,7 @@ def _prepared(name: str, data_dir: str, already: bool) -> Prepared | None:
 
 
 def _builder(name: str, splits: dict[str, Arrays], data_dir: str) -> Any:
-    """TFDS's builder of `name`, which yields the examples of `splits` instead of reading files
-    through TensorFlow."""
+    """TFDS's builder of `name`, which yields the examples of `splits` in place of reading files."""
     import tensorflow_datasets as tfds
     from PIL import Image
     from tensorflow_datasets.core import registered
@@ -114,8 +113,7 @@ def _builder(name: str, splits: dict[str, Arrays], data_dir: str) -> Any:
 
 
 def read_originals(name: str, folder: Path) -> dict[str, Arrays]:
-    """Images and labels of {"train": ..., "test": ...} from the original files in `folder`, checked
-    by sha256."""
+    """{"train", "test": (images, labels)} of the original files in `folder`, checked by sha256."""
     if name == "cifar10":
         return _read_cifar(folder)
     files = {}
@@ -129,7 +127,7 @@ def read_originals(name: str, folder: Path) -> dict[str, Arrays]:
 
 
 def url_infos(name: str) -> dict[str, Any]:
-    """{url: size, checksum (sha256) and filename}, as TFDS registers them."""
+    """{url: size, checksum (sha256) and file name}, as TFDS registers them."""
     import tensorflow_datasets as tfds
 
     builder: Any = tfds.builder_cls(name)
@@ -137,7 +135,7 @@ def url_infos(name: str) -> dict[str, Any]:
 
 
 def _verified(path: Path, sha256: str, origin: str, unpack: Callable[[bytes], bytes] = bytes) -> bytes:
-    """The unpacked bytes of `path`, refused when their sha256 is another one."""
+    """The unpacked bytes of `path`. Raises UserError where their sha256 is another."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; it is one of the original files ({origin})")
     try:
@@ -151,8 +149,8 @@ def _verified(path: Path, sha256: str, origin: str, unpack: Callable[[bytes], by
 
 
 def _read_cifar(folder: Path) -> dict[str, Arrays]:
-    """From NAME.bin.xz or NAME.bin (also in cifar-10-batches-bin/, as the archive has them), or
-    from the archive."""
+    """From NAME.bin.xz or NAME.bin (also in cifar-10-batches-bin/, as in the archive), or from the
+    archive."""
     ((url, info),) = url_infos("cifar10").items()
     if (folder / CIFAR_ARCHIVE).is_file():
         files = unpack_archive(_verified(folder / CIFAR_ARCHIVE, info.checksum, url))
@@ -177,13 +175,13 @@ def unpack_archive(blob: bytes) -> dict[str, bytes]:
 
 
 def parse_cifar(blob: bytes) -> Arrays:
-    """Records of one label byte and 3 x 32 x 32 pixels, to uint8 [n, 32, 32, 3] and [n]."""
+    """Records of a label byte and 3 x 32 x 32 pixels -> uint8 [n, 32, 32, 3] and [n]."""
     records = np.frombuffer(blob, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
     return np.ascontiguousarray(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), records[:, 0]
 
 
 def download(name: str, folder: Path) -> Path:
-    """Download the original files of `name` to folder/name, where they are not there yet; return
+    """Download the original files of `name` to folder/name where they are missing; returns
     `folder`."""
     for url, info in url_infos(name).items():
         path = folder / name / info.filename

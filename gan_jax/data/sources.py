@@ -33,28 +33,29 @@ def load(
     imbalance: dict[str, Any] | None = None,
     stream: bool | dict[str, Any] = False,
 ) -> Splits:
-    """Load a data set and split it into train, validation, test and extractor.
+    """Load a data set and split it into training (T), validation (V), test (S) and extractor (E)
+    images.
 
-    name: "digits" (scikit-learn's 1,797 images, 8x8x1), "ring" or "grid" (2-D points with a known
-        density), "mnist", "fashion_mnist", "cifar10", "stacked_digits", "stacked_mnist" or
-        "stacked_fashion_mnist" (three such images in the channels of one: 1,000 classes, 128,000
-        training images), "tfds:NAME" (any image set of TensorFlow Datasets), "npz:PATH" (arrays
-        images and, if wanted, labels, test_images, test_labels) or "folder:PATH" (PNG and JPEG
-        files; subfolders are classes).
-    seed: fixes the splits and the order inside them, see gan_jax/data/splits.py.
-    subset: keep only the first `subset` training images.
-    size: resize the short side to it and crop the centre square; needed where images differ in
-        size.
-    channels: 1 (grey) or 3 (RGB); needed where a folder mixes both.
-    data_dir: where TFDS keeps prepared sets; TFDS's own default when None.
+    name:      "digits" (scikit-learn's 1,797 images, 8x8x1), "ring" or "grid" (2-D points with a
+               known density), "mnist", "fashion_mnist", "cifar10", "stacked_digits",
+               "stacked_mnist" or "stacked_fashion_mnist" (three such images in the channels of one:
+               1,000 classes, 128,000 training images), "tfds:NAME" (any image set of TensorFlow
+               Datasets), "npz:PATH" (arrays images and, optionally, labels, test_images,
+               test_labels) or "folder:PATH" (PNG and JPEG files; subfolders are classes)
+    seed:      fixes the splits and the order inside them, see `splits.py`
+    subset:    keep only the first `subset` training images
+    size:      resize the short side to it and crop the centre square; needed where images differ in
+               size
+    channels:  1 (grey) or 3 (RGB); needed where a folder mixes both
+    data_dir:  where TFDS keeps prepared sets; TFDS's own default when None
     imbalance: make classes of T rare, before the subset is taken: {"ratio": 10, "kind":
-        "long_tailed"}, see `imbalanced`.
-    stream: leave the training images of a folder or of a TFDS set where they are, and read them
-        while training (needs the `stream` extra). Settings: {"damaged": "skip", "workers": 2,
-        "threads": 2, "held_out": 1000}, see `streaming.Stream` and `stores.streamed`. For `fit`; a
-        sweep wants its data on the device.
+               "long_tailed"}, see `imbalanced`
+    stream:    leave the training images of a folder or of a TFDS set on disk, and read them in
+               training (needs the `stream` extra). Settings: {"damaged": "skip", "workers": 2,
+               "threads": 2, "held_out": 1000}, see `streaming.Stream` and `stores.streamed`. For
+               `fit` alone: a sweep needs its data on the device.
 
-    Images are uint8 [n, h, w, c], range 0..255; points are float32 [n, 2]; labels int32 [n] or
+    Images are uint8 [n, h, w, c] in 0..255, points are float32 [n, 2], and labels int32 [n] or
     None.
     """
     if size is not None:
@@ -95,8 +96,9 @@ def from_arrays(
 ) -> Splits:
     """Split arrays in memory, as `load` does.
 
-    images: uint8 [n, h, w, c] or [n, h, w], or float32 points [n, d]; labels: integers [n] or None.
-    test_images and test_labels, where given, become the test split.
+    images: uint8 [n, h, w, c] or [n, h, w], or float32 points [n, d]
+    labels: integers [n] or None
+    test_images, test_labels: the test split, if given
     """
     splits = split(checked(name, images, labels, test_images, test_labels), seed)
     return splits if subset is None else splits.subset(subset)
@@ -142,8 +144,8 @@ def _conformed(source: Source, size: int | None, channels: int | None) -> Source
 
 
 def read_digits() -> Source:
-    """scikit-learn's 1,797 handwritten digits, uint8 [1797, 8, 8, 1]; the values 0..16 become
-    0..255, rounded."""
+    """scikit-learn's 1,797 handwritten digits, uint8 [1797, 8, 8, 1]. Values 0..16 are scaled to
+    0..255 and rounded."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
@@ -159,7 +161,7 @@ def read_npz(name: str, path: str | Path) -> Source:
         raise UserError(f"{path}: no such file; check the path")
     arrays: dict[str, Any] = {}
     try:
-        # Pickled objects could run code of whoever wrote the file.
+        # A pickled object could run code.
         file = np.load(path, allow_pickle=False)
         if isinstance(file, np.lib.npyio.NpzFile):
             with file:

@@ -1,15 +1,15 @@
-"""Four disjoint splits of a data set, fixed by a seed: train (T), validation (V), test (S) and
-extractor (E).
+"""Four disjoint splits of a data set, fixed by a seed: training (T), validation (V), test (S) and
+extractor (E) images.
 
-The rule. An official test part stays S; otherwise S takes 15 % of the images. V and E then take 15
-% of the rest each, at most 10,000; T is what remains. Labelled data are stratified. An image that
+The rule. An official test part is S; otherwise S takes 15 % of the images. V and E then take 15 %
+of the rest each, at most 10,000, and T is what remains. Labelled data are stratified. An image that
 is in several splits stays only in the first of S, V, E, T; copies inside one split stay. Every
-split is stored in a seeded order in which every prefix is as nearly stratified as its length
-allows, so that "the first n" is a fair subset and subsets are nested.
+split has a seeded order in which each prefix is as nearly stratified as its length allows, so that
+"the first n" is a fair subset and subsets are nested.
 
 The draws. Each is the raw 64-bit output of PCG64 on `SeedSequence(seed,
-spawn_key=(crc32(purpose),))`, sorted stably: NumPy keeps that stream fixed, so a seed gives the
-same splits on every platform and NumPy version.
+spawn_key=(crc32(purpose),))`, sorted stably. NumPy keeps that stream fixed, so a seed gives the
+same splits on every platform and with every NumPy version.
 """
 
 from __future__ import annotations
@@ -29,13 +29,12 @@ from gan_jax.core.errors import UserError
 from gan_jax.data.arrays import Source
 
 NAMES = ("train", "validation", "test", "extractor")
-KEEP_FIRST = ("test", "validation", "extractor", "train")  # where an image that is in several splits stays
+KEEP_FIRST = ("test", "validation", "extractor", "train")  # an image in several splits stays in the first
 LARGEST_HELD_OUT = 10_000
 
 
 class Density(Protocol):
-    """A mixture whose density is known. modes: [k, d]; sigma: the standard deviation of every
-    mode."""
+    """A mixture whose density is known. modes: [k, d]; sigma: standard deviation of every mode."""
 
     @property
     def modes(self) -> np.ndarray: ...
@@ -44,14 +43,17 @@ class Density(Protocol):
     def sigma(self) -> float: ...
 
     def log_density(self, x: npt.ArrayLike) -> np.ndarray:
-        """Natural logarithm of the density at the points x [n, d], [n]."""
+        """The natural logarithm of the density, [n], at points x [n, d]."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One split, in read-only arrays. images: uint8 [n, h, w, c] or float32 [n, d]; labels: int32
-    [n] or None."""
+    """One split, in read-only arrays.
+
+    images: uint8 [n, h, w, c] or float32 [n, d]
+    labels: int32 [n] or None
+    """
 
     images: np.ndarray
     labels: np.ndarray | None = None
@@ -59,7 +61,7 @@ class Split:
     def __post_init__(self):
         for name in ("images", "labels"):
             if getattr(self, name) is not None:
-                view = np.asarray(getattr(self, name)).view()  # the caller's own array stays writable
+                view = np.asarray(getattr(self, name)).view()  # so that the caller's array stays writable
                 view.setflags(write=False)
                 object.__setattr__(self, name, view)
 
@@ -72,7 +74,7 @@ class Split:
 
     @cached_property
     def hash(self) -> str:
-        """sha256 (hex) of the shape, the dtype and the bytes of the images, and of the labels."""
+        """sha256 (hex) of shape, dtype and bytes of the images, and of the labels."""
         digest = hashlib.sha256()
         for array in (self.images, self.labels):
             if array is None:
@@ -87,13 +89,12 @@ class Split:
 class Splits:
     """The four splits of one data set and one seed.
 
-    train: or a `streaming.Stream` in its place, whose images are read where they are indexed.
-    class_names: one name for each class, () when unlabelled.
-    duplicates: {split name: images dropped because another split holds the same image}; {} where
-        they were not looked for.
-    density: the law that the points were drawn from (see `toys.Mixture`); None for data whose law
-        is unknown.
-    source: the arguments with which `load` gives these splits again; None for arrays in memory.
+    train:       a `Split`, or a `streaming.Stream` whose images are read where they are indexed
+    class_names: one name for each class, () without labels
+    duplicates:  {split name: number of images dropped because another split has them}; {} where
+                 they were not looked for
+    density:     the distribution of the points (see `toys.Mixture`); None where it is unknown
+    source:      the arguments with which `load` gives these splits again; None for arrays in memory
     """
 
     name: str
@@ -114,12 +115,12 @@ class Splits:
 
     @property
     def classes(self) -> int:
-        """Number of classes, 0 when unlabelled."""
+        """Number of classes, 0 without labels."""
         return len(self.class_names)
 
     @property
     def hashes(self) -> dict[str, str]:
-        """{split name: sha256 over shape, dtype, images and labels}."""
+        """{split name: `Split.hash`}."""
         return {name: getattr(self, name).hash for name in NAMES}
 
     def subset(self, n: int) -> Splits:
@@ -143,7 +144,7 @@ class Splits:
 
 
 def as_integer(value: Any, what: str, least: int) -> int:
-    """`value` as an int of at least `least`."""
+    """`value` as an int. Raises UserError where it is no integer of at least `least`."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -154,12 +155,12 @@ def as_integer(value: Any, what: str, least: int) -> int:
 
 
 def seed_sequence(seed: int, purpose: str) -> np.random.SeedSequence:
-    """An own stream of random numbers for each seed and purpose."""
+    """A stream of random numbers for each seed and purpose."""
     return np.random.SeedSequence(seed, spawn_key=(zlib.crc32(purpose.encode()),))
 
 
 def split(source: Source, seed: int) -> Splits:
-    """Split `source` by the rule at the top of this file."""
+    """The splits of `source`, by the rule at the top of this file."""
     seed = as_integer(seed, "seed", least=0)
     parts = _cut(source, seed)
     duplicates = _drop_duplicates(parts)
@@ -171,8 +172,11 @@ def split(source: Source, seed: int) -> Splits:
 
 
 def split_sizes(n: int, official_test: bool) -> dict[str, int]:
-    """How many of `n` images each split takes before duplicates are dropped; an official test split
-    takes none."""
+    """How many of `n` images each split takes before duplicates are dropped.
+
+    official_test: whether an official test part takes the place of S, which then takes none of
+                   these
+    """
     test = 0 if official_test else _fifteen_percent(n)
     held_out = min(_fifteen_percent(n - test), LARGEST_HELD_OUT)
     sizes = {} if official_test else {"test": test}
@@ -191,7 +195,7 @@ def _take(images: np.ndarray, labels: np.ndarray | None, index: np.ndarray) -> P
 
 
 def _cut(source: Source, seed: int) -> dict[str, Part]:
-    """Neighbouring stretches of one stratified order; the official test part is taken as it is."""
+    """The parts before duplicates are dropped: consecutive stretches of one stratified order."""
     official = source.test_images is not None
     n, least = len(source.images), 3 if official else 4
     if n < least or (source.test_images is not None and not len(source.test_images)):
@@ -209,8 +213,8 @@ def _cut(source: Source, seed: int) -> dict[str, Part]:
 
 
 def _drop_duplicates(parts: dict[str, Part]) -> dict[str, int]:
-    """Leave an image that is in several splits only in the first of KEEP_FIRST; return how many
-    each split lost."""
+    """How many images each split lost because an earlier one of KEEP_FIRST has them; `parts` is
+    changed."""
     seen: set[bytes] = set()
     dropped = {}
     for name in KEEP_FIRST:
@@ -233,7 +237,7 @@ def _ordered(images: np.ndarray, labels: np.ndarray | None, seed: int, purpose: 
 
 
 def stratified_order(labels: np.ndarray | None, n: int, seed: int, purpose: str) -> np.ndarray:
-    """A seeded order of n examples (int64 [n]); each prefix holds every class in proportion, as
+    """A seeded order of n examples, int64 [n]. Each prefix holds every class in proportion, as
     nearly as it can."""
     ticket = np.random.PCG64(seed_sequence(seed, purpose)).random_raw(n)
     if labels is None:
@@ -242,6 +246,5 @@ def stratified_order(labels: np.ndarray | None, n: int, seed: int, purpose: str)
     by_class = np.lexsort((ticket, labels))
     rank = np.empty(n)
     rank[by_class] = np.arange(n) - (np.cumsum(counts) - counts)[labels[by_class]]
-    # Each class is spread evenly over [0, 1); equal places (classes of equal size) follow the
-    # ticket.
+    # Each class is spread evenly over [0, 1). Where two places are equal, the ticket decides.
     return np.lexsort((ticket, (rank + 0.5) / counts[labels]))

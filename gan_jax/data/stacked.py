@@ -1,8 +1,9 @@
-"""Stacked digits (Metz et al., 2017): three images drawn at random, one in each colour channel;
-1,000 modes known by name.
+"""Stacked digits (Metz et al., 2017): three random grey images in the colour channels of one, 1,000
+modes.
 
 A stack of the digits r, g and b has the label 100 r + 10 g + b. Each split holds stacks of its own
-digits alone, so that no image of T is inside a stack of V, S or E.
+digits alone, so that no training image (T) is inside a validation (V), test (S) or extractor (E)
+stack.
 """
 
 from __future__ import annotations
@@ -20,11 +21,10 @@ HELD_OUT_STACKS = 10_000  # each of validation, test and extractor
 
 
 def stack(singles: Split, n: int, seed: int, classes: int = 10) -> Split:
-    """n stacks uint8 [n, h, w, 3] of grey images, each channel drawn from all of them; the first m
-    are `stack(..., m, ...)`.
+    """n stacks uint8 [n, h, w, 3] of grey images, each channel drawn from all of them.
 
-    classes: of the images; a stack of labels r, g and b has the label (r * classes + g) * classes +
-        b.
+    The first m stacks are `stack(..., m, ...)`. classes: of the grey images; a stack of labels r, g
+    and b has the label (r * classes + g) * classes + b.
     Raises UserError for images that are not grey or have no labels.
     """
     return _stack(singles, as_integer(n, "n", least=1), seed_sequence(as_integer(seed, "seed", least=0), "stack"), classes)
@@ -43,8 +43,7 @@ def _stack(singles: Split, n: int, sequence: np.random.SeedSequence, classes: in
 
 
 def stacked_splits(name: str, singles: Splits) -> Splits:
-    """128,000 training stacks, of which `subset` keeps the first, and 10,000 in each other split,
-    by the seed of `singles`."""
+    """128,000 training stacks and 10,000 in each other split, by the seed of `singles`."""
     sizes = dict.fromkeys(NAMES, HELD_OUT_STACKS) | {"train": TRAINING_STACKS}
     purposes = {part: seed_sequence(singles.seed, f"{name} {part}") for part in NAMES}
     parts = {part: _stack(getattr(singles, part), sizes[part], purposes[part], singles.classes) for part in NAMES}
@@ -54,11 +53,10 @@ def stacked_splits(name: str, singles: Splits) -> Splits:
 
 
 def singles(data: Splits) -> Splits:
-    """The different grey images inside each split's stacks, with their own labels: what a
-    classifier of channels learns from.
+    """The different grey images inside each split's stacks, with their own labels.
 
-    For `measure.modes.stacked`: `classify = classifier_logits(singles(data))`. Raises UserError for
-    data that are no stacks.
+    A classifier of channels learns from them: `classify = classifier_logits(singles(data))`, for
+    `metrics.modes.stacked`. Raises UserError for data that are no stacks.
     """
     classes = round(data.classes ** (1 / 3))
     if data.image_shape[2:] != (3,) or classes < 2 or classes**3 != data.classes:
@@ -71,12 +69,11 @@ def _apart(stacks: Split, classes: int) -> Split:
     images, label = channels(stacks.images), stacks.labels
     assert label is not None
     labels = np.concatenate([label // classes**2, label // classes % classes, label % classes])
-    first = {image.tobytes(): i for i, image in enumerate(images)}  # of equal images the last, wherever it is
+    first = {image.tobytes(): i for i, image in enumerate(images)}  # of equal images the last
     keep = np.fromiter(first.values(), np.intp)
     return Split(images[keep], labels[keep])
 
 
 def channels(images: np.ndarray) -> np.ndarray:
-    """[n, h, w, c] -> grey images [c * n, h, w, 1]: all first channels, then all second ones, and
-    so on."""
+    """[n, h, w, c] -> grey images [c * n, h, w, 1]: all first channels, then all second, ..."""
     return np.moveaxis(images, -1, 0).reshape(-1, *images.shape[1:3], 1)

@@ -1,4 +1,4 @@
-"""Data sets left on disk: their splits, of which the training part is streamed."""
+"""Data sets on disk, of which the training images are streamed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from gan_jax.data.tfds import PREPARED_BY_SCRIPT, class_names_of, open_split, pr
 
 
 class ImageFiles:
-    """The PNG and JPEG files under a folder, each decoded where it is asked for.
+    """The PNG and JPEG files under a folder, each decoded when it is indexed.
 
-    size, channels: as for `folders.read_folder`; those of the first file where None.
+    size, channels: as for `folders.read_folder`; None for those of the first file
     """
 
     def __init__(self, root: str | Path, size: int | None = None, channels: int | None = None):
@@ -82,7 +82,7 @@ class Records:
         return self.__getitems__([row])[0]
 
     def __getitems__(self, rows: list[int]) -> list:
-        with nullcontext() if self.advised else without_advice():  # it comes once in each process
+        with nullcontext() if self.advised else without_advice():  # TFDS advises once in each process
             found = self.source.__getitems__(rows)
         self.advised = True
         images = [conform(example["image"], self.size, self.channels) for example in found]
@@ -91,8 +91,7 @@ class Records:
 
 
 class Stored(NamedTuple):
-    """What lies on disk: the part to split, its official test part where it has one, and the names
-    of its classes."""
+    """A data set on disk: the part to split, its official test part or None, its class names."""
 
     source: Any
     test: RandomAccess | None
@@ -118,17 +117,16 @@ def streamed(
     name: str, seed: int, size: int | None, channels: int | None, data_dir: str | None, *,
     held_out: int = LARGEST_HELD_OUT, **settings: Any,
 ) -> Splits:  # fmt: skip
-    """`load(name, ..., stream=settings)`: the splits of a data set whose training part stays on
-    disk.
+    """`load(name, ..., stream=settings)`: splits whose training images (T) stay on disk.
 
-    held_out: most examples of V, of S and of E, the first of each; these are decoded now and kept
-        in memory.
-    settings: of `Stream`: damaged, workers, threads.
+    held_out: most validation (V), test (S) and extractor (E) images, the first of each; these are
+              decoded now and kept in memory
+    settings: of `Stream`: damaged, workers, threads
 
-    The cut is that of `load`: of the same folder the same files are in T and in V, unless some are
-    equal: images that are in two splits are not looked for, as every file would have to be decoded
-    (`duplicates` is empty). Records are not stratified: their labels are known only where they are
-    read.
+    The cut is that of `load`: the same files of a folder are in T and in V, unless some images are
+    equal. Equal images in two splits are not looked for, because every file would have to be
+    decoded, so `duplicates` is empty. Records are not stratified, because their labels are known
+    only once they are read.
     """
     unknown = settings.keys() - {"damaged", "workers", "threads"}
     if unknown:

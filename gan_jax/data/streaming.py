@@ -1,10 +1,9 @@
-"""Training examples that stay on disk: decoded ahead by grain, in threads or in processes of their
-own.
+"""Training images that stay on disk, decoded ahead by grain in threads or in other processes.
 
-A `Stream` stands in place of a training `Split`. Step i takes the examples that data on the device
-would have had in step i (`draws.order`), so a streamed run equals a resident one. Nothing but the
-step says where a run is: grain reads a list whose element i is the batch of step i, and a resumed
-run begins to read at its step. Grain keeps no state of its own that matters.
+A `Stream` takes the place of a training `Split`. Step i takes the examples that data on the device
+would have in step i (`order`), so a streamed run equals a resident one. Grain reads a list
+whose element i is the batch of step i, and a resumed run begins to read at its step: the step alone
+is the state of the reader.
 """
 
 from __future__ import annotations
@@ -26,24 +25,23 @@ import jax
 import numpy as np
 
 from gan_jax.core.errors import UserError
-from gan_jax.core.rng import MAX_POSITION
 from gan_jax.data.arrays import as_images, as_labels, reason
-from gan_jax.data.host_order import HostOrder
+from gan_jax.data.order import MAX_POSITION, HostOrder
 from gan_jax.data.splits import as_integer
 
 DAMAGED = ("refuse", "skip")
-
-
-TRIES = 100  # neighbours that are tried in place of a damaged example, before the whole source counts as damaged
-
-
-AT_ONCE = 64
+TRIES = 100  # examples that are tried in place of a damaged one
+AT_ONCE = 64  # examples that one thread reads in turn
 
 
 class RandomAccess(Protocol):
-    """Where examples lie. Besides these two it may have `__getitems__(rows)` (many at once),
-    `name(row)` (for messages), `labels` (of all, where they are known without reading) and
-    `identity` (text that says which examples these are)."""
+    """Where examples lie. It may also have these:
+
+    `__getitems__(rows)`  many examples at once
+    `name(row)`           the name of an example, for messages
+    `labels`              of all examples, where they are known without reading
+    `identity`            a text that identifies the examples
+    """
 
     def __len__(self) -> int: ...
 
@@ -53,21 +51,20 @@ class RandomAccess(Protocol):
 
 
 class Stream:
-    """Training examples read where they lie, in place of a `Split`: `dataclasses.replace(data,
-    train=Stream(source))`.
+    """Training examples read from disk: `dataclasses.replace(data, train=Stream(source))`.
 
-    Args:
-        source: any `RandomAccess`; picklable where workers > 0.
-        rows: which of its examples, in this order; None for all.
-        damaged: what becomes of an example that cannot be read: 'refuse' ends the run with one line that names it; 'skip'
-            puts the next example of this stream that can be read in its place, in every epoch the same one. Those skipped are
-            in `damaged_examples` ({name: why}), counted and named at the end of a run.
-        workers: processes that read and decode; 0 for threads of this process. A script that uses processes needs the usual
-            `if __name__ == "__main__":`, since each of them imports it.
-        threads: threads that read and decode where workers is 0.
+    source:  any `RandomAccess`; picklable where workers > 0
+    rows:    which of its examples, in this order; None for all
+    damaged: what happens at an example that cannot be read. 'refuse' ends the run with one line
+             that names it. 'skip' takes the next readable example of this stream in its place, the
+             same one in every epoch; `damaged_examples` {name: why} lists those skipped, and the
+             end of a run reports them.
+    workers: processes that read and decode; 0 for threads of this process. A script that uses
+             processes needs the usual `if __name__ == "__main__":`, since each of them imports it.
+    threads: threads that read and decode where workers is 0
 
-    Raises UserError for settings that cannot be meant, an empty source, or a first example that is
-    none.
+    Raises UserError for settings out of range, an empty source, and a first example that cannot be
+    used.
     """
 
     def __init__(self, source: RandomAccess, rows: Any = None, *, damaged: str = "refuse", workers: int = 0, threads: int = 2):
@@ -99,15 +96,15 @@ class Stream:
 
     @property
     def hash(self) -> str:
-        """sha256 (hex) of what the source says of itself, which rows these are, their shape and
-        dtype; no example is read."""
+        """sha256 (hex) of the source's identity, the rows, and the examples' shape and dtype. No
+        example is read."""
         assert self._example is not None
         shape, dtype = self._example
-        said = f"{getattr(self.source, 'identity', '')} {len(self.source)} {shape} {dtype.str} {self.labels is not None}\n"
-        return hashlib.sha256(said.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
+        text = f"{getattr(self.source, 'identity', '')} {len(self.source)} {shape} {dtype.str} {self.labels is not None}\n"
+        return hashlib.sha256(text.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
 
     def read(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """The examples at these places of the stream: images [m, ...] and labels int32 [m], or
+        """The examples at these places of the stream: images [m, ...], and labels int32 [m] or
         None."""
         images, labels, damaged = self.attempt(places)
         self.damaged_examples |= damaged
@@ -124,12 +121,12 @@ class Stream:
         return np.concatenate([images for images, _ in parts]), np.concatenate(labels) if labels else None
 
     def attempt(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, dict[str, str]]:
-        """`read`, with the examples that were skipped: {name: why}. Raises UserError for the first
-        that may not be."""
+        """`read`, and the examples that were skipped: {name: why}. Raises UserError for the first
+        example that may not be skipped."""
         rows = [int(row) for row in self.rows[places]]
         try:
             return *self._checked(self._many(rows)), {}
-        except Exception:  # one of them: which?
+        except Exception:  # one by one, to find those that are damaged
             damaged: dict[str, str] = {}
             found = [self._one(int(place), damaged) for place in places]
             return *self._checked(found), damaged
@@ -147,10 +144,10 @@ class Stream:
                 example = self.source[row]
                 self._checked([example])
                 return example
-            except Exception as error:  # sources are anybody's, and damaged files raise anything
+            except Exception as error:  # a user's source, and a damaged file, may raise anything
                 name = self._name(row)
-                said = " ".join(str(error).split()) if isinstance(error, UserError) else f"cannot be read ({reason(error)})"
-                why = said if name in said else f"{name}: {said}"
+                text = " ".join(str(error).split()) if isinstance(error, UserError) else f"cannot be read ({reason(error)})"
+                why = text if name in text else f"{name}: {text}"
                 if self.damaged == "refuse":
                     raise UserError(f"{why}; or stream with damaged='skip'") from error
                 damaged[name] = why
@@ -161,7 +158,7 @@ class Stream:
         return named(row) if named else f"example {row}"
 
     def _checked(self, examples: list) -> tuple[np.ndarray, np.ndarray | None]:
-        """Images [m, ...] and labels, as they must be."""
+        """Images [m, ...] and labels of examples. Raises UserError where they differ in kind."""
         labelled = isinstance(examples[0], tuple)
         images = as_images([e[0] if labelled else e for e in examples], "streamed examples")
         if self._example and (images.shape[1:], images.dtype) != self._example:
@@ -172,14 +169,13 @@ class Stream:
 
 
 def _known_labels(source: Any, rows: np.ndarray) -> Any:
-    """The labels of these rows, where the source knows them without reading."""
+    """The labels of these rows, where the source knows them without reading, or None."""
     labels = getattr(source, "labels", None)
     return labels if labels is None else as_labels(np.asarray(labels)[rows], len(rows), "streamed examples")
 
 
 class Column:
-    """The images (field 0) or labels (field 1) of a stream, read from it where it is indexed or
-    made an array."""
+    """The images (field 0) or labels (field 1) of a stream, read when they are indexed."""
 
     def __init__(self, stream: Stream, field: int, shape: tuple[int, ...], dtype: np.dtype):
         self.stream, self.field, self.shape, self.dtype = stream, field, (len(stream), *shape), dtype
@@ -205,11 +201,14 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """What grain reads: element i is one process's share of the batch of step `first` + i.
+    """The list that grain reads: element i is one process's share of the batch of step `first` + i.
 
-    examples: of a whole batch; shard: (this process, how many share each batch), the k-th of them
-    takes the k-th stretch. An element that may not be read says why, rather than raise in a process
-    whose traceback would be all that is seen.
+    examples: of a whole batch
+    shard:    (this process, the number of processes); process k takes the k-th stretch of each
+              batch
+
+    An element that cannot be read holds the reason. An exception in a worker would show a traceback
+    alone.
     """
 
     stream: Stream
@@ -236,14 +235,16 @@ class Batches:
 def batches(
     stream: Stream, key: jax.Array, examples: int, first: int, last: int, *, ahead: int = 16, shard: tuple[int, int] = (0, 1)
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The batches of the steps `first` to `last` - 1: {"images": [b, ...], "labels": [b] where
-    there are any}.
+    """The batches of the steps `first` to `last` - 1: {"images": [b, ...], "labels": [b] if any}.
 
-    key: of the order; examples: of each batch; ahead: batches that are decoded before they are
-    asked for; shard: (this process, how many share each batch): b is examples / processes. Close
-    the iterator to end its threads or processes.
-    Raises UserError without grain, for a batch that does not divide, and as `Stream` says of
-    damaged examples.
+    key:      of the order
+    examples: of each batch
+    ahead:    batches that are decoded in advance
+    shard:    (this process, the number of processes); b is examples / processes
+
+    Close the iterator to end its threads or processes.
+    Raises UserError without grain, for a batch that does not divide, and as `Stream` for damaged
+    examples.
     """
     process, processes = shard
     if examples % processes:
@@ -259,27 +260,25 @@ def batches(
     if stream.workers:
         from absl import flags
 
-        flags.FLAGS.mark_as_parsed()  # grain's processes ask for flags that nobody has parsed here
+        flags.FLAGS.mark_as_parsed()  # grain's processes ask for flags, which nothing has parsed here
         each = grain.MultiprocessingOptions(stream.workers, per_worker_buffer_size=-(-ahead // stream.workers))
         inline = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-        piped = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)  # shared memory would be left over
+        piped = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)  # shared memory could be left behind
         read = grain.experimental.WithOptionsIterDataset(source.to_iter_dataset(inline), piped)
-        return _told(iter(read.mp_prefetch(each, end_with_parent)), stream)
+        return _reported(iter(read.mp_prefetch(each, end_with_parent)), stream)
     ahead = max(ahead, stream.threads)
-    return _told(iter(source.to_iter_dataset(grain.ReadOptions(stream.threads, ahead))), stream)
+    return _reported(iter(source.to_iter_dataset(grain.ReadOptions(stream.threads, ahead))), stream)
 
 
 def end_with_parent(*_) -> None:
-    """In a process that reads: Ctrl-C is its parent's to answer; and where that is killed, this
-    ends too."""
+    """In a worker: leave Ctrl-C to the parent, and end when the parent has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if (parent := multiprocessing.parent_process()) is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def _told(iterator: Any, stream: Stream) -> Iterator[dict[str, np.ndarray]]:
-    """The elements, their damages noted; whatever goes wrong in threads or processes becomes one
-    line."""
+def _reported(iterator: Any, stream: Stream) -> Iterator[dict[str, np.ndarray]]:
+    """The elements, with their damaged examples noted. Raises UserError for whatever goes wrong."""
     try:
         while True:
             try:

@@ -1,7 +1,7 @@
 """Image sets of TensorFlow Datasets (TFDS), read without TensorFlow.
 
-Needs a data set prepared as array_record: `tfds.data_source` reads that with random access and
-decodes with Pillow. Records come in the order TFDS stored them, which is not the order of the
+The data set must be prepared as array_record: `tfds.data_source` reads that with random access and
+decodes with Pillow. Records come in the order in which TFDS stored them, which is not that of the
 original files.
 """
 
@@ -28,8 +28,8 @@ Part = tuple[np.ndarray, np.ndarray | None]
 def read_tfds(name: str, dataset: str, data_dir: str | None, size: int | None, channels: int | None) -> Source:
     """The TFDS data set `dataset` ("mnist", "emnist/letters", "cifar10:3.0.2") as uint8 arrays.
 
-    Its "train" split is the part to split, its "test" split (if any) the official test part; other
-    splits are not used. Its "label" feature, where it is a ClassLabel, gives the labels.
+    Its "train" split is the part to split, and its "test" split, if any, the official test part.
+    Other splits are not used. Its "label" feature gives the labels where it is a ClassLabel.
     """
     builder = prepared(dataset, data_dir)
     class_names = class_names_of(builder)
@@ -42,8 +42,10 @@ def read_tfds(name: str, dataset: str, data_dir: str | None, size: int | None, c
 
 
 def open_builder(dataset: str, data_dir: str | None) -> Any | None:
-    """The TFDS builder of a data set that is prepared under `data_dir` (None: TFDS's own default),
-    or None."""
+    """The TFDS builder of a data set that is prepared under `data_dir`, or None.
+
+    data_dir: None for TFDS's default
+    """
     from tensorflow_datasets.core import naming, read_only_builder, registered
 
     try:
@@ -58,8 +60,8 @@ def open_builder(dataset: str, data_dir: str | None) -> Any | None:
 
 
 def prepared(dataset: str, data_dir: str | None) -> Any:
-    """The builder of a data set with a train split. Raises UserError where it is not prepared, or
-    has none."""
+    """The builder of a data set with a train split. Raises UserError where the data set is not
+    prepared, or has no train split."""
     builder = open_builder(dataset, data_dir)
     if builder is None:
         raise UserError(not_prepared(dataset, data_dir))
@@ -70,15 +72,14 @@ def prepared(dataset: str, data_dir: str | None) -> Any:
 
 
 def folder_of(data_dir: str | None) -> str:
-    """`data_dir`, or TFDS's default: TFDS_DATA_DIR in the environment, otherwise
-    ~/tensorflow_datasets."""
+    """`data_dir`, or TFDS's default: TFDS_DATA_DIR in the environment, or ~/tensorflow_datasets."""
     from tensorflow_datasets.core import constants
 
     return os.path.expanduser(data_dir or constants.DATA_DIR)
 
 
 def not_prepared(dataset: str, data_dir: str | None) -> str:
-    """What to do about a data set that is not there."""
+    """The message for a data set that is not prepared: what to run."""
     folder = folder_of(data_dir)
     if dataset in PREPARED_BY_SCRIPT:
         return f"{dataset} is not prepared in {folder}; run scripts/prepare_data.py {dataset} --data-dir {folder}"
@@ -89,7 +90,7 @@ def not_prepared(dataset: str, data_dir: str | None) -> str:
 
 
 def open_split(builder: Any, split: str) -> Any:
-    """The data source of one split, with as many records as its dataset_info promises."""
+    """The data source of one split. Raises UserError where records are missing."""
     folder, promised = builder.data_dir, builder.info.splits[split].num_examples
     with _damage_of(folder):
         try:
@@ -104,7 +105,7 @@ def open_split(builder: Any, split: str) -> Any:
 
 
 def _count_records(info: Any, split: str, source: Any) -> int:
-    """How many records the files hold; `len(source)` of array_record only repeats what dataset_info
+    """How many records the files hold. `len(source)` of array_record repeats what dataset_info
     promises."""
     if info.file_format.value != "array_record":
         return len(source)
@@ -115,8 +116,7 @@ def _count_records(info: Any, split: str, source: Any) -> int:
 
 @contextmanager
 def without_advice() -> Iterator[None]:
-    """TFDS logs at each start that OpenCV would decode faster; pillow is fast enough to decode
-    once."""
+    """Hide TFDS's advice, logged at each start, to decode with OpenCV: Pillow is fast enough."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -128,7 +128,7 @@ def without_advice() -> Iterator[None]:
 
 @contextmanager
 def _damage_of(what: str) -> Iterator[None]:
-    """Turn whatever TFDS raises on damaged files into one line."""
+    """Turn whatever TFDS raises on damaged files into a UserError of one line."""
     try:
         yield
     except UserError:
@@ -138,7 +138,7 @@ def _damage_of(what: str) -> Iterator[None]:
 
 
 def class_names_of(builder: Any) -> tuple[str, ...]:
-    """Class names, () when unlabelled; refuses what is not a set of 8-bit images."""
+    """Class names, () without labels. Raises UserError for what is not a set of 8-bit images."""
     from tensorflow_datasets.core import features as kinds
 
     named: Any = builder.info.features  # a mapping of features, but without .get

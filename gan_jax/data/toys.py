@@ -18,14 +18,16 @@ HELD_OUT_POINTS = 10_000  # each of validation, test and extractor
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Equal-weight mixture of isotropic Gaussians. modes: float64 [k, d]; sigma: standard deviation
-    of every mode."""
+    """A mixture of isotropic Gaussians of equal weight.
+
+    modes: float64 [k, d]; sigma: standard deviation of every mode
+    """
 
     modes: np.ndarray
     sigma: float
 
     def log_density(self, x: npt.ArrayLike) -> np.ndarray:
-        """Natural logarithm of the density at the points `x` [n, d], in float64 [n]."""
+        """The natural logarithm of the density, float64 [n], at points x [n, d]."""
         x = np.asarray(x, np.float64)
         k, d = self.modes.shape
         squared = ((x[:, None, :] - self.modes) ** 2).sum(-1)
@@ -40,8 +42,7 @@ class Mixture:
         return self.draw(as_integer(n, "n", least=0), seed_sequence(seed, "sample")).images
 
     def draw(self, n: int, sequence: np.random.SeedSequence) -> Split:
-        """`n` independent points (float32 [n, d]) labelled with their mode, from the stream
-        `sequence`."""
+        """`n` independent points (float32 [n, d]), labelled with their mode."""
         rng = np.random.Generator(np.random.PCG64(sequence))
         labels = rng.integers(len(self.modes), size=n, dtype=np.int32)
         points = self.modes[labels] + self.sigma * rng.standard_normal((n, self.modes.shape[1]))
@@ -61,8 +62,8 @@ def grid() -> Mixture:
 
 
 def toy_splits(name: str, density: Mixture, seed: int) -> Splits:
-    """Four splits drawn independently from `density`: 100,000 training points and 10,000 in each of
-    the others."""
+    """Four splits drawn independently from `density`: 100,000 training points, 10,000 in each other
+    split."""
     seed = as_integer(seed, "seed", least=0)
     sizes = dict.fromkeys(NAMES, HELD_OUT_POINTS) | {"train": TRAINING_POINTS}
     parts = (density.draw(sizes[part], seed_sequence(seed, f"{name} {part}")) for part in NAMES)

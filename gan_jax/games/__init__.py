@@ -1,5 +1,4 @@
-"""Other methods that train in the same loop: the VAE, the VAE-GAN, and imputation of missing
-values."""
+"""Other methods that the same loop trains: VAE, VAE-GAN, and imputation of missing values."""
 
 from gan_jax.games import imputation, vae, vae_gan
 

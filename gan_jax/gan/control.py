@@ -1,3 +1,5 @@
+"""Controllers at work: the live values of controlled leaves, and what moves them."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -6,9 +8,15 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gan_jax.core.bind import Bound, leaves
+from gan_jax.core.bind import Bound, leaves, resolve
 from gan_jax.core.errors import UserError
 from gan_jax.gan.recipe import Recipe
+from gan_jax.gan.state import State
+
+
+def resolved(recipe: Recipe, state: State) -> Recipe:
+    """The recipe at this step: schedules evaluated, controlled leaves at their live values."""
+    return resolve(recipe, state.step, state.memory.get("live"))
 
 
 def initial_memory(recipe: Recipe) -> dict[str, Any]:
@@ -22,7 +30,7 @@ def initial_memory(recipe: Recipe) -> dict[str, Any]:
 
 
 def check_paths(recipe: Recipe) -> None:
-    """Raises UserError for a controller of what is no number of the recipe."""
+    """Raises UserError for a controller whose path names no number of the recipe."""
     names = [name for name in leaves(recipe) if not name.startswith("controllers.")]
     if unknown := [path for path in recipe.controllers if path not in names]:
         raise UserError(f"no such number to control: {unknown[0]!r}; the recipe has {', '.join(names)}")
@@ -36,9 +44,9 @@ def check_statistics(recipe: Recipe, logged: set[str]) -> None:
             raise UserError(f"the controller of {path} follows {name!r}, which is not logged: use one of {known}")
 
 
-def steer(recipe: Recipe, state: Any, metrics: Mapping[str, Array]) -> tuple[Any, dict]:
-    """(state, metrics) after a step: controllers of the step's statistics move their numbers every
-    few steps."""
+def steer(recipe: Recipe, state: State, metrics: Mapping[str, Array]) -> tuple[State, dict]:
+    """(state, metrics) after a step. A controller moves its number every few steps, by the mean of
+    its statistic over them."""
     if not recipe.controllers:
         return state, dict(metrics)
     live, summed = dict(state.memory["live"]), dict(state.memory["summed"])
@@ -48,14 +56,14 @@ def steer(recipe: Recipe, state: Any, metrics: Mapping[str, Array]) -> tuple[Any
         if (name := controller.options["statistic"]) in metrics:
             summed[path] = summed[path] + metrics[name]
             due = (state.step + 1) % every == 0
-            moved = _move(recipe, state, controller, live[path], summed[path] / every, every)
-            live[path], summed[path] = jnp.where(due, moved, live[path]), jnp.where(due, 0, summed[path])
+            value = _move(recipe, state, controller, live[path], summed[path] / every, every)
+            live[path], summed[path] = jnp.where(due, value, live[path]), jnp.where(due, 0, summed[path])
     return state.replace(memory=state.memory | {"live": live, "summed": summed}), dict(metrics) | shown
 
 
-def observe(recipe: Recipe, state: Any, row: Mapping[str, Array], steps) -> dict:
-    """The memory after an evaluation: controllers of its statistics move their numbers, once for
-    `steps` steps."""
+def observe(recipe: Recipe, state: State, row: Mapping[str, Array], steps) -> dict:
+    """The memory after an evaluation, `steps` steps after the last one. Controllers that follow a
+    statistic of the evaluation move their numbers."""
     live = dict(state.memory["live"])
     for path, controller in recipe.controllers.items():
         if (name := controller.options["statistic"]) in row:
@@ -63,6 +71,6 @@ def observe(recipe: Recipe, state: Any, row: Mapping[str, Array], steps) -> dict
     return state.memory | {"live": live}
 
 
-def _move(recipe: Recipe, state: Any, controller: Bound, value, measured, steps) -> Array:
+def _move(recipe: Recipe, state: State, controller: Bound, value, measured, steps) -> Array:
     images = recipe.batch_size * recipe.d_steps
     return controller(value, measured, images * steps, images * state.step.astype(jnp.float32))

@@ -1,3 +1,5 @@
+"""What is measured during training: the discriminator on training and on held-out images."""
+
 from __future__ import annotations
 
 import jax
@@ -6,10 +8,11 @@ from jaxtyping import Array
 
 from gan_jax import losses
 from gan_jax.core.batch import Batch, to_unit
-from gan_jax.core.bind import resolve
 from gan_jax.core.net import EVALUATION, DiscriminatorOutput
+from gan_jax.gan.control import resolved
 from gan_jax.gan.recipe import Recipe
-from gan_jax.gan.step import State, sample
+from gan_jax.gan.state import State
+from gan_jax.gan.step import sample
 from gan_jax.metrics.training import training_metrics
 
 EVALUATION_KEY = 20140610  # evaluation draws the same latents at every step, so that curves compare
@@ -21,40 +24,40 @@ def discriminator_logits(recipe: Recipe, state: State, images: Array, labels: Ar
 
 
 def evaluate_discriminator(recipe: Recipe, state: State, images: Array, labels: Array | None) -> DiscriminatorOutput:
-    """What D says of images in [-1, 1], in evaluation mode and without augmentation."""
-    live = resolve(recipe, state.step, state.memory.get("live"))
-    side, player = live.discriminator, state.discriminator
-    labels = labels if live.classes else None
+    """The discriminator's output for images in [-1, 1], in evaluation mode, without
+    augmentation."""
+    side, player = resolved(recipe, state).discriminator, state.discriminator
+    labels = labels if recipe.classes else None
     return side.net.apply(player.params, player.stats, images, labels, EVALUATION, side.numbers)[0]
 
 
 def evaluate(recipe: Recipe, state: State, train: tuple, validation: tuple) -> dict[str, Array]:
-    """What D says, in evaluation mode and without augmentation, of training images, held-out images
-    and fakes.
+    """The discriminator (D) on training images (T), validation images (V) and generated images.
 
-    train, validation: (images, labels), equally many. Returns mean logits, accuracies (at the
-    loss's boundary), the AUC of telling training images from held-out ones (.5 is chance, above it
-    D has memorised), r_v and the gap of D's loss. And how far the moving average's samples are from
-    either (see `measure.training_metrics`): nearer to training images is overfitting.
+    train, validation: (images, labels) of T and of V, equally many. Returns {name: scalar}: mean
+    logits, accuracies at the decision boundary of the loss, r_v, the gap of D's loss, and the AUC
+    of telling T from V by D's logits: .5 is chance, and above chance D has memorised. With them
+    come the distances of the moving average's samples to T and to V (`metrics.training`): samples
+    that are nearer to T show overfitting.
     """
-    live = resolve(recipe, state.step, state.memory.get("live"))
+    live = resolved(recipe, state)
     n, labels = len(train[0]), train[1] if live.classes else None
     fakes = sample(recipe, state, jax.random.key(EVALUATION_KEY), n, labels, ema=False)
     reals, held_out = (to_unit(images, live.dtype) for images in (train[0], validation[0]))
-    said = {
+    outputs = {
         "train": evaluate_discriminator(recipe, state, reals, train[1]),
         "validation": evaluate_discriminator(recipe, state, held_out, validation[1]),
         "fake": evaluate_discriminator(recipe, state, fakes, labels),
     }
-    row = _gaps(live, said, train[1], validation[1])
+    row = _gaps(live, outputs, train[1], validation[1])
     samples = sample(recipe, state, jax.random.key(EVALUATION_KEY), n, labels, ema=True)
     return row | training_metrics(samples, reals, held_out)
 
 
-def _gaps(live: Recipe, said: dict[str, DiscriminatorOutput], train_labels, validation_labels) -> dict[str, Array]:
-    """D's mean logits and accuracies, AUC of T against V, r_v (Karras et al., 2020, equation 1),
-    and its loss on V - on T."""
-    logits = {name: judged.logits for name, judged in said.items()}
+def _gaps(live: Recipe, outputs: dict[str, DiscriminatorOutput], train_labels, validation_labels) -> dict[str, Array]:
+    """D's mean logits and accuracies, its AUC of T against V, r_v (Karras et al., 2020b, equation
+    1), and its loss on V less its loss on T."""
+    logits = {name: output.logits for name, output in outputs.items()}
     undecided = losses.boundary(live.loss)
     if undecided is None:
         undecided = (logits["train"].mean() + logits["fake"].mean()) / 2
@@ -64,12 +67,12 @@ def _gaps(live: Recipe, said: dict[str, DiscriminatorOutput], train_labels, vali
     row["D/train_validation_auc"] = (1 + higher.mean()) / 2
     train, validation, fake = (x.mean() for x in logits.values())
     row["D/r_v"] = (train - validation) / jnp.maximum(train - fake, 1e-8)
-    on = lambda name, labels: live.loss(said[name], said["fake"], _batch(live, labels, train_labels)).real.mean()
+    on = lambda name, labels: live.loss(outputs[name], outputs["fake"], _batch(live, labels, train_labels)).real.mean()
     row["D/loss_gap"] = on("validation", validation_labels) - on("train", train_labels)
     return row
 
 
 def _batch(live: Recipe, labels, fake_labels) -> Batch:
-    """What a loss may ask of evaluated examples: their labels."""
+    """A batch that holds what a loss may read in an evaluation: the labels."""
     labels, fake_labels = (x if live.classes else None for x in (labels, fake_labels))
     return Batch(jnp.zeros(0), jnp.zeros(0, jnp.int32), labels, fake_labels=fake_labels)

@@ -1,5 +1,4 @@
-"""The GAN as a game for the loop: what is logged besides the losses, and whether a recipe fits its
-data."""
+"""The GAN as a `Game`: the functions that training, sweeps and reports call."""
 
 from __future__ import annotations
 
@@ -10,25 +9,26 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gan_jax.core.batch import Batch, Feed
-from gan_jax.core.bind import resolve
 from gan_jax.core.errors import UserError
-from gan_jax.core.game import Game, check_fit
+from gan_jax.core.game import Game
 from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
+from gan_jax.data.checks import check_fit
 from gan_jax.gan import control
 from gan_jax.gan.evaluate import evaluate
 from gan_jax.gan.recipe import Recipe
-from gan_jax.gan.step import State, init, sample, train_step
+from gan_jax.gan.state import State
+from gan_jax.gan.step import init, sample, train_step
 from gan_jax.sampling import class_table
 
 
 def observe(recipe: Recipe, state: State, row: dict[str, Array], steps) -> dict:
-    """What an evaluation changes: the numbers that controllers drive by it."""
+    """The fields of the state that an evaluation changes: the memory of the controllers."""
     return {"memory": control.observe(recipe, state, row, steps)} if recipe.controllers else {}
 
 
 def check_data(recipe: Recipe, data) -> None:
-    """Refuse a recipe that does not fit the data. Raises UserError naming both sides."""
+    """Raises UserError for a recipe that does not fit the data, naming both sides."""
     made = jax.eval_shape(lambda key: sample(recipe, init(recipe, key), key, 1), jax.random.key(0)).shape[1:]
     check_fit("recipe", recipe, made, data)
     check_sampling(recipe, data)
@@ -37,20 +37,19 @@ def check_data(recipe: Recipe, data) -> None:
 
 
 def sampler(recipe: Recipe, feed: Feed) -> Any:
-    """The recipe's `sampling` for these data; None where it has none."""
+    """The recipe's choice of reals for these data; None to keep the order of the data."""
     if recipe.sampling is None or feed.labels is None:
         return None
     table = class_table(feed.labels, feed.size, recipe.sampling.options["classes"])
 
     def choose(state: State, draws: Draws, rows: Array) -> Array:
-        live = resolve(recipe, state.step, state.memory.get("live"))
-        return live.sampling(draws, rows, feed.labels, table)
+        return control.resolved(recipe, state).sampling(draws, rows, feed.labels, table)
 
     return choose
 
 
 def check_sampling(recipe: Recipe, data) -> None:
-    """Refuse a sampling of reals by classes that the data do not have. Raises UserError."""
+    """Raises UserError for a sampling by classes that the data do not have."""
     if recipe.sampling is None:
         return
     if data.train.labels is None:
@@ -60,7 +59,7 @@ def check_sampling(recipe: Recipe, data) -> None:
 
 
 def _logged(recipe: Recipe, data) -> set[str]:
-    """The names of all that training logs."""
+    """The names of all metrics that training logs."""
     judged = lambda split, n: (jnp.asarray(split.images[:n]), None if split.labels is None else jnp.asarray(split.labels[:n]))
     examples, rows = _examples(recipe), judged(data.validation, 2)
 
@@ -85,10 +84,9 @@ GAN = part("gan", "GAN")(Game(init, train_step, _examples, _dtype, check_data, e
 
 
 def game_of(knobs: Any, game: Game | None = None) -> Game:
-    """The game to train these knobs in: the one given, else the one that they name as `knobs.game`,
-    else the GAN for a Recipe.
+    """The game given, or the game that the knobs name as `knobs.game`, or the GAN for a Recipe.
 
-    Raises UserError where none of these says it.
+    Raises UserError where none of these says which game it is.
     """
     found = game or getattr(knobs, "game", None) or (GAN if isinstance(knobs, Recipe) else None)
     if found is None:

@@ -1,3 +1,5 @@
+"""What to train: a recipe is a whole GAN, written down as data."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -10,14 +12,14 @@ from gan_jax.core.parts import part
 
 @part("gan")
 class Side(struct.PyTreeNode):
-    """One player: its network, the numbers handed to it, its optimizer and its penalties.
+    """One player: its network, the network's numbers, its optimizer and its penalties.
 
-    numbers:   {name: leaf} given to the network at each call (dropout rate, ...); an absent name is
-               a part left out.
-    optimizer: returns an optax transformation; rebuilt inside the step, so its numbers may be
-        traced.
-    penalties: {name: bound function of a `PenaltyContext`, per example}, added to this player's
-        loss.
+    net:       a `Net`, or any object with its two methods; static
+    optimizer: a bound function that returns an optax transformation. The step rebuilds it from its
+               numbers, so that these can be swept.
+    numbers:   {name: leaf} given to the network at each call (dropout rate, ...). A part of the
+               network is left out where its number is absent.
+    penalties: {name: function of a `PenaltyContext`, one value per example}, added to the loss
     """
 
     net: Any = struct.field(pytree_node=False)
@@ -33,27 +35,26 @@ class Side(struct.PyTreeNode):
 class Recipe(struct.PyTreeNode):
     """A whole GAN, as data. Leaves can be swept inside one program; static fields cannot.
 
-    loss:           (real DiscriminatorOutput, fake DiscriminatorOutput, batch) -> Terms, one value
-                    per example
+    loss:           (output for reals, output for fakes, batch) -> `Terms`, one value per example
     latent:         (draws, labels, dtype) -> z [b, d]
     fake_labels:    (draws, batch, classes) -> labels [b] of the generated examples
-    play:           the order of the turns: `alternating`, `simultaneous`, ... (see `play.py`)
-    augment:        {name: (images, labels, draws) -> images}: what D sees, of reals and fakes alike
-    controllers:    {path of a leaf: controller}: numbers driven by what is measured (see
-                    `controllers.py`)
-    sampling:       (draws, rows, labels, table) -> rows: which reals are drawn (see `sampling.py`);
-                    None for the data's order
-    ema_decay:      of the generator's moving average, in [0, 1); a constant ramps up as (1 + t) /
-                    (10 + t)
-    batch_size:     examples per discriminator turn, over all devices
-    d_steps:        discriminator turns per step
-    accumulate:     parts in which a turn's batch is seen, one after the other, before the player
-                    moves once
+    play:           the order of the players' updates, see `gan/dynamics.py`
+    augment:        {name: (images, labels, draws) -> images}, before the discriminator, of reals
+                    and fakes alike
+    controllers:    {path of a leaf: controller} of leaves driven by a statistic, see
+                    `controllers.py`
+    sampling:       (draws, rows, labels, table) -> rows, which reals are drawn, see `sampling.py`;
+                    None for the order of the data
+    ema_decay:      of the generator's moving average, in [0, 1). Step t uses a constant decay, or
+                    (1 + t) / (10 + t) where that is smaller.
+    batch_size:     examples of one discriminator turn, over all devices
+    d_steps:        discriminator turns in one step
+    accumulate:     parts of a batch, whose gradients are averaged before one update
     classes:        number of labels that both networks see; 0 is unconditional
-    judge_together: D sees reals and fakes in one pass (they share its batch statistics) or, by
-        default, in two
-    dtype:          of the state and the arithmetic; `compute_dtype` may be narrower, for the
-                    networks alone
+    judge_together: whether the discriminator sees reals and fakes in one forward pass, so that they
+                    share its batch statistics; two passes by default
+    dtype:          of the state and of the arithmetic
+    compute_dtype:  of the networks' arithmetic where it is narrower, or None
     """
 
     generator: Side

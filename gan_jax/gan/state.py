@@ -1,3 +1,5 @@
+"""What changes in training: the state of both players, the moving average, and the memory."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -7,36 +9,10 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int, Key
 
+from gan_jax.core.bind import Schedule
 from gan_jax.core.errors import UserError
-
-
-def warm_started(state: State, other: State) -> State:
-    """`state` with the networks (parameters, statistics, moving average) of another run, its
-    optimizers at their start.
-
-    Raises UserError where the networks are not of one shape.
-    """
-    shape = lambda x: (jax.tree.structure(x), [leaf.shape for leaf in jax.tree.leaves(x)])
-    for name in ("generator", "discriminator"):
-        mine, theirs = ((p.params, p.stats) for p in (getattr(state, name), getattr(other, name)))
-        if shape(mine) != shape(theirs):
-            raise UserError(f"a warm start takes the same networks: the {name}s differ in their parameters")
-    same = lambda old, new: jax.tree.map(lambda a, b: jnp.array(b, a.dtype), old, new)  # a copy: the state is donated
-    player = lambda mine, theirs: mine.replace(params=same(mine.params, theirs.params), stats=same(mine.stats, theirs.stats))
-    return state.replace(
-        generator=player(state.generator, other.generator),
-        discriminator=player(state.discriminator, other.discriminator),
-        ema=same(state.ema, other.ema),
-    )
-
-
-def networks(state: State) -> State:
-    """What a warm start takes of a state: its networks, without the optimizers' state and what
-    penalties remember."""
-    bare = lambda player: player.replace(opt_state=None)
-    return state.replace(
-        key=None, memory={}, generator=bare(state.generator), discriminator=bare(state.discriminator)
-    )  # fmt: skip
+from gan_jax.core.net import cast
+from gan_jax.gan.recipe import Side
 
 
 class Player(struct.PyTreeNode):
@@ -48,12 +24,11 @@ class Player(struct.PyTreeNode):
 
 
 class State(struct.PyTreeNode):
-    """Everything that changes in training, mirroring the Recipe. `key` is constant: draws fold in
-    `step`.
+    """Everything that changes in training, in the shape of the Recipe.
 
-    ema:    {"params", "stats"}: the generator's moving average
-    memory: what penalties remember, {player: {penalty: ...}}, and live values of controlled leaves,
-        {"live": {path: value}}
+    step:   number of steps taken; key: constant, draws fold `step` into it
+    ema:    {"params", "stats"}: the moving average of the generator
+    memory: {player: {penalty: what it remembers}}, and {"live": {path: value}} of controlled leaves
     """
 
     step: Int[Array, ""]
@@ -64,12 +39,55 @@ class State(struct.PyTreeNode):
     memory: Any
 
 
-def moving_average(decay: Any, step: Int[Array, ""], old: Any, latest: Any, ramp: bool) -> Any:
-    """decay * old + (1 - decay) * latest, parameters and statistics.
+def init_player(side: Side, key: Key[Array, ""], inputs: Array, labels: Array | None, dtype: str) -> Player:
+    """A player at the start of training, in `dtype`; its network is initialised on `inputs`."""
+    params, stats = cast(side.net.init(key, inputs, labels, side.numbers), dtype)
+    return Player(params, stats, cast(side.optimizer().init(params), dtype))
 
-    ramp: the decay is at most (1 + t) / (10 + t), so that the first weights are soon forgotten; a
-        schedule is as it is.
+
+def finish_step(recipe: Any, resolved: Any, old: Any, new: Any, latest: Any) -> Any:
+    """The state at the end of a step: the step counted, the moving average updated.
+
+    old, new: the state before the step, and with its players updated
+    latest:   what is averaged: ema <- decay * ema + (1 - decay) * latest, with the decay of the
+              resolved recipe. A constant decay is at most (1 + t) / (10 + t) at step t, so that the
+              first weights are soon forgotten; a schedule is used as it is.
     """
-    t = step.astype(jnp.float32)
-    decay = jnp.minimum(decay, (1 + t) / (10 + t)) if ramp else jnp.asarray(decay)
-    return jax.tree.map(lambda e, x: x + decay.astype(x.dtype) * (e - x), old, latest)
+    t, decay = old.step.astype(jnp.float32), jnp.asarray(resolved.ema_decay)
+    if not isinstance(recipe.ema_decay, Schedule):
+        decay = jnp.minimum(decay, (1 + t) / (10 + t))
+    ema = jax.tree.map(lambda e, x: x + decay.astype(x.dtype) * (e - x), old.ema, latest)
+    return keep_dtypes(new.replace(step=old.step + 1, ema=ema), old)
+
+
+def keep_dtypes(new: Any, old: Any) -> Any:
+    """`new` with each array in its dtype in `old`: float32 numbers promote bfloat16 arrays."""
+    return jax.tree.map(lambda x, y: x if x.dtype == y.dtype else x.astype(y.dtype), new, old)
+
+
+def warm_started(state: State, other: State) -> State:
+    """`state` with the networks of another run: parameters, statistics and moving average.
+
+    The optimizers start anew. Raises UserError where the networks differ in shape.
+    """
+    shape = lambda x: (jax.tree.structure(x), [leaf.shape for leaf in jax.tree.leaves(x)])
+    for name in ("generator", "discriminator"):
+        mine, theirs = ((p.params, p.stats) for p in (getattr(state, name), getattr(other, name)))
+        if shape(mine) != shape(theirs):
+            raise UserError(f"a warm start takes the same networks: the {name}s differ in their parameters")
+    copied = lambda old, new: jax.tree.map(lambda a, b: jnp.array(b, a.dtype), old, new)  # the state is donated
+    player = lambda mine, theirs: mine.replace(
+        params=copied(mine.params, theirs.params), stats=copied(mine.stats, theirs.stats)
+    )
+    return state.replace(
+        generator=player(state.generator, other.generator),
+        discriminator=player(state.discriminator, other.discriminator),
+        ema=copied(state.ema, other.ema),
+    )
+
+
+def networks(state: State) -> State:
+    """What `warm_started` takes of a state: the networks, without optimizers and memory."""
+    bare = lambda player: player.replace(opt_state=None)
+    generator, discriminator = bare(state.generator), bare(state.discriminator)
+    return state.replace(key=None, memory={}, generator=generator, discriminator=discriminator)

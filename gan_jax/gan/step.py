@@ -1,12 +1,12 @@
-"""The game: two players, one pure step.
+"""The three pure functions of a GAN.
 
     init       (recipe, key)                -> State
     train_step (recipe, state, batch)       -> (State, metrics: dict of scalars)
     sample     (recipe, state, key, n, ...) -> images
 
-A step is a way to `play`: in `play.py`, the order of the turns; in `turns.py`, how one player looks
-at a batch and moves. It runs under jit, scan, vmap, sharding by placement, and pmap with a named
-axis.
+`train_step` calls the recipe's dynamics (`dynamics.py`: in which order the players are updated),
+and the dynamics call turns (`turns.py`: one player's loss, gradient and optimizer step). All of it
+runs under jit, scan, vmap, sharding by placement, and pmap with a named axis.
 """
 
 from __future__ import annotations
@@ -17,32 +17,27 @@ from jaxtyping import Array, Key
 
 from gan_jax import penalties
 from gan_jax.core.batch import Batch
-from gan_jax.core.bind import Schedule, resolve
+from gan_jax.core.bind import resolve
 from gan_jax.core.net import EVALUATION, cast
 from gan_jax.core.rng import Draws, named
 from gan_jax.gan import control
-from gan_jax.gan.recipe import Recipe, Side
-from gan_jax.gan.state import Player, State, moving_average
-from gan_jax.gan.turns import generate
+from gan_jax.gan.forward import generate
+from gan_jax.gan.recipe import Recipe
+from gan_jax.gan.state import State, finish_step, init_player
 
 
 def init(recipe: Recipe, key: Key[Array, ""]) -> State:
-    """A fresh state: parameters and statistics in `recipe.dtype`, the moving average a copy of the
-    generator's.
+    """A fresh state in `recipe.dtype`. The moving average starts as a copy of the generator.
 
-    Raises UserError for a recipe that cannot be built (unsupported image size, a controller of no
-    number, a penalty that means nothing for its player).
+    Raises UserError for a recipe that cannot be built: an unsupported image size, a controller
+    whose path names no number, a penalty that has no meaning for its player.
     """
     recipe = resolve(recipe, jnp.int32(0))
     draws = Draws(named(key, "init"), jnp.arange(2))
     labels = jnp.zeros(2, jnp.int32) if recipe.classes else None
     z = recipe.latent(draws, labels, jnp.float32)
 
-    def player(side: Side, name: str, inputs) -> Player:
-        params, stats = cast(side.net.init(named(key, name), inputs, labels, side.numbers), recipe.dtype)
-        return Player(params, stats, cast(side.optimizer().init(params), recipe.dtype))
-
-    generator = player(recipe.generator, "generator", z)
+    generator = init_player(recipe.generator, named(key, "generator"), z, labels, recipe.dtype)
     images, _ = generate(recipe, generator.params, generator.stats, z, labels, EVALUATION)
     memory = {}
     for name in ("generator", "discriminator"):
@@ -56,40 +51,38 @@ def init(recipe: Recipe, key: Key[Array, ""]) -> State:
         step=jnp.int32(0),
         key=key,
         generator=generator,
-        discriminator=player(recipe.discriminator, "discriminator", images),
+        discriminator=init_player(recipe.discriminator, named(key, "discriminator"), images, labels, recipe.dtype),
         ema=jax.tree.map(jnp.copy, {"params": generator.params, "stats": generator.stats}),  # donation: no shared buffers
         memory=memory,
     )
 
 
 def train_step(recipe: Recipe, state: State, batch: Batch, axis_name: str | None = None) -> tuple[State, dict]:
-    """One step of the game: both players move. `axis_name` is the device axis under pmap.
+    """One step: both players are updated. axis_name: the device axis under pmap.
 
-    Returns the new state and scalars averaged over the whole batch: each player's loss, penalties,
-    logits, gradient norms.
+    Returns the new state, and scalars averaged over the whole batch: each player's loss, penalties,
+    logits and gradient norms.
     """
-    live = resolve(recipe, state.step, state.memory.get("live"))
-    batch = batch if recipe.classes else batch.replace(labels=None)  # labels of the data that no network is to see
+    resolved = control.resolved(recipe, state)
+    batch = batch if recipe.classes else batch.replace(labels=None)  # no network sees these labels
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)
-    new, metrics = live.play(live, state, batch, draws, axis_name)
-    new, metrics = control.steer(live, new, metrics)
+    new, metrics = resolved.play(resolved, state, batch, draws, axis_name)
+    new, metrics = control.steer(resolved, new, metrics)
     latest = {"params": new.generator.params, "stats": new.generator.stats}
-    ema = moving_average(live.ema_decay, state.step, state.ema, latest, ramp=not isinstance(recipe.ema_decay, Schedule))
-    new = new.replace(step=state.step + 1, ema=ema)
-    return jax.tree.map(lambda x, old: x if x.dtype == old.dtype else x.astype(old.dtype), new, state), metrics
+    return finish_step(recipe, resolved, state, new, latest), metrics
 
 
 def sample(recipe: Recipe, state: State, key: Key[Array, ""], n: int, labels=None, *, ema: bool = True, first: int = 0):
-    """n generated examples [n, ...] in the data's scale, from the moving average or the raw
-    generator.
+    """n generated examples [n, ...] in the scale of the data.
 
-    Example i depends on key and `first + i` alone, so a long sample may be drawn in pieces. labels:
-    [n], or None for every class in turn when the recipe is conditional.
+    Example i depends on the key and on `first + i` alone, so that a long sample may be drawn in
+    pieces. labels: [n], or None for every class in turn where the recipe is conditional. ema: take
+    the moving average of the generator, or else the generator as it is.
     """
-    live = resolve(recipe, state.step, state.memory.get("live"))
+    resolved = control.resolved(recipe, state)
     index = first + jnp.arange(n)
-    if live.classes and labels is None:
-        labels = index % live.classes
-    z = live.latent(Draws(named(key, "latent"), index), labels, jnp.dtype(live.dtype))
+    if resolved.classes and labels is None:
+        labels = index % resolved.classes
+    z = resolved.latent(Draws(named(key, "latent"), index), labels, jnp.dtype(resolved.dtype))
     source = state.ema if ema else {"params": state.generator.params, "stats": state.generator.stats}
-    return generate(live, source["params"], source["stats"], z, labels, EVALUATION)[0]
+    return generate(resolved, source["params"], source["stats"], z, labels, EVALUATION)[0]

@@ -1,14 +1,20 @@
-"""Losses: (DiscriminatorOutput of reals, DiscriminatorOutput of fakes, batch) -> Terms, one value
-per example for each player to minimise.
+"""Losses: functions (DiscriminatorOutput of reals, DiscriminatorOutput of fakes, batch) -> Terms, one
+value per example for each player to minimise.
 
-Formulae: d_r, d_f are the logits of reals and fakes. The step weights the terms and takes their
-mean; losses that compare examples return terms whose mean is the loss. A loss may name the logit at
-which D is undecided (`boundary`), which the accuracies logged during training use; 0 unless said.
+In the formulae d_r and d_f are the logits of reals and fakes. The training step weights the terms
+and takes their mean; losses that compare examples return terms whose mean is the loss.
+
+A new loss is one new file here: a function marked `@part("losses")` is found, is `losses.<name>`,
+and is known by its name to recipes and command lines. `@decides_at` says at which logit D is
+undecided, where that is not 0.
 """
 
 from __future__ import annotations
 
-from gan_jax.core.bind import Bound, bind
+import inspect
+
+from gan_jax.core.bind import bind
+from gan_jax.core.parts import parts_of
 from gan_jax.losses.blending import blend, blended
 from gan_jax.losses.classes import auxiliary_classifier, multi_class, multi_hinge
 from gan_jax.losses.contrastive import dual_contrastive
@@ -21,11 +27,11 @@ from gan_jax.losses.relativistic import (
     rpgan,
 )
 from gan_jax.losses.selection import top_k
-from gan_jax.losses.terms import Terms, places, real_weights
+from gan_jax.losses.terms import Terms, boundary, decides_at, places, real_weights
 from gan_jax.losses.weighting import class_weighted
 
 __all__ = [
-    "BOUNDARIES", "LOSSES", "POINTWISE", "Terms", "auxiliary_classifier", "blend", "boundary", "class_weighted",
+    "LOSSES", "POINTWISE", "Terms", "auxiliary_classifier", "blend", "blended", "boundary", "class_weighted", "decides_at",
     "dual_contrastive", "hinge", "kernel_values", "least_squares", "minimax", "mmd", "multi_class", "multi_hinge",
     "non_saturating", "places", "real_weights", "relativistic_average", "relativistic_average_hinge",
     "relativistic_average_least_squares", "relu", "representation", "rpgan", "softplus", "top_k", "wasserstein", "witness",
@@ -34,21 +40,18 @@ __all__ = [
 POINTWISE = {f.__name__: bind(f) for f in (non_saturating, minimax, least_squares, wasserstein, hinge)}
 """The losses whose terms each depend on one logit alone."""
 
-COMPARING = (
-    rpgan, relativistic_average, relativistic_average_least_squares, relativistic_average_hinge, mmd, dual_contrastive,
-)  # fmt: skip
-BOUNDARIES = dict.fromkeys((wasserstein, blended, *COMPARING)) | {least_squares: 0.5}
-"""None where a zero means nothing, as only differences of logits count: halfway between reals and
-fakes instead."""
+_found = {f.__name__: f for f in parts_of("losses").values() if not f.__name__.startswith("_")}
+globals().update(_found)  # also those of files that are not imported above
 
-LOSSES = POINTWISE | {f.__name__: bind(f) for f in (*COMPARING, multi_class, multi_hinge)}
+
+def _stands_alone(loss) -> bool:
+    """Whether a loss takes (real, fake, batch) and needs no number: it is around no other loss."""
+    kinds = inspect.signature(loss).parameters.values()
+    needed = [p for p in kinds if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    return [p.kind for p in needed] == [inspect.Parameter.POSITIONAL_OR_KEYWORD] * 3
+
+
+LOSSES = POINTWISE | {name: bind(f) for name, f in _found.items() if _stands_alone(f) and name not in POINTWISE}
 LOSSES |= {f.__name__: f(non_saturating) for f in (auxiliary_classifier, top_k)}
-"""The losses that a command line knows by name."""
-
-
-def boundary(loss: Bound) -> float | None:
-    """The logit at which D is undecided under this loss; None where it has no meaning of its
-    own."""
-    if loss.function in BOUNDARIES:
-        return BOUNDARIES[loss.function]
-    return boundary(loss.parts[0]) if loss.parts else 0.0
+"""The losses that recipes and command lines know by name; those around another are around
+`non_saturating`."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from gan_jax.core.bind import Bound, bind
 from gan_jax.core.errors import UserError
 from gan_jax.core.parts import part
-from gan_jax.losses.terms import Terms
+from gan_jax.losses.terms import Terms, decides_at
 
 
 def blend(*losses: Any, **weights: float) -> Bound:
@@ -31,6 +31,7 @@ def blend(*losses: Any, **weights: float) -> Bound:
 
 
 @part("losses")
+@decides_at(None)
 def blended(*args: Any, **weights: Any) -> Terms:
     """(losses..., real, fake, batch) -> the weighted sum of their terms."""
     *parts, real, fake, batch = args

@@ -8,10 +8,11 @@ from jax.nn import logsumexp, softplus
 
 from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.core.parts import part
-from gan_jax.losses.terms import Terms, real_weights
+from gan_jax.losses.terms import Terms, decides_at, real_weights
 
 
 @part("losses")
+@decides_at(None)
 def dual_contrastive(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, *, saturating: bool = True) -> Terms:
     """D: -log[e^d_r / (e^d_r + sum_j e^d_fj)] - log[e^-d_f / (e^-d_f + sum_i e^-d_ri)]; G: minus
     D's (Yu et al., 2021).

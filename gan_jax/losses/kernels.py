@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.core.parts import part
-from gan_jax.losses.terms import Terms, places, real_weights
+from gan_jax.losses.terms import Terms, decides_at, places, real_weights
 
 SCALES = {"rational_quadratic": (0.1, 1.0, 10.0), "rbf": (2.0, 5.0, 10.0, 20.0, 40.0, 80.0)}
 """The mixtures of the authors' code (Binkowski et al., 2018): alphas, and sigmas in the
@@ -59,6 +59,7 @@ def witness(values, real, fake, kernel: str = "rational_quadratic", dot=0.0) -> 
 
 
 @part("losses")
+@decides_at(None)
 def mmd(
     real: DiscriminatorOutput,
     fake: DiscriminatorOutput,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.core.parts import part
-from gan_jax.losses.terms import Terms
+from gan_jax.losses.terms import Terms, decides_at
 
 softplus, relu = jax.nn.softplus, jax.nn.relu
 
@@ -46,6 +46,7 @@ def minimax(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, *,
 
 
 @part("losses")
+@decides_at(0.5)
 def least_squares(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, *, smoothing=0.0) -> Terms:
     """D: (d_r - 1)^2 / 2 + d_f^2 / 2; G: (d_f - 1)^2 / 2, the paper's form with targets 0 and 1
     (Mao et al., 2017).
@@ -59,6 +60,7 @@ def least_squares(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: A
 
 
 @part("losses")
+@decides_at(None)
 def wasserstein(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """D: d_f - d_r; G: -d_f: the dual form of the Wasserstein-1 distance up to a factor (Arjovsky
     et al., 2017).

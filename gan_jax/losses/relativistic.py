@@ -11,10 +11,11 @@ import jax.numpy as jnp
 
 from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.core.parts import part
-from gan_jax.losses.terms import Terms, real_weights
+from gan_jax.losses.terms import Terms, decides_at, real_weights
 
 
 @part("losses")
+@decides_at(None)
 def rpgan(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """D: softplus(-(d_r - d_f)); G: softplus(-(d_f - d_r)), each real paired with the fake at its
     place in the batch.
@@ -29,6 +30,7 @@ def rpgan(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> T
 
 
 @part("losses")
+@decides_at(None)
 def relativistic_average(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """RaSGAN: D: [softplus(-(d_r - mean d_f)) + softplus(d_f - mean d_r)] / 2; G: the same with the
     two sides exchanged.
@@ -41,6 +43,7 @@ def relativistic_average(real: DiscriminatorOutput, fake: DiscriminatorOutput, b
 
 
 @part("losses")
+@decides_at(None)
 def relativistic_average_least_squares(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """RaLSGAN: D: [(d_r - mean d_f - 1)^2 + (d_f - mean d_r + 1)^2] / 2; G: the same with the two
     sides exchanged, [(d_f - mean d_r - 1)^2 + (d_r - mean d_f + 1)^2] / 2.
@@ -52,6 +55,7 @@ def relativistic_average_least_squares(real: DiscriminatorOutput, fake: Discrimi
 
 
 @part("losses")
+@decides_at(None)
 def relativistic_average_hinge(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """RaHingeGAN: D: [relu(1 - (d_r - mean d_f)) + relu(1 + (d_f - mean d_r))] / 2; G: the same
     with the two sides exchanged, [relu(1 - (d_f - mean d_r)) + relu(1 + (d_r - mean d_f))] / 2.

@@ -1,13 +1,16 @@
-"""What a loss returns, and what losses over a batch need: the weights of the reals, and each
-example's place."""
+"""What a loss returns (`Terms`), the logit at which its discriminator decides (`decides_at`), and what
+losses that compare the examples of a batch need."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from gan_jax.core.bind import Bound
 
 
 class Terms(NamedTuple):
@@ -18,12 +21,38 @@ class Terms(NamedTuple):
     generator: Float[Array, "b"]
 
 
-def real_weights(batch: Any, values: Float[Array, "b *d"]) -> Float[Array, "b"]:
-    """batch.weights of the reals in the dtype of `values`, one for each of them; 1 without weights.
+def decides_at(logit: float | None) -> Callable:
+    """Marks a loss whose discriminator is undecided at this logit; without the mark it is 0.
 
-    The step multiplies Terms.real by them. A loss that meets reals anywhere else (a mean of d_r,
-    G's terms) does so itself, so that both players see the weighted distribution. A packed critic
-    has the mean weight of its packet.
+    None: only differences of logits count (relativistic losses, critics), so that no logit has a
+    meaning of its own. The logged accuracies and r_t, which drives ADA, then use the middle of the
+    mean logits of reals and fakes.
+    """
+
+    def mark(loss):
+        loss.decides_at = logit
+        return loss
+
+    return mark
+
+
+def boundary(loss: Bound) -> float | None:
+    """The logit at which D is undecided under this loss; None where no logit has a meaning of its
+    own.
+
+    A loss around another one has the other's boundary unless it is marked itself.
+    """
+    inherited = boundary(loss.parts[0]) if loss.parts else 0.0
+    return getattr(loss.function, "decides_at", inherited)
+
+
+def real_weights(batch: Any, values: Float[Array, "b *d"]) -> Float[Array, "b"]:
+    """The weights of the reals (`batch.weights`) in the dtype of `values`, one for each of the
+    values; 1 where the batch has no weights.
+
+    The training step multiplies Terms.real by the weights. A loss that uses reals anywhere else (in
+    a mean of d_r, or in G's terms) multiplies by them itself, so that both players see the weighted
+    distribution. For a packed discriminator a weight is the mean over the examples of a packet.
     """
     if batch is None or batch.weights is None:
         return jnp.ones(len(values), values.dtype)
@@ -31,12 +60,12 @@ def real_weights(batch: Any, values: Float[Array, "b *d"]) -> Float[Array, "b"]:
 
 
 def of_packets(weights: Float[Array, "examples"], n: int) -> Float[Array, "n"]:
-    """The examples' weights as those of n judgements: the mean of each packet of a packed critic,
-    else as they are."""
+    """The weights of n outputs of the discriminator: the mean over each packet where it is packed,
+    else the examples' own."""
     return weights.reshape(n, -1).mean(1)
 
 
 def places(batch: Any, n: int) -> Int[Array, "b"]:
-    """Where the n values of this device stand in `batch.all_gather`."""
+    """The indices of this device's n values in `batch.all_gather` of them."""
     first = 0 if batch.axis_name is None else jax.lax.axis_index(batch.axis_name) * n
     return first + jnp.arange(n)

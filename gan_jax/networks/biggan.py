@@ -1,25 +1,27 @@
-"""BigGAN's networks (Brock et al., 2019), of the plans and with the choices of the authors' PyTorch
-code.
+"""BigGAN's networks (Brock et al., 2019), with the plans and choices of the authors' PyTorch code.
 
-Residual blocks as SNGAN's (`sngan.py`), with pixels repeated to double the side, width kept inside
-a block, D's wide in the middle, and self-attention at one resolution. Conditional batch norm: a
-linear map of the label's vector, which all layers share, and of a chunk of z of the block's own.
-Kernels start orthogonal. Both networks are spectrally normalised but for the generator's
-embeddings, and their epsilon is 1e-8, or 1e-6 for ImageNet:
+Residual blocks are SNGAN's (`sngan.py`), with these changes: pixels are repeated to double the
+side, the width is kept inside a block of G and is the wider one inside a block of D, and one
+resolution has self-attention. Conditional batch norm is a linear map of the label's vector, which
+all layers share, and of the block's own chunk of z. Kernels start orthogonal. Both networks are
+spectrally normalised except for the generator's embeddings, with epsilon 1e-8, or 1e-6 for
+ImageNet:
 
-    ImageNet, 128   G = SpectralNorm(Net(Generator(128, 3, 96, 1000, attention=64)), epsilon=1e-6, skip=("label",))
-                    D = SpectralNorm(Net(Discriminator(96, 1000, attention=64)), epsilon=1e-6)
-                    z of 120 normal numbers; 70,433,988 and 87,982,370 parameters
-    CIFAR-10, 32    G = SpectralNorm(Net(Generator(32, 3, 64, 10, shared=0, hierarchical=False, start="normal")),
-                                     epsilon=1e-8, skip=("scale", "shift"))
-                    D = SpectralNorm(Net(Discriminator(64, 10, start="normal")), epsilon=1e-8)
-                    z of 128 normal numbers; 4,304,387 and 4,207,361 parameters
+    ImageNet, 128  net = Net(Generator(128, 3, 96, 1000, attention=64))
+                   G = SpectralNorm(net, epsilon=1e-6, skip=("label",))
+                   D = SpectralNorm(Net(Discriminator(96, 1000, attention=64)), epsilon=1e-6)
+                   z of 120 normal numbers; 70,433,988 and 87,982,370 parameters
+    CIFAR-10, 32   net = Net(Generator(32, 3, 64, 10, shared=0, hierarchical=False, start="normal"))
+                   G = SpectralNorm(net, epsilon=1e-8, skip=("scale", "shift"))
+                   D = SpectralNorm(Net(Discriminator(64, 10, start="normal")), epsilon=1e-8)
+                   z of 128 normal numbers; 4,304,387 and 4,207,361 parameters
 
 The paper trains with the hinge loss, Adam with b1 0 and b2 .999, learning rates 5e-5 for G and 2e-4
-for D, two D steps a G step, and orthogonal regularisation of 1e-4 on G (its appendix C); the moving
-average's decay is .9999. The PyTorch code's scripts have 1e-4 and 4e-4 with one D step at 128, and
-2e-4 for both with four at 32. Its biases start as PyTorch's (uniform), here as zero. Its evaluation
-moves the singular vectors by one iteration that it then forgets: here they stay.
+for D, two D steps a G step, and orthogonal regularisation of 1e-4 on G (appendix C). The decay of
+the moving average is .9999. The scripts of the PyTorch code have 1e-4 and 4e-4 with one D step at
+128 pixels, and 2e-4 for both with four at 32. Its biases start as PyTorch's (uniform), here at
+zero. Its evaluation changes the singular vectors by one iteration that it then forgets; here they
+stay.
 """
 
 from __future__ import annotations
@@ -43,8 +45,13 @@ STARTS = {"orthogonal": nn.initializers.orthogonal(), "normal": normal(0.02), "g
 
 
 class Plan(NamedTuple):
-    """Of one image size: G's first side and width, the widths of its blocks and D's, in multiples
-    of `width`."""
+    """The plan for one image size.
+
+    bottom:   the first side of G
+    first:    the first width of G, in multiples of `width`, as all widths are
+    generator, discriminator: the widths of their blocks
+    halvings: blocks of D that halve the side
+    """
 
     bottom: int
     first: int
@@ -79,19 +86,18 @@ def starting(start: str) -> Any:
 
 
 def attended(attention: int, sides: list[int]) -> None:
-    """Raises UserError where `attention` (0: none) is not the side of a map after one of the
-    blocks, or is odd."""
+    """Raises UserError where no block makes a map of side `attention` (0 for none), or where it is
+    odd."""
     fit = [side for side in sides if side % 2 == 0]
     if attention and attention not in fit:
         raise UserError(f"biggan has no map of side {attention} to attend to: use attention=0 or one of {fit}")
 
 
 class Attention(nn.Module):
-    """Self-attention over the pixels (Zhang et al., 2019, as its authors' code has it): x + gamma *
-    o(softmax(q k^T) v).
+    """Self-attention over the pixels: x + gamma * o(softmax(q k^T) v), where gamma starts at 0.
 
-    q and k have an eighth of the width, v a half; k and v are halved by the maximum of 2 x 2
-    pixels. gamma starts at 0.
+    Zhang et al. (2019), as in its authors' code. q and k have an eighth of the width, and v a half.
+    k and v are halved by the maximum of 2 x 2 pixels.
     """
 
     kernel_init: Any = glorot
@@ -105,24 +111,25 @@ class Attention(nn.Module):
         narrow, half = max(1, width // 8), max(1, width // 2)
         query, key = pixels(linear("theta", narrow)(x)), pooled(linear("phi", narrow)(x))
         share = jax.nn.softmax(jnp.einsum("bqc,bkc->bqk", query, key))
-        seen = (share @ pooled(linear("g", half)(x))).reshape(b, h, w, half)
-        return x + self.param("gamma", nn.initializers.zeros, ()).astype(x.dtype) * linear("o", width)(seen)
+        summed = (share @ pooled(linear("g", half)(x))).reshape(b, h, w, half)
+        return x + self.param("gamma", nn.initializers.zeros, ()).astype(x.dtype) * linear("o", width)(summed)
 
 
 @part("networks.biggan")
 class Generator(nn.Module):
-    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Numbers: dropout, noise
-    (after each block).
+    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1].
+
+    Numbers: dropout, noise (after each block).
 
     width:        1/4 of the last map's at 32 pixels, the last map's at 128
     shared:       length of the label's vector that all conditional batch norms share; 0 gives each
                   its own tables
-    hierarchical: z is cut in equal chunks, one for the first layer and one for each block's batch
-        norms
-    attention:    the side of the map that attends to itself (64 in the paper), 0 for none
+    hierarchical: whether z is cut into equal chunks, one for the first layer and one for each
+                  block's batch norms
+    attention:    side of the map with self-attention (64 in the paper), 0 for none
     start:        "orthogonal", "normal" (N(0, .02^2)) or "glorot" kernels
 
-    Raises UserError for an unknown size or start, an attention that fits no map, or a z that does
+    Raises UserError for an unknown size or start, an attention that fits no map, and a z that does
     not divide into chunks.
     """
 
@@ -153,7 +160,7 @@ class Generator(nn.Module):
         return nn.tanh(StartedConv(self.channels, kernel_init=start, name="image")(x))
 
     def conditions(self, z, labels, blocks: int, start) -> tuple[Any, list]:
-        """(z of the first layer, what each block's batch norms are told)."""
+        """(z of the first layer, the condition of each block's batch norms)."""
         chunks, parts = [z], []
         if self.hierarchical:
             if z.shape[-1] % (blocks + 1):
@@ -167,7 +174,7 @@ class Generator(nn.Module):
         elif self.classes:
             parts = [jax.nn.one_hot(labels, self.classes, dtype=z.dtype)]
         each = [parts + chunks[1 + i : 2 + i] for i in range(blocks)]
-        return chunks[0], [jnp.concatenate(told, -1) if told else None for told in each]
+        return chunks[0], [jnp.concatenate(parts, -1) if parts else None for parts in each]
 
 
 @part("networks.biggan")
@@ -175,12 +182,12 @@ class Discriminator(nn.Module):
     """images [b, h, w, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (after each
     block).
 
-    width: 1/4 of every map's at 32 pixels, the first map's at 128. attention, start: as the
-        generator's.
-    conditioning: how labels enter, in the paper by projection (see `heads.discriminator_output`);
-        'embedding' is one more channel.
+    width:            1/4 of every map's at 32 pixels, the first map's at 128
+    attention, start: as for the generator
+    conditioning:     how labels enter (see `heads.discriminator_output`), by projection in the
+                      paper; 'embedding' is one more channel
 
-    Raises UserError for an unknown size or start, or an attention that fits no map.
+    Raises UserError for an unknown size or start, and for an attention that fits no map.
     """
 
     width: int = 64

@@ -1,25 +1,27 @@
-"""Every convolution of the project goes through this file: one place to make them fast.
+"""All convolutions of the project, in one file so that they are made fast in one place.
 
-NHWC images, HWIO kernels, 'SAME' or 'VALID' padding, Glorot-uniform kernels and zero biases (Keras'
-defaults).
+Images are NHWC, kernels HWIO, padding 'SAME' or 'VALID'. Kernels start Glorot-uniform and biases at
+zero, Keras' defaults.
 
-A strided convolution, its transpose and its kernel gradient are one bilinear triple: each one's
-derivatives are the other two, so first, second and mixed derivatives, forward or reverse, never
-leave three forms that are fast (XLA's own derivatives are not, on a CPU). `_down` is the
-convolution, `_up` its transpose, `_weigh` its kernel gradient.
+A strided convolution, its transpose and its kernel gradient form a bilinear triple: the derivatives
+of each are the other two. First, second and mixed derivatives, forward or reverse, therefore use
+these three functions alone, each of which has a fast form (XLA's derivatives are slow on a CPU).
+`_down` is the convolution, `_up` its transpose, `_weigh` its kernel gradient.
 
-Where a form runs is chosen here, per backend, and by whether it is batched in its kernel:
+The form of each function depends on the backend, and on whether the kernel is batched:
 
-    one kernel, CPU      native forward convolution, or patches @ kernel for few input channels; the transpose as one exact
-                         product per input pixel, summed where windows overlap (of stride 1, as a convolution); the kernel
-                         gradient as a native convolution with channels as its batch
-    one kernel, others   the library's convolution for all three
-    many kernels, CPU    the same forms, one member after the other (a population's working set stays in the cache)
-    many kernels, others batched matrix products of patches, not a grouped convolution; chosen for what is known of GPUs, not
-                         yet measured on one
+    one kernel, CPU       native forward convolution, or patches @ kernel for few input channels;
+                          the transpose as one exact product per input pixel, summed where windows
+                          overlap (with stride 1, as a convolution); the kernel gradient as a native
+                          convolution with channels as its batch
+    one kernel, others    the library's convolution for all three
+    many kernels, CPU     the same forms, one member after the other, so that a population's working
+                          set stays in the cache
+    many kernels, others  batched matrix products of patches, not a grouped convolution; chosen for
+                          what is known of GPUs, not yet measured on one
 
-A vmap over examples alone is folded into the batch. Extra memory of a form: at most 1 + 2 (k /
-stride)^2 times the larger image, one member at a time on a CPU, all members at once elsewhere.
+A vmap over examples alone is folded into the batch. A form needs at most 1 + 2 (k / stride)^2 times
+the memory of the larger image, for one member at a time on a CPU, and for all members elsewhere.
 """
 
 from __future__ import annotations
@@ -37,12 +39,12 @@ from jax.interpreters import ad, batching, mlir
 from gan_jax.networks.initializers import glorot
 
 NHWC = ("NHWC", "HWIO", "NHWC")
-FEW = 8  # input channels below which patches beat the native convolution on a CPU, which works on whole vectors of channels
+FEW = 8  # with fewer input channels, patches beat a CPU's native convolution (on vectors of channels)
 
 
 class Geometry(NamedTuple):
-    """Of a strided convolution from sides `large` to sides `small`: large pixel = stride * small
-    pixel + tap - before."""
+    """A strided convolution from sides `large` to sides `small`. large pixel = stride * small pixel
+    + tap - before"""
 
     k: int
     stride: int
@@ -58,8 +60,8 @@ class Geometry(NamedTuple):
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
-    """Cross-correlation: x [b, h, w, i], kernel [k, k, i, o] -> [b, ceil(h / stride), ceil(w /
-    stride), o] for 'SAME'."""
+    """Cross-correlation of x [b, h, w, i] with kernel [k, k, i, o]. For 'SAME' the result is [b,
+    ceil(h / stride), ceil(w / stride), o]."""
     k, large = kernel.shape[0], x.shape[1:3]
     pads = jax.lax.padtype_to_pads(large, (k, k), (stride, stride), padding)
     small = tuple((n + sum(pad) - k) // stride + 1 for n, pad in zip(large, pads, strict=True))
@@ -68,11 +70,10 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME"
 
 
 def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
-    """The transpose of a strided convolution: x [b, h, w, i], kernel [k, k, i, o] -> [b, h *
-    stride, w * stride, o] for 'SAME'.
+    """The transpose of a strided convolution: x [b, h, w, i], kernel [k, k, i, o].
 
-    For 'VALID' the sides are h * stride + max(k - stride, 0). The kernel lies as
-    `jax.lax.conv_transpose` has it.
+    The result has sides h * stride for 'SAME', and h * stride + max(k - stride, 0) for 'VALID'. The
+    kernel has the layout of `jax.lax.conv_transpose`.
     """
     k, small = kernel.shape[0], x.shape[1:3]
     before, extra = _transpose_padding(k, stride, padding)
@@ -82,8 +83,8 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: st
 
 
 def _transpose_padding(k: int, stride: int, padding: str) -> tuple[int, int]:
-    """(padding before the dilated input, output pixels beyond input * stride), as
-    `jax.lax.conv_transpose` has them."""
+    """(padding before the dilated input, output pixels beyond input * stride). Both are those of
+    `jax.lax.conv_transpose`."""
     if padding == "SAME":
         total = k + stride - 2
         return (k - 1 if stride > k - 1 else -(-total // 2)), 0
@@ -95,7 +96,7 @@ def _same_dtype(x, kernel):
     return x.astype(dtype), kernel.astype(dtype)
 
 
-# ---- the three forms, for one kernel: large image [b, H, W, i], small image [b, h, w, o], kernel [k, k, i, o] ----
+# ---- for one kernel: large image [b, H, W, i], small image [b, h, w, o], kernel [k, k, i, o] ----
 
 
 def _patches(x: jax.Array, g: Geometry) -> jax.Array:
@@ -120,13 +121,13 @@ def _down_cpu(x, kernel, *, geometry: Geometry):
 
 
 def _roomy(g: Geometry) -> bool:
-    """XLA leaves its fast convolution (20 times slower) where the kernel hardly fits the image."""
+    """Whether the kernel fits the image well: otherwise XLA's convolution is 20 times slower."""
     return min(g.large) >= g.k + 2
 
 
 def _up_product(y, kernel, *, geometry: Geometry):
-    """Each small pixel's contribution to its window by one product; windows are then summed where
-    they overlap."""
+    """Each small pixel's contribution to its window, by one product; windows are summed where they
+    overlap."""
     g, (k, _, features, _) = geometry, kernel.shape
     windows = y @ kernel.reshape(-1, kernel.shape[-1]).T
     windows = windows.reshape(*y.shape[:3], k, k, features)
@@ -134,8 +135,8 @@ def _up_product(y, kernel, *, geometry: Geometry):
 
 
 def _overlap(windows, axis: int, taps: int, g: Geometry):
-    """Sum along one side: small pixels lie on `axis`, their taps on `taps`; large pixels lie on
-    `axis` afterwards.
+    """Sum along one side: small pixels lie on `axis` and their taps on `taps`; large pixels replace
+    both.
 
     Large pixel stride * m + r gets, from small pixel m + shift, the tap r + before - stride *
     shift.
@@ -166,8 +167,8 @@ def _up_native(y, kernel, *, geometry: Geometry):
 
 
 def _up_patches(y, kernel, *, geometry: Geometry):
-    """Of stride 1: a convolution with the turned kernel, from patches, which are small where y has
-    few channels."""
+    """With stride 1: a convolution with the flipped kernel, by patches, which are small for few
+    channels of y."""
     g = geometry
     before = tuple(g.k - 1 - lo for lo in g.before)
     turned = Geometry(g.k, 1, before, large=g.small, small=g.large)
@@ -187,10 +188,10 @@ def _weigh_product(x, y, *, geometry: Geometry):
 
 
 def _weigh_turned(x, y, *, geometry: Geometry):
-    """The library's, with channels as the batch, turned by hand: in a scan XLA is 400 times slower
-    if it has to turn them."""
+    """The native convolution with channels as the batch, transposed by hand. In a scan XLA is 400
+    times slower if it has to transpose."""
     g = geometry
-    x, y = jax.lax.optimization_barrier((x, y))  # or what made them is computed again, in the wrong order
+    x, y = jax.lax.optimization_barrier((x, y))  # or XLA recomputes them in the wrong order
     turned = x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)
     kernel = jax.lax.conv_general_dilated(*turned, (1, 1), g.pads, rhs_dilation=(g.stride,) * 2, dimension_numbers=NHWC)
     return kernel.transpose(1, 2, 0, 3)
@@ -201,12 +202,14 @@ def _weigh_native(x, y, *, geometry: Geometry):
     return jax.lax.conv_general_dilated(x, y, (1, 1), g.pads, rhs_dilation=(g.stride,) * 2, dimension_numbers=numbers)
 
 
-# ---- what JAX needs to know of them ------------------------------------------------------------
+# ---- their registration with JAX ---------------------------------------------------------------
 
 
 def _bilinear(name: str, shape, cpu, library, product) -> Primitive:
-    """A primitive linear in each of its two arrays: `shape` of its output, its forms, and how it is
-    batched."""
+    """A primitive that is linear in each of its two arrays.
+
+    shape: of its output; cpu, library, product: its forms
+    """
     primitive = Primitive(name)
     primitive.def_impl(jax.jit(primitive.bind, static_argnames="geometry"))
     primitive.def_abstract_eval(lambda a, b, *, geometry: ShapedArray(shape(a, b, geometry), a.dtype))
@@ -266,8 +269,7 @@ ad.defbilinear(
 
 
 class Conv(nn.Module):
-    """A convolution: features, a square kernel, stride, padding, with a bias unless told
-    otherwise."""
+    """A convolution with a square kernel, and a bias unless told otherwise."""
 
     features: int
     kernel_size: int = 3

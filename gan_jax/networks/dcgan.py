@@ -1,11 +1,10 @@
 """The article's DCGAN, at any size that halves down to a few pixels.
 
-At 32 x 32 x 3 and width 64 it is the article's network exactly: generator Dense 4x4x256 without
-bias, batch norm on the 4,096 features, LeakyReLU, then 5x5 stride-2 transposed convolutions to 128,
-64 and 3 channels, tanh (1,447,171 parameters); discriminator 5x5 stride-2 convolutions to 64 and
-128, LeakyReLU, Dense 1 without bias (217,984). Keras' defaults
-throughout: slope .3, epsilon 1e-3, momentum .99. Other sizes keep the plan and change the number of
-stages.
+At 32 x 32 x 3 and width 64 it is the article's network. Generator (1,447,171 parameters): Dense to
+4 x 4 x 256 without bias, batch norm on the 4,096 features, LeakyReLU, then 5 x 5 transposed
+convolutions of stride 2 to 128, 64 and 3 channels, tanh. Discriminator (217,984 parameters): 5 x 5
+convolutions of stride 2 to 64 and 128 channels, LeakyReLU, Dense to 1 without bias. Constants are
+Keras' defaults: slope .3, epsilon 1e-3, momentum .99. Other sizes have another number of stages.
 """
 
 from __future__ import annotations
@@ -27,10 +26,8 @@ SIZES = {8: (2, 2)} | {base * 2**k: (base, k) for k in range(2, 6) for base in (
 
 
 def stages(size: int) -> tuple[int, int]:
-    """(first feature map's side, number of doublings) of the generator for images of this side.
-
-    Raises UserError for a size that no plan reaches.
-    """
+    """(side of the first feature map, number of doublings) of the generator for images of this
+    side. Raises UserError for an unsupported size."""
     if size not in SIZES:
         raise UserError(f"image size {size} is not supported by dcgan: use one of {', '.join(map(str, sorted(SIZES)))}")
     return SIZES[size]
@@ -38,11 +35,11 @@ def stages(size: int) -> tuple[int, int]:
 
 @part("networks.dcgan")
 class Generator(nn.Module):
-    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Numbers: dropout, noise
-    (on each hidden layer).
+    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1].
 
-    squash: with tanh as its last activation; without it, as the decoder of a VAE, the images are
-        unbounded.
+    Numbers: dropout, noise (on each hidden layer). squash: whether tanh is the last activation.
+             Without it,
+    as in the decoder of a VAE, the images are unbounded.
     """
 
     size: int
@@ -74,11 +71,11 @@ class Discriminator(nn.Module):
     """images [b, h, w, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (on each
     hidden layer).
 
-    conditioning: how labels enter, by projection unless said (see `heads.discriminator_output`);
-        'embedding' is one more channel.
-    representation: width of the layer that `losses.mmd` compares; 0 is none.
-    group: examples whose standard deviation is one more channel of the last map (`minibatch_std`);
-        0 is none.
+    conditioning:   how labels enter, see `heads.discriminator_output`; by projection unless said.
+                    'embedding' is one more channel of the input.
+    representation: width of the layer that `losses.mmd` compares; 0 is none
+    group:          examples whose standard deviation is one more channel of the last map
+                    (`minibatch_std`); 0 is none
     """
 
     width: int = 64

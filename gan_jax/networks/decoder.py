@@ -1,5 +1,4 @@
-"""A generator as the decoder of a VAE: what it makes is the mean of a law whose scale is learned as
-well."""
+"""A generator as the decoder of a VAE: the mean of a distribution whose scale is learned too."""
 
 from __future__ import annotations
 
@@ -9,15 +8,15 @@ from flax import linen as nn
 from gan_jax.core.net import Mode
 from gan_jax.core.parts import part
 
-FASTER = 10.0  # than the weights, whose rate would take a thousand steps for a scale's way
+FASTER = 10.0  # a log scale learns faster than weights, at whose rate it would take a thousand steps
 
 
 @part("networks")
 class Decoder(nn.Module):
-    """z [b, d], labels [b] -> (means [b, ...] of each number of the image, the log scale [] of
-    all). Numbers: the generator's.
+    """z [b, d], labels [b] -> (mean [b, ...] of each number of the image, log scale [] of all
+    numbers).
 
-    start: the log scale before training.
+    Numbers: the generator's. start: the log scale before training.
     """
 
     generator: nn.Module
@@ -26,5 +25,5 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, z, labels, mode: Mode, **numbers):
         mean = self.generator(z, labels, mode, **numbers)
-        moved = self.param("log_scale", nn.initializers.zeros_init(), ())
-        return mean, jnp.asarray(self.start + FASTER * moved, mean.dtype)
+        log_scale = self.param("log_scale", nn.initializers.zeros_init(), ())
+        return mean, jnp.asarray(self.start + FASTER * log_scale, mean.dtype)

@@ -1,5 +1,7 @@
-"""The Dirac-GAN (Mescheder et al., 2018): one parameter each, the smallest game whose training may
-not converge."""
+"""The Dirac-GAN (Mescheder et al., 2018): one parameter for each player.
+
+It is the smallest game whose training may not converge.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from gan_jax.core.parts import part
 
 @part("networks.dirac")
 class Generator(nn.Module):
-    """z [b, d] -> points [b, 1], all of them the parameter theta, whatever z is. start: where theta
-    begins."""
+    """z [b, d] -> points [b, 1], all of them the parameter theta, whatever z is. start: the first
+    theta."""
 
     start: float = 1.0
 
@@ -25,7 +27,7 @@ class Generator(nn.Module):
 
 @part("networks.dirac")
 class Discriminator(nn.Module):
-    """points [b, 1] -> logits psi * x. start: where the parameter psi begins."""
+    """points [b, 1] -> logits psi * x. start: the first value of the parameter psi."""
 
     start: float = 1.0
 

@@ -1,5 +1,4 @@
-"""The end of a discriminator: features -> DiscriminatorOutput, and the ways in which it may know of
-labels."""
+"""The end of a discriminator: features -> DiscriminatorOutput, and how labels enter."""
 
 from __future__ import annotations
 
@@ -19,8 +18,10 @@ CONDITIONINGS = ("projection", "auxiliary", "multi_class", "embedding")
 
 
 def dense(**options: Any) -> Callable:
-    """The linear layers of a `discriminator_output`: (features, width, name) -> [b, width];
-    options: of linen's Dense."""
+    """The linear layers of `discriminator_output`: (features, width, name) -> [b, width].
+
+    options: of linen's Dense
+    """
 
     def layer(x, width: int, name: str):
         return nn.Dense(width, name=None if name == "logit" else name, dtype=x.dtype, **options)(x)
@@ -32,21 +33,26 @@ def discriminator_output(
     features: Float[Array, "b d"], labels, classes: int, conditioning: str, representation: int = 0, *,
     linear: Callable | None = None, projected: Callable | None = None,
 ) -> DiscriminatorOutput:  # fmt: skip
-    """What a discriminator with these last hidden features says. Call it inside the module.
+    """The output of a discriminator with these last hidden features. Call it inside the module.
 
-    With classes, conditioning is one of
-      'projection':  the logit gains the product of the label's vector and the features (Miyato & Koyama, 2018)
-      'auxiliary':   class logits beside the logit; labels do not enter (Odena et al., 2017; `losses.auxiliary_classifier`)
-      'multi_class': class logits, and the logit is the log of the sum of their exponentials (`losses.multi_class`)
-      'embedding':   nothing here: the label entered with the input
-    representation: 0, or the width of a linear layer that is judged instead of the hidden features,
-    for `losses.mmd`; the logit is then the sum of its values over the square root of their number:
-    of 1, that value.
-    linear: the network's own linear layer, (features, width, name) -> [b, width], of the names
-    "logit" and "class_logits"; a plain Dense if left out.
-    projected: (features, labels) -> logits [b], a network's own projection.
-    Raises UserError for another conditioning, or one in which labels or logits would pass the
-    representation by.
+    conditioning, with classes, is one of
+      'projection':  the logit gains the product of the label's vector and the features (Miyato &
+                     Koyama, 2018)
+      'auxiliary':   class logits beside the logit; labels do not enter (Odena et al., 2017;
+                     `losses.auxiliary_classifier`)
+      'multi_class': class logits, and the logit is the log of the sum of their exponentials
+                     (`losses.multi_class`)
+      'embedding':   nothing here, because the label entered with the input
+
+    representation: 0, or the width of a linear layer that is compared in place of the hidden
+                    features, for `losses.mmd`. The logit is then the sum of its values over the
+                    square root of their number.
+    linear:         the network's linear layer, (features, width, name) -> [b, width], of the names
+                    "logit" and "class_logits"; None for a plain Dense
+    projected:      (features, labels) -> logits [b], the network's own projection
+
+    Raises UserError for another conditioning, and for one in which labels or logits would not pass
+    through the representation.
     """
     if conditioning not in CONDITIONINGS:
         raise UserError(f"unknown conditioning {conditioning!r}: use one of {', '.join(map(repr, CONDITIONINGS))}")
@@ -69,14 +75,14 @@ def discriminator_output(
 
 
 def with_label(images: Float[Array, "b h w c"], labels, classes: int, conditioning: str) -> Array:
-    """What a discriminator of images sees first: with the map of the label, if labels enter so
-    ('embedding')."""
+    """The input of a discriminator of images: with the label's map where conditioning is
+    'embedding'."""
     return with_label_map(images, labels, classes) if classes and conditioning == "embedding" else images
 
 
 def with_label_map(images: Float[Array, "b h w c"], labels, classes: int) -> Float[Array, "b h w c_and_one"]:
-    """The images with a learned map of their label, N(0, 1) at the start, as one more channel
-    (Mirza & Osindero, 2014)."""
+    """The images with a learned map of their label as one more channel (Mirza & Osindero, 2014).
+    The map starts as N(0, 1)."""
     n, height, width, _ = images.shape
     label = embedding(labels, classes, height * width, images.dtype)
     return jnp.concatenate([images, label.reshape(n, height, width, 1)], -1)

@@ -1,7 +1,7 @@
-"""First weights. The same numbers as JAX's initializers of the same names, drawn as one row and
-then folded.
+"""Initial weights: the numbers of JAX's initializers of the same names, drawn in a row and then
+reshaped.
 
-On a CPU, XLA takes up to twenty times as long to compile a draw of four axes as one of as many
+On a CPU, XLA takes up to twenty times as long to compile a draw of four axes as one of equally many
 numbers in a row (5.5 s against .3 s for a 3 x 3 x 16 x 16 kernel), and a network has dozens of
 kernels.
 """
@@ -30,10 +30,11 @@ def normal(deviation: float) -> Initializer:
 
 
 def variance_scaling(scale: float, mode: str, distribution: str) -> Initializer:
-    """Variance scale / fan, of kernels [..., inputs, outputs]: mode 'fan_in' or 'fan_avg',
-    distribution 'normal' or 'uniform'.
+    """Variance scale / fan, for kernels [..., inputs, outputs].
 
-    `glorot` is Glorot & Bengio's (2010), `he` that of He et al. (2015), both below.
+    mode: 'fan_in' or 'fan_avg'; distribution: 'normal' or 'uniform'. `glorot` is that of Glorot &
+          Bengio
+    (2010), `he` that of He et al. (2015).
     """
 
     def start(key, shape, dtype: Any = jnp.float32):

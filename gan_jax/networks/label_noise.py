@@ -1,4 +1,4 @@
-"""Noise on a generator's class embeddings, as NoisyTwins has it."""
+"""Noise on a generator's class embeddings, as in NoisyTwins."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from gan_jax.core.parts import part
 @part("networks")
 @dataclass(frozen=True)
 class NoisyLabels:
-    """A generator whose class embeddings are noisy in training: e_k + s_k * N(0, 1), s_k = sigma /
-    effective_number(n_k, beta).
+    """A generator with noisy class embeddings in training: e_k + s_k * N(0, 1).
 
-    The noise augmentation of NoisyTwins (Rangwani et al., 2023, section 4.1): the rarer the class,
-    the wider the region that its embedding stands for, which is to keep G from mapping it to few
-    images. Their second part, a Barlow Twins loss between two noisy copies in StyleGAN's w, is not
-    here: most networks of this library have no w.
+    s_k = sigma / effective_number(n_k, beta). This is the noise augmentation of NoisyTwins
+    (Rangwani et al., 2023, section 4.1). The embedding of a rare class stands for a wider region,
+    which keeps G from mapping it to few images. Their second part, a Barlow Twins loss between two
+    noisy copies in StyleGAN's w, is not here, because most networks of this library have no w.
 
-    Takes the place of a Net: `NoisyLabels(Net(Generator(...)))`. It reads three numbers of the generator's Side:
-        label_noise   sigma, at least 0, in units of the embedding (whose values begin as N(0, 1)); .75 theirs. 0 is no noise
+    It takes the place of a Net, `NoisyLabels(Net(Generator(...)))`, and reads three numbers of the
+    generator's Side:
+        label_noise   sigma >= 0, in units of the embedding (N(0, 1) at the start); .75 in the paper
         label_counts  [K] images of each class (`data.class_counts`)
-        label_beta    in [0, 1], .99 theirs: one image has sigma, a thousand have sigma / 100
-    Every embedding of labels in the network gets it (nn.Embed). In evaluation there is none.
-    Raises UserError without these numbers, or for a network that embeds no labels.
+        label_beta    in [0, 1], .99 in the paper: one image has sigma, a thousand have sigma / 100
+
+    Every embedding of labels in the network (nn.Embed) gets the noise; in evaluation there is none.
+    Raises UserError without these numbers, and for a network that embeds no labels.
     """
 
     net: Any
@@ -68,8 +69,6 @@ class NoisyLabels:
 
 def with_label_noise(side: Any, counts: Any, *, sigma=0.75, beta=0.99) -> Any:
     """A generator's Side with `NoisyLabels` and its numbers. counts: images of each class, [K].
-
-    Raises UserError for a count below 1.
-    """
+    Raises UserError for a count below 1."""
     numbers = {"label_noise": sigma, "label_counts": checked_counts(counts, "label noise"), "label_beta": beta}
     return side.replace(net=NoisyLabels(side.net), numbers=side.numbers | numbers)

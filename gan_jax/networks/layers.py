@@ -1,5 +1,4 @@
-"""Layers that know about the batch: dropout with a traced rate, batch norm across devices, the
-other norms by name."""
+"""Layers: dropout with a traced rate, noise, batch norm over devices, other norms by name."""
 
 from __future__ import annotations
 
@@ -12,11 +11,11 @@ from gan_jax.core.net import Mode
 
 
 class Dropout(nn.Module):
-    """Sets a share `rate` of the units to zero in training and scales the rest by 1 / (1 - rate)
-    (Srivastava et al., 2014).
+    """Sets a share `rate` of the units to zero in training and scales the rest by 1 / (1 - rate).
 
-    The rate is traced, in [0, 1); None leaves the layer out. Masks depend on the example's global
-    index and this layer's name. (linen's own layer needs a Python number.)
+    Srivastava et al. (2014). The rate is traced, in [0, 1), where linen's layer needs a Python
+    number; None leaves the layer out. Masks depend on the example's global index and on this
+    layer's name.
     """
 
     @nn.compact
@@ -29,11 +28,11 @@ class Dropout(nn.Module):
 
 
 class Noise(nn.Module):
-    """Adds std * N(0, 1) to each unit in training (Salimans et al., 2016, and Zhao et al., 2017, on
-    discriminators).
+    """Adds std * N(0, 1) to each unit in training (on discriminators: Salimans et al., 2016; Zhao
+    et al., 2017).
 
-    The standard deviation is traced, >= 0, in the units' own scale; None leaves the layer out.
-    Draws depend on the example's global index and this layer's name.
+    The standard deviation is traced, >= 0, in the scale of the units; None leaves the layer out.
+    Draws depend on the example's global index and on this layer's name.
     """
 
     @nn.compact
@@ -46,22 +45,20 @@ class Noise(nn.Module):
 
 
 def perturbed(x, mode: Mode, dropout, noise, place: str | None = None):
-    """A hidden layer's units as the next layer sees them in training: with noise, then dropout. To
-    be called in a module.
+    """x as the next layer sees it in training: with noise, then dropout. Call it inside a module.
 
-    place: completes the layers' names, of which their draws are made; None numbers them.
+    place: a suffix of the layers' names, on which their draws depend; None numbers the layers
     """
     name = lambda layer: None if place is None else f"{layer}{place}"
     return Dropout(name=name("dropout"))(Noise(name=name("noise"))(x, noise, mode), dropout, mode)
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last (Ioffe & Szegedy, 2015), Keras' defaults:
-    momentum .99, epsilon 1e-3.
+    """Batch normalisation over all axes but the last (Ioffe & Szegedy, 2015).
 
-    In training the statistics are the whole batch's, over every device of `mode.axis_name`; they
-    are computed in float32 at least. In evaluation the running averages stand in. affine: with a
-    learned scale and bias.
+    Momentum .99 and epsilon 1e-3 are Keras' defaults. In training the statistics are those of the
+    whole batch, over every device of `mode.axis_name`, computed at least in float32. Evaluation
+    uses the running averages. affine: with a learned scale and bias.
     """
 
     momentum: float = 0.99
@@ -91,7 +88,7 @@ class BatchNorm(nn.Module):
 
 class Norm(nn.Module):
     """The normalisation called `kind`: None, 'batch', 'layer' (over an example) or 'instance' (over
-    an example's channel)."""
+    each channel of an example)."""
 
     kind: str | None
 

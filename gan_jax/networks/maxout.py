@@ -1,5 +1,5 @@
-"""The toy networks of PacGAN (Lin et al., 2018, arXiv:1712.04086), for rows that are points; their
-code took them from ALI's.
+"""The toy networks of PacGAN (Lin et al., 2018, arXiv:1712.04086), for points; their code took them
+from ALI.
 
 For points in 2-D and 2 latents: generator 4 x (Dense 400 without bias, batch norm, ReLU), Dense 2
 (484,802 parameters); discriminator 3 x maxout of 200 units with 5 pieces each (Goodfellow et al.,
@@ -38,10 +38,8 @@ class Generator(nn.Module):
 
 @part("networks.maxout")
 class Discriminator(nn.Module):
-    """rows [b, features] -> DiscriminatorOutput. Numbers: dropout, noise (on each hidden layer).
-
-    A hidden unit is the largest of its `pieces` affine functions of the layer below.
-    """
+    """rows [b, features] -> DiscriminatorOutput. Numbers: dropout, noise (on each hidden layer). A
+    hidden unit is the maximum of its `pieces` affine functions of the layer below."""
 
     width: int = 200
     depth: int = 3

@@ -1,5 +1,4 @@
-"""Minibatch standard deviation: the one layer by which a discriminator compares the examples of a
-batch."""
+"""Minibatch standard deviation: a layer with which a discriminator compares examples of a batch."""
 
 from __future__ import annotations
 
@@ -17,21 +16,21 @@ EPSILON = 1e-8  # inside the square root: its derivative at zero is infinite
 def minibatch_std(
     x: Float[Array, "b h w c"], group: int, channels: int = 1, mode: Mode = EVALUATION
 ) -> Float[Array, "b h w d"]:
-    """x with `channels` feature maps appended, each constant over an example: how much the
-    example's group varies.
+    """x with `channels` feature maps appended: how much the example's group varies.
 
-    sqrt(variance over the group + 1e-8), averaged over positions and over each of `channels` equal
-    parts of the features (Karras et al., 2018, section 3). group: 4 in StyleGAN2, 32 in
-    StyleGAN2-ADA's CIFAR-10; channels: 1 in both.
+    A map is constant over an example: sqrt(variance over the group + 1e-8), averaged over positions
+                      and over
+    one of `channels` equal parts of the features (Karras et al., 2018, section 3). group: 4 in
+    StyleGAN2, 32 in StyleGAN2-ADA's CIFAR-10; channels: 1 in both.
 
-    A group is `group` consecutive examples of the whole batch, so that it stays on one device;
-    NVIDIA's are strided (example i is in group i mod b / group), which differs by the order of the
-    batch alone. Where a device's share holds no whole number of groups, the devices of
-    `mode.axis_name` exchange x. With `judge_together` a group may hold both reals and fakes unless
-    it divides the reals.
+    A group is `group` consecutive examples of the whole batch, so that it stays on one device.
+    NVIDIA's groups are strided (example i is in group i mod b / group), which only permutes the
+    batch. Where a device's share holds no whole number of groups, the devices of `mode.axis_name`
+    exchange x. With `judge_together` a group may hold both reals and fakes, unless its size divides
+    the number of reals.
 
     In evaluation, where a batch does not divide, the examples left over take the value of the last
-    `group` examples; a batch smaller than a group is one group.
+    `group` examples. A batch smaller than a group is one group.
 
     Raises UserError for a group that does not divide the batch in training, and for channels that
     do not divide the features.
@@ -50,8 +49,7 @@ def minibatch_std(
 
 
 def _spread_over_devices(x, group: int, channels: int, mode: Mode) -> Float[Array, "b channels"]:
-    """Each example's value(s), in groups of the whole batch in the order of the examples'
-    indices."""
+    """The values of each example, in groups of the whole batch in the order of its indices."""
     n, every = len(x), all_gather(x, mode.axis_name)
     places = jnp.arange(len(every))
     if mode.draws is not None and len(mode.draws.index) == n:  # reals and fakes of one device lie side by side
@@ -62,7 +60,7 @@ def _spread_over_devices(x, group: int, channels: int, mode: Mode) -> Float[Arra
 
 
 def _spread(x, group: int, channels: int) -> Float[Array, "b channels"]:
-    """Each example's value(s)."""
+    """The values of each example."""
     n, group = len(x), min(group, len(x))
     whole = n - n % group
     values = jnp.repeat(_of_groups(x[:whole], group, channels), group, 0)

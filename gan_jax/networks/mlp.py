@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons for rows that are points or tables."""
+"""Multi-layer perceptrons, for points and rows of tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gan_jax.networks.layers import Norm, embedding, perturbed
 @part("networks.mlp")
 class Generator(nn.Module):
     """z [b, d], labels [b] -> rows [b, features], unbounded. Numbers: dropout, noise (on each
-    hidden layer)."""
+    layer)."""
 
     features: int
     width: int = 128
@@ -36,8 +36,9 @@ class Discriminator(nn.Module):
     """rows [b, features], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (on each
     hidden layer).
 
-    conditioning: how labels enter, with the row unless said (see `heads.discriminator_output`).
-    representation: width of the layer that `losses.mmd` compares; 0 is none.
+    conditioning:   how labels enter, see `heads.discriminator_output`; joined to the row unless
+                    said
+    representation: width of the layer that `losses.mmd` compares; 0 is none
     """
 
     width: int = 128

@@ -1,5 +1,6 @@
-"""PacGAN: a discriminator that judges several examples at once, so that a lack of variety can be
-seen (Lin et al., 2018)."""
+"""PacGAN (Lin et al., 2018): a discriminator of several examples at once, which sees a lack of
+variety.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +19,21 @@ from gan_jax.core.parts import part
 @part("networks")
 @dataclass(frozen=True)
 class Packed:
-    """A discriminator whose examples are packets: `size` consecutive examples of the batch, joined
-    on their last axis.
+    """A discriminator of packets: `size` consecutive examples of the batch, joined on their last
+    axis.
 
-    Takes the place of a Net: `Packed(Net(Discriminator()), 4)`. Its DiscriminatorOutput has one row
-    for each packet (b / size): a logit is the packet's. Images are stacked as channels, points as
-    features, as in the paper (section 2.1). In evaluation, examples that fill no packet are left
-    out. size: 2 to 4 in the paper; 1 is no packing. The penalties of gradients then hold for a
-    packet as a whole.
+    It takes the place of a Net: `Packed(Net(Discriminator()), 4)`. Its DiscriminatorOutput has one
+                      row for
+    each packet (b / size). Images are stacked as channels, points as features, as in the paper
+    (section 2.1). In evaluation, examples that fill no packet are left out. Gradient penalties hold
+    for a packet as a whole.
 
-    classes: number of labels; each example of a packet has its own, so it joins the example as
-    `classes` more channels (or features), 1 at the label and 0 elsewhere, and the network inside is
-    one without classes. The paper has no labels.
-    Raises UserError for labels without `classes`, or for a batch that does not divide into packets.
+    size:    2 to 4 in the paper; 1 is no packing
+    classes: number of labels. The label of each example joins it as `classes` more channels (or
+             features), one-hot, and the network inside has no classes. The paper has no labels.
+
+    Raises UserError for labels without `classes`, and for a batch that does not divide into
+    packets.
     """
 
     net: Any

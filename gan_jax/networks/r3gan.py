@@ -1,29 +1,31 @@
 """R3GAN's networks (Huang et al., 2024, "The GAN is dead; long live the GAN! A Modern Baseline
 GAN", config E).
 
-Bottleneck residual blocks without normalisation: 1x1 to `expansion` times the width, a grouped 3x3,
-1x1 back, with a bias and LeakyReLU .2 before the second and third; stages of them between bilinear
-resamplers; a learned 4x4 basis at the bottom. All kernels start at N(0, gain^2 / fan in), and the
-last of a block at 0 (fix-up, Zhang et al., 2019). No tanh: images are linear. The stages of both
-players are written from the smallest side up.
+Bottleneck residual blocks without normalisation: a 1x1 convolution to `expansion` times the width,
+a grouped 3x3 convolution, and a 1x1 convolution back, with a bias and LeakyReLU .2 before the
+second and third. Stages of blocks stand between bilinear resamplers, above a learned 4x4 basis. All
+kernels start at N(0, gain^2 / fan in), and the last of a block at 0 (fix-up: Zhang et al., 2019).
+There is no tanh: images are linear. The stages of both players are listed from the smallest side
+up.
 
-The defaults are the authors' for CIFAR-10 (brownvc/R3GAN at 19a7ddf, train.py:178-187); `plan`
-gives theirs for other sizes. Parameters of G and D, the authors' code's and these: 20,781,952 and
+The defaults are the authors' for CIFAR-10 (brownvc/R3GAN at 19a7ddf, train.py:178-187), and `plan`
+gives theirs for other sizes. Parameters of G and D, in the authors' code and here: 20,781,952 and
 21,280,512 for CIFAR-10 with its labels; 22,429,824 and 22,381,440 for FFHQ-64; 20,845,312 and
-22,040,832 for CIFAR-10's plan with the 1,000 classes of Stacked MNIST. Their code has neither a
-plan nor numbers for Stacked MNIST.
+22,040,832 for CIFAR-10's plan with the 1,000 classes of Stacked MNIST, for which their code has no
+plan and no numbers.
 
-Their training: the relativistic pairing loss, R1 and R2 (each gamma / 2) on every step, Adam with
+They train with the relativistic pairing loss, R1 and R2 (each gamma / 2) on every step, Adam with
 beta_1 0 and epsilon 1e-8 (train.py:159), one step of D per step of G, and five numbers on half a
 cosine over 20 million images (200 million for ImageNet; train.py:189-266,
-training/training_loop.py:29):
+training/training_loop.py:29). The half-life is that of the moving average, in images, and the batch
+is from README.md:
 
-                    learning rate  gamma        beta_2     p of ADA  half-life of the average [images]  batch (README.md)
-    CIFAR-10        2e-4 to 5e-5   .05 to .005  .9 to .99  0 to .55  0 to 5,000,000                     512
-    FFHQ-64         2e-4 to 5e-5   2 to .2      .9 to .99  0 to .3   0 to 500,000                       256
-    FFHQ-256        2e-4 to 5e-5   150 to 15    .9 to .99  0 to .3   0 to 500,000                       256
-    ImageNet-32     2e-4 to 5e-5   .5 to .05    .9 to .99  0 to .5   0 to 50,000,000                    4096
-    ImageNet-64     2e-4 to 5e-5   1 to .1      .9 to .99  0 to .4   0 to 50,000,000                    4096
+                    learning rate  gamma        beta_2     p of ADA  half-life        batch
+    CIFAR-10        2e-4 to 5e-5   .05 to .005  .9 to .99  0 to .55  0 to 5,000,000   512
+    FFHQ-64         2e-4 to 5e-5   2 to .2      .9 to .99  0 to .3   0 to 500,000     256
+    FFHQ-256        2e-4 to 5e-5   150 to 15    .9 to .99  0 to .3   0 to 500,000     256
+    ImageNet-32     2e-4 to 5e-5   .5 to .05    .9 to .99  0 to .5   0 to 50,000,000  4096
+    ImageNet-64     2e-4 to 5e-5   1 to .1      .9 to .99  0 to .4   0 to 50,000,000  4096
 """
 
 from __future__ import annotations
@@ -51,8 +53,8 @@ GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through a LeakyReLU
 def plan(size: int, width: int = 768, blocks: int = 2, per_group: int = 8) -> dict[str, Any]:
     """{widths, cardinalities, blocks}, one of each for every stage, for square images of this side.
 
-    The side halves while 4 pixels or more are left (32: 4, 8, 16, 32; 28: 7, 14, 28); the width
-    halves at each stage beyond the fourth; a stage has width / per_group groups. The defaults are
+    The side halves while 4 pixels or more are left (32: 4, 8, 16, 32; 28: 7, 14, 28). The width
+    halves at each stage beyond the fourth. A stage has width / per_group groups. The defaults are
     the authors' for CIFAR-10 and FFHQ; for ImageNet-32 they have width 1536 and per_group 16.
     Raises UserError for a size that does not halve down to 4, 5, 6 or 7 pixels.
     """
@@ -86,25 +88,24 @@ def smallest_side(size: int, widths, cardinalities, blocks, expansion: int) -> i
 
 
 def msr(gain: float):
-    """N(0, gain^2 / fan in), the initialiser of He et al. (2015) as the authors have it; zeros for
-    gain 0."""
+    """N(0, gain^2 / fan in), the initialiser of He et al. (2015), as in the authors' code; zeros
+    for gain 0."""
     return variance_scaling(gain**2, "fan_in", "normal") if gain else nn.initializers.zeros
 
 
 def linear(x, features: int, name: str, gain: float = 1.0):
-    """A linear layer without bias over the last axis: of images, a 1x1 convolution. Call it inside
-    a module."""
+    """A linear layer without bias over the last axis; for images, a 1x1 convolution. Call it in a
+    module."""
     return nn.Dense(features, use_bias=False, kernel_init=msr(gain), dtype=x.dtype, name=name)(x)
 
 
 def grouped_conv(x: Float[Array, "b h w i"], kernel: Float[Array, "k k i_over_groups o"], groups: int) -> Array:
-    """A 'SAME' convolution in which a group of outputs sees its group of inputs alone: `conv`,
-    batched over the groups.
+    """A 'SAME' convolution in which a group of outputs sees its group of inputs alone.
 
-    On a CPU the derivatives of XLA's own grouped convolution are 30 to 1,000 times slower (the
-    gradient of its kernel most of all), a dense kernel with zeros is slower by the number of
-    groups, and products of patches by up to 10 times; these are as fast only at 4 x 4 pixels or a
-    few channels.
+    It is `conv`, batched over the groups. On a CPU the derivatives of XLA's grouped convolution are
+    30 to 1,000 times slower, a dense kernel with zeros is slower by the number of groups, and
+    products of patches
+    are up to 10 times slower: these are as fast only at 4 x 4 pixels or with a few channels.
     """
     k, _, inputs, outputs = kernel.shape
     x = x.reshape(*x.shape[:3], groups, inputs)
@@ -114,15 +115,15 @@ def grouped_conv(x: Float[Array, "b h w i"], kernel: Float[Array, "k k i_over_gr
 
 
 def _shift(x, axis: int, by: int):
-    """Position i holds what i - by held; zero from beyond the edge."""
+    """Position i gets the value of i - by; zero comes from beyond the edge."""
     pads = [(0, 0, 0)] * x.ndim
     pads[axis] = (by, -by, 0)
     return jax.lax.pad(x, jnp.zeros((), x.dtype), pads)
 
 
 def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b 2h 2w c"]:
-    """Bilinear: zeros between the pixels, filtered by (1, 3, 3, 1) / 4 along each side, with zeros
-    beyond the edges."""
+    """Bilinear: zeros between the pixels, filtered by (1, 3, 3, 1) / 4 along each side. Beyond the
+    edges are zeros."""
     for axis in (1, 2):
         near, before, after = 0.75 * x, 0.25 * _shift(x, axis, 1), 0.25 * _shift(x, axis, -1)
         twice = jnp.stack([near + before, near + after], axis + 1)
@@ -131,8 +132,8 @@ def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b 2h 2w c"]:
 
 
 def downsample(x: Float[Array, "b 2h 2w c"]) -> Float[Array, "b h w c"]:
-    """Every second pixel of the image filtered by (1, 3, 3, 1) / 8 along each side: a quarter of
-    the transpose of upsample."""
+    """Every second pixel of the image filtered by (1, 3, 3, 1) / 8 along each side. It is a quarter
+    of the transpose of `upsample`."""
     for axis in (1, 2):
         pairs = x.reshape(*x.shape[:axis], x.shape[axis] // 2, 2, *x.shape[axis + 1 :])
         even, odd = (jax.lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1))
@@ -154,8 +155,10 @@ class GroupedConv(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + contract(act(grouped(act(expand(x))))), act(y) = LeakyReLU(y + bias); `depth` is all
-    blocks of the player."""
+    """x + contract(act(grouped(act(expand(x))))), with act(y) = LeakyReLU(y + bias).
+
+    depth: number of blocks of the player
+    """
 
     cardinality: int
     expansion: int
@@ -195,10 +198,11 @@ def to_width(x, width: int, stage: int):
 
 @part("networks.r3gan")
 class Generator(nn.Module):
-    """z [b, d], labels [b] -> images [b, size, size, channels]. Numbers: dropout, noise (in every
-    block; not the authors').
+    """z [b, d], labels [b] -> images [b, size, size, channels].
 
-    `label_width` is the width of the label's vector, which joins z; 0: z's own (the authors').
+    Numbers: dropout, noise (in every block; the authors have none). label_width: of the label's
+             vector,
+    which is joined to z; 0 for the width of z, as theirs.
     """
 
     size: int
@@ -229,12 +233,12 @@ class Generator(nn.Module):
 @part("networks.r3gan")
 class Discriminator(nn.Module):
     """images [b, h, h, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (in every
-    block; not the authors').
+    block).
 
     The features are the products with the basis. conditioning: how labels enter. 'projection' is
-    the authors': the logit is <linear(features), label's vector>, of `label_width` (0: that of the
-    first stage, theirs); there is no term without the label. The others are those of
-    `heads.discriminator_output`; 'embedding' is one more channel.
+    the authors': the logit is <linear(features), label's vector>, of `label_width` (0 for the width
+    of the first stage, as theirs), without a term that does not depend on the label. The others are
+    those of `heads.discriminator_output`; 'embedding' is one more channel.
     """
 
     widths: tuple[int, ...] = (768, 768, 768, 768)

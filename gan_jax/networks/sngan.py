@@ -1,23 +1,29 @@
-"""SNGAN's residual networks (Miyato et al., 2018) and cGAN-PD's, conditional ones (Miyato & Koyama,
-2018).
+"""SNGAN's residual networks (Miyato et al., 2018) and the conditional ones of cGAN-PD (Miyato &
+Koyama, 2018).
 
 Generator: Dense, residual blocks that double the side (batch norm, ReLU, 3x3 convolution, twice; a
-1x1 convolution beside), batch norm, ReLU, 3x3 convolution, tanh. Discriminator: residual blocks
-without norms that halve it by average pooling, ReLU, sum over the pixels, Dense 1. The papers' D is
-SpectralNorm(Net(Discriminator())) with the hinge loss; their G is not normalised. Labels enter G by
-conditional batch norm, D by projection: the logit gains <label's vector, features>.
+           1x1
+convolution as shortcut), batch norm, ReLU, 3x3 convolution, tanh. Discriminator: residual blocks
+without norms that halve the side by average pooling, ReLU, sum over the pixels, Dense 1. The
+papers' D is SpectralNorm(Net(Discriminator())) with the hinge loss; their G is not normalised.
+Labels enter G by conditional batch norm, and D by projection: the logit gains <label's vector,
+features>.
 
 The plans for 32 (CIFAR-10), 48 (STL-10) and 128 pixels are the paper's (tables 3 to 5, with their
-default widths), and equal those of the PyTorch library mimicry, as does 64, which the paper does
-not have; 8, 16 and 28 keep the plan of 32. Parameters of G and D, mimicry's: 4,276,739 and
-1,053,825 at 32 pixels; 4,878,083 and 10,141,441 at 48; 12,220,675 and 10,141,441 at 64; 32,150,787
-and 29,017,857 at 128. With 10 classes at 32 pixels: 4,304,387 and 1,055,105.
+default widths), and equal those of the PyTorch library mimicry. The plan for 64 is mimicry's; 8, 16
+and 28 keep the plan of 32. Parameters of G and D, as mimicry's: 4,276,739 and 1,053,825 at 32
+pixels; 4,878,083 and 10,141,441 at 48; 12,220,675 and 10,141,441 at 64; 32,150,787 and 29,017,857
+at 128. With 10 classes at 32
+pixels: 4,304,387 and 1,055,105.
 
 Where mimicry leaves the paper:
-    - it enlarges by bilinear interpolation, the authors' code by repeating pixels: `upsampling` chooses, mimicry's by default;
-    - its D's ReLU works in place, so that its shortcuts see relu(x): here they see x, as in the paper;
+    - it enlarges by bilinear interpolation, the authors' code by repeating pixels: `upsampling`
+      chooses, and mimicry's is the default;
+    - the ReLU of its D works in place, so that its shortcuts see relu(x): here they see x, as in
+      the paper;
     - its conditional D at 128 pixels has a width of 128, not 1024.
-Batch norm has PyTorch's constants in mimicry and here: epsilon 1e-5, momentum .9 (the authors': 2e-5 and .9).
+Batch norm has PyTorch's constants in mimicry and here, epsilon 1e-5 and momentum .9 (the authors'
+are 2e-5 and .9).
 """
 
 from __future__ import annotations
@@ -35,14 +41,14 @@ from gan_jax.networks.heads import discriminator_output, with_label
 from gan_jax.networks.initializers import glorot, normal, variance_scaling
 from gan_jax.networks.layers import BatchNorm, perturbed
 
-# Gain sqrt 2 for the 3x3 kernels of a block, and scales of N(1, .02^2), as the authors' code.
+# As in the authors' code: gain sqrt 2 for the 3x3 kernels of a block, and scales of N(1, .02^2).
 inner = variance_scaling(2.0, "fan_avg", "uniform")
 small = normal(0.02)
 
 
 class Plan(NamedTuple):
-    """Of one image size. A block's width is `width` // its divisor; the first `halvings` blocks of
-    D halve the side."""
+    """The plan for one image size. A block has width `width` // its divisor, and the first
+    `halvings` blocks of D halve the side."""
 
     bottom: int
     widths: tuple[int, int]
@@ -69,7 +75,7 @@ def plan(size: int) -> Plan:
     return PLANS[size]
 
 
-# ---- parts, of BigGAN as well ------------------------------------------------------------------
+# ---- parts, also for BigGAN ----------------------------------------------------------------------
 
 
 class StartedConv(Conv):
@@ -83,10 +89,10 @@ class StartedConv(Conv):
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch norm with scale 1 + A c and shift B c for a condition c [b, n] (Dumoulin et al., 2017);
-    plain without one.
+    """Batch norm with scale 1 + A c and shift B c for a condition c [b, n] (Dumoulin et al., 2017).
 
-    For one-hot labels the columns of A and B are a scale and a shift of each class.
+    Without a condition it is plain batch norm. For one-hot labels the columns of A and B are the
+    scale and the shift of each class.
     """
 
     scale_init: Any = small
@@ -103,11 +109,8 @@ class ConditionalBatchNorm(nn.Module):
 
 
 def enlarged(x, upsampling: str):
-    """[b, h, w, c] -> [b, 2h, 2w, c], by 'bilinear' interpolation or by repeating the 'nearest'
-    pixel.
-
-    Raises UserError for another name.
-    """
+    """[b, h, w, c] -> [b, 2h, 2w, c], by 'bilinear' interpolation, or by repeating the 'nearest'
+    pixel. Raises UserError for another name."""
     if upsampling not in ("bilinear", "nearest"):
         raise UserError(f"unknown upsampling {upsampling!r}: use 'bilinear' or 'nearest'")
     if upsampling == "nearest":
@@ -146,11 +149,13 @@ class GeneratorBlock(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """x -> down(conv2(relu(conv1(relu(x))))) + down(shortcut(x)), without the first relu in the
-    `first` block.
+    """x -> down(conv2(relu(conv1(relu(x))))) + down(shortcut(x)).
 
-    The shortcut is a 1x1 convolution, or the identity where neither side nor width changes. hidden:
-    width between the two convolutions; None is the narrower, x's.
+    first:  leave out the first relu
+    hidden: width between the two convolutions; None for the narrower side, which is x's (in the
+            `first` block the output's)
+
+    The shortcut is a 1x1 convolution, or the identity where neither side nor width changes.
     """
 
     features: int
@@ -173,10 +178,8 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Head(nn.Module):
-    """features [b, d], labels [b] -> DiscriminatorOutput (`heads.discriminator_output`).
-
-    By projection: Dense 1 + <label's vector, features> (Miyato & Koyama, 2018, equation 4).
-    """
+    """features [b, d], labels [b] -> DiscriminatorOutput (`heads.discriminator_output`). Projection
+    is Dense 1 + <label's vector, features> (Miyato & Koyama, 2018, equation 4)."""
 
     classes: int
     conditioning: str = "projection"
@@ -199,10 +202,11 @@ class Head(nn.Module):
 
 @part("networks.sngan")
 class Generator(nn.Module):
-    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. Numbers: dropout, noise
-    (after each block).
+    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1].
 
-    width: of the first map, None for the plan's. The papers' z is 128 normal numbers.
+    Numbers: dropout, noise (after each block). width: of the first map, None for the plan's. The
+             papers' z
+    is 128 normal numbers.
     """
 
     size: int
@@ -230,9 +234,11 @@ class Discriminator(nn.Module):
     """images [b, h, w, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (after each
     block).
 
-    width: of the last map, None for the plan's. conditioning: how labels enter, in the papers by
-    projection (see `heads.discriminator_output`); 'embedding' is one more channel. The features are
-    what the last Dense sees.
+    width:        of the last map, None for the plan's
+    conditioning: how labels enter (see `heads.discriminator_output`), by projection in the papers;
+                  'embedding' is one more channel
+
+    The features are the input of the last Dense.
     """
 
     width: int | None = None

@@ -15,7 +15,7 @@ from gan_jax.core.parts import part
 from gan_jax.core.rng import named
 
 SPECTRAL = "spectral"
-FIRST = 15  # power iterations at the start: with a random pair sigma would be near zero, and its sign chance
+FIRST = 15  # power iterations at the start: for a random pair sigma is near zero, of random sign
 
 
 @part("networks")
@@ -24,27 +24,28 @@ class SpectralNorm:
     """`net` with every weight divided by an estimate of its largest singular value: W / sigma,
     sigma = u^T W v.
 
-    u and v come from power iteration (their algorithm 1): in each training call v <- W^T u / |W^T
-    u|, u <- W v / |W v|, `iterations` times. They are constants for the gradient, which flows
-    through W and sigma (their equation 9). They lie in the stats, collection "spectral"; evaluation
-    takes them as they are. Their lengths are restored there, as a moving average of unit vectors is
+    u and v come from power iteration (algorithm 1): in each training call v <- W^T u / |W^T u| and
+    u <- W v / |W v|, `iterations` times. They are constants for the gradient, which flows through W
+    and sigma (equation 9). They are kept in the statistics, collection "spectral", and evaluation
+    does not change them. They are normalised when used, because a moving average of unit vectors is
     shorter. Of two training calls in one turn (reals, fakes) the second starts from the first's
-    vectors; a player that is only looked through keeps its own (PyTorch's D would move them in G's
-    turn as well).
+    vectors. The vectors of a player change in its own turn alone (in PyTorch, the discriminator's
+    also change in the generator's turn).
 
     Weights are the leaves "kernel" of two dimensions or more, as matrices [inputs, outputs], and
-    embedding tables as they are; biases, norms and gains stay, and so do R3GAN's bases and
-    StyleGAN2's constant. A grouped kernel is one matrix of all its outputs, as in PyTorch, whose
-    sigma is no less than any group's. A weight of zeros stays zero until its first step, and has
-    sigma 1 from then on: one that is to grow slowly (R3GAN's "contract") is better skipped.
+    embedding tables as they are. Biases, norms and gains are not normalised, nor are R3GAN's bases
+    and StyleGAN2's constant. A grouped kernel is one matrix of all its outputs, as in PyTorch,
+    whose sigma is at least that of each group. A weight of zeros stays zero until its first step,
+    and has sigma 1 from then on. A weight that is to grow slowly (R3GAN's "contract") is better
+    skipped.
 
     net:        anything with the `init` and `apply` of `Net`, such as Net(sngan.Discriminator())
-    iterations: at least 1, the paper's and every reference's number
-    epsilon:    least length that a vector is divided by: 1e-12 in PyTorch; BigGAN-PyTorch has 1e-8,
-                and 1e-6 at 128 pixels
-    skip:       names of parameters or modules (any part of the path) left as they are
+    iterations: at least 1, which the paper and every reference use
+    epsilon:    least length that a vector is divided by: 1e-12 in PyTorch, 1e-8 in BigGAN-PyTorch,
+                which has 1e-6 at 128 pixels
+    skip:       names of parameters or modules (any part of the path) that are not normalised
 
-    Raises UserError for iterations < 1, and for a name in `skip` that is none of the network's.
+    Raises UserError for iterations < 1, and for a name in `skip` that the network does not have.
     """
 
     net: Any
@@ -66,37 +67,37 @@ class SpectralNorm:
         pairs = {}
         for path, weight in self._weights(params).items():
             u = jax.random.normal(named(key, "/".join((SPECTRAL, *path))), weight.shape[-1:], weight.dtype)
-            turned = lambda _, pair, weight=weight: self._turned(weight, pair)
-            pairs[path] = jax.lax.fori_loop(0, FIRST, turned, (u, jnp.zeros_like(weight[:, 0])))
+            iterate = lambda _, pair, weight=weight: self._iterate(weight, pair)
+            pairs[path] = jax.lax.fori_loop(0, FIRST, iterate, (u, jnp.zeros_like(weight[:, 0])))
         return params, {**stats, SPECTRAL: _tree(pairs)}
 
     def apply(self, params, stats, inputs, labels, mode: Mode, numbers: dict, compute_dtype=None) -> tuple[Any, dict]:
-        """(output, new stats) of the network with normalised weights; sigma is computed before
-        `compute_dtype`."""
+        """(output, new statistics) of the network with normalised weights. sigma is computed before
+        the cast to `compute_dtype`."""
         params, vectors = self.normalised(params, stats[SPECTRAL], mode.train)
         others = {name: value for name, value in stats.items() if name != SPECTRAL}
         output, others = self.net.apply(params, others, inputs, labels, mode, numbers, compute_dtype)
         return output, {**others, SPECTRAL: vectors}
 
     def normalised(self, params: dict, vectors: dict, train: bool) -> tuple[dict, dict]:
-        """(the parameters that the network sees, the vectors after this call): in training the
-        vectors move first."""
+        """(the parameters that the network sees, the vectors after this call). In training the
+        vectors are updated first."""
         flat, old, pairs = _flat(params), _flat(vectors), {}
         for path, weight in self._weights(params).items():
             u, v = (old[*path, name].astype(weight.dtype) for name in "uv")
             pair = (u, v)
             for _ in range(self.iterations if train else 0):
-                pair = self._turned(jax.lax.stop_gradient(weight), pair)
+                pair = self._iterate(jax.lax.stop_gradient(weight), pair)
             pairs[path] = pair
             u, v = (self._unit(x) for x in pair)
             sigma = _times(_times(v, weight), u)
             factor = 1 / jnp.where(sigma == 0, 1, sigma)
             flat[path] = flat[path] * factor.astype(flat[path].dtype)
-        return unflatten_dict(flat), jax.tree.map(lambda new, was: new.astype(was.dtype), _tree(pairs), vectors)
+        return unflatten_dict(flat), jax.tree.map(lambda new, old: new.astype(old.dtype), _tree(pairs), vectors)
 
     def _weights(self, params: dict) -> dict:
-        """{path: matrix [n, outputs]} of what is normalised. An embedding's u has one entry for
-        each row, as in PyTorch."""
+        """{path: matrix [n, outputs]} of what is normalised. The u of an embedding has one entry
+        for each row, as in PyTorch."""
         found = {}
         for path, weight in _flat(params).items():
             wide = weight.astype(jnp.promote_types(weight.dtype, jnp.float32))
@@ -108,9 +109,9 @@ class SpectralNorm:
                 found[path] = wide.T
         return found
 
-    def _turned(self, weight, pair):
-        """One power iteration: v from u, u from v. Of a weight of zeros u stays: from no direction
-        there is no way back."""
+    def _iterate(self, weight, pair):
+        """One power iteration: v from u, then u from v. For a weight of zeros u stays as it is,
+        because no iteration leads away from u = 0."""
         v = self._unit(_times(weight, pair[0]))
         u = self._unit(_times(v, weight))
         return jnp.where(u.any(), u, pair[0]), v
@@ -125,7 +126,7 @@ class SpectralNorm:
 
 
 def _times(a, b):
-    return jnp.matmul(a, b, precision="highest")  # a GPU's default would leave three digits of sigma
+    return jnp.matmul(a, b, precision="highest")  # a GPU's default precision leaves three digits of sigma
 
 
 def _flat(tree: Any) -> dict[tuple[str, ...], Any]:

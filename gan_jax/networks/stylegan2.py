@@ -1,14 +1,15 @@
-"""StyleGAN2's networks (Karras et al., 2020, arXiv:1912.04958) as StyleGAN2-ADA has them (same
-authors, 2020, 2006.06676).
+"""StyleGAN2's networks (Karras et al., 2020, arXiv:1912.04958), as in StyleGAN2-ADA (2006.06676).
 
-Width at side s: min(channel_base // s, channel_max). The published configurations, for RGB, 512
-latents and no labels, and their numbers of parameters:
+The width at side s is min(channel_base // s, channel_max). The published configurations for RGB,
+512 latents and no labels, with their numbers of parameters:
 
-    CIFAR-10   Generator(32, 3, mapping=2), 19,947,539; Discriminator('orig', group=32), 20,720,641
-    paper256   Generator(256, 3, channel_base=16384), 24,767,458; Discriminator(channel_base=16384, group=8), 24,001,089
+    CIFAR-10   Generator(32, 3, mapping=2), 19,947,539
+               Discriminator('orig', group=32), 20,720,641
+    paper256   Generator(256, 3, channel_base=16384), 24,767,458
+               Discriminator(channel_base=16384, group=8), 24,001,089
 
-with noise=1 among the generator's numbers in both, and mixing=.9 in the second (CIFAR-10 has none).
-Sides are powers of two from 8; images are unbounded (no tanh).
+Both have noise=1 among the generator's numbers, and the second has mixing=.9 (CIFAR-10 has none).
+Sides are powers of two from 8. Images are unbounded (no tanh).
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ def sides(size: int) -> list[int]:
 
 
 def widths(size: int, channel_base: int, channel_max: int) -> dict[int, int]:
-    """{side: features} from 4 to size. Raises UserError for an unsupported size, or too small a
-    channel_base for it."""
+    """{side: features} from 4 to size. Raises UserError for an unsupported size, and for a
+    channel_base below it."""
     if channel_base < size:
         raise UserError(f"channel_base {channel_base} leaves no features at side {size}: give {size} or more")
     return {side: min(channel_base // side, channel_max) for side in sides(size)}
@@ -68,11 +69,10 @@ def _check(architecture: str) -> str:
 
 
 class SynthesisBlock(nn.Module):
-    """Features and image of one side -> those of twice the side; the first block (x is None) starts
-    from a learned constant.
+    """Features and image of one side -> those of twice the side.
 
-    ws [b, layers, d]: those of this block come first. Without 'skip' only the last block makes an
-    image.
+    The first block (x is None) starts from a learned constant. ws [b, layers, d]: the styles from
+    this block on. Unless the architecture is 'skip', only the last block makes an image.
     """
 
     features: int
@@ -126,22 +126,24 @@ class Synthesis(nn.Module):
 class Generator(nn.Module):
     """z [b, d], labels [b] -> images [b, size, size, channels], unbounded.
 
-    mapping: layers of the mapping network, 8 in the paper, 2 for CIFAR-10. style: features of w.
-    clamp: of activations (256 in the source's float16; None, none). average_decay: of the average
-    w, .995 in the source's code.
+    mapping:       layers of the mapping network, 8 in the paper, 2 for CIFAR-10
+    style:         features of w
+    clamp:         bound of activations (256 in the source's float16); None for none
+    average_decay: of the average w, .995 in the source
 
-    Numbers, each a part that is left out if absent (None):
-    dropout:    in training, of the features of each block before they become an image (the paper
-                has none).
-    noise:      scale of the noise inputs, 1 in the paper. Without it their learned strengths do not
-                exist.
+    The numbers; a part of the network is left out where its number is absent (None):
+
+    dropout:    rate in training, on the features of each block before they become an image (the
+                paper has none)
+    noise:      scale of the noise inputs, 1 in the paper; without it their learned strengths do not
+                exist
     mixing:     in training, the probability, for each example, that a second z takes over from a
                 random layer on (.9 in the paper; the source decides once per batch). That z is
-                drawn N(0, 1), whatever the recipe's latent.
-    truncation: in evaluation, psi: w becomes average + psi * (w - average); 1 changes nothing, 0
-        gives the average image.
-    shift:      added to w, of a shape that broadcasts to [b, *style_shape]; a penalty on path
-                lengths differentiates in it.
+                drawn from N(0, 1), whatever the recipe's latent is.
+    truncation: psi, in evaluation: w becomes average + psi * (w - average). 1 changes nothing, and
+                0 gives the average image.
+    shift:      added to w, of a shape that broadcasts to [b, *style_shape]; the path-length penalty
+                differentiates in it
     """
 
     size: int
@@ -182,13 +184,13 @@ class Generator(nn.Module):
         return ws if shift is None else ws + jnp.asarray(shift, ws.dtype)
 
     def track(self, w, mode: Mode):
-        """Move the average w towards this batch's."""
+        """Update the average w with this batch."""
         old = self.average.value
         latest = device_mean(jax.lax.stop_gradient(w).astype(jnp.promote_types(w.dtype, jnp.float32)).mean(0), mode.axis_name)
         self.average.value = (latest + self.average_decay * (old - latest)).astype(old.dtype)
 
     def mixed(self, ws, z, labels, draws: Draws, mixing):
-        """Styles of which some, from a layer on, are a second z's."""
+        """The styles, where those of some examples come from a second z from a layer on."""
         draws, layers = draws.named("mixing", *self.path), self.style_shape[0]
         other = draws.named("latent").normal(z.shape[1:], jnp.promote_types(z.dtype, jnp.float32)).astype(z.dtype)
         first = 1 + draws.named("layer").integers(layers - 1)
@@ -201,7 +203,7 @@ class Generator(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """Features and image of one side -> those of half the side; the first block (x is None) starts
+    """Features and image of one side -> those of half the side. The first block (x is None) starts
     from the image."""
 
     width: int
@@ -223,11 +225,12 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Epilogue(nn.Module):
-    """Features [b, 4, 4, c] (and image, for 'skip') -> DiscriminatorOutput; its features are the
+    """Features [b, 4, 4, c] (and image, for 'skip') -> DiscriminatorOutput, whose features are the
     last hidden layer.
 
-    label [b, d]: the label's vector, for 'projection': the logit is its product with `d` numbers,
-    over the square root of d.
+    label: [b, d], the label's vector for 'projection', where the logit is its product with `d`
+           numbers over
+    the square root of d
     """
 
     group: int = 4
@@ -254,16 +257,22 @@ class Epilogue(nn.Module):
 
 @part("networks.stylegan2")
 class Discriminator(nn.Module):
-    """images [b, size, size, channels], labels [b] -> DiscriminatorOutput; features are the last
+    """images [b, size, size, channels], labels [b] -> DiscriminatorOutput. Features are the last
     hidden layer.
 
-    Numbers: dropout, noise (after each block; the paper has none). The adaptive dropout that Karras et al. (2020b) compare ADA
-    with multiplies each channel by a random factor; here it is plain dropout, whose rate a controller may drive.
-    group: examples whose features' standard deviation D sees (`minibatch_std`), which must divide the batch: 4 in StyleGAN2, 32
-    for CIFAR-10; std_channels 0 leaves it out. conditioning: how labels enter, by 'projection' in the source: the logit is the
-    product of the features' and the label's vector, which comes from a mapping network of `mapping` layers, over the square
-    root of their length; the others are those of `heads.discriminator_output`, 'embedding' one more channel.
-    architecture: 'resnet' in the paper, 'orig' for CIFAR-10.
+    Numbers: dropout, noise (after each block; the paper has none). The adaptive dropout with which
+             Karras et
+    al. (2020b) compare ADA multiplies each channel by a random factor. Here it is plain dropout,
+    whose rate a controller may drive.
+
+    group:        examples whose standard deviation D sees (`minibatch_std`), which must divide the
+                  batch: 4 in StyleGAN2, 32 for CIFAR-10
+    std_channels: channels of that standard deviation; 0 leaves it out
+    conditioning: how labels enter, by 'projection' in the source: the logit is the product of the
+                  features' and the label's vector over the square root of their length. A mapping
+                  network of `mapping` layers makes the label's vector. The others are those of
+                  `heads.discriminator_output`; 'embedding' is one more channel.
+    architecture: 'resnet' in the paper, 'orig' for CIFAR-10
     """
 
     architecture: str = "resnet"

@@ -1,10 +1,9 @@
-"""The layers of StyleGAN2: equalised rates, resampling, modulated convolutions, the mapping
-network.
+"""Layers of StyleGAN2: equalised rates, resampling, modulated convolutions, the mapping network.
 
 Every kernel starts as N(0, 1) and is divided, where it is used, by the square root of its number of
 inputs (the equalised learning rate of Karras et al., 2018). Kernels are correlated with the image,
-in layers that enlarge it too, where NVIDIA's code
-convolves: their weights come over with both sides of those kernels turned round.
+also in layers that enlarge it. NVIDIA's code convolves, so its weights must be flipped along both
+sides of those kernels.
 """
 
 from __future__ import annotations
@@ -33,17 +32,18 @@ def unit(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
 
 
 def activate(x: Array, gain: float = 1.0, clamp: float | None = None) -> Array:
-    """LeakyReLU of slope .2 times sqrt(2) * gain, cut off at +- clamp * gain."""
+    """LeakyReLU of slope .2, times sqrt(2) * gain, clipped to +- clamp * gain."""
     x = nn.leaky_relu(x, SLOPE) * (sqrt(2) * gain)
     return x if clamp is None else jnp.clip(x, -clamp * gain, clamp * gain)
 
 
 def fir(x: Float[Array, "b h w c"], pads: tuple[int, int], up: int = 1, down: int = 1, gain: float = 1.0):
-    """Each channel with up - 1 zeros after each pixel, padded, low-passed by [1, 3, 3, 1], every
-    `down`-th pixel kept.
+    """Each channel upsampled by zeros, padded, low-passed by [1, 3, 3, 1], every `down`-th pixel
+    kept.
 
     gain: of each axis; `up` keeps the brightness. Shifted copies are summed, one axis after the
-    other: XLA has no fast convolution of one channel at a time.
+          other,
+    because XLA has no fast convolution of one channel at a time.
     """
     for axis in (1, 2):
         pad = [(0, 0, 0)] * 4
@@ -64,8 +64,8 @@ def shrink(x: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 c"]:
 
 
 def convolve(x: Float[Array, "b h w i"], kernel: Float[Array, "k k i o"], resample: str | None = None):
-    """A convolution that keeps the image's sides or, for resample 'up' or 'down', doubles or halves
-    them; k is 1 or 3."""
+    """A convolution by a kernel of side k, 1 or 3. resample: None, 'up' (twice the sides) or 'down'
+    (half)."""
     match resample, kernel.shape[0]:
         case None, _:
             return conv(x, kernel)
@@ -81,12 +81,12 @@ def convolve(x: Float[Array, "b h w i"], kernel: Float[Array, "k k i o"], resamp
 
 
 def modulated_conv(x, kernel, styles: Float[Array, "b i"], demodulate: bool = True, resample: str | None = None):
-    """A convolution by a kernel scaled, for each example, by its styles and then to unit norm
-    (Karras et al., 2020, eq. 1, 3).
+    """A convolution by a kernel that each example's styles scale, and that is then scaled to unit
+    norm.
 
-    kernel'[.., i, o] = styles[i] kernel[.., i, o] / sqrt(sum over taps and i of (styles[i]
-    kernel[.., i, o])^2 + 1e-8). It is linear in the image, so the image is scaled before and after
-    one convolution with the kernel that all examples share.
+    Equations 1 and 3 of Karras et al. (2020): kernel'[.., i, o] = styles[i] kernel[.., i, o] /
+    sqrt(sum over taps and i of (styles[i] kernel[.., i, o])^2 + 1e-8). It is linear in the image,
+    so the image is scaled before and after one convolution with the kernel that all examples share.
     """
     y = convolve(x * styles[:, None, None], kernel, resample)
     if not demodulate:
@@ -97,8 +97,8 @@ def modulated_conv(x, kernel, styles: Float[Array, "b i"], demodulate: bool = Tr
 
 
 class Dense(nn.Module):
-    """x @ kernel * rate / sqrt(inputs) + bias * rate. The kernel starts as N(0, 1 / rate^2): `rate`
-    scales learning alone."""
+    """x @ kernel * rate / sqrt(inputs) + bias * rate. The kernel starts as N(0, 1 / rate^2), so
+    that `rate` scales the learning rate alone."""
 
     features: int
     rate: float = 1.0
@@ -112,7 +112,7 @@ class Dense(nn.Module):
 
 
 class EqualConv(nn.Module):
-    """A convolution at an equalised rate, then bias and activation; or, if `linear`, neither."""
+    """A convolution at an equalised rate, then bias and activation; neither if `linear`."""
 
     features: int
     kernel_size: int = 3
@@ -132,12 +132,12 @@ class EqualConv(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """A 3x3 convolution modulated by w [b, d], noise, bias, activation; doubles the image's sides
-    if `up`.
+    """A 3x3 convolution modulated by w [b, d], noise, bias, activation. up: doubles the image's
+    sides.
 
-    Noise is one N(0, 1) image of one channel, times a learned strength that starts at 0, times the
-    number `noise`. In training each example draws its own; in evaluation all share one, drawn when
-    the network was made: an image depends on z alone.
+    The noise is one N(0, 1) image of one channel, times a learned strength that starts at 0, times
+    the number `noise`. In training each example has its own noise. In evaluation all share the
+    noise that was drawn when the network was made, so that an image depends on z alone.
     """
 
     features: int
@@ -164,8 +164,8 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """A 1x1 convolution to the image's channels, modulated by w [b, d] but not demodulated; float32
-    at least."""
+    """A 1x1 convolution to the image's channels, modulated by w [b, d] but not demodulated. The
+    result is at least float32."""
 
     channels: int
     clamp: float | None = None
@@ -181,11 +181,10 @@ class ToRGB(nn.Module):
 
 
 class Mapping(nn.Module):
-    """z [b, d] and labels [b] -> w [b, features]: `layers` dense layers at a hundredth of the
-    learning rate.
+    """z [b, d] and labels [b] -> w [b, features]: dense layers at a hundredth of the learning rate.
 
-    z and the label's embedding are both scaled to a mean square of 1, then joined. z may be None
-    (the discriminator's).
+    z and the label's embedding are both scaled to a mean square of 1, then joined. The
+    discriminator's has no z (None). layers: number of dense layers
     """
 
     features: int

@@ -1,8 +1,8 @@
-"""A U-Net (Ronneberger et al., 2015) for images with missing pixels: it takes and gives the flat
-rows of `imputation.cells`.
+"""A U-Net (Ronneberger et al., 2015) for images with missing pixels, on the flat rows of
+imputation.
 
-Each halving is a strided convolution, each doubling its transpose, beside which the features of the
-same size come back: what is known of a pixel reaches its neighbours from near and from far.
+Each halving is a strided convolution, and each doubling its transpose, to which the features of the
+same size are joined. So what is known of a pixel reaches near and far pixels.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from gan_jax.networks.conv import Conv, ConvTranspose
 
 @part("networks")
 class UNet(nn.Module):
-    """[b, 2 h w c], values and what is known of them (a mask, a hint), -> a logit for each cell [b,
-    h w c], or its sigmoid.
+    """[b, 2 h w c], values and what is known of them (a mask, a hint) -> a logit for each cell [b,
+    h w c].
 
-    shape:    (h, w, c), h and w divisible by 2^halvings. width: channels at the full size, twice as
-              many after each halving.
-    Raises UserError for another shape, or rows of another length.
+    shape:  (h, w, c), h and w divisible by 2^halvings
+    width:  channels at the full size, twice as many after each halving
+    squash: return the sigmoid of the logit
+
+    Raises UserError for another shape, and for rows of another length.
     """
 
     shape: tuple[int, int, int]
@@ -39,14 +41,14 @@ class UNet(nn.Module):
         if x.shape[-1] != 2 * h * w * c:
             raise UserError(f"a U-Net for images {self.shape} wants rows of {2 * h * w * c} numbers, not {x.shape[-1]}")
         x = jnp.moveaxis(x.reshape(-1, 2, h, w, c), 1, -2).reshape(-1, h, w, 2 * c)
-        hidden = lambda x: nn.relu(nn.LayerNorm(dtype=x.dtype)(x))  # over channels: without it sigmoids soon saturate at black
+        hidden = lambda x: nn.relu(nn.LayerNorm(dtype=x.dtype)(x))  # over channels: without it the sigmoids soon saturate
         x = hidden(Conv(self.width, 3)(x))
-        seen = []
+        features = []
         for i in range(self.halvings):
-            seen.append(x)
+            features.append(x)
             x = hidden(Conv(self.width * 2 ** (i + 1), 4, 2)(x))
         x = hidden(Conv(x.shape[-1], 3)(x))
-        for before in reversed(seen):
+        for before in reversed(features):
             x = hidden(ConvTranspose(before.shape[-1], 4, 2)(x))
             x = hidden(Conv(before.shape[-1], 3)(jnp.concatenate([x, before], -1)))
         logits = Conv(c, 3)(x).reshape(len(x), -1)

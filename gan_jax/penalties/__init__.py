@@ -1,12 +1,16 @@
-"""Regularisers of either player: functions of a `PenaltyContext`, one value per example, added to
-the loss of the player who moves.
+"""Penalties: functions of a `PenaltyContext` that return one value per example, which is added to the
+loss of the player who moves.
 
-A penalty is any function `f(context, *, its numbers) -> [b]`; `bind(f, gamma=10.0)` in a Side's
-`penalties` is all it takes. One that remembers (moving averages) is marked
+A penalty is any function `f(context, *, its numbers) -> [b]`, bound into the `penalties` of a Side:
+`{"r1": bind(r1, gamma=10.0)}`. One that remembers (moving averages) is marked
 `@remembers(name=initial, ...)`, reads `context.memory` and returns (values, new memory). One that
-means nothing in one player's hands is marked `@only_for(the other)`, and refused there.
+means nothing for one of the players is marked `@only_for` the other, and is refused elsewhere.
+
+A new penalty is one new file here: a function marked `@part("penalties")` is found, and is
+`penalties.<name>`.
 """
 
+from gan_jax.core.parts import parts_of
 from gan_jax.penalties.balance import class_balance
 from gan_jax.penalties.consistency import bcr, cr, icr, zcr_discriminator, zcr_generator
 from gan_jax.penalties.context import Lazy, PenaltyContext, check_player, evaluate, initial_memory, lazy, only_for, remembers
@@ -20,3 +24,5 @@ __all__ = [
     "initial_memory", "input_gradient", "l2", "lazy", "lecam", "max_gp", "only_for", "orthogonal", "path_length", "r1", "r2",
     "remembers", "square_norm", "wgan_gp", "zcr_discriminator", "zcr_generator",
 ]  # fmt: skip
+
+globals().update(parts_of("penalties"))  # also those of files that are not imported above

@@ -14,27 +14,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
 from gan_jax.sweeps import executors
-from gan_jax.sweeps.checks import GAP, check, check_metric, check_shares, members_of, named_settings, origin_for
+from gan_jax.sweeps.checks import GAP, check_metric, check_shares, check_sweep, members_of, named_settings, origin_for
 from gan_jax.sweeps.executors.driver import run_groups
 from gan_jax.sweeps.executors.inputs import check_tasks
+from gan_jax.sweeps.part import Schedule
+from gan_jax.sweeps.result import Sweep, recorded
 from gan_jax.sweeps.trainer import SweepTrainer
 from gan_jax.training import distributed
-from gan_jax.training.fit import called, check_intervals
+from gan_jax.training.fit import check_intervals, describe_warm_start
 from gan_jax.training.folder import SweepFolder, environment, git_commit
 from gan_jax.training.placement import place
 from gan_jax.training.run import Run
 from gan_jax.training.serialization import to_json
-
-if TYPE_CHECKING:
-    pass
-from gan_jax.sweeps.result import Sweep, recorded
 
 
 def sweep(
@@ -98,38 +96,39 @@ def sweep(
     check_intervals(steps, log_every, checkpoint_every, checkpoint_every, keep=1)
     settings = named_settings(settings)
     members = members_of(settings, data, seeds, sizes)
-    check(game, members, data, steps, order, baseline, members_per_program)
-    check_metric(game, members, data, rank_by)
+    result = Sweep(members, data, game, baseline or next(iter(settings)), rank_by, higher_is_better)
+    structures = result.structures
+    check_sweep(game, structures, data, steps, order, baseline, members_per_program)
+    check_metric(game, structures, data, rank_by)
     engine = executors.choose(executor, address, out)
     if engine:
         check_tasks(settings, game, data, trusted, warm_start)
-    baseline, placement = baseline or next(iter(settings)), place(1 if engine else devices or len(jax.local_devices()))
+    placement = place(1 if engine else devices or len(jax.local_devices()))
     if devices or not engine:
-        check_shares(game, members, data, devices or len(placement.devices), devices_per_member)
-    origin, folder = origin_for(members, data, game, warm_start, trusted), None
+        check_shares(game, structures, data, devices or len(placement.devices), devices_per_member)
+    origin, folder = origin_for(structures, data, game, warm_start, trusted), None
     if out is not None:
         folder = SweepFolder(out)
         record = {
             "settings": {name: to_json(recipe) for name, recipe in settings.items()}, "names": list(settings),
             "seeds": list(dict.fromkeys(m.seed for m in members)), "sizes": list(dict.fromkeys(m.n for m in members)),
             "order": order, "data": data.describe(), "intervals": [log_every], "source": getattr(data, "source", None),
-            "baseline": baseline, "rank_by": rank_by, "higher_is_better": higher_is_better,
+            "baseline": result.baseline, "rank_by": rank_by, "higher_is_better": higher_is_better,
             "steps": steps, "environment": environment(), "git_commit": git_commit(),
-            "warm_start": called(warm_start), "command": command or " ".join(sys.argv),
+            "warm_start": describe_warm_start(warm_start), "command": command or " ".join(sys.argv),
         }  # fmt: skip
         folder.start(record, resume, overwrite)
+        result.folder = folder.path
     elif resume or overwrite:
         raise UserError("resume and overwrite speak of a sweep folder: name it with out")
-    where = folder.path if folder else None
-    result = Sweep(members, data, game, baseline, rank_by, higher_is_better, where)
-    intervals = (steps, log_every, checkpoint_every)
+    schedule = Schedule(steps, log_every, checkpoint_every)
     per_member = None if engine else devices_per_member  # the tasks have the devices
-    session = SweepTrainer(result, placement, folder, order, intervals, members_per_program, per_member, origin)
+    trainer = SweepTrainer(result, placement, folder, order, schedule, members_per_program, per_member, origin)
     if engine:
         shares = {"devices": devices, "devices_per_member": devices_per_member}
-        run_groups(session, engine, **shares, trusted=trusted, progress=progress)
+        run_groups(trainer, engine, **shares, trusted=trusted, progress=progress)
     else:
-        session.run(progress)
+        trainer.run(progress)
     return result
 
 
@@ -150,6 +149,6 @@ def open_sweep(
     files = SweepFolder(folder)
     record = files.read()
     result = recorded(files, record, data, settings, game, trusted)
-    intervals = (record["steps"], record["intervals"][0], record["steps"])
-    SweepTrainer(result, place(1), files, record["order"], intervals, None).read()
+    schedule = Schedule(record["steps"], record["intervals"][0], record["steps"])
+    SweepTrainer(result, place(1), files, record["order"], schedule).read()
     return result

@@ -1,9 +1,11 @@
-"""What a sweep is asked: settings made members, and refused where they cannot be meant, before a
+"""What a sweep was asked for: settings become members, and what cannot be meant is refused before a
 step is run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,22 +14,22 @@ import numpy as np
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
 from gan_jax.core.ranges import check_numbers
-from gan_jax.core.rng import MAX_POSITION
 from gan_jax.core.text import shorten
-from gan_jax.data.splits import as_integer
+from gan_jax.data.order import MAX_POSITION
+from gan_jax.data.splits import Splits, as_integer
 from gan_jax.gan.game import game_of
 from gan_jax.sweeps.layout import abstract_batch, possible_shares
-from gan_jax.sweeps.population import Member, by_structure
-from gan_jax.training.feed import judged_of
+from gan_jax.sweeps.population import Member
+from gan_jax.training.feed import evaluation_sets
 from gan_jax.training.fit import check_origin, origin_of
 from gan_jax.training.run import Run
 
-GAP = "D/train_validation_auc"  # what settings are ranked by when nothing is said
+GAP = "D/train_validation_auc"  # the metric that ranks settings by default
 
 
 def named_settings(settings: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
-    """{name: recipe}, a list's by their numbers. Raises UserError where there is none, or a name
-    that no table can hold."""
+    """{name: recipe}; the recipes of a list are named by their positions. Raises UserError for no
+    recipe, and for a name that no table can hold."""
     if not isinstance(settings, Mapping):
         if not isinstance(settings, Sequence):
             raise UserError(f"settings are {{name: recipe}} or a list of recipes, not a {type(settings).__name__}")
@@ -44,9 +46,9 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(shorten(name, 60) for name in names)
 
 
-def members_of(settings: dict[str, Any], data: Any, seeds: int | Sequence[int], sizes: Sequence[int] | None) -> list[Member]:
-    """Settings x sizes x seeds. Raises UserError for none, for one given twice, and for sizes that
-    the data have not."""
+def members_of(settings: dict[str, Any], data: Splits, seeds: int | Sequence[int], sizes: Sequence[int] | None) -> list[Member]:
+    """Settings x sizes x seeds. Raises UserError where one of the three is empty, for a seed or size
+    that is given twice, and for a size that the data do not have."""
     seeds = [as_integer(seed, "seed", least=0) for seed in (range(seeds) if isinstance(seeds, (int, np.integer)) else seeds)]
     sizes = [len(data.train)] if sizes is None else list(sizes)
     if not seeds or not sizes:
@@ -59,72 +61,78 @@ def members_of(settings: dict[str, Any], data: Any, seeds: int | Sequence[int], 
     return [Member(name, recipe, int(seed), int(n)) for name, recipe in settings.items() for n in sizes for seed in seeds]
 
 
-def check(
-    chosen: Game | None, members: list[Member], data: Any, steps: int, order: str, baseline: str | None, most: int | None
-) -> None:
-    """Refuse an unknown order or baseline, too many steps, and recipes that their game or their
-    numbers' ranges refuse."""
+def check_sweep(
+    game: Game | None, structures: list[list[Member]], data: Splits, steps: int, order: str, baseline: str | None,
+    most: int | None,
+) -> None:  # fmt: skip
+    """Refuse an unknown order or baseline, too many steps, and recipes that their game or the ranges
+    of their numbers refuse."""
+    settings = {member.setting: member.recipe for members in structures for member in members}
     if order not in ("shared", "own"):
         raise UserError(f"unknown order {order!r}: use 'shared' (one for all members) or 'own' (one for each seed)")
-    if baseline is not None and baseline not in (names := dict.fromkeys(m.setting for m in members)):
-        raise UserError(f"the baseline {baseline!r} is no setting of this sweep: it has {listed(names)}")
+    if baseline is not None and baseline not in settings:
+        raise UserError(f"the baseline {baseline!r} is no setting of this sweep: it has {listed(settings)}")
     if most is not None and most < 1:
         raise UserError(f"members_per_program is {most}: it must be at least 1")
-    for indices in by_structure(members):
-        first, fewest = members[indices[0]], min(members[i].n for i in indices)
-        game = game_of(first.recipe, chosen)
-        if steps * game.examples(first.recipe) > MAX_POSITION:
-            raise UserError(f"{steps} steps of {game.examples(first.recipe)} examples are over {MAX_POSITION}: take fewer")
-        if game.check:
-            game.check(first.recipe, data.subset(fewest))
-    for member in {m.setting: m for m in members}.values():
-        try:
-            check_numbers(member.recipe)
-        except UserError as error:
-            raise UserError(f"setting {member.setting!r}: {error}") from None
+    for members in structures:
+        recipe = members[0].recipe
+        one = game_of(recipe, game)
+        if steps * one.examples(recipe) > MAX_POSITION:
+            raise UserError(f"{steps} steps of {one.examples(recipe)} examples are over {MAX_POSITION}: take fewer")
+        if one.check:
+            one.check(recipe, data.subset(min(member.n for member in members)))
+    for setting, recipe in settings.items():
+        with _of_setting(setting):
+            check_numbers(recipe)
 
 
-def origin_for(members: list[Member], data: Any, game: Game | None, warm_start: Any, trusted: Sequence[str]) -> Run | None:
-    """The run that every member begins from, or None. Raises UserError where there is none, or
-    networks are others."""
+@contextmanager
+def _of_setting(setting: str) -> Iterator[None]:
+    """Names the setting in a UserError."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"setting {setting!r}: {error}") from None
+
+
+def origin_for(
+    structures: list[list[Member]], data: Splits, game: Game | None, warm_start: Run | str | Path | None, trusted: Sequence[str]
+) -> Run | None:
+    """The run that every member begins from, or None. Raises UserError where there is no such run,
+    or it has other networks than a setting."""
     if warm_start is None:
         return None
     run = origin_of(warm_start, data, trusted)
-    first = {members[indices[0]].setting: members[indices[0]].recipe for indices in by_structure(members)}
-    for setting, recipe in first.items():
-        try:
-            check_origin(run, recipe, game_of(recipe, game))
-        except UserError as error:
-            raise UserError(f"setting {setting!r}: {error}") from None
+    for member in (members[0] for members in structures):
+        with _of_setting(member.setting):
+            check_origin(run, member.recipe, game_of(member.recipe, game))
     return run
 
 
-def check_shares(chosen: Game | None, members: list[Member], data: Any, devices: int, per_member: int | None) -> None:
+def check_shares(game: Game | None, structures: list[list[Member]], data: Splits, devices: int, per_member: int | None) -> None:
     """Refuse a number of devices that cannot share every member's batch."""
-    for indices in by_structure(members) if per_member is not None else ():
-        recipe = members[indices[0]].recipe
-        possible_shares(game_of(recipe, chosen), recipe, data, devices, per_member)
+    for recipe in [members[0].recipe for members in structures] if per_member is not None else ():
+        possible_shares(game_of(recipe, game), recipe, data, devices, per_member)
 
 
-def check_metric(chosen: Game | None, members: list[Member], data: Any, metric: str) -> None:
-    """Refuse to rank by what no setting measures. The default may be measured by none: then nothing
-    is ranked."""
+def check_metric(game: Game | None, structures: list[list[Member]], data: Splits, metric: str) -> None:
+    """Refuse to rank by a metric that no setting measures. Where nothing measures the default,
+    nothing is ranked."""
     known: dict[str, None] = {}
-    for indices in by_structure(members) if metric != GAP else ():
-        first, fewest = members[indices[0]], min(members[i].n for i in indices)
-        game = game_of(first.recipe, chosen)
-        known |= dict.fromkeys(_metrics(game, first.recipe, data, fewest))
+    for members in structures if metric != GAP else ():
+        recipe = members[0].recipe
+        known |= dict.fromkeys(_metrics(game_of(recipe, game), recipe, data, min(member.n for member in members)))
         if metric in known:
             return
     if known:
         raise UserError(f"rank_by: no setting measures {metric!r}; there are {listed(sorted(known))}")
 
 
-def _metrics(game: Game, recipe: Any, data: Any, n: int) -> list[str]:
+def _metrics(game: Game, recipe: Any, data: Splits, n: int) -> list[str]:
     """Names of what a step and an evaluation of it measure; nothing is run."""
     state = jax.eval_shape(game.init, recipe, jax.random.key(0))
     found = jax.eval_shape(lambda *x: game.step(recipe, *x)[1], state, abstract_batch(game, recipe, data))
-    judged = judged_of(data.subset(n), n) if game.evaluate else None
-    if judged is not None:
-        found |= jax.eval_shape(lambda s: game.evaluate(recipe, s, *judged), state)  # pyright: ignore[reportOptionalCall]
+    sets = evaluation_sets(data.subset(n), n) if game.evaluate else None
+    if sets is not None:
+        found |= jax.eval_shape(lambda s: game.evaluate(recipe, s, *sets), state)  # pyright: ignore[reportOptionalCall]
     return list(found)

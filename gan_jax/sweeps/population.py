@@ -1,9 +1,14 @@
 """A population: members of one structure (a recipe, a seed and a number of training images each),
-stacked into one program."""
+stacked into one program.
+
+The devices share the members out. On each device the members run side by side (vmap), or on a CPU
+one after the other: its caches hold one member and not twenty, so that costs less time, and the
+memory of one member's activations.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +22,9 @@ from jax.sharding import PartitionSpec as P
 
 from gan_jax.core.batch import Feed
 from gan_jax.core.game import Game
+from gan_jax.core.text import shorten
 from gan_jax.gan.state import warm_started
-from gan_jax.sweeps.members import batched, map_members, population_chunk, unbatched
+from gan_jax.training.chunk import chunk
 from gan_jax.training.placement import Placement
 
 SHARE = 0.8  # of the free memory that a program may plan with
@@ -34,6 +40,11 @@ class Member:
     seed: int
     n: int
 
+    @property
+    def description(self) -> str:
+        """The member in one line."""
+        return f"{shorten(self.setting, 60)}, n {self.n}, seed {self.seed}"
+
 
 def by_structure(members: Sequence[Member]) -> list[list[int]]:
     """The members' indices, grouped by what their recipes compile to, in order of first
@@ -43,6 +54,82 @@ def by_structure(members: Sequence[Member]) -> list[list[int]]:
         leaves, tree = jax.tree.flatten(member.recipe)
         groups.setdefault((tree, tuple((np.shape(x), np.asarray(x).dtype) for x in leaves)), []).append(i)
     return list(groups.values())
+
+
+# ---- functions of one member, mapped over all -----------------------------------------------------
+
+
+def batched(tree: Any) -> Any:
+    """True for every leaf: members lie on its first axis."""
+    return jax.tree.map(lambda _: True, tree)
+
+
+def unbatched(tree: Any) -> Any:
+    """False for every leaf: all members see the same."""
+    return jax.tree.map(lambda _: False, tree)
+
+
+def batched_feed(feed: Feed) -> Feed:
+    """Members share the examples; each may have its own number of them and its own order."""
+    return unbatched(feed).replace(size=bool(np.ndim(feed.size)), key=bool(feed.key.ndim))
+
+
+def map_members(function: Callable, owned: tuple, placement: Placement) -> Callable:
+    """`function` of one member, for all of them.
+
+    owned: for each argument a pytree of bools, true for leaves with members on their first axis.
+    The results have members on the first axis. Their number is a multiple of the placement's
+    groups, which share them out.
+    """
+    devices = placement.devices
+    apply = _in_turn if devices[0].platform == "cpu" else _side_by_side
+    flags, tree = jax.tree.flatten(owned)
+
+    def whole(*args):
+        leaves = tree.flatten_up_to(args)
+        run = lambda *leaves: apply(lambda *member: function(*tree.unflatten(member)), flags, leaves)
+        if len(devices) == 1:
+            return run(*leaves)
+        specs = tuple(placement.members_spec if flag else P() for flag in flags)
+        return jax.shard_map(run, mesh=placement.mesh, in_specs=specs, out_specs=placement.members_spec, check_vma=False)(
+            *leaves
+        )
+
+    return whole
+
+
+def _side_by_side(function, flags, leaves):
+    return jax.vmap(function, tuple(0 if flag else None for flag in flags))(*leaves)
+
+
+def _in_turn(function, flags, leaves):
+    def one(member):
+        mine = iter(member)
+        return function(*(next(mine) if flag else leaf for leaf, flag in zip(leaves, flags, strict=True)))
+
+    return jax.lax.map(one, [leaf for leaf, flag in zip(leaves, flags, strict=True) if flag])
+
+
+def population_chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any, feed: Feed, alive: Any) -> tuple:
+    """`chunk` over members: knobs, state (but `step`) and alive have them on the first axis; the
+    feed as `batched_feed` says.
+
+    Returns (state, good [members, length], {name: [members, length]}). A member that is not finite
+    freezes alone.
+    """
+    step = state.step
+
+    def one(knobs, state, feed, alive):
+        state, good, metrics = chunk(game, length, placement.member, knobs, state.replace(step=step), feed, alive)
+        return state.replace(step=None), good, metrics
+
+    state = state.replace(step=None)
+    each = map_members(one, (batched(knobs), batched(state), batched_feed(feed), True), placement)
+    state, good, metrics = each(knobs, state, feed, alive)
+    return state.replace(step=step + length), good, metrics
+
+
+# ---- populations ---------------------------------------------------------------------------------
 
 
 class Population:
@@ -72,7 +159,7 @@ class Population:
     def sharding(self, members: bool = True) -> NamedSharding | None:
         """Each group of devices its share of the members, or all of it; None on one device."""
         one = len(self.placement.devices) == 1
-        return None if one else NamedSharding(self.placement.mesh, self.placement.spread if members else P())
+        return None if one else NamedSharding(self.placement.mesh, self.placement.members_spec if members else P())
 
     def put(self, tree: Any) -> Any:
         return jax.device_put(tree, self.sharding())
@@ -85,13 +172,13 @@ class Population:
         state = map_members(fresh, (batched(knobs), True, unbatched(origin)), self.placement)(knobs, keys, origin)
         return state.replace(step=jnp.int32(0))
 
-    def fresh(self) -> Any:
+    def init_arguments(self) -> tuple:
         """The arguments of the program that makes the first state."""
         return self.knobs, self.keys, self.origin
 
     def like(self) -> Any:
         """The state, as shapes where they lie."""
-        state = jax.eval_shape(self._init, *self.fresh())
+        state = jax.eval_shape(self._init, *self.init_arguments())
         place = lambda x, members: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.sharding(members))
         return jax.tree.map(lambda x: place(x, True), state.replace(step=None)).replace(step=place(state.step, False))
 
@@ -124,23 +211,26 @@ class Population:
         chunk = jax.jit(partial(population_chunk, self.game, length, self.placement), donate_argnums=1)
         return chunk.lower(self.knobs, self.like(), self.feed, self.alive)
 
-    def lowered(self, length: int, judged: tuple | None) -> Programs:
-        """What trains this population, with an evaluation every `length` steps, traced and ready to
-        be compiled."""
+    def lower(self, length: int, evaluation: tuple | None) -> Programs:
+        """The programs that train this population, traced and ready to be compiled.
+
+        length: steps between evaluations. evaluation: the images and labels to evaluate on, see
+        `evaluation_sets`.
+        """
         shardings = jax.tree.map(lambda x: x.sharding, self.like())
-        init = jax.jit(self._init, out_shardings=None if self.sharding() is None else shardings).lower(*self.fresh())
+        init = jax.jit(self._init, out_shardings=None if self.sharding() is None else shardings).lower(*self.init_arguments())
         chunk = self.chunk(self.steps_per_call(length))
-        if not judged or not self.game.evaluate:
+        if not evaluation or not self.game.evaluate:
             return Programs(init, chunk, None)
-        evaluate = jax.jit(self._evaluate).lower(self.knobs, self.like(), jnp.int32(length), judged)
+        evaluate = jax.jit(self._evaluate).lower(self.knobs, self.like(), jnp.int32(length), evaluation)
         return Programs(init, chunk, evaluate)
 
-    def _evaluate(self, knobs, state, steps, judged):
+    def _evaluate(self, knobs, state, steps, evaluation):
         step = state.step
-        one = lambda knobs, state, steps, judged: self.game.look(knobs, state.replace(step=step), steps, *judged)
+        one = lambda knobs, state, steps, sets: self.game.evaluate_and_observe(knobs, state.replace(step=step), steps, *sets)
         state = state.replace(step=None)
-        each = map_members(one, (batched(knobs), batched(state), False, unbatched(judged)), self.placement)
-        return each(knobs, state, steps, judged)
+        each = map_members(one, (batched(knobs), batched(state), False, unbatched(evaluation)), self.placement)
+        return each(knobs, state, steps, evaluation)
 
 
 @dataclass(frozen=True)
@@ -148,7 +238,7 @@ class Programs:
     """The three programs of a population: (knobs, keys, origin) -> state; the chunk; and the
     evaluation,
 
-    (knobs, state, steps since the last one, judged) -> ({name: [members]}, what it changes of the
+    (knobs, state, steps since the last one, evaluation sets) -> ({name: [members]}, what it changes of the
     state).
     """
 

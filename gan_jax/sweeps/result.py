@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from gan_jax.core.game import Game
 from gan_jax.gan.game import game_of
 from gan_jax.metrics import ranking
 from gan_jax.sweeps.checks import GAP, listed, members_of
-from gan_jax.sweeps.population import Member
+from gan_jax.sweeps.population import Member, by_structure
 from gan_jax.training.folder import SweepFolder
 from gan_jax.training.run import Run, exit_code, load_again
 from gan_jax.training.serialization import from_json
@@ -57,7 +58,16 @@ class Sweep:
     folder: Path | None = None
     stopped: str | None = None
     rows: dict[int, list[dict[str, Any]]] = field(default_factory=dict, repr=False)
-    states: dict[int, Any] = field(default_factory=dict, repr=False)
+    states: dict[int, Callable[[], Any]] = field(default_factory=dict, repr=False)
+    groups: list[list[int]] = field(init=False, repr=False)
+
+    def __post_init__(self):
+        self.groups = by_structure(self.members)
+
+    @property
+    def structures(self) -> list[list[Member]]:
+        """The members of each group."""
+        return [[self.members[i] for i in indices] for indices in self.groups]
 
     @property
     def exit_code(self) -> int:

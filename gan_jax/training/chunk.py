@@ -1,3 +1,6 @@
+"""A chunk: many steps of a game as one compiled scan, in which each batch is gathered on the device.
+A run that is no longer finite freezes at its last good state."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -12,49 +15,51 @@ from jax.sharding import PartitionSpec as P
 
 from gan_jax.core.batch import Batch, Feed, Window, to_unit
 from gan_jax.core.game import Game
-from gan_jax.core.rng import Draws, order
+from gan_jax.core.rng import Draws
+from gan_jax.data.order import order
 from gan_jax.training.placement import AXIS, Placement
 
 
 def gather_batch(
     feed: Feed | Window, step: jax.Array, examples: int, dtype: str, placement: Placement, choose: Callable | None = None
 ) -> Batch:
-    """The batch of this step (this device's share of it under pmap), gathered on the device.
+    """The batch of this step (under pmap this device's share), gathered on the device.
 
-    feed: or the one step of a window, which has been gathered in that order.
-    choose: (draws, rows) -> rows, where others are to be drawn than those of the data's order.
+    feed: the training set, or one step of a window, whose batch was gathered before.
+    choose: (draws, rows) -> rows, to take other rows than those of the data's order.
     """
     index, split = jnp.arange(examples), lambda x: x
     if placement.style == "pmap":
         share = examples // len(placement.devices)
         index = jax.lax.axis_index(AXIS) * share + jnp.arange(share)
-    if placement.style == "sharding":  # without it the latents, and so the whole generator, would be replicated
+    if placement.style == "sharding":  # otherwise XLA replicates the latents, and with them the generator
         everywhere, shares = (NamedSharding(placement.mesh, spec) for spec in (P(), P(AXIS)))
         split = lambda x: jax.lax.with_sharding_constraint(jax.lax.with_sharding_constraint(x, everywhere), shares)
     if isinstance(feed, Window):
         return Batch(to_unit(feed.images, dtype), split(index), feed.labels)
     rows = jax.vmap(order, (None, 0, None))(feed.key, step * examples + index, feed.size)
-    index, rows = split(index), split(rows)  # afterwards: or the devices ask each other whether every walk has ended
+    index, rows = split(index), split(rows)  # only now: else the devices ask each other when each walk ends
     if choose is not None:
         rows = choose(Draws(jax.random.fold_in(feed.key, step), index).named("sampling"), rows)
     labels, weights, mask = jax.tree.map(lambda x: x[rows], (feed.labels, feed.weights, feed.mask))
     return Batch(to_unit(feed.images[rows], dtype), index, labels, weights, mask)
 
 
-def all_finite(metrics: dict) -> jax.Array:
+def all_finite(metrics: dict[str, jax.Array]) -> jax.Array:
+    """Whether every metric is finite."""
     return jnp.all(jnp.stack([jnp.isfinite(v).all() for v in metrics.values()]))
 
 
 def chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any, feed: Feed | Window, alive: Any) -> tuple:
-    """`length` steps in one scan. Returns the state, whether each step was good [length], and
-    metrics {name: [length]}.
+    """`length` steps in one scan: (state, whether each step was finite [length], {name: [length]}
+    metrics).
 
-    feed: the data, or a window of as many steps.
+    feed: the training set, or a window of `length` steps. alive: whether the state is still finite.
 
-    At the first step whose metrics are not all finite the state freezes as it was before that step,
-    but for `state.step`, which goes on counting: the members of a population share it. Later
-    metrics are NaN. A state that is not `alive` at the start stays, and so does one that did not
-    come to the window's first step.
+    At the first step with a metric that is not finite, the state freezes as it was before that
+    step. Only `state.step` goes on counting, because the members of a population share it. The
+    metrics that follow are NaN. A state that is not alive is frozen from the start, and so is one
+    whose step is not the window's first.
     """
     examples, dtype = game.examples(knobs), game.dtype(knobs)
     axis_name = AXIS if placement.style == "pmap" else None
@@ -82,7 +87,7 @@ def chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any,
 def single_chunk(
     game: Game, length: int, placement: Placement, knobs: Any, state: Any, feed: Feed | Window
 ) -> tuple[Any, dict]:
-    """`chunk` for a run of its own, whose counter stops with it."""
+    """`chunk` for a single run, whose `state.step` freezes with the rest of the state."""
     start = state.step
     state, good, metrics = chunk(game, length, placement, knobs, state, feed, True)
     return state.replace(step=start + good.sum(dtype=start.dtype)), metrics
@@ -90,17 +95,15 @@ def single_chunk(
 
 @lru_cache(maxsize=64)
 def compiled_chunk(game: Game, length: int, placement: Placement, streamed: bool = False):
-    """A run's chunk as one program: (knobs, state, feed) -> (state, metrics). The state given is
-    used up (donated).
+    """A run's chunk as one program: (knobs, state, feed) -> (state, metrics). The state's buffers
+    are donated.
 
-    Nothing is copied where the state lies as `Placement.shard_state` lays it and the feed as
-    `Placement.replicate` does.
-
-    streamed: the feed is a window.
+    Nothing is copied where `Placement.shard_state` has placed the state and `Placement.replicate`
+    the feed. streamed: the feed is a window.
     """
     function = partial(single_chunk, game, length, placement)
     if placement.style == "pmap":
-        many = jax.pmap(
+        mapped = jax.pmap(
             lambda place, *args: function(*args),
             AXIS,
             in_axes=(0, None, None, Window(1, 1, None) if streamed else None),  # pyright: ignore[reportArgumentType]
@@ -108,5 +111,5 @@ def compiled_chunk(game: Game, length: int, placement: Placement, streamed: bool
             devices=placement.devices,
             donate_argnums=2,
         )
-        return partial(many, np.arange(len(placement.local_devices)))  # pmap wants one argument that is split
+        return partial(mapped, np.arange(len(placement.local_devices)))  # pmap needs one argument that is split
     return jax.jit(function, donate_argnums=1)

@@ -1,189 +1,243 @@
-"""Several processes, on one machine or many, that train one run: one for each host, or for each
+"""Several processes, on one machine or many, train one run: one process for each host, or for each
 accelerator.
 
-    from gan_jax import hosts
+    from gan_jax.training import distributed
 
-    hosts.connect("10.0.0.1:1234", processes=2, process=0)  # before JAX is used; no arguments under SLURM, GKE and TPU pods
+    distributed.connect("10.0.0.1:1234", processes=2, process=0)  # before JAX is used
     gan.fit(recipe, data, steps=1000, devices=16, out="runs/digits")
 
-Every process runs the same program with the same arguments; together they are one run, with the
-numbers that one process with as many devices would have had. Process 0 alone writes: the run folder
-need lie on no file system of the others. Each process loads the whole training set where it lies on
-the devices, and reads its share of each batch where it is streamed. The network is a trusted one
-(see `wire`); with GAN_JAX_TOKEN set to one secret everywhere, only processes that know it join. A
-process that is lost, or fails, ends all of them with one line.
+Under SLURM, GKE and on TPU pods `connect` takes no arguments. Every process runs the same program
+with the same arguments. Together they give the numbers that one process with as many devices would
+give. Process 0 alone writes: the run folder need not be visible to the others. Each process loads
+the whole training set where it is kept on the devices, and reads its share of each batch where it
+is streamed.
+
+`jax.distributed` joins the processes, and all messages between them are JAX collectives. When a
+process is lost, the others end with an exit code that is not 0: at once where a collective fails,
+else when JAX has missed the heartbeats for HEARTBEAT seconds. What started the processes
+(`scripts/launch.py`, `srun --kill-on-bad-exit=1`) ends them sooner, and knows which one was lost.
+Nothing is encrypted, so the network between the processes has to be a trusted one.
 """
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import json
 import os
-import socket
+import signal as signals
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from gan_jax.core.errors import UserError
-from gan_jax.training.wire import AGAIN, GRACE, LOST, Wire, meet, relay, split
 
 TIMEOUT = 300.0  # seconds in which all processes must have come
-LOST_AFTER = 30.0  # seconds of silence after which a process counts as lost
-_wire: Wire | None = None
+HEARTBEAT = 30  # seconds without a heartbeat after which JAX ends the job
+SHUTDOWN = 7 * 24 * 3600  # seconds for which finished processes wait for process 0, which may write a report
+GRACE = 5.0  # seconds in which whatever started the processes may say which was lost, before a process ends by itself
+LINGER = 1.0  # seconds in which the others may end before process 0, without which JAX aborts them
+LOST = 75  # exit code where another process was lost: sysexits.h's for what may be tried again
+AGAIN = "the job ends; --resume continues from its last checkpoint, on any number of processes"
+TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+_connected = False
 
 
 def connect(
-    coordinator: str | None = None,
-    processes: int | None = None,
-    process: int | None = None,
-    *,
-    timeout: float = TIMEOUT,
-    lost_after: float = LOST_AFTER,
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None, *, timeout: float = TIMEOUT
 ) -> None:
-    """Join the processes of this job. Call first, before JAX is used; does nothing where there is
-    one process.
+    """Join the processes of this job. Call it first, before JAX is used; where there is one process
+    it does nothing.
 
-    coordinator: 'host:port' of process 0, a port free there; processes: how many there are;
-        process: which one this is, from
-    0. All three or none: then SLURM (in a step that srun began), GKE and TPU pods tell, as far as
-        JAX knows them.
-    timeout: seconds in which all must have come. lost_after: seconds of silence after which one
-    counts as lost; where its machine still answers (it was killed, or ran out of memory) the others
-    know at once.
-    Raises UserError for arguments that do not fit together, or where not all come.
+    coordinator: 'host:port' of process 0, a port that is free there; processes: how many there are;
+        process: the number of this one, from 0. Give all three or none: with none, JAX asks SLURM
+        (in a step that srun began), Open MPI, GKE or the TPU pod.
+    timeout: seconds in which all processes must have come; else the program ends with one line.
+    Raises UserError for arguments that do not fit together, or where JAX has been used already.
     """
-    global _wire
-    coordinator, processes, process, own = _who(coordinator, processes, process, timeout)
-    if processes == 1:
+    global _connected
+    given = {"coordinator": coordinator, "processes": processes, "process": process}
+    missing = [name for name, value in given.items() if value is None]
+    detect, tasks = len(missing) == 3, step_tasks()
+    if (processes == 1 and not process) or (detect and tasks == 1 and any(name in os.environ for name in TASKS)):
         return
-    import jax
-    from jax._src import xla_bridge
-
-    if _wire is not None or xla_bridge.backends_are_initialized():
-        raise UserError("JAX has been used already: call hosts.connect once, before anything of JAX")
-    if not timeout > 0 or not lost_after > 0:
-        raise UserError(f"timeout={timeout:g} and lost_after={lost_after:g} are seconds: give more than 0")
-    wire = meet(coordinator, processes, process, timeout, lost_after)
-    jax.config.update("jax_enable_preemption_service", False)  # it would swallow SIGTERM
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    _wire = wire
-    sys.excepthook = _failed
-    jax.distributed.initialize(
-        _service(wire, split(coordinator)[0]), processes, process,
-        local_device_ids=own, cluster_detection_method="deactivate", initialization_timeout=int(max(timeout, 1)),
-        heartbeat_timeout_seconds=int(max(100, 3 * lost_after)),
-    )  # fmt: skip
-    atexit.register(_leave)  # before JAX's own, which waits only so long
-
-
-def _who(coordinator: str | None, processes: int | None, process: int | None, timeout: float) -> tuple[str, int, int, Any]:
-    """What was given, or what the cluster says: coordinator, processes, process, local devices
-    (None for all)."""
-    if coordinator is None and processes is None and process is None:
-        if os.environ.get("SLURM_STEP_NUM_TASKS") == "1":  # srun began one, whatever the job has room for
-            return "", 1, 0, None
-        from jax._src.clusters import ClusterEnv
-
-        found = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, int(timeout))
-        return ("", 1, 0, None) if found[1] is None else found  # pyright: ignore[reportReturnType]
-    if processes == 1 and process in (None, 0):
-        return "", 1, 0, None
-    if coordinator is None or processes is None or process is None:
-        given = {"coordinator": coordinator, "processes": processes, "process": process}
-        missing = [name for name, value in given.items() if value is None]
+    if missing and not detect:
         raise UserError(f"several hosts: {', '.join(missing)} not given: give coordinator, processes and process, or none")
+    if not detect:
+        _check_arguments(**given)
+    if not timeout > 0:
+        raise UserError(f"timeout={timeout:g} is in seconds: give more than 0")
+    import jax
+
+    jax.config.update("jax_enable_preemption_service", False)  # it would swallow SIGTERM
+    late = f"error: not all processes came within {timeout:g} s: start each with the same coordinator and number of processes"
+    timer = threading.Timer(timeout, _end, (late, 2))  # JAX's own timeout aborts with a page
+    timer.daemon = True
+    timer.start()
+    try:
+        jax.distributed.initialize(
+            coordinator, processes, process, cluster_detection_method=None if detect else "deactivate",
+            initialization_timeout=int(timeout) + 60, heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=SHUTDOWN,
+        )  # fmt: skip
+    except (RuntimeError, ValueError) as error:
+        if detect and tasks == 1:  # no cluster was found, or JAX is in use where srun and mpirun began one task
+            return
+        why = str(error).splitlines()[0]
+        raise UserError(f"call distributed.connect once, before JAX is used: the processes cannot join ({why})") from None
+    finally:
+        timer.cancel()
+    _connected = True
+    sys.excepthook = _failed
+
+
+def _check_arguments(coordinator: str, processes: int, process: int) -> None:
     if processes < 1 or not 0 <= process < processes:
         raise UserError(f"process {process} of {processes} processes: number them from 0 to {max(processes, 1) - 1}")
-    split(coordinator)
-    return coordinator, processes, process, None
-
-
-def _service(wire: Wire, host: str) -> str:
-    """The address at which this process finds JAX's own coordination service, which process 0
-    runs."""
-    if wire.me == 0:
-        with socket.create_server(("", 0)) as free:
-            port = free.getsockname()[1]
-        wire.send("service", port)
-        return f"127.0.0.1:{port}"
-    return f"127.0.0.1:{relay(host, wire.receive('service')[1])}"
-
-
-def count() -> int:
-    """How many processes there are."""
-    return _wire.processes if _wire else 1
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise UserError(f"the coordinator is {coordinator!r}: give the host and port of process 0, as in 10.0.0.1:1234")
 
 
 def alone(what: str, processes: int) -> None:
-    """Raises UserError where several processes begin what one does alone. processes: as many as are
-    known to."""
-    if (n := max(processes, count())) > 1:
+    """Raises UserError where several processes begin what one process does alone."""
+    if processes > 1:
         raise UserError(
-            f"{what} is begun by one process, and here are {n}: start one (srun --ntasks 1, or without srun); "
+            f"{what} is begun by one process, and here are {processes}: start one (srun --ntasks 1, or without srun); "
             "executor ray or slurm takes its groups to other machines"
         )
 
 
 def step_tasks() -> int:
     """How many tasks srun or mpirun began this program as; 1 where neither did."""
-    return max(int(os.environ.get(name) or 1) for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
+    return max(int(os.environ.get(name) or 1) for name in TASKS)
 
 
 def is_primary() -> bool:
-    """Whether this is process 0: it writes and prints."""
-    return _wire is None or _wire.me == 0
+    """Whether this is process 0, which writes and prints."""
+    import jax
+
+    return jax.process_index() == 0
 
 
-# ---- one run -----------------------------------------------------------------------------------
+# ---- messages: all processes call each of these at the same point ------------------------------
+
+
+class AgreedError(UserError):
+    """Raised in all processes; process 0 says it for all."""
+
+
+def gather(value: Any) -> list[Any]:
+    """The value (JSON) of each process, in the order of the processes, in all of them. Raises
+    UserError where the processes have different numbers of devices."""
+    import jax
+    import numpy as np
+    from jax.experimental.multihost_utils import process_allgather
+
+    if jax.process_count() == 1:
+        return [value]
+    if len(jax.devices()) != jax.process_count() * jax.local_device_count():
+        raise UserError("the processes have different numbers of devices: give each as many")
+    message = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    sizes = process_allgather(np.int32(len(message)))
+    room = 1 << (int(sizes.max()) - 1).bit_length()  # a power of two, so that few programs are compiled
+    rows = process_allgather(np.pad(message, (0, room - len(message))))
+    return [json.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
 
 
 def broadcast(make: Callable[[], Any]) -> Any:
-    """What `make` returns (JSON) in process 0, which alone calls it, in all; its UserError is
-    raised in all."""
-    if _wire is None:
+    """What `make` returns (JSON) in process 0, which alone calls it, in all processes. Its
+    UserError is raised in all of them."""
+    import jax
+
+    if jax.process_count() == 1:
         return make()
-    if _wire.me:
-        _, (value, error), _ = _wire.receive("told")
-        if error is not None:
-            raise UserError(error)
-        return value
-    try:
-        value = make()
-    except UserError as error:
-        _wire.send("told", [None, str(error)])
-        raise
-    _wire.send("told", [value, None])
+    value = error = None
+    if is_primary():
+        try:
+            value = make()
+        except UserError as raised:
+            error = str(raised)
+    value, error = gather([value, error])[0]
+    if error is not None:
+        raise AgreedError(error)
     return value
 
 
 def broadcast_state(make: Callable[[], tuple[Any, Any]], target: Any) -> tuple[Any, Any]:
-    """What `make` returns in process 0, (a pytree of arrays or None, JSON), in all: in the others the arrays are NumPy's, but
-    for PRNG keys. target: shapes and dtypes of the pytree."""
+    """What `make` returns in process 0, (a pytree of arrays or None, JSON), in all processes, bit
+    for bit. Between several processes the arrays become NumPy's, except for PRNG keys.
+
+    target: shapes and dtypes of the pytree.
+    """
     import jax
     import numpy as np
+    from jax.experimental.multihost_utils import broadcast_one_to_all
 
-    if _wire is None:
+    if jax.process_count() == 1:
         return make()
-    if _wire.me == 0:
+    state = target
+
+    def described() -> list:
+        nonlocal state
         state, value = make()
-        raw = [np.ascontiguousarray(jax.random.key_data(x) if _is_key(x) else x) for x in jax.tree.leaves(state)]
-        impls = [str(jax.random.key_impl(x)) for x in jax.tree.leaves(state) if _is_key(x)]
-        _wire.send("state", [value, impls, state is None], *(x.reshape(-1).view(np.uint8).data for x in raw))
-        return state, value
-    _, (value, impls, none), payload = _wire.receive("state")
-    if none:
-        return None, value
-    leaves, at = [], 0
-    for like in jax.tree.leaves(target):
-        data = jax.eval_shape(jax.random.key_data, like) if _is_key(like) else like
-        size = data.size * data.dtype.itemsize
-        found = np.frombuffer(payload, np.uint8, size, at).view(data.dtype).reshape(data.shape)
-        leaves.append(jax.random.wrap_key_data(jax.numpy.array(found), impl=impls.pop(0)) if _is_key(like) else found)
-        at += size
-    return jax.tree.unflatten(jax.tree.structure(target), leaves), value
+        return [state is None, value]
+
+    def sent(like: Any, mine: Any) -> Any:
+        shape = jax.eval_shape(jax.random.key_data, like) if _is_key(like) else like
+        raw = np.zeros(shape.shape, shape.dtype)
+        if is_primary():
+            raw[...] = jax.random.key_data(mine) if _is_key(like) else mine
+        found = broadcast_one_to_all(raw.reshape(-1).view(np.uint8)).view(raw.dtype).reshape(raw.shape)
+        return jax.random.wrap_key_data(jax.numpy.array(found)) if _is_key(like) else found
+
+    absent, value = broadcast(described)
+    return (None if absent else jax.tree.map(sent, target, state)), value  # one leaf after the other is whole on the devices
+
+
+def any_signal(signal: str | None) -> str | None:
+    """The signal that any process was stopped with, the same one in all; None where there is
+    none."""
+    import jax
+    import numpy as np
+    from jax.experimental.multihost_utils import process_allgather
+
+    if jax.process_count() == 1:
+        return signal
+    number = int(process_allgather(np.int32(signals.Signals[signal] if signal else 0)).max())
+    return signals.Signals(number).name if number else None
+
+
+def check_same(record: dict[str, Any]) -> None:
+    """Refuse processes that are about to train different runs. record: JSON of what makes them one.
+    Raises UserError in all processes where one differs, before anything is written."""
+    mine = {name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest() for name, value in record.items()}
+    everyone = gather(mine)
+    for process, theirs in enumerate(everyone):
+        if other := [name for name, value in everyone[0].items() if theirs.get(name) != value]:
+            who = f"process {process} of {len(everyone)} has another {', '.join(other)} than process 0"
+            raise AgreedError(f"{who}: give all the same arguments and data")
+
+
+def fetch(tree: Any) -> Any:
+    """A pytree of arrays that all processes share as one, whole in this process alone: what all
+    devices hold on one of them, what is split over them in the host's memory (NumPy); another one
+    as it is."""
+    import jax
+    from jax.experimental.multihost_utils import process_allgather
+
+    def own(x: Any) -> Any:
+        if not isinstance(x, jax.Array) or x.is_fully_addressable:
+            return x
+        if _is_key(x):
+            return jax.random.wrap_key_data(own(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+        return x.addressable_data(0) if x.is_fully_replicated else process_allgather(x, tiled=True)
+
+    return jax.tree.map(own, tree)
+
+
+# ---- where a process holds what it reads --------------------------------------------------------
 
 
 def _is_key(x: Any) -> bool:
@@ -210,127 +264,53 @@ def cpu() -> Any:
         return None
 
 
-def any_signal(signal: str | None) -> str | None:
-    """The signal that any process was stopped with, the same in all; None where none was. All call
-    it at the same steps."""
-    if _wire is None:
-        return signal
-    if _wire.me:
-        if signal:
-            _wire.send("stop", signal)
-        return _wire.receive("go")[1]
-    signal = next(iter(filter(None, [signal, *_wire.received("stop")])), None)
-    _wire.send("go", signal)
-    return signal
-
-
-def check_same(record: dict[str, Any]) -> None:
-    """Refuse processes that are about to train different runs. record: JSON of what makes them one.
-    Raises UserError where this one differs; returns when all have looked, so that nothing has been
-    written where another one does."""
-    if _wire is None:
-        import jax
-
-        if jax.process_count() > 1:
-            raise UserError(
-                "several processes train one run: join them with gan_jax.training.distributed.connect, not through JAX itself"
-            )
-        return
-    mine = {name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest() for name, value in record.items()}
-    theirs = broadcast(lambda: mine)
-    if other := [name for name in mine if mine[name] != theirs.get(name)]:
-        me = _wire.name(_wire.me)
-        raise UserError(f"{me} has another {', '.join(other)} than process 0: give all the same arguments and data")
-    barrier()
-
-
-def note(kind: str, value: Any) -> None:
-    """Something for process 0 to keep."""
-    if _wire:
-        _wire.send(kind, value)
-
-
-def noted(kind: str) -> list[Any]:
-    """In process 0, what others noted since it was asked last."""
-    return _wire.received(kind) if _wire and _wire.me == 0 else []
-
-
-def barrier() -> None:
-    """Returns in process 0 when all have come to this point, and what they noted before it is
-    there."""
-    if _wire:
-        if _wire.me:
-            _wire.send("here")
-        else:
-            for _ in _wire.sockets:
-                _wire.receive("here")
-            _wire.received("stop")  # sent when the run was at its end: it is not the next one's
+# ---- ending -------------------------------------------------------------------------------------
 
 
 @contextmanager
 def together() -> Iterator[None]:
-    """A stretch that all processes go through together."""
-    if _wire is None:
-        yield
-        return
-    _wire.busy = True
+    """A stretch that all processes go through together: a program that ends in it ends the job."""
     try:
         yield
-    except UserError:
+    except SystemExit:
+        if _connected:
+            _end(f"error: {_name()} left before the run was over: {AGAIN}", 1)
         raise
-    except Exception as error:
-        if not _of_devices(error):
-            time.sleep(2)  # it may follow from another's, of which the wire has the clearer word
-            raise
-        # A collective fails where a process is lost: the wire says which, and ends this one.
-        time.sleep(_wire.lost_after + GRACE)
-        said = " ".join(str(error).split())[:160]
-        _wire.end(f"error: {_wire.name(_wire.me)} cannot reach the others' devices ({said}): {AGAIN}", LOST)
-    finally:
-        _wire.busy = False
 
 
-def _of_devices(error: Exception) -> bool:
-    """Whether another process may be why JAX failed, and not this one's program or memory."""
+def refuse(error: UserError) -> None:
+    """End this process with one line and exit code 2, where there are several; else return. The
+    others do the same where they agree, and lose this one where they do not."""
+    if _connected:
+        _end(f"error: {error}" if is_primary() or not isinstance(error, AgreedError) else "", 2)
+
+
+def _failed(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """The end of a process that did not catch an exception. JAX's own end would wait for the
+    others."""
     import jax
 
     own = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
-    return isinstance(error, jax.errors.JaxRuntimeError) and not str(error).startswith(own)
-
-
-def fetch(tree: Any) -> Any:
-    """A pytree of arrays that all processes share as one, whole in this process alone: what all
-    devices hold on one of them, what is split over them in the host's memory (NumPy); another one
-    as it is."""
-    import jax
-    from jax.experimental.multihost_utils import process_allgather
-
-    def own(x: Any) -> Any:
-        if not isinstance(x, jax.Array) or x.is_fully_addressable:
-            return x
-        if _is_key(x):
-            return jax.random.wrap_key_data(own(jax.random.key_data(x)), impl=jax.random.key_impl(x))
-        return x.addressable_data(0) if x.is_fully_replicated else process_allgather(x, tiled=True)
-
-    return jax.tree.map(own, tree)
-
-
-# ---- ending ------------------------------------------------------------------------------------
-
-
-def refuse(line: str, code: int = 2) -> None:
-    """End all processes with this one line, where there are several; else return."""
-    if _wire:
-        _wire.end(line, code)
-
-
-def _failed(kind, error, trace) -> None:
+    said = " ".join(str(error).split())[:160]
+    if isinstance(error, UserError):
+        refuse(error)
+    if "Gloo" in said or (isinstance(error, jax.errors.JaxRuntimeError) and not said.startswith(own)):
+        time.sleep(GRACE)
+        _end(f"error: {_name()} cannot reach the others ({said}): {AGAIN}", LOST)
     sys.__excepthook__(kind, error, trace)
-    assert _wire is not None
-    said = f"{kind.__name__}: {error}".split("\n")[0][:200]
-    _wire.end(f"error: {_wire.name(_wire.me)} failed ({said}): {AGAIN}", 130 if kind is KeyboardInterrupt else 1)
+    _end(f"error: {_name()} failed ({kind.__name__}: {said}): {AGAIN}", 130 if kind is KeyboardInterrupt else 1)
 
 
-def _leave() -> None:
-    if _wire:
-        _wire.leave()
+def _name() -> str:
+    import jax
+
+    return f"process {jax.process_index()} of {jax.process_count()}"
+
+
+def _end(line: str, code: int) -> None:
+    print(line, end="\n" if line else "", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    time.sleep(LINGER if _connected and is_primary() else 0)
+    os._exit(code)

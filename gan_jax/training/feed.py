@@ -1,3 +1,6 @@
+"""The training set on its way to the devices: whole, where it fits on each of them, or streamed from
+disk in windows of a few steps."""
+
 from __future__ import annotations
 
 import sys
@@ -10,22 +13,22 @@ import numpy as np
 
 from gan_jax.core.batch import Feed, Window
 from gan_jax.core.errors import UserError
+from gan_jax.data.splits import Splits
 from gan_jax.data.streaming import Stream, batches
 from gan_jax.training import distributed
 from gan_jax.training.placement import Placement
 from gan_jax.training.run import EVALUATED
 
-WINDOW_BYTES = 2**28  # most that one window holds, of about three in memory: on the device, being filled, and read ahead
-
-
-AHEAD = 50  # batches that are read ahead, where they are small: those of the default interval between logs
+WINDOW_BYTES = 2**28  # of one window; memory holds about three: one on the device, one being filled, one read ahead
+AHEAD = 50  # small batches that are read ahead: those of the default interval between logs
 
 
 class Windows:
-    """A stream's batches on the devices, for one run: a context that ends the reading, and says
-    what was skipped.
+    """The batches of a stream on the devices, for one run. The end of this context ends the reading,
+    and prints which damaged examples were skipped.
 
-    note: gets {"name": ..., "why": ...} of each damaged example but those in `noted`.
+    examples: in a batch. last: the step that the run ends with. note: is called with {"name": ...,
+    "why": ...} for each damaged example whose name is not in `noted`.
     """
 
     def __init__(
@@ -48,8 +51,8 @@ class Windows:
             print(line, file=sys.stderr)
 
     def upto(self, step: int, until: int) -> Iterator[Window]:
-        """The batches of the steps `step` to `until` - 1, in windows of one length. Each call goes
-        on where the last ended."""
+        """The batches of the steps from `step` to `until`, in windows of equal length. Each call
+        must begin where the call before it ended."""
         share = (jax.process_index(), jax.process_count())
         images = self.stream.images
         most = max(1, WINDOW_BYTES * share[1] // (self.examples * images.nbytes // len(images)))
@@ -67,19 +70,19 @@ class Windows:
         for name in self.stream.damaged_examples.keys() - self.noted:
             self.note({"name": name, "why": self.stream.damaged_examples[name]})
             self.noted.add(name)
-        images, labels = (self.placement.share(whole.get(name)) for name in ("images", "labels"))
+        images, labels = (jax.tree.map(self.placement.shard_batches, whole.get(name)) for name in ("images", "labels"))
         return Window(images, labels, self.placement.replicate(jnp.int32(first)))
 
 
-def check_streamed(recipe: Any, data: Any) -> None:
-    """Refuse a recipe that chooses its examples while it trains. Raises UserError."""
+def check_streamed(recipe: Any, data: Splits) -> None:
+    """Raises UserError for streamed data and a recipe that draws its examples by class."""
     if isinstance(data.train, Stream) and getattr(recipe, "sampling", None) is not None:
         raise UserError(f"the recipe draws reals by their class, which needs {data.name} on the device: load it without stream")
 
 
-def feed_of(data: Any, key: jax.Array, placement: Placement) -> Feed:
+def feed_of(data: Splits, key: jax.Array, placement: Placement) -> Feed:
     """The training set on every device, in the order of `key`. Raises UserError where it does not
-    fit."""
+    fit, or is streamed."""
     if isinstance(data.train, Stream):
         raise UserError(f"{data.name} is streamed, which only a run of its own can be: load it without stream")
     train, room = data.train, (placement.local_devices[0].memory_stats() or {}).get("bytes_limit", float("inf"))
@@ -89,13 +92,13 @@ def feed_of(data: Any, key: jax.Array, placement: Placement) -> Feed:
             "take a subset or a smaller size, or stream them from disk: load(..., stream=True)"
         )
     labels = None if train.labels is None else np.asarray(train.labels, np.int32)
-    onto = placement.replicate if placement.spans_hosts else lambda tree: placement.replicate(jax.tree.map(jnp.asarray, tree))
-    return onto(Feed(train.images, labels, jnp.int32(len(train)), key))  # pyright: ignore[reportArgumentType] # NumPy: not yet there
+    put = placement.replicate if placement.spans_hosts else lambda tree: placement.replicate(jax.tree.map(jnp.asarray, tree))
+    return put(Feed(train.images, labels, jnp.int32(len(train)), key))  # pyright: ignore[reportArgumentType] # NumPy arrays
 
 
-def judged_of(data: Any, most: int) -> tuple | None:
-    """Equally many training (of the first `most`) and held-out examples, for an evaluation; None
-    where there are too few."""
+def evaluation_sets(data: Splits, most: int) -> tuple | None:
+    """What an evaluation judges: equally many training images (T) and validation images (V), each as
+    (images, labels). T are among the first `most`. None where there are fewer than 2."""
     n = min(EVALUATED, most, len(data.validation))
     pick = lambda s: (jnp.asarray(s.images[:n]), None if s.labels is None else jnp.asarray(s.labels[:n], jnp.int32))
     return (pick(data.train), pick(data.validation)) if n > 1 else None

@@ -1,4 +1,4 @@
-"""Train one game, in memory or in a run folder, or go on with one: what is asked is checked before
+"""`fit` and `resume`: train one run, in memory or in a run folder. The arguments are checked before
 anything is written."""
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from gan_jax.core.bind import leaves
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
 from gan_jax.core.ranges import check_numbers
-from gan_jax.core.rng import MAX_POSITION
+from gan_jax.data.order import MAX_POSITION
+from gan_jax.data.splits import Splits
 from gan_jax.gan.game import game_of
 from gan_jax.gan.recipe import Recipe
 from gan_jax.gan.state import warm_started
@@ -27,12 +28,17 @@ from gan_jax.training.run import Run, load_again, open_run
 from gan_jax.training.serialization import from_json, to_json
 from gan_jax.training.trainer import IN_MEMORY, RunTrainer
 
-SAME = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_default_matmul_precision")  # in all hosts
+SAME = (
+    "jax_enable_x64",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+    "jax_default_matmul_precision",
+)  # in all processes
 
 
 def fit(
     recipe: Any,
-    data: Any,
+    data: Splits,
     *,
     steps: int,
     seed: int = 0,
@@ -51,22 +57,27 @@ def fit(
     progress: bool = True,
     command: str | None = None,
 ) -> Run:
-    """Train `recipe` on `data` (a Splits, whose train may be a Stream) for `steps` steps, in memory
-    or in the run folder `out`.
+    """Train `recipe` on `data` for `steps` steps, in memory or in the run folder `out`.
 
-    log_every, checkpoint_every, sample_every: in steps; the latter two are multiples of the first,
-    from 100 and 500 on when left out. keep: checkpoints kept.
-    resume: continue the run in `out` bit for bit (from step 0 where it has no checkpoint yet).
-    Ctrl-C and SIGTERM save and return with `run.stopped` set; so does a loss that is not finite,
-    with the last good state.
-    devices, parallel, shard: how many devices share a batch, by 'sharding' or 'pmap', and how much
-    of the state ('optimizer', 'parameters' or None): see `parallel.place`. devices counts those of
-    all hosts: of several processes (`hosts`) all call `fit` with the same arguments, and process 0
-    alone writes.
-    warm_start: begin with the networks of another GAN's run (or of its folder) in place of fresh
-        ones; optimizers start anew.
-    game: that of the recipe (a GAN, a VAE, ...) unless another is given.
-    Raises UserError for anything that cannot be meant, before a step is run.
+    Ctrl-C and SIGTERM save the run and return it with `run.stopped` set. A loss that is not finite
+    does the same, with the last good state. Of several processes (see `distributed`) all call `fit`
+    with the same arguments, and process 0 alone writes.
+
+    Args:
+        log_every, checkpoint_every, sample_every: in steps. The latter two are multiples of
+            log_every, by default the first ones from 100 and from 500 on.
+        keep: how many of the newest checkpoints stay.
+        resume: continue the run in `out` bit for bit, from step 0 where it has no checkpoint yet.
+        overwrite: start again in `out`, whatever run is there.
+        devices, parallel, shard: how many devices of all processes share a batch, by 'sharding' or
+            'pmap', and which part of the state they shard ('optimizer', 'parameters' or None). See
+            `placement.place`.
+        warm_start: begin with the networks of another GAN's run (or run folder). Optimizers start
+            anew.
+        game: by default that of the recipe (a GAN, a VAE, ...).
+
+    Raises:
+        UserError: an argument cannot be meant. No step was run then.
     """
     game = game_of(recipe, game)
     check_numbers(recipe)
@@ -83,7 +94,7 @@ def fit(
         "numbers": {k: np.asarray(v).tolist() for k, v in leaves(recipe).items()},
         "source": getattr(data, "source", None), "schedule": [log_every, checkpoint_every, sample_every, keep],
         "steps": steps, "environment": environment(), "git_commit": git_commit(), "command": command or " ".join(sys.argv),
-        "warm_start": called(warm_start),
+        "warm_start": describe_warm_start(warm_start),
     }  # fmt: skip
     if out is None and (resume or overwrite):
         raise UserError("resume and overwrite speak of a run folder: name it with out")
@@ -101,36 +112,36 @@ def fit(
             folder.start(record, resume, overwrite)
 
     distributed.broadcast(start)
-    session = RunTrainer(recipe, data, seed, game, placement, folder, (log_every, checkpoint_every, sample_every), keep)
-    session.warm_start = warm_start
-    return session.run(steps, progress)
+    intervals = (log_every, checkpoint_every, sample_every)
+    return RunTrainer(recipe, data, seed, game, placement, folder, intervals, keep, warm_start).run(steps, progress)
 
 
-def called(warm_start: Run | str | Path | None) -> str | None:
-    """What a record says of a warm start."""
+def describe_warm_start(warm_start: Run | str | Path | None) -> str | None:
+    """A warm start as a record names it."""
     return IN_MEMORY if isinstance(warm_start, Run) else warm_start and str(warm_start)
 
 
-def origin_of(warm_start: Run | str | Path, data: Any, trusted: Sequence[str] = ()) -> Run:
-    """The run to begin from: as it is, or that of a folder. Raises UserError where there is
+def origin_of(warm_start: Run | str | Path, data: Splits, trusted: Sequence[str] = ()) -> Run:
+    """The run to begin from, which may be given as its folder. Raises UserError where there is
     none."""
     return warm_start if isinstance(warm_start, Run) else open_run(warm_start, data=data, trusted=trusted)
 
 
 def check_origin(run: Run, recipe: Any, game: Game) -> None:
-    """Raises UserError where a run has other networks than the recipe."""
+    """Raises UserError where a run to begin from has other networks than the recipe."""
     if not (isinstance(recipe, Recipe) and isinstance(run.recipe, Recipe)):
         raise UserError(f"a warm start is of a GAN by a GAN, not of {type(recipe).__name__} by {type(run.recipe).__name__}")
     jax.eval_shape(lambda key: warm_started(game.init(recipe, key), run.state), jax.random.key(0))
 
 
 def multiple(given: int | None, log_every: int, least: int) -> int:
-    """The interval given; where there is none, the first multiple of `log_every` that is at least
-    so long."""
+    """The given interval, or else the first multiple of `log_every` that is at least `least`."""
     return -(-least // max(1, log_every)) * log_every if given is None else given
 
 
 def check_intervals(steps: int, log_every: int, checkpoint_every: int, sample_every: int, keep: int) -> None:
+    """Raises UserError for a number below 1, and for an interval that is no multiple of
+    `log_every`."""
     named_values = {"steps": steps, "log_every": log_every, "checkpoint_every": checkpoint_every, "keep": keep}
     for name, value in (named_values | {"sample_every": sample_every}).items():
         if value < 1:
@@ -144,19 +155,22 @@ def resume(
     folder: str | Path,
     *,
     steps: int | None = None,
-    data: Any = None,
+    data: Splits | None = None,
     recipe: Any = None,
     game: Game | None = None,
     trusted: Sequence[str] = (),
     **settings: Any,
 ) -> Run:
-    """Continue the run in a folder with its own recipe, data, seed and intervals, to its own number
-    of steps or to `steps`.
+    """Continue the run in a folder with its own recipe, data, seed and intervals.
 
-    data, recipe: where the run was given its own in memory. trusted: modules of yours that the
-        recipe names.
-    settings: devices, parallel, shard, progress of `fit`. Raises UserError where there is no run or
-        it cannot be read.
+    Args:
+        steps: the step to train to, by default the run's own last step.
+        data, recipe: to be given where the run was given its own in memory.
+        trusted: modules of yours that the recipe names.
+        settings: devices, parallel, shard and progress of `fit`.
+
+    Raises:
+        UserError: there is no run, or it cannot be read.
     """
     record = distributed.broadcast(RunFolder(folder).read)
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe

@@ -1,7 +1,8 @@
-"""The run folder: recipe.json, metrics.jsonl, timings.jsonl, samples/*.png, checkpoints/,
-status.json, report.html.
+"""Folders of runs, sweeps and studies: what makes a folder the same run, and files that a crash
+leaves whole.
 
-metrics.jsonl holds what a resumed run repeats exactly; wall-clock times go to timings.jsonl.
+A run folder has recipe.json, metrics.jsonl, timings.jsonl, samples/*.png, checkpoints/, status.json
+and report.html. metrics.jsonl holds what a resumed run repeats exactly, timings.jsonl the rest.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import jax
 import numpy as np
 
 from gan_jax.core.errors import UserError
-from gan_jax.training.serialization import completed, differences
+from gan_jax.training.serialization import FORMAT, check_format, completed, differences
 
 
 def environment() -> dict[str, Any]:
@@ -38,8 +39,7 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of the code that runs, with '+' where it was changed since; None outside a
-    checkout."""
+    """The commit of this code, with '+' where files have changed since; None outside a checkout."""
     here = Path(__file__).parent
     git = lambda *a: subprocess.run(["git", "-C", here, *a], capture_output=True, text=True)
     try:
@@ -50,7 +50,7 @@ def git_commit() -> str | None:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """The whole text or nothing: written beside the target, flushed to disk, then renamed."""
+    """Write the whole text or nothing: beside the target, flushed to disk, then renamed."""
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
@@ -60,13 +60,13 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 class RunFolder:
-    """A run's files. Raises UserError where the folder cannot be used or written."""
+    """The files of a run. Methods raise UserError where the folder cannot be used or written."""
 
     kind, record, inside = "run", "recipe.json", "samples"
     files = (
         *("recipe.json", "metrics.jsonl", "timings.jsonl", "status.json", "curves.png", "samples", "checkpoints"),
         *("report.html", "report.json", "damaged.jsonl"),
-    )  # not openings.jsonl: that S was opened is not forgotten
+    )  # openings.jsonl stays: whoever opened the test images is on record
     identity = ("recipe", "data", "seed", "intervals", "warm_start")  # what makes a run the same run
 
     def __init__(self, path: Path | str):
@@ -81,20 +81,22 @@ class RunFolder:
         return (self.path / self.record).exists()
 
     def read(self) -> dict[str, Any]:
-        """The record (recipe.json) as a dict."""
+        """The record (recipe.json) as a dict. Raises UserError where there is none of this format."""
         path = self.path / self.record
         try:
-            return json.loads(path.read_text())
+            record = json.loads(path.read_text())
         except OSError as error:
             raise UserError(
                 f"{self.path} is not a {self.kind} folder: {self.record} cannot be read ({error.strerror})"
             ) from None
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}): use another folder or --overwrite") from None
+        check_format(record, path)
+        return record
 
     def start(self, record: dict[str, Any], resume: bool, overwrite: bool) -> None:
-        """Make the folder this run's: new, emptied (`overwrite`), or, if the same run is in it,
-        continued (`resume`)."""
+        """Make the folder this run's: a new one, an emptied one (`overwrite`), or one that holds the
+        same run (`resume`)."""
         if self.exists and not overwrite:
             old = self.read()
             changed = differences({k: completed(old.get(k)) for k in self.identity}, {k: record.get(k) for k in self.identity})
@@ -113,12 +115,12 @@ class RunFolder:
                 self.clear()
             (self.path / self.inside).mkdir(parents=True, exist_ok=True)
             if not self.exists:
-                write_atomic(self.path / self.record, json.dumps(record, indent=1))
+                write_atomic(self.path / self.record, json.dumps({"format": FORMAT} | record, indent=1))
             elif (old := self.read()).get("steps") != record.get("steps"):  # extended
                 write_atomic(self.path / self.record, json.dumps(old | {"steps": record["steps"]}, indent=1))
 
     def clear(self) -> None:
-        """Remove what was written here, and nothing else."""
+        """Remove the files of a run, and no others."""
         for name in self.files:
             path = self.path / name
             if path.is_dir():
@@ -133,8 +135,13 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
 
+    def log(self, row: dict[str, Any], timing: dict[str, float]) -> None:
+        """A row of metrics.jsonl, and how long it took as one of timings.jsonl."""
+        self.append("metrics.jsonl", row)
+        self.append("timings.jsonl", {"step": row["step"]} | timing)
+
     def rows(self, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
-        """The whole lines of a .jsonl file; a line cut off by a crash is left out."""
+        """The whole lines of a .jsonl file. A line that a crash cut off is left out."""
         path, rows = self.path / name, []
         for line in path.read_text().split("\n")[:-1] if path.exists() else []:
             try:
@@ -149,7 +156,7 @@ class RunFolder:
             write_atomic(self.path / "status.json", json.dumps({"step": step, "stopped": stopped}))
 
     def stopped(self, step: int) -> str | None:
-        """Why the run ended early at `step`, or None: it did not, or it never said (killed)."""
+        """Why the run ended early at `step`; None where it did not, or was killed."""
         try:
             status = json.loads((self.path / "status.json").read_text())
         except (OSError, ValueError):
@@ -157,7 +164,7 @@ class RunFolder:
         return status.get("stopped") if status.get("step") == step else None
 
     def truncate(self, step: int) -> list[dict[str, Any]]:
-        """Forget what was logged after `step`; returns the metrics kept."""
+        """Drop what was logged after `step`. Returns the metrics that stay."""
         for name in ("metrics.jsonl", "timings.jsonl"):
             kept = [row for row in self.rows(name) if row["step"] <= step]
             with writing(self.path):
@@ -166,7 +173,7 @@ class RunFolder:
 
 
 class writing:
-    """A context in which a failing disk becomes one clear line."""
+    """A context in which an OSError becomes a UserError of one line."""
 
     def __init__(self, path: Path | str):
         self.path = path
@@ -181,15 +188,15 @@ class writing:
 
 
 class StudyFolder(RunFolder):
-    """A comparison's files: study.json, parts/*.npz (what each method found, kept as soon as it is
-    there), table, pictures."""
+    """The files of a study that compares methods: study.json, parts/*.npz (what each method found),
+    table, pictures."""
 
     kind, record, inside = "study", "study.json", "parts"
     files = ("study.json", "parts", "table.csv", "pictures")
     identity = ("options",)
 
     def part(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """What `make` returns, or returned when it was first asked for in this folder."""
+        """What `make` returns, which is called once in this folder's life."""
         path = self.path / self.inside / f"{name}.npz"
         if path.exists():
             try:
@@ -208,11 +215,10 @@ class StudyFolder(RunFolder):
 
 
 class SweepFolder(RunFolder):
-    """A sweep's files: sweep.json, plan.json, table.csv, ranking.csv, pictures, and groups/<n>/
-    with a run's files each.
+    """The files of a sweep: sweep.json, plan.json, table.csv, ranking.csv, pictures, and for each part
+    the files of a run in groups/<group>-<part>/.
 
-    Groups that were trained as tasks of their own have their plans in plans/, and where they ran in
-    tasks/.
+    Groups that tasks trained have their plans in plans/, and their logs and nodes in tasks/.
     """
 
     kind, record, inside = "sweep", "sweep.json", "groups"

@@ -1,3 +1,6 @@
+"""What a trained generator makes besides plain samples: truncated samples, paths between samples, and
+images of given latents."""
+
 from __future__ import annotations
 
 import inspect
@@ -10,22 +13,26 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gan_jax.core.bind import bind, resolve
+from gan_jax.core.bind import bind
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import EVALUATION
 from gan_jax.core.rng import Draws, named
-from gan_jax.gan import turns
+from gan_jax.gan import forward
+from gan_jax.gan.control import resolved
 from gan_jax.gan.recipe import Recipe
+from gan_jax.gan.state import State
 from gan_jax.latents import interpolate, normal, rare_noise, truncated
 
+Draw = Callable[..., Float[Array, "n k"]]
 
-def with_truncation(recipe: Any, truncation: float) -> Any:
-    """The recipe of the same trained GAN with samples that are likelier and less varied.
 
-    truncation: of a generator that has an average style (StyleGAN2's), psi: w becomes average + psi
-    * (w - average); 1 changes nothing and 0 gives the average image. Of any other with normal
-    latents, the threshold of `truncated`, above 0.
-    Raises UserError for a number that is neither, for other latents, and for what is no GAN.
+def with_truncation(recipe: Recipe, truncation: float) -> Recipe:
+    """The recipe of the same trained GAN, whose samples are likelier and less varied.
+
+    truncation: for a generator with an average style (StyleGAN2, Karras et al. 2020) this is psi: w
+    becomes average + psi * (w - average), so that 1 changes nothing and 0 gives the average image.
+    For any other generator with normal latents it is the threshold of `latents.truncated`, above 0.
+    Raises UserError for a number out of range, for other latents, and for a recipe of no GAN.
     """
     if not isinstance(recipe, Recipe):
         raise UserError(f"truncation={truncation:g} means nothing for a {type(recipe).__name__}: it is of a GAN's generator")
@@ -43,27 +50,29 @@ def with_truncation(recipe: Any, truncation: float) -> Any:
 
 
 def _takes(net: Any, number: str) -> bool:
-    """Whether a network, or what it wraps, has a number of this name."""
+    """Whether a network, or the network that it wraps, has a number of this name."""
     while not hasattr(net, "module") and hasattr(net, "net"):
         net = net.net
     return hasattr(net, "module") and number in inspect.signature(type(net.module).__call__).parameters
 
 
 def paths(
-    recipe: Any, state: Any, starts, ends, steps: int = 9, *,
+    recipe: Recipe, state: State, starts, ends, steps: int = 9, *,
     spherical: bool | None = None, labels=None, seed: int = 0, ema: bool = True, truncation: float | None = None,
 ) -> Float[Array, "k s *shape"]:  # fmt: skip
-    """What a trained GAN makes on the way from one sample to another: [k, steps, ...] in the data's
-    scale.
+    """Images on the paths from one sample to another: [k, steps, ...] in the data's scale.
 
-    Args: recipe, state: of the GAN, say `run.recipe` and `run.state`. starts, ends: [k] numbers of
-        samples: number i is sample i of `run.samples(n, seed=seed)`. steps: as for `interpolate`.
-        spherical: as for `interpolate`; by default True for latents that lie around a sphere, as
-        normal ones do. labels: [k], one for a whole path; by default, of a conditional recipe, that
-        of its start. seed, ema, truncation: of the samples, see `run.samples`.
+    Args:
+        recipe, state: of a trained GAN, such as `run.recipe` and `run.state`.
+        starts, ends: [k] positions of samples in `run.samples(n, seed=seed)`.
+        steps: images of each path, see `latents.interpolate`.
+        spherical: see `latents.interpolate`; by default True for normal latents and their kin.
+        labels: [k], one for each path; by default the label of its start.
+        seed, ema, truncation: see `run.samples`.
 
-    Raises: UserError: as many starts, ends and labels are not given, or none, or fewer than 2
-        steps; or truncation means nothing.
+    Raises:
+        UserError: starts, ends and labels differ in number or are empty, steps < 2, or the recipe
+            knows no such truncation.
     """
     starts, ends = jnp.atleast_1d(jnp.asarray(starts)), jnp.atleast_1d(jnp.asarray(ends))
     labels = starts % recipe.classes if recipe.classes and labels is None else labels
@@ -74,7 +83,7 @@ def paths(
     if truncation is not None:
         recipe = with_truncation(recipe, truncation)
     labels = None if labels is None else jnp.asarray(labels, jnp.int32)
-    latent, key = resolve(recipe, state.step, state.memory.get("live")).latent, named(jax.random.key(seed), "latent")
+    latent, key = resolved(recipe, state).latent, named(jax.random.key(seed), "latent")
     start, end = (latent(Draws(key, numbers), labels, jnp.dtype(recipe.dtype)) for numbers in (starts, ends))
     if spherical is None:
         spherical = latent.function in (normal, truncated, rare_noise)
@@ -85,32 +94,27 @@ def paths(
 
 
 @partial(jax.jit, static_argnums=4)
-def _made(recipe: Any, state: Any, z, labels, steps: int):
+def _made(recipe: Recipe, state: State, z, labels, steps: int):
     """The moving average's images of z [k * steps, d]."""
-    from gan_jax.training.generation import generator_of
-
     generate, _ = generator_of(recipe, state)
     return generate(z, None if labels is None else jnp.repeat(labels, steps))
 
 
-Draw = Callable[..., Float[Array, "n k"]]
+def generator_of(recipe: Recipe, state: State) -> tuple[Callable[..., Array], Draw]:
+    """(generate, draw) of a trained GAN, for `latent_recovery`.
 
-
-def generator_of(recipe: Recipe, state: turns.State) -> tuple[Callable[..., Array], Draw]:
-    """(generate, draw) of a trained GAN, for `latent_recovery`: the moving average, in evaluation
-    mode.
-
-    generate(z [b, k], labels [b] or None) -> images [b, ...] in the data's scale; draw(key, n) ->
-    float32 z [n, k]. A conditional generator wants labels: UserError without.
+    generate: (z [b, k], labels [b] or None) -> images [b, ...] of the moving average, in the data's
+    scale. It raises UserError for a conditional generator without labels.
+    draw: (key, n) -> z [n, k], float32.
     """
-    live = resolve(recipe, state.step, state.memory.get("live"))
+    live = resolved(recipe, state)
     weights = state.ema
 
     def generate(z, labels=None):
         if live.classes and labels is None:
             raise UserError("this generator is conditional: give latent_recovery labels=(training's, held-out's)")
         labels = labels if live.classes else None
-        return turns.generate(live, weights["params"], weights["stats"], z, labels, EVALUATION)[0]
+        return forward.generate(live, weights["params"], weights["stats"], z, labels, EVALUATION)[0]
 
     def draw(key, n):
         labels = jnp.arange(n) % live.classes if live.classes else None

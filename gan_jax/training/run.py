@@ -1,4 +1,4 @@
-"""A trained game: its samples, its pictures, its verdict; and a run folder opened again."""
+"""A trained run: its samples, pictures and verdict. `open_run` reads it from a run folder."""
 
 from __future__ import annotations
 
@@ -15,26 +15,31 @@ import numpy as np
 from gan_jax import plots
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
+from gan_jax.data.splits import Splits
 from gan_jax.gan.game import game_of
 from gan_jax.gan.recipe import Recipe
 from gan_jax.training import generation
+from gan_jax.training.checkpoints import Checkpoints
 from gan_jax.training.folder import RunFolder
 from gan_jax.training.serialization import from_json
 
-EVALUATED = 512  # images of T, and as many of V, that the discriminator judges at each log
-FILM = 64  # images in each picture of samples, always from the same latents
+EVALUATED = 512  # training images (T), and as many validation images (V), that an evaluation judges at most
+PICTURED = 64  # images in each picture of samples, always of the same latents
 
 
 @dataclass
 class Run:
-    """A trained game. `history`: one dict per log; `stopped`: why it ended early, or None;
-    `folder`: its files, or None."""
+    """A trained run of a game.
+
+    game: that of the recipe unless given. history: one dict per log. folder: of its files, None in
+    memory. stopped: why it ended early, or None.
+    """
 
     recipe: Any
     state: Any
-    data: Any
+    data: Splits
     seed: int = 0
-    game: Game = None  # pyright: ignore[reportAssignmentType] # that of the recipe, unless given
+    game: Game = None  # pyright: ignore[reportAssignmentType] # __post_init__ sets it
     history: list[dict[str, Any]] = field(default_factory=list)
     folder: Path | None = None
     stopped: str | None = None
@@ -57,12 +62,11 @@ class Run:
     ) -> np.ndarray:  # fmt: skip
         """n generated examples: uint8 [n, h, w, c] for images, float32 [n, d] for points.
 
-        labels: [n], of a conditional GAN; every class in turn when left out. ema: of the moving
-        average, or the generator as it is. truncation: psi of StyleGAN2's networks, else the
-        threshold of truncated normal latents (see `generation.with_truncation`): likelier samples,
-        of less variety.
-        Raises UserError for n < 1, for labels that do not fit, and for a truncation that means
-        nothing.
+        labels: [n], for a conditional GAN; by default every class in turn. ema: whether the moving
+        average makes them, or the generator itself. truncation: for likelier samples of less
+        variety, see `generation.with_truncation`.
+        Raises UserError for n < 1, labels that do not fit, and a truncation that the recipe does not
+        know.
         """
         if n < 1:
             raise UserError(f"samples asked for: {n}; ask for at least 1")
@@ -77,7 +81,8 @@ class Run:
         return plots.to_uint8(made) if made.ndim == 4 else made.astype(np.float32)
 
     def _labels(self, labels: Any, n: int, what: str) -> np.ndarray | None:
-        """The labels of n samples or paths, as int32. Raises UserError where they do not fit."""
+        """The labels of n samples or paths (`what`), as int32. Raises UserError where they do not
+        fit."""
         if labels is None:
             return None
         classes, labels = getattr(self.recipe, "classes", 0), np.asarray(labels, np.int32)
@@ -89,20 +94,17 @@ class Run:
             raise UserError(f"label {wrong[0]} is none of the {classes} classes: 0 to {classes - 1}")
         return labels
 
-    def show(self, n: int = FILM, **settings: Any):
-        """A grid of n samples (settings as for `samples`) as a PIL image, which a notebook shows.
-        Images only."""
+    def show(self, n: int = PICTURED, **settings: Any):
+        """A grid of n samples as a PIL image, for runs of images. settings: as for `samples`."""
         from PIL import Image
 
         return Image.fromarray(plots.sample_grid(self.samples(n, **settings)))
 
     def interpolate(self, rows: int = 8, steps: int = 9, **settings: Any):
-        """What G makes between samples, as a PIL image: row i goes from sample i to sample rows +
-        i, with one label all along.
+        """Paths between samples as a PIL image: row i goes from sample i to sample rows + i.
 
-        settings: labels (one a row), ema, seed, truncation as for `samples`; spherical: along an
-        arc (the default where latents are normal) or a straight line (where they are uniform).
-        Images only, of a GAN: UserError for others.
+        settings: labels (one for each row), ema, seed and truncation as for `samples`, and spherical
+        as for `generation.paths`. Raises UserError for a run of anything but a GAN of images.
         """
         from PIL import Image
 
@@ -116,16 +118,17 @@ class Run:
         return Image.fromarray(plots.interpolation_grid(np.asarray(images)))
 
     def curves(self):
-        """The training curves as a PIL image: losses, and D's logits and accuracies on T, V and
-        fakes."""
+        """The training curves as a PIL image: losses, and the discriminator's logits and accuracies
+        on training, validation and generated images."""
         return plots.as_image(plots.curves_figure(self.history))
 
     def verdict(self) -> str:
-        """One line: has the discriminator begun to tell training images from held-out ones?"""
+        """One line: whether the discriminator has begun to tell training from validation images."""
         return discriminator_verdict(self.history, min(EVALUATED, len(self.data.train), len(self.data.validation)))
 
 
 def exit_code(stopped: str | None) -> int:
+    """See `Run.exit_code`."""
     if stopped is None:
         return 0
     return 128 + signal.Signals[stopped] if stopped in signal.Signals.__members__ else 1
@@ -140,9 +143,13 @@ def _sampler(game: Game, n: int, ema: bool):
 
 
 def discriminator_verdict(history: list[dict], n: int) -> str:
-    """Overfitting of D in one line, from the AUC of telling n training from n held-out images
-    (standard error under chance sqrt((2n + 1) / (12 n^2)); begun: more than 3 standard errors above
-    chance, from the first log after which it stays so)."""
+    """Whether the discriminator overfits, in one line, from its AUC of n training against n held-out
+    images.
+
+    Overfitting has begun where the AUC is more than 3 standard errors above chance, and stays so in
+    all later logs. Under chance the standard error is sqrt((2 n + 1) / (12 n^2)), the Mann-Whitney
+    statistic's.
+    """
     rows = [row for row in history if np.isfinite(row.get("D/train_validation_auc", np.nan))]
     if not rows:
         return "D: nothing was evaluated, so nothing can be said of overfitting"
@@ -159,8 +166,9 @@ def discriminator_verdict(history: list[dict], n: int) -> str:
     return f"D shows no overfitting yet: {measured}"
 
 
-def load_again(record: dict[str, Any]) -> Any:
-    """The data of a run, loaded by name as they were; refused where they have changed since."""
+def load_again(record: dict[str, Any]) -> Splits:
+    """The data of a run, loaded by the name in its record. Raises UserError where they have no name
+    or have changed since."""
     from gan_jax.data import load
 
     if not record.get("source"):
@@ -174,16 +182,17 @@ def load_again(record: dict[str, Any]) -> Any:
 def open_run(
     folder: str | Path,
     *,
-    data: Any = None,
+    data: Splits | None = None,
     recipe: Any = None,
     game: Game | None = None,
     trusted: Sequence[str] = (),
     step: int | None = None,
 ) -> Run:
-    """The run in a folder, at its newest intact checkpoint or at that of `step`, to look at; else
-    as `resume`."""
-    from gan_jax.training.checkpoints import Checkpoints
+    """The run in a folder at its newest intact checkpoint, or at that of `step`. Nothing is trained.
 
+    The other arguments are those of `resume`. Raises UserError where there is no run or no such
+    checkpoint.
+    """
     files = RunFolder(folder)
     record = files.read()
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe

@@ -1,9 +1,8 @@
-"""A recipe as JSON and back: every number, every static choice, functions and networks by name.
-Nothing is pickled.
+"""A recipe as JSON and back: its numbers as they are, its functions and networks by their public names
+(`penalties.r1`, see `core/parts.py`). Nothing is pickled.
 
-Reading trusts a name only if it is defined in gan_jax, flax.linen or optax, or in a module that the
-caller names; anything else is refused, so that a run folder from elsewhere cannot make this program
-run code of its choosing.
+A record can name nothing but recipe parts, and what a module of the user's defines that the caller
+trusts. Reading a run folder from elsewhere therefore runs no code of its author's choosing.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,12 +19,27 @@ from flax import linen as nn
 
 from gan_jax.core.bind import Bound, Schedule, defaults
 from gan_jax.core.errors import UserError
+from gan_jax.core.parts import find, name_of
 
-TRUSTED = ("gan_jax", "flax.linen", "optax")  # not all of flax: it has functions that delete files
+FORMAT = 1
+"""Of the records that this version writes and reads, `"format"` in each."""
+
+
+def check_format(record: Any, where: Any) -> None:
+    """Raises UserError where a record has another format than this version reads."""
+    found = record.get("format") if isinstance(record, dict) else None
+    if found != FORMAT:
+        other = "no format version" if found is None else f"format {found!r}"
+        raise UserError(
+            f"{where} has {other}, and this gan_jax reads format {FORMAT}: train it again, or use the one that wrote it"
+        )
 
 
 def to_json(value: Any) -> Any:
-    """Any knobs (recipes, bound functions, networks, numbers, dicts) as JSON-able values."""
+    """Any knobs (recipes, bound functions, networks, numbers, dicts) as JSON-able values.
+
+    Raises UserError for what cannot be recorded.
+    """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
@@ -40,6 +53,8 @@ def to_json(value: Any) -> Any:
         return {"dict": {k: to_json(v) for k, v in value.items()}}
     if isinstance(value, (list, tuple)):
         return [to_json(v) for v in value]
+    if name := name_of(value):
+        return {"name": name}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hidden = ("parent", "name") if isinstance(value, nn.Module) else ()
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in hidden}
@@ -50,12 +65,12 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any, trusted: Sequence[str] = ()) -> Any:
-    """The inverse of `to_json`. trusted: further modules whose functions and classes may be looked
-    up by name.
+    """The inverse of `to_json`.
 
-    A number that a function has by default and the record, written before it was one, lacks is at
-    its default.
-    Raises UserError for a name that is not trusted or not there, or for a record that is none.
+    trusted: modules of the user's whose functions and classes may be named, for example
+        ["my_losses"].
+    A number that a function has by default, and that the record lacks, is at its default.
+    Raises UserError for a name that is no recipe part, and for what is no record.
     """
     if isinstance(value, list):
         return tuple(from_json(v, trusted) for v in value)
@@ -68,7 +83,7 @@ def from_json(value: Any, trusted: Sequence[str] = ()) -> Any:
         case {"dict": items}:
             return each(items)
         case {"class": name, "fields": fields}:
-            return _class(name, trusted)(**each(fields))
+            return _made(name, each(fields), trusted)
         case {"function": name, "with": bound}:
             return _bound(Bound, name, value.get("parts", []), each(bound), trusted)
         case {"schedule": name, "with": bound}:
@@ -88,47 +103,48 @@ def _bound(kind, name, parts, values, trusted):
 
 
 def _name(thing: Any) -> str:
-    return f"{thing.__module__}:{thing.__qualname__}"
+    """The public name of a part; `module:name` of what is the user's."""
+    return name_of(thing) or f"{thing.__module__}:{thing.__qualname__}"
 
 
-def _class(name: str, trusted: Sequence[str]) -> Any:
-    thing = _find(name, trusted)
-    if not (isinstance(thing, type) and dataclasses.is_dataclass(thing)):
+def _made(name: str, fields: dict[str, Any], trusted: Sequence[str]) -> Any:
+    kind = _find(name, trusted)
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise UserError(f"the recipe names {name!r} as a class of its own, which it is not")
-    return thing
+    if unknown := set(fields) - {field.name for field in dataclasses.fields(kind)}:
+        raise UserError(f"the recipe gives {name!r} a field {min(unknown)!r}, which it has not")
+    return kind(**fields)
 
 
 def _find(name: str, trusted: Sequence[str]) -> Any:
-    module, _, attribute = name.partition(":")
-    if not any(f"{module}.".startswith(f"{known}.") for known in TRUSTED) and module not in trusted:
-        raise UserError(f"the recipe names {name!r}, which is not part of gan_jax: give the recipe itself, or trust {module!r}")
+    module, colon, attribute = str(name).partition(":")
+    if not colon:
+        return find(module)
+    if module not in trusted:
+        raise UserError(
+            f"the recipe names {name!r}, which is no recipe part of gan_jax: give the recipe itself, or trust {module!r}"
+        )
     try:
         thing = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError):
-        raise UserError(f"the recipe names {name!r}, which is not there: was it written by another version?") from None
-    if not f"{getattr(thing, '__module__', None)}.".startswith(f"{module}."):  # a package may define it in a file of its own
-        raise UserError(f"the recipe names {name!r}, which {module} does not define")
+        raise UserError(f"the recipe names {name!r}, which is not there: has it moved since?") from None
+    written = inspect.isfunction(inspect.unwrap(thing)) or dataclasses.is_dataclass(thing)
+    if not written or thing.__module__ != module:
+        raise UserError(f"the recipe names {name!r}, which is no function or dataclass that {module} defines")
     return thing
 
 
 def completed(value: Any) -> Any:
-    """A record with the numbers that its functions have by default and that it lacks: as it would
-    be written now.
-
-    Looks names up in modules that are loaded already, so it runs nothing; what is not found stays
-    as it is.
-    """
+    """A record with the numbers that its parts have by default and that it lacks: as it would be
+    written now."""
     if isinstance(value, list):
         return [completed(v) for v in value]
     if not isinstance(value, dict):
         return value
     value = {k: completed(v) for k, v in value.items()}
     name = value.get("function", value.get("schedule"))
-    if isinstance(name, str) and isinstance(value.get("with"), dict):
-        module, _, attribute = name.partition(":")
-        function = getattr(sys.modules.get(module), attribute, None)
-        known = defaults(function) if inspect.isfunction(function) else {}
-        value["with"] = {k: to_json(v) for k, v in known.items()} | value["with"]
+    if isinstance(name, str) and ":" not in name and isinstance(value.get("with"), dict):
+        value["with"] = {k: to_json(v) for k, v in defaults(find(name)).items()} | value["with"]
     return value
 
 

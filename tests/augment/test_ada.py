@@ -347,5 +347,5 @@ def test_first_and_second_derivatives_are_finite_and_right(x64):
     ],
 )
 def test_what_cannot_be_done_is_refused(message, call):
-    with pytest.raises(gan.errors.UserError, match=message):
+    with pytest.raises(gan.UserError, match=message):
         call()

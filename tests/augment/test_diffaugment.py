@@ -151,7 +151,7 @@ def test_the_policy_is_its_words_in_their_order():
 
 
 def test_an_unknown_word_is_refused():
-    with pytest.raises(gan.errors.UserError, match="'colour'.*color, translation, cutout"):
+    with pytest.raises(gan.UserError, match="'colour'.*color, translation, cutout"):
         gan.augment.diffaugment("colour,cutout")
 
 

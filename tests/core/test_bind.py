@@ -1,20 +1,15 @@
-"""Recipes as data: numbers are leaves, everything else structure; paths, schedules, ranges, and the
-record on disk."""
-
-import json
+"""Recipes as data: numbers are leaves, everything else structure; paths, schedules and
+ranges."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import gan_jax as gan
 from gan_jax.core.bind import Schedule, resolve
 from gan_jax.core.ranges import check_numbers
 from gan_jax.optimizers import adam, chain, clip_gradient, sgd
-from gan_jax.training.serialization import differences, from_json, to_json
-from tests.tiny_games import assert_close
 
 
 def spring(x, *, stiffness, rest=0.0, degree: int = 1, absolute: bool = False, name: str | None = None):
@@ -281,100 +276,3 @@ def test_the_ends_of_the_ranges_are_allowed():
     zeros = {path: 0.0 for path in gan.leaves(everything())}
     check_numbers(gan.with_leaves(everything(), zeros))
     check_numbers(gan.with_leaves(everything(), {"loss.smoothing": 0.999, "discriminator.optimizer.learning_rate": 100.0}))
-
-
-# ---- the record --------------------------------------------------------------------------------
-
-
-def round_trip(value, trusted=()):
-    """Through JSON text that any reader accepts."""
-    return from_json(json.loads(json.dumps(to_json(value), allow_nan=False)), trusted)
-
-
-RECIPES = {
-    "everything": everything,
-    "mlp": lambda: small(ema_decay=gan.schedules.cosine(0.1, 0.9, 7), classes=2, compute_dtype="bfloat16"),
-    "chain": lambda: small(latent=gan.bind(gan.latents.uniform, dimension=2)).replace(
-        generator=small().generator.replace(optimizer=chain(clip_gradient(0.3), adam(1 / 3)))
-    ),
-    "optax": lambda: small().replace(
-        discriminator=small().discriminator.replace(
-            optimizer=gan.bind(optax.rmsprop, learning_rate=1e-3, decay=0.9, centered=True)
-        )
-    ),
-    "dcgan": lambda: gan.recipes.dcgan((28, 28, 1), loss="hinge", play=gan.bind(gan.simultaneous), generator_norm=None),
-}
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_survives_its_record(name):
-    recipe = RECIPES[name]()
-    assert_same(round_trip(recipe), recipe)
-
-
-def test_a_recorded_recipe_trains_as_the_original():
-    recipe = RECIPES["chain"]()
-    states = [gan.init(r, jax.random.key(0)) for r in (recipe, round_trip(recipe))]
-    assert_close(*states, 0)
-
-
-def test_a_function_of_the_user_s_is_read_back_only_if_its_module_is_trusted():
-    bound = gan.bind(spring, stiffness=0.1, degree=3)
-    assert_same(round_trip(bound, trusted=[__name__]), bound)
-    with pytest.raises(gan.UserError, match="not part of gan_jax"):
-        round_trip(bound)
-
-
-SWEPT = {"number": [0.1, 0.2], "dtype": "float32"}
-
-
-@pytest.mark.parametrize(
-    "record, said",
-    [
-        ({"name": "os:system"}, "not part of gan_jax"),
-        ({"function": "subprocess:run", "with": {}}, "not part of gan_jax"),
-        ({"class": "pathlib:Path", "fields": {}}, "not part of gan_jax"),
-        ({"name": "gan_jaxious:evil"}, "not part of gan_jax"),
-        ({"name": "gan_jax.training.serialization:importlib"}, "does not define"),
-        ({"name": "gan_jax.losses:softplus"}, "does not define"),
-        ({"name": "gan_jax.losses:perceptual"}, "not there"),
-        ({"function": "gan_jax.nowhere:f", "with": {}}, "not there"),
-        ({"schedule": "gan_jax.schedules:square", "with": {"steps": SWEPT}}, "not there"),
-        ({"function": "gan_jax.losses:hinge"}, "not the record of a recipe"),
-        ({"shape": [1, 2]}, "not the record of a recipe"),
-        ({}, "not the record of a recipe"),
-    ],
-)
-def test_a_record_that_cannot_be_trusted_or_read_is_refused(record, said):
-    with pytest.raises(gan.UserError, match=said):
-        from_json({"dict": {"inside": [record]}})
-
-
-def test_reading_a_record_calls_nothing_but_dataclasses(tmp_path):
-    """A record from elsewhere names a function that deletes a folder as though it were a class."""
-    (tmp_path / "precious").mkdir()
-    fields = {"path": str(tmp_path / "precious")}
-    for record in (
-        {"class": "flax.io:rmtree", "fields": fields},
-        {"class": "gan_jax.losses:hinge", "fields": {"real": 1, "fake": 2, "batch": 3}},
-        {"function": "flax.io:rmtree", "with": fields},
-    ):
-        with pytest.raises(gan.UserError):
-            from_json(record)
-    assert (tmp_path / "precious").exists()
-
-
-def test_what_cannot_be_recorded_is_refused():
-    with pytest.raises(gan.UserError, match="cannot record"):
-        to_json({"thing": {1, 2}})
-
-
-def test_differences_name_the_path_and_both_values():
-    before = to_json(everything())
-    after = to_json(gan.with_leaves(everything(d_steps=2), {"discriminator.penalties.r1.penalty.gamma": 8.0}))
-    assert differences(before, before) == []
-    lines = differences(before, after)
-    assert len(lines) == 2
-    assert "d_steps: 1, not 2" in lines
-    assert any("penalties.r1" in line and line.endswith("gamma: 1.0, not 8.0") for line in lines)
-    assert differences({"a": 1}, {}) == ["a: 1, not absent"]

@@ -1,11 +1,8 @@
-"""A number that a function has by default is a leaf like one given: equal to it, traced, recorded,
-filled in on reading."""
+"""A number that a function has by default is a leaf like one given: equal to it, and traced."""
 
 import importlib
 import inspect
-import json
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +12,6 @@ import pytest
 import gan_jax as gan
 from gan_jax import augment, controllers, latents, losses, penalties
 from gan_jax.core.bind import defaults
-from gan_jax.training.folder import RunFolder
-from gan_jax.training.serialization import completed, differences, from_json, to_json
 
 REQUIRED = {"p": 0.7, "weight": 2.0, "gamma": 1.0, "strength": 0.5, "counts": np.array([5.0, 2.0, 1.0])}
 ROOMS = {
@@ -163,47 +158,3 @@ def test_binding_what_a_call_would_refuse_is_refused_in_one_line(function, value
     with pytest.raises(gan.UserError, match=said) as error:
         gan.bind(function, **values)
     assert "\n" not in str(error.value)
-
-
-# ---- records -----------------------------------------------------------------------------------
-
-
-def recipe(**numbers):
-    made = gan.recipes.mlp((2,), width=4, depth=1, augment={"ada": gan.bind(augment.ada, p=0.1)})
-    lecam = {"lecam": gan.lazy(gan.bind(penalties.lecam, weight=0.3), 2)}
-    return gan.with_leaves(made.replace(discriminator=made.discriminator.replace(penalties=lecam)), numbers)
-
-
-def without_defaults(record: Any) -> Any:
-    """As it was written when only the numbers given were leaves."""
-    if isinstance(record, list):
-        return [without_defaults(x) for x in record]
-    if not isinstance(record, dict):
-        return record
-    lost = {"smoothing", "decay", "start", *defaults(augment.ada)}
-    return {k: without_defaults(v) for k, v in record.items() if k not in lost}
-
-
-def test_a_record_has_the_defaults_and_one_without_them_reads_as_if_it_had():
-    record = json.loads(json.dumps(to_json(recipe())))
-    old = without_defaults(record)
-    assert "smoothing" in json.dumps(record) and "smoothing" not in json.dumps(old)
-    again = from_json(old)
-    assert jax.tree.structure(again) == jax.tree.structure(recipe()) and gan.leaves(again) == gan.leaves(recipe())
-    assert completed(old) == record and completed(record) == record
-    assert completed({"function": "nowhere:f", "with": {}}) == {"function": "nowhere:f", "with": {}}
-
-
-def test_a_rule_with_numbers_of_its_own_survives_its_record():
-    driven = controllers.drive("x", 0.5, rule=controllers.proportional)
-    assert jax.tree.structure(from_json(to_json(driven))) == jax.tree.structure(driven)
-
-
-def test_a_folder_from_before_resumes_with_the_defaults_and_refuses_another_number(tmp_path):
-    entry = lambda made: {"recipe": to_json(made), "data": {}, "seed": 0, "intervals": [1], "steps": 1}
-    folder = RunFolder(tmp_path / "run")
-    folder.start(without_defaults(entry(recipe())), False, False)
-    folder.start(entry(recipe()), True, False)
-    with pytest.raises(gan.UserError, match=r"lecam.*decay: 0.99.*, not 0.5"):
-        folder.start(entry(recipe(**{"discriminator.penalties.lecam.penalty.decay": 0.5})), True, False)
-    assert differences(completed(folder.read()["recipe"]), to_json(recipe())) == []

@@ -10,8 +10,9 @@ import pytest
 from scipy import stats
 
 import gan_jax as gan
-from gan_jax.core import rng as draws_module
-from gan_jax.core.rng import MAX_POSITION, indexed, named
+import gan_jax.data.order as order_module
+from gan_jax.core.rng import indexed, named
+from gan_jax.data.order import MAX_POSITION
 from gan_jax.training.chunk import gather_batch
 from gan_jax.training.placement import place
 
@@ -52,7 +53,7 @@ def test_sixty_thousand_examples_are_each_visited_once():
 
 def test_the_order_is_a_bijection_whatever_its_hash(monkeypatch):
     """Sums near 2^32 must not wrap: with millions of examples a hash that large comes up."""
-    monkeypatch.setattr(draws_module, "_mix", lambda x: x | jnp.uint32(0xFFFFFF00))
+    monkeypatch.setattr(order_module, "mix", lambda x: x | jnp.uint32(0xFFFFFF00))
     many = jax.jit(jax.vmap(lambda *args: gan.order(*args), (None, 0, None)))  # traced anew
     for n in (3, 11, 1000, 60000):
         assert is_bijection(many(jax.random.key(0), jnp.arange(60000), n)[:n]), f"n = {n}"

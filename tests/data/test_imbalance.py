@@ -10,11 +10,13 @@ import pytest
 
 import gan_jax as gan
 from gan_jax import latents, losses, sampling
-from gan_jax.core.game import check_counts
+from gan_jax.data.checks import check_counts
 from gan_jax.data.imbalance import class_counts, class_order, imbalanced, imbalanced_counts, thirds
 from gan_jax.data.splits import Split
 from gan_jax.networks.label_noise import with_label_noise
+from gan_jax.report import rejection
 from gan_jax.sweeps.population import Member, Population, member_state
+from gan_jax.training import chunk, placement
 from tests.tiny_games import assert_close, feed
 
 # ---- counts -------------------------------------------------------------------------------------
@@ -102,9 +104,9 @@ def test_the_order_of_the_classes_may_be_permuted_by_a_seed(digits):
 
 
 @pytest.mark.parametrize("take", [None, "before", "after"])
-def test_the_record_loads_the_same_data_again(digits, gather_batch):
-    found = imbalanced(digits.subset(500) if gather_batch == "before" else digits, 8, "step", order=1)
-    found = found.subset(60) if gather_batch == "after" else found
+def test_the_record_loads_the_same_data_again(digits, take):
+    found = imbalanced(digits.subset(500) if take == "before" else digits, 8, "step", order=1)
+    found = found.subset(60) if take == "after" else found
     again = gan.load(**found.source)
     assert again.hashes == found.hashes != digits.hashes and again.describe() == found.describe()
     assert again.source == found.source
@@ -224,7 +226,7 @@ def test_a_population_s_members_are_the_runs_of_their_own_strength_and_size(x64)
     members = [Member(f"{s}", recipe(s), seed, n) for s, seed, n in ((0.0, 0, 40), (1.0, 1, 16))]
     one = placement.place(1)
     population = Population(gan.GAN, one, members, given)
-    state = jax.jit(population._init)(*population.fresh())
+    state = jax.jit(population._init)(*population.init_arguments())
     starts = [jax.tree.map(jnp.copy, member_state(state, i)) for i in range(2)]
     whole, _, _ = population.chunk(3).compile()(population.knobs, state, population.feed, population.alive)
     for i, member in enumerate(members):
@@ -326,7 +328,7 @@ def test_acceptance_turns_the_generator_s_distribution_into_the_data_s():
     wanted = np.exp(below)
     odds = below - np.log(-np.expm1(below - 1e-8))
     np.testing.assert_allclose(1 / (1 + np.exp(-odds)), wanted, rtol=1e-6)
-    shifted = sampling.acceptance(np.repeat(logits, 100), percentile=50.0)
+    shifted = rejection.acceptance(np.repeat(logits, 100), percentile=50.0)
     gamma = np.percentile(np.repeat(odds, 100), 50)
     np.testing.assert_allclose(shifted[::100], 1 / (1 + np.exp(gamma - odds)), rtol=1e-12)
     np.testing.assert_allclose(q * wanted / (q * wanted).sum(), p, rtol=1e-12)
@@ -334,10 +336,10 @@ def test_acceptance_turns_the_generator_s_distribution_into_the_data_s():
 
 def test_a_higher_percentile_lets_fewer_pass_and_better_logits_pass_more_often():
     logits = np.random.default_rng(0).normal(size=500)
-    loose, tight = (sampling.acceptance(logits, percentile=x) for x in (50.0, 80.0))
+    loose, tight = (rejection.acceptance(logits, percentile=x) for x in (50.0, 80.0))
     assert tight.mean() < loose.mean() and (np.diff(tight[np.argsort(logits)]) >= 0).all()
     with pytest.raises(gan.UserError, match="acceptance wants finite logits"):
-        sampling.acceptance([np.nan])
+        rejection.acceptance([np.nan])
 
 
 class MadeUp:
@@ -353,8 +355,8 @@ def test_rejection_keeps_the_labels_and_takes_what_d_likes(monkeypatch):
         "gan_jax.report.rejection.logits_of", lambda run, images, labels: np.where(images[:, 1] % 10 == 3, 9.0, -9.0)
     )
     labels = np.array([2, 0, 2, 2, 1])
-    made = sampling.rejection_samples(MadeUp(), labels, pool=20, percentile=95.0)  # pyright: ignore
+    made = rejection.rejection_samples(MadeUp(), labels, pool=20, percentile=95.0)  # pyright: ignore
     np.testing.assert_array_equal(made[:, 0], labels)
     assert (made[:, 1] % 10 == 3).all() and len({tuple(row) for row in made[[0, 2, 3]].tolist()}) == 3
     with pytest.raises(gan.UserError, match="labels, or n"):
-        sampling.rejection_samples(MadeUp())  # pyright: ignore
+        rejection.rejection_samples(MadeUp())  # pyright: ignore

@@ -137,8 +137,8 @@ def painted_digit(images):
     ],
 )
 def test_modes_and_kl_in_closed_form(labels, reached, kl):
-    said = modes.stacked(painted(labels), painted_digit)
-    assert said == {"modes": reached, "kl": pytest.approx(kl, abs=1e-12)}
+    output = modes.stacked(painted(labels), painted_digit)
+    assert output == {"modes": reached, "kl": pytest.approx(kl, abs=1e-12)}
 
 
 def test_the_order_of_the_channels_counts():
@@ -157,19 +157,19 @@ def test_an_exact_sampler_is_at_its_null():
     """The mean of 8 samples within 4 standard errors of (k - 1) / (2 n) and its next term, (sum 1/p
     - 1) / (12 n^2)."""
     random = np.random.default_rng(0)
-    said = [modes.stacked(painted(random.integers(0, 1000, PUBLISHED)), painted_digit) for _ in range(8)]
-    assert {one["modes"] for one in said} == {1000}
+    output = [modes.stacked(painted(random.integers(0, 1000, PUBLISHED)), painted_digit) for _ in range(8)]
+    assert {one["modes"] for one in output} == {1000}
     expected = NULL + (1e6 - 1) / 12 / PUBLISHED**2
-    assert np.mean([one["kl"] for one in said]) == pytest.approx(expected, abs=4 * DEVIATION / math.sqrt(8))
+    assert np.mean([one["kl"] for one in output]) == pytest.approx(expected, abs=4 * DEVIATION / math.sqrt(8))
 
 
 def test_held_out_stacks_are_a_perfect_sampler(digits):
     """26,000 stacks of the test digits, read by heart: the null, and three times how unevenly the
     digits occur."""
-    said = modes.stacked(stacked.stack(digits.test, PUBLISHED, 1).images, oracle(digits.test))
+    output = modes.stacked(stacked.stack(digits.test, PUBLISHED, 1).images, oracle(digits.test))
     share = np.bincount(digits.test.labels) / len(digits.test)
     uneven = 3 * (share * np.log(10 * share)).sum()
-    assert said["modes"] == 1000 and said["kl"] == pytest.approx(NULL + uneven, abs=4 * DEVIATION)
+    assert output["modes"] == 1000 and output["kl"] == pytest.approx(NULL + uneven, abs=4 * DEVIATION)
 
 
 def test_a_classifier_of_the_extractor_split_counts_nearly_as_well(data):
@@ -178,9 +178,9 @@ def test_a_classifier_of_the_extractor_split_counts_nearly_as_well(data):
     known = trained_classifier(stacked.singles(data))
     assert known.accuracy > 0.9
     stacks = data.test
-    said = modes.stacked(stacks.images, known.logits)
+    output = modes.stacked(stacks.images, known.logits)
     truth = modes.stacked(painted(stacks.labels), painted_digit)
-    assert said["modes"] >= 990 and truth["kl"] - 0.01 < said["kl"] < truth["kl"] + 0.05
+    assert output["modes"] >= 990 and truth["kl"] - 0.01 < output["kl"] < truth["kl"] + 0.05
     half = modes.stacked(stacks.images[stacks.labels < 500], known.logits)
     assert half["modes"] < 750 and half["kl"] > truth["kl"] + 0.5
 
@@ -214,5 +214,5 @@ def test_stacked_mnist_has_the_published_floor():
     digits = Split(images, read("t10k-labels-idx1-ubyte.gz", 8).astype(np.int32))
     stacks = stacked.stack(digits, PUBLISHED, 0)
     assert stacks.images.shape == (PUBLISHED, 28, 28, 3)
-    said = modes.stacked(stacks.images, oracle(digits))
-    assert said["modes"] == 1000 and said["kl"] == pytest.approx(0.0192 + 0.0052, abs=4 * DEVIATION)
+    output = modes.stacked(stacks.images, oracle(digits))
+    assert output["modes"] == 1000 and output["kl"] == pytest.approx(0.0192 + 0.0052, abs=4 * DEVIATION)

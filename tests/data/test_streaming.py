@@ -17,10 +17,10 @@ from flax import struct
 from PIL import Image
 
 import gan_jax as gan
+from gan_jax.core import batch as batch_module
 from gan_jax.core.rng import named
-from gan_jax.data import streaming
 from gan_jax.data.folders import decoded, read_image
-from gan_jax.data.host_order import HostOrder
+from gan_jax.data.order import HostOrder
 from gan_jax.data.streaming import Stream, batches
 from gan_jax.training.chunk import gather_batch
 from gan_jax.training.feed import Windows, check_streamed, feed_of
@@ -85,7 +85,7 @@ def test_streamed_batches_are_those_of_resident_data_and_shards_hold_their_stret
         batch = gather_batch(feed, jnp.int32(step), 8, "float32", place(1))
         images, labels = (np.concatenate([part[name] for part in parts]) for name in ("images", "labels"))
         assert len(parts[0]["images"]) == 8 // shards
-        np.testing.assert_array_equal(gan.game.to_unit(jnp.asarray(images)), batch.images)
+        np.testing.assert_array_equal(batch_module.to_unit(jnp.asarray(images)), batch.images)
         np.testing.assert_array_equal(labels, batch.labels)
 
 
@@ -163,7 +163,7 @@ def whole():
 
 
 def test_a_streamed_run_is_the_resident_run(whole, monkeypatch):
-    monkeypatch.setattr(streaming, "WINDOW_BYTES", 8 * 16 * 4)  # windows of 3 of the chunk's 6 steps
+    monkeypatch.setattr("gan_jax.training.feed.WINDOW_BYTES", 8 * 16 * 4)  # windows of 3 of the chunk's 6 steps
     same(fit(both()[0]), whole)
 
 
@@ -179,6 +179,7 @@ import dataclasses
 import jax
 import numpy as np
 import gan_jax as gan
+from gan_jax.core import batch as batch_module
 from gan_jax.data.streaming import Stream
 
 data = gan.load("digits").subset(60)

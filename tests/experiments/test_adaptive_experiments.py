@@ -12,6 +12,7 @@ import pytest
 import gan_jax as gan
 from experiments import adaptive, limited_data
 from gan_jax.core.bind import leaves
+from gan_jax.gan import control
 from gan_jax.sweeps import population
 
 TINY = ["--steps", "4", "--log-every", "2", "--width", "4", "--batch-size", "8", "--devices", "1"]
@@ -60,9 +61,7 @@ def test_a_fixed_value_stays_and_a_loop_moves_towards_the_target(knob_settings, 
     def moved(recipe, auc):
         memory = {"live": {knob.path: jnp.asarray(leaves(recipe)[knob.path])}}
         state = gan.State(jnp.int32(2000), jax.random.key(0), None, None, None, memory)
-        return float(
-            gan.controllers.observe(recipe, state, {"D/train_validation_auc": jnp.float32(auc)}, 50)["live"][knob.path]
-        )
+        return float(control.observe(recipe, state, {"D/train_validation_auc": jnp.float32(auc)}, 50)["live"][knob.path])
 
     for value in knob.fixed:
         held = knob_settings[adaptive.named(name, value)]

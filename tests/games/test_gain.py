@@ -37,10 +37,10 @@ def test_the_hint_tells_the_mask_or_says_its_filler(fill):
     np.testing.assert_array_equal(all_told.hint, all_told.shown)
     np.testing.assert_array_equal(seen_by(batch, hint_rate=0.0, hint_fill=fill).hint, np.full((400, D), fill, np.float32))
     seen = seen_by(batch, hint_rate=0.9, hint_fill=fill)
-    told = np.asarray(seen.hint == seen.shown)
+    revealed = np.asarray(seen.hint == seen.shown)
     if fill:
-        assert told.mean() == pytest.approx(0.9, abs=0.03)
-        assert set(np.unique(np.asarray(seen.hint)[~told])) == {fill}
+        assert revealed.mean() == pytest.approx(0.9, abs=0.03)
+        assert set(np.unique(np.asarray(seen.hint)[~revealed])) == {fill}
     else:  # the authors' H = M * Bernoulli(hint_rate)
         assert np.asarray(seen.hint)[np.asarray(seen.shown) == 1].mean() == pytest.approx(0.9, abs=0.03)
         assert (np.asarray(seen.hint)[np.asarray(seen.shown) == 0] == 0).all()
@@ -189,10 +189,10 @@ def test_the_loop_a_sweep_and_a_population_of_tables_train_the_same_gain():
     errors = {}
     for name in ("train", "validation"):
         values, mask = np.moveaxis(getattr(data, name).images[: len(data.validation)], 1, 0)
-        said = np.asarray(gain.impute(settings["alpha 50.0"], ema, jnp.asarray(values), jnp.asarray(mask)))
-        errors[name] = np.sqrt(((said - values)[mask == 0] ** 2).mean())
+        output = np.asarray(gain.impute(settings["alpha 50.0"], ema, jnp.asarray(values), jnp.asarray(mask)))
+        errors[name] = np.sqrt(((output - values)[mask == 0] ** 2).mean())
         assert row[f"G/{name}_rmse"] == pytest.approx(errors[name], rel=1e-4)
-        assert row[f"G/{name}_observed_rmse"] == pytest.approx(np.sqrt(((said - values)[mask == 1] ** 2).mean()), rel=1e-4)
+        assert row[f"G/{name}_observed_rmse"] == pytest.approx(np.sqrt(((output - values)[mask == 1] ** 2).mean()), rel=1e-4)
     assert row["G/rmse_gap"] == pytest.approx(errors["validation"] - errors["train"], abs=1e-5)
 
 

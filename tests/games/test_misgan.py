@@ -141,7 +141,7 @@ def test_a_step_is_the_papers_step(x64, d_steps):
         assert found.dtype == jnp.float64
         np.testing.assert_allclose(np.squeeze(found), by_hand.w[name], rtol=1e-7, atol=1e-9, err_msg=name)
     for name in misgan.CRITICS:
-        loss, gp = np.mean([said[name] for said in losses], 0)
+        loss, gp = np.mean([output[name] for output in losses], 0)
         assert metrics[f"{name}/loss"] == pytest.approx(loss, rel=1e-7) and metrics[f"{name}/gp"] == pytest.approx(gp, rel=1e-6)
     for name, averaged in new.ema["params"].items():  # decay min(.05, 1 / 10)
         old, latest = (jax.tree.leaves(getattr(s, name).params)[0] for s in (state, new))
@@ -172,9 +172,9 @@ def test_a_weight_of_zero_parts_a_generator_from_another_s_critic(x64, weight, g
     knobs = linear()
     state = misgan.init(knobs, jax.random.key(0))
     other = state.replace(**{critic: jax.tree.map(lambda x: -3 * x, getattr(state, critic))})
-    moved = lambda w, s: jax.tree.leaves(getattr(turn(knobs.replace(**{weight: jnp.float32(w)}), s), generator).params)[0]
-    np.testing.assert_array_equal(moved(0.0, state), moved(0.0, other))
-    assert np.abs(np.asarray(moved(0.1, state) - moved(0.1, other))).max() > 1e-4
+    updated = lambda w, s: jax.tree.leaves(getattr(turn(knobs.replace(**{weight: jnp.float32(w)}), s), generator).params)[0]
+    np.testing.assert_array_equal(updated(0.0, state), updated(0.0, other))
+    assert np.abs(np.asarray(updated(0.1, state) - updated(0.1, other))).max() > 1e-4
 
 
 def test_without_an_imputer_the_others_play_as_beside_one_that_tells_them_nothing(x64):
@@ -252,8 +252,8 @@ def test_the_loop_a_sweep_and_a_population_of_tables_train_the_same_misgan():
         np.testing.assert_allclose(a, b[1], atol=2e-6)
     params = jax.tree.map(lambda x: x[1], state.ema["params"])
     values, mask = np.moveaxis(data.validation.images, 1, 0)
-    said = np.asarray(misgan.impute(settings["alpha 1.0"], params, jnp.asarray(values), jnp.asarray(mask)))
-    error = np.sqrt(((said - values)[mask == 0] ** 2).mean())
+    output = np.asarray(misgan.impute(settings["alpha 1.0"], params, jnp.asarray(values), jnp.asarray(mask)))
+    error = np.sqrt(((output - values)[mask == 0] ** 2).mean())
     assert run.history[-1]["G/validation_rmse"] == pytest.approx(error, rel=1e-4)
     assert 0 <= run.history[-1]["D/train_validation_auc"] <= 1 and run.samples(3).shape == (3, D)
 

@@ -16,6 +16,7 @@ from gan_jax.data.splits import Split
 from gan_jax.games import vae, vae_gan
 from gan_jax.games.imputation import gain, misgan
 from gan_jax.games.imputation import vae as miwae
+from gan_jax.gan.game import game_of
 from gan_jax.sweeps.grid import grid
 from gan_jax.sweeps.population import Member, by_structure
 
@@ -29,12 +30,12 @@ D, LATENT = 5, 2
 @pytest.mark.parametrize("mean", [-1.3, -1.0, 0.1, 0.999])
 def test_the_levels_of_a_discretized_logistic_share_out_the_mass_of_its_bins(x64, mean, log_scale):
     levels = jnp.arange(256) / 127.5 - 1
-    said = np.asarray(likelihoods.discretized_logistic(jnp.full(256, mean), jnp.float64(log_scale), levels))
-    assert np.exp(said).sum() == pytest.approx(1, rel=1e-12)
+    output = np.asarray(likelihoods.discretized_logistic(jnp.full(256, mean), jnp.float64(log_scale), levels))
+    assert np.exp(output).sum() == pytest.approx(1, rel=1e-12)
     edges = np.concatenate([[-np.inf], (np.arange(255) + 0.5) / 127.5 - 1, [np.inf]])
     mass = np.diff(stats.logistic.cdf(edges, mean, np.exp(log_scale)))
     sure = mass > 1e-9  # a difference of two numbers near 1 says no more
-    np.testing.assert_allclose(np.exp(said)[sure], mass[sure], rtol=1e-5)
+    np.testing.assert_allclose(np.exp(output)[sure], mass[sure], rtol=1e-5)
 
 
 def test_an_unlikely_level_has_a_finite_log_probability_and_gradient():
@@ -45,8 +46,8 @@ def test_an_unlikely_level_has_a_finite_log_probability_and_gradient():
 
 def test_the_gaussian_is_scipy_s(x64):
     x, mean = np.random.default_rng(0).normal(size=(2, 7))
-    said = likelihoods.gaussian(jnp.asarray(mean), jnp.float64(-0.3), jnp.asarray(x))
-    np.testing.assert_allclose(said, stats.norm.logpdf(x, mean, np.exp(-0.3)), rtol=1e-12)
+    output = likelihoods.gaussian(jnp.asarray(mean), jnp.float64(-0.3), jnp.asarray(x))
+    np.testing.assert_allclose(output, stats.norm.logpdf(x, mean, np.exp(-0.3)), rtol=1e-12)
 
 
 def test_the_kl_is_that_of_two_normal_laws(x64):
@@ -214,14 +215,14 @@ def test_without_reconstruction_the_generator_of_a_vae_gan_has_the_gan_s_two_los
     critic = {"loss": "wasserstein"}  # whose loss is its mean logit
     state = vae_gan.init(three(**critic), jax.random.key(0))
     step = jax.jit(vae_gan.step)
-    (a, said), (b, _) = (step(three(beta=beta, gamma=0.0, **critic), state, batch_of()) for beta in (1.0, 50.0))
+    (a, output), (b, _) = (step(three(beta=beta, gamma=0.0, **critic), state, batch_of()) for beta in (1.0, 50.0))
     jax.tree.map(np.testing.assert_array_equal, (a.generator, a.discriminator), (b.generator, b.discriminator))
-    assert said["generator/reconstruction"] == 0
-    logits = {k: float(said[f"discriminator/{k}_logit"]) for k in ("real", "fake", "reconstructed")}
-    assert float(said["generator/loss"]) == pytest.approx(-0.5 * logits["fake"], rel=1e-5)
-    assert float(said["generator/loss_reconstructed"]) == pytest.approx(-0.5 * logits["reconstructed"], rel=1e-5)
+    assert output["generator/reconstruction"] == 0
+    logits = {k: float(output[f"discriminator/{k}_logit"]) for k in ("real", "fake", "reconstructed")}
+    assert float(output["generator/loss"]) == pytest.approx(-0.5 * logits["fake"], rel=1e-5)
+    assert float(output["generator/loss_reconstructed"]) == pytest.approx(-0.5 * logits["reconstructed"], rel=1e-5)
     mean = 0.5 * (logits["fake"] + logits["reconstructed"])
-    assert float(said["discriminator/loss"]) == pytest.approx(mean - logits["real"], rel=1e-5)
+    assert float(output["discriminator/loss"]) == pytest.approx(mean - logits["real"], rel=1e-5)
     c = step(three(beta=1.0, gamma=10.0, **critic), state, batch_of())[0]
     assert any(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x != y).any()), a.generator.params, c.generator.params)))
     jax.tree.map(np.testing.assert_array_equal, a.encoder.params, c.encoder.params)
@@ -246,7 +247,7 @@ def test_the_encoder_of_a_vae_gan_learns_to_reconstruct():
     recipe = three(beta=0.0)
     rest = {k: getattr(recipe, k).replace(optimizer=still) for k in ("generator", "discriminator")}
     recipe = recipe.replace(**rest, encoder=recipe.encoder.replace(optimizer=gan.optimizers.adam(0.01)))
-    body = lambda s, _: (lambda new, said: (new, said["encoder/reconstruction"]))(*vae_gan.step(recipe, s, batch_of()))
+    body = lambda s, _: (lambda new, output: (new, output["encoder/reconstruction"]))(*vae_gan.step(recipe, s, batch_of()))
     errors = jax.jit(lambda s: jax.lax.scan(body, s, length=150)[1])(vae_gan.init(recipe, jax.random.key(0)))
     assert errors[-10:].mean() < 0.6 * errors[:3].mean()
 
@@ -260,13 +261,13 @@ def test_penalties_of_the_generator_of_a_vae_gan_move_it_alone_and_remember():
         return plain.replace(generator=plain.generator.replace(optimizer=gan.optimizers.sgd(1.0), penalties=given))
 
     state, step = vae_gan.init(penalised(0.3), jax.random.key(0)), jax.jit(vae_gan.step)
-    (after, said), (without, _) = (step(penalised(weight), state, batch_of()) for weight in (0.3, 0.0))
+    (after, output), (without, _) = (step(penalised(weight), state, batch_of()) for weight in (0.3, 0.0))
     kernels = lambda params: [p["kernel"] for p in params.values()]
     for before, a, b in zip(*(kernels(s.generator.params) for s in (state, after, without)), strict=True):
         np.testing.assert_allclose(a - b, -0.3 * before, atol=2e-6)
     for name in ("encoder", "discriminator"):
         jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(without, name))
-    assert said["generator/decay"] > 0 and after.memory["generator"]["path"]["mean"] > 0
+    assert output["generator/decay"] > 0 and after.memory["generator"]["path"]["mean"] > 0
 
 
 @pytest.mark.parametrize(
@@ -281,7 +282,7 @@ def test_penalties_of_the_generator_of_a_vae_gan_move_it_alone_and_remember():
 )
 def test_penalties_that_would_never_be_taken_are_refused(knobs, sides):
     """A sweep over one would show that it has no effect."""
-    init = lambda knobs: jax.eval_shape(lambda key: knobs.game.init(knobs, key), jax.random.key(0))
+    init = lambda knobs: jax.eval_shape(lambda key: game_of(knobs).init(knobs, key), jax.random.key(0))
     init(knobs)
     for side in sides:
         penalised = getattr(knobs, side).replace(penalties={"r1": gan.bind(penalties.r1, gamma=1.0)})
@@ -293,7 +294,7 @@ def test_penalties_that_would_never_be_taken_are_refused(knobs, sides):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: recipes.vae((8, 8, 1), likelihood="bernoulli"), "unknown likelihood 'bernoulli'"),
         (lambda: recipes.vae((8, 4, 1)), "square grey or RGB images"),
@@ -311,14 +312,14 @@ def test_penalties_that_would_never_be_taken_are_refused(knobs, sides):
         (lambda: gan.fit("recipe", None, steps=1), "does not say of which game"),
     ],
 )
-def test_a_mistake_is_one_line(make, said):
-    with pytest.raises(UserError, match=said) as raised:
+def test_a_mistake_is_one_line(make, message):
+    with pytest.raises(UserError, match=message) as raised:
         make()
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("split", "draws", "said"),
+    ("split", "draws", "message"),
     [
         (Split(np.zeros((4, 2), np.float32)), 1, "no labels"),
         (Split(np.zeros((4, 2), np.float32), np.array([0, 1, 2, 3])), 1, "labels lie in 0 to 3: expected 0 to 2"),
@@ -327,9 +328,9 @@ def test_a_mistake_is_one_line(make, said):
         (Split(np.zeros((4, 2), np.float32), np.zeros(4, int)), 0, "draws=0"),
     ],
 )
-def test_a_split_that_has_no_likelihood_is_refused_in_one_line(split, draws, said):
+def test_a_split_that_has_no_likelihood_is_refused_in_one_line(split, draws, message):
     knobs = small(classes=3)
     run = gan.Run(knobs, jax.eval_shape(lambda key: vae.init(knobs, key), jax.random.key(0)), None)
-    with pytest.raises(UserError, match=said) as raised:
+    with pytest.raises(UserError, match=message) as raised:
         vae.likelihood(run, split, draws)
     assert "\n" not in str(raised.value)

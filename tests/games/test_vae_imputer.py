@@ -51,8 +51,8 @@ class LinearEncoder:
         x, mask = jnp.split(inputs, 2, axis=-1)
         precision = 1 + mask @ W**2 / SIGMA**2
         mean = ((x - mask * MU) @ W / SIGMA**2) / precision + params["shift"]
-        said = jnp.concatenate([mean, params["spread"] - jnp.log(precision)], -1)
-        return (DiscriminatorOutput(said[:, 0], features=said) if self.judging else said), stats
+        output = jnp.concatenate([mean, params["spread"] - jnp.log(precision)], -1)
+        return (DiscriminatorOutput(output[:, 0], features=output) if self.judging else output), stats
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def truth():
 def test_with_the_true_posterior_the_bound_is_the_likelihood_of_what_was_observed(x64, draws):
     likelihood, _, _ = truth()
     knobs, params = linear(draws=draws)
-    said = bound(knobs, params, rows(), MASKS, jax.random.key(draws), draws=draws)
-    np.testing.assert_allclose(said, likelihood, rtol=1e-9, atol=1e-12)
+    output = bound(knobs, params, rows(), MASKS, jax.random.key(draws), draws=draws)
+    np.testing.assert_allclose(output, likelihood, rtol=1e-9, atol=1e-12)
     if draws > 1:
         step = terms(knobs, params, np.where(MASKS, rows(), 0), MASKS, Draws(KEY, INDEX))
         np.testing.assert_allclose(step["bound"], likelihood, rtol=1e-9, atol=1e-12)
@@ -115,8 +115,8 @@ def test_imputation_is_the_conditional_mean(x64):
     """Exactly so of a row without any observed cell too: the mean of the prior. What is missing is
     NaN throughout."""
     _, mean, _ = truth()
-    said = impute(*linear(), rows(), MASKS, draws=20_000)
-    np.testing.assert_allclose(said, mean, atol=0.03)
+    output = impute(*linear(), rows(), MASKS, draws=20_000)
+    np.testing.assert_allclose(output, mean, atol=0.03)
 
 
 @pytest.mark.parametrize(("wrong", "draws"), [({}, 1), ({"spread": 0.6, "shift": 0.2}, 60)])
@@ -125,10 +125,10 @@ def test_multiple_draws_have_the_conditional_mean_and_covariance(x64, wrong, dra
     encoder says."""
     _, mean, covariance = truth()
     x, masks = (np.tile(part, (4000, 1)) for part in (rows(), MASKS))
-    said = np.asarray(jax.jit(vae.draw, static_argnums=5)(*linear(**wrong), x, masks, KEY, draws)).reshape(4000, -1, K)
-    np.testing.assert_allclose(said.mean(0), mean, atol=0.1)
+    output = np.asarray(jax.jit(vae.draw, static_argnums=5)(*linear(**wrong), x, masks, KEY, draws)).reshape(4000, -1, K)
+    np.testing.assert_allclose(output.mean(0), mean, atol=0.1)
     for i in range(len(MASKS)):
-        np.testing.assert_allclose(np.cov(said[:, i].T), covariance[i], atol=0.15)
+        np.testing.assert_allclose(np.cov(output[:, i].T), covariance[i], atol=0.15)
 
 
 def test_a_wrong_encoder_bounds_from_below_and_more_draws_come_nearer(x64):
@@ -155,8 +155,8 @@ def test_of_complete_rows_it_is_the_plain_vae(x64):
     averages = {name: {"params": params[name], "stats": {}} for name in params}
     state = complete.VAEState(jnp.int32(0), KEY, player("encoder"), player("decoder"), averages)
     x, seen = LAW.rvs(len(MASKS), random_state=1), np.ones_like(MASKS)
-    said = bound(knobs, params, x, seen, KEY, draws=10)
-    np.testing.assert_allclose(said, complete._importance(plain, state, x, None, KEY, 10), rtol=1e-10)
+    output = bound(knobs, params, x, seen, KEY, draws=10)
+    np.testing.assert_allclose(output, complete._importance(plain, state, x, None, KEY, 10), rtol=1e-10)
 
     @jax.jit
     def weighed(x):
@@ -202,11 +202,11 @@ def test_hiding_takes_columns_from_the_encoder_alone():
 def test_with_everything_hidden_the_likelihood_is_still_of_all_observed_cells(x64):
     knobs, params = linear(hide=1.0)
     x = np.where(MASKS, rows(), 0)
-    said = terms(knobs, params, x, MASKS, Draws(KEY, INDEX))
-    np.testing.assert_allclose(said["kl"], 0, atol=1e-12)  # the encoder, shown nothing, says the prior
+    output = terms(knobs, params, x, MASKS, Draws(KEY, INDEX))
+    np.testing.assert_allclose(output["kl"], 0, atol=1e-12)  # the encoder, shown nothing, says the prior
     z = Draws(KEY, INDEX).named("posterior").normal((1, LATENT), jnp.float64)[:, 0]
     density = stats.norm.logpdf(x, np.asarray(z) @ W.T + MU, SIGMA)
-    np.testing.assert_allclose(said["log_likelihood"], (density * MASKS).sum(1))
+    np.testing.assert_allclose(output["log_likelihood"], (density * MASKS).sum(1))
 
 
 def test_what_stands_in_cells_that_were_not_observed_does_not_matter():
@@ -233,18 +233,20 @@ def test_the_density_of_a_category_is_its_log_softmax(x64):
     logits = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)) * 5)
     mean = jnp.concatenate([jnp.full((4, 1), 0.3), jax.nn.softmax(logits)], 1)
     x = jnp.concatenate([jnp.full((4, 1), 0.5), jnp.eye(3)[np.array([0, 2, 1, 1])]], 1)
-    said = vae.cell_densities(knobs, mean, jnp.full(4, -1.0), x)
-    np.testing.assert_allclose(said[:, 0], stats.norm.logpdf(0.5, 0.3, np.exp(-1)))
-    np.testing.assert_allclose(said[:, 1:].sum(1), jax.nn.log_softmax(logits)[np.arange(4), np.array([0, 2, 1, 1])], rtol=1e-9)
+    output = vae.cell_densities(knobs, mean, jnp.full(4, -1.0), x)
+    np.testing.assert_allclose(output[:, 0], stats.norm.logpdf(0.5, 0.3, np.exp(-1)))
+    np.testing.assert_allclose(
+        output[:, 1:].sum(1), jax.nn.log_softmax(logits)[np.arange(4), np.array([0, 2, 1, 1])], rtol=1e-9
+    )
 
 
 def test_draws_of_a_category_are_one_hot_by_its_probabilities():
     knobs, shares = vae.recipe((1, 3)), np.array([0.2, 0.5, 0.3])
     mean = jnp.tile(jnp.asarray([0.4, *shares], jnp.float32), (5000, 1))
-    said = np.asarray(observe(knobs, mean, np.full(4, np.log(0.1), np.float32), Draws(KEY, jnp.arange(5000))))
-    assert set(np.unique(said[:, 1:])) == {0, 1} and (said[:, 1:].sum(1) == 1).all()
-    np.testing.assert_allclose(said[:, 1:].mean(0), shares, atol=0.03)
-    assert said[:, 0].mean() == pytest.approx(0.4, abs=0.01) and said[:, 0].std() == pytest.approx(0.1, abs=0.01)
+    output = np.asarray(observe(knobs, mean, np.full(4, np.log(0.1), np.float32), Draws(KEY, jnp.arange(5000))))
+    assert set(np.unique(output[:, 1:])) == {0, 1} and (output[:, 1:].sum(1) == 1).all()
+    np.testing.assert_allclose(output[:, 1:].mean(0), shares, atol=0.03)
+    assert output[:, 0].mean() == pytest.approx(0.4, abs=0.01) and output[:, 0].std() == pytest.approx(0.1, abs=0.01)
 
 
 def test_a_scale_stays_above_its_floor():
@@ -263,11 +265,11 @@ def test_a_rows_answer_is_its_own_wherever_it_stands():
     knobs = vae.recipe((1, 3), width=8, latent_dim=2)
     params, x = init(knobs, KEY).ema["params"], jax.random.uniform(KEY, (6, 4))
     mask = jnp.asarray(np.random.default_rng(1).random((6, 4)) < 0.5)
-    said = impute(knobs, params, x, mask, draws=9)
+    output = impute(knobs, params, x, mask, draws=9)
     turned = x[::-1].at[3:].set(0.5)
-    np.testing.assert_allclose(impute(knobs, params, turned, mask[::-1], draws=9)[:3], said[::-1][:3], rtol=1e-5)
-    np.testing.assert_allclose(said[:, 1:].sum(1), 1, rtol=1e-5)
-    assert (np.asarray(impute(knobs, params, x, mask, jax.random.key(9), draws=9)) != np.asarray(said)).any()
+    np.testing.assert_allclose(impute(knobs, params, turned, mask[::-1], draws=9)[:3], output[::-1][:3], rtol=1e-5)
+    np.testing.assert_allclose(output[:, 1:].sum(1), 1, rtol=1e-5)
+    assert (np.asarray(impute(knobs, params, x, mask, jax.random.key(9), draws=9)) != np.asarray(output)).any()
 
 
 @pytest.mark.slow
@@ -289,8 +291,8 @@ def test_the_loop_a_sweep_and_a_population_of_tables_train_the_same_vae():
     row, knobs, params = run.history[-1], settings["beta 1.0"], jax.tree.map(lambda x: x[1], state.ema["params"])
     for name in ("train", "validation"):
         values, mask = np.moveaxis(getattr(data, name).images[: len(data.validation)], 1, 0)
-        said = np.asarray(impute(knobs, params, values, mask, draws=vae.EVALUATION_DRAWS))
-        assert row[f"G/{name}_rmse"] == pytest.approx(np.sqrt(((said - values)[mask == 0] ** 2).mean()), rel=1e-3)
+        output = np.asarray(impute(knobs, params, values, mask, draws=vae.EVALUATION_DRAWS))
+        assert row[f"G/{name}_rmse"] == pytest.approx(np.sqrt(((output - values)[mask == 0] ** 2).mean()), rel=1e-3)
         likely = bound(knobs, params, values, mask, draws=vae.EVALUATION_DRAWS).mean()
         assert row[f"VAE/{name}_bound"] == pytest.approx(float(likely), rel=1e-3, abs=1e-3)
     assert row["VAE/bound_gap"] == pytest.approx(row["VAE/train_bound"] - row["VAE/validation_bound"], abs=1e-5)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import gan_jax as gan
-from gan_jax import controllers
 from gan_jax.controllers import ada, drive, fixed_steps, proportional
+from gan_jax.gan import control
 from tests.tiny_games import assert_close
 
 NOISE = "augment.noise.std"
@@ -68,7 +68,7 @@ def test_statistics_of_the_step_are_averaged_over_every_steps():
     signs, value, values = [0.9, -0.7, 0.8, 0.6], 0.5, []
     for step, sign in enumerate(signs):
         here = state.replace(step=jnp.int32(step))
-        state, shown = controllers.steer(made, here, {"discriminator/real_sign": jnp.float32(sign)})
+        state, shown = control.steer(made, here, {"discriminator/real_sign": jnp.float32(sign)})
         assert shown[f"live/{NOISE}"] == pytest.approx(value), "what the step was made with"
         if step % 2:
             value = np.clip(value + np.sign(np.mean(signs[step - 1 : step + 1]) - 0.5) * 2 * 16 / 160, 0, 1)

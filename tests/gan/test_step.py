@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 import gan_jax as gan
 from gan_jax.core.net import Net, cast
-from gan_jax.gan.turns import discriminate_both
+from gan_jax.gan.forward import discriminate_both
 from gan_jax.networks import mlp
 from gan_jax.optimizers import sgd
 from gan_jax.penalties import remembers

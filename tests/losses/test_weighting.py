@@ -166,7 +166,7 @@ def test_a_population_s_members_train_as_alone_and_strength_0_as_absence(x64):
     given, placement = feed(n=40, shape=(4,)), place(1)
     members = [Member(str(s), recipe(s, 2 * s), 0, 40) for s in (0.0, 1.0)]
     population = Population(gan.GAN, placement, members, given)
-    state = jax.jit(population._init)(*population.fresh())
+    state = jax.jit(population._init)(*population.init_arguments())
     starts = [jax.tree.map(jnp.copy, member_state(state, i)) for i in range(2)]
     whole, _, _ = population.chunk(3).compile()(population.knobs, state, population.feed, population.alive)
     strong = members[1].recipe

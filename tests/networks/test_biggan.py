@@ -91,11 +91,11 @@ def test_the_whole_networks_are_the_authors(name, role, x64):
     named = partial(authors, attending=1 if role == "generator" else 2)
     params, stats = filled(shapes(net, inputs, labels), named, sides)
     for i in (1, 2):
-        said, stats = evaluated(net, params, stats, inputs, labels, training(BATCH))
+        output, stats = evaluated(net, params, stats, inputs, labels, training(BATCH))
         if role == "generator":
-            close(some(said), FROZEN[f"{name}/images{i}"])
+            close(some(output), FROZEN[f"{name}/images{i}"])
         else:
-            close(said.logits, FROZEN[f"{name}/logits{i}"])
+            close(output.logits, FROZEN[f"{name}/logits{i}"])
 
 
 def one(module, named, x, *args):
@@ -106,9 +106,9 @@ def one(module, named, x, *args):
 
 
 def test_a_generator_block_is_the_authors(x64):
-    x, told = jnp.asarray(image("block", 4, 6)), jnp.asarray(seeded("input condition", (BATCH, CONDITION)))
+    x, revealed = jnp.asarray(image("block", 4, 6)), jnp.asarray(seeded("input condition", (BATCH, CONDITION)))
     norm = partial(ConditionalBatchNorm, shift_init=jax.nn.initializers.normal())
-    close(one(GeneratorBlock(4, "nearest", norm=norm), part, x, told, training(BATCH)), FROZEN["block/generator"])
+    close(one(GeneratorBlock(4, "nearest", norm=norm), part, x, revealed, training(BATCH)), FROZEN["block/generator"])
 
 
 @pytest.mark.parametrize("kind", ["halving", "same", "first"])
@@ -137,9 +137,9 @@ def test_small_and_large_sizes_make_and_judge_grey_images(size, classes):
         images, _ = g.apply(*g.init(key, z, y, {}), z, y, EVALUATION, {})
         return images, d.apply(*d.init(key, images, y, {}), images, y, EVALUATION, {})[0]
 
-    images, said = jax.eval_shape(both, jax.random.key(0))
-    assert images.shape == (2, size, size, 1) and said.logits.shape == (2,)
-    assert said.features.shape == (2, biggan.PLANS[size].discriminator[-1])
+    images, output = jax.eval_shape(both, jax.random.key(0))
+    assert images.shape == (2, size, size, 1) and output.logits.shape == (2,)
+    assert output.features.shape == (2, biggan.PLANS[size].discriminator[-1])
 
 
 def test_without_labels_and_chunks_batch_norm_is_plain():

@@ -46,8 +46,8 @@ def shapes(recipe):
         images = gan.sample(recipe, state, key, 2)
         labels = jnp.zeros(2, jnp.int32) if recipe.classes else None
         d, player = recipe.discriminator, state.discriminator
-        said, _ = d.net.apply(player.params, player.stats, images, labels, EVALUATION, {})
-        return state.generator, state.discriminator, images, said
+        output, _ = d.net.apply(player.params, player.stats, images, labels, EVALUATION, {})
+        return state.generator, state.discriminator, images, output
 
     return jax.eval_shape(run, jax.random.key(0))
 
@@ -60,9 +60,9 @@ def count(params):
 
 
 def test_the_article_s_networks_have_its_numbers_of_parameters():
-    g, d, images, said = shapes(gan.recipes.dcgan((32, 32, 3)))
+    g, d, images, output = shapes(gan.recipes.dcgan((32, 32, 3)))
     assert count(g.params) == 1_447_171 and count(d.params) == 217_984
-    assert images.shape == (2, 32, 32, 3) and said.logits.shape == (2,) and said.features.shape == (2, 8 * 8 * 128)
+    assert images.shape == (2, 32, 32, 3) and output.logits.shape == (2,) and output.features.shape == (2, 8 * 8 * 128)
 
 
 def test_the_article_s_layers_have_its_shapes():
@@ -117,12 +117,12 @@ def test_the_generator_is_the_article_s(x64):
 def test_the_discriminator_is_the_article_s(x64):
     module, images = dcgan.Discriminator(width=2), jnp.asarray(RNG.uniform(-1, 1, size=(3, 32, 32, 3)))
     p, stats = made(module, images)
-    said, _ = run(module, p, stats, images, training(3))
+    output, _ = run(module, p, stats, images, training(3))
     layer = lambda i: (np.asarray(p[f"Conv_{i}"][k]) for k in ("kernel", "bias"))
     down = lambda x, kernel, bias: leaky(numpy_conv(x, kernel, 2, "SAME") + bias)
     features = down(down(np.asarray(images), *layer(0)), *layer(1)).reshape(3, -1)
-    np.testing.assert_allclose(said.features, features, atol=1e-10)
-    np.testing.assert_allclose(said.logits, (features @ np.asarray(p["Dense_0"]["kernel"]))[:, 0], atol=1e-10)
+    np.testing.assert_allclose(output.features, features, atol=1e-10)
+    np.testing.assert_allclose(output.logits, (features @ np.asarray(p["Dense_0"]["kernel"]))[:, 0], atol=1e-10)
 
 
 # ---- sizes -------------------------------------------------------------------------------------
@@ -131,9 +131,9 @@ def test_the_discriminator_is_the_article_s(x64):
 @pytest.mark.parametrize("size", sorted(SIZES))
 def test_every_supported_size_makes_images_of_that_size(size):
     for channels in (1, 3):
-        _, d, images, said = shapes(gan.recipes.dcgan((size, size, channels), width=2, discriminator_norm="batch"))
-        assert images.shape == (2, size, size, channels) and said.logits.shape == (2,)
-        assert said.features.shape[1] >= 4, "a few pixels are left at the end"
+        _, d, images, output = shapes(gan.recipes.dcgan((size, size, channels), width=2, discriminator_norm="batch"))
+        assert images.shape == (2, size, size, channels) and output.logits.shape == (2,)
+        assert output.features.shape[1] >= 4, "a few pixels are left at the end"
 
 
 @pytest.mark.parametrize("size, channels", [(8, 1), (16, 3), (28, 1), (32, 3), (64, 1)])
@@ -330,11 +330,11 @@ def test_the_discriminator_projects_its_features_on_the_label_s_vector(x64):
     module = dcgan.Discriminator(2, classes=3)
     images, labels = jnp.asarray(RNG.normal(size=(4, 8, 8, 1))), jnp.array([0, 2, 1, 2])
     params, _ = made(module, images, labels)
-    said, _ = run(module, params, {}, images, labels=labels)
-    features = np.asarray(said.features)
+    output, _ = run(module, params, {}, images, labels=labels)
+    features = np.asarray(output.features)
     expected = features @ np.asarray(params["Dense_0"]["kernel"])[:, 0]
     expected += (features * np.asarray(params["label"]["embedding"])[labels]).sum(1)
-    np.testing.assert_allclose(said.logits, expected, rtol=1e-10)
+    np.testing.assert_allclose(output.logits, expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -360,9 +360,9 @@ def test_the_perceptrons_are_their_matrix_products(x64):
     p, _ = made(discriminator, jnp.asarray(x))
     hidden = dense(p, 0, x)
     hidden = np.where(hidden > 0, hidden, 0.2 * hidden)
-    said, _ = run(discriminator, p, {}, x)
-    np.testing.assert_allclose(said.logits, dense(p, 1, hidden)[:, 0], rtol=1e-10)
-    np.testing.assert_allclose(said.features, hidden, rtol=1e-10)
+    output, _ = run(discriminator, p, {}, x)
+    np.testing.assert_allclose(output.logits, dense(p, 1, hidden)[:, 0], rtol=1e-10)
+    np.testing.assert_allclose(output.features, hidden, rtol=1e-10)
 
 
 def test_mlp_makes_rows_only():

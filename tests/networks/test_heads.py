@@ -83,7 +83,7 @@ def test_g_raises_the_class_logit_of_the_label_that_it_was_given(x64, loss):
 
 @pytest.mark.parametrize("loss", [multi_class, multi_hinge, LOSSES["auxiliary_classifier"]])
 @pytest.mark.parametrize(
-    ("missing", "said"),
+    ("missing", "message"),
     [
         ({"of_reals": None}, "needs class logits.*conditioning="),
         ({"of_fakes": None}, "needs class logits.*conditioning="),
@@ -92,16 +92,16 @@ def test_g_raises_the_class_logit_of_the_label_that_it_was_given(x64, loss):
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )
-def test_what_a_loss_on_classes_lacks_is_said(loss, missing, said):
-    with pytest.raises(gan.UserError, match=said):
+def test_what_a_loss_on_classes_lacks_is_said(loss, missing, message):
+    with pytest.raises(gan.UserError, match=message):
         terms(loss, **missing)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 def test_terms_of_every_loss_have_the_dtype_of_the_logits(x64, dtype):
-    said = gan.DiscriminatorOutput(jnp.ones(4, dtype), jnp.ones((4, 3), dtype), jnp.ones((4, 2), dtype))
+    output = gan.DiscriminatorOutput(jnp.ones(4, dtype), jnp.ones((4, 3), dtype), jnp.ones((4, 2), dtype))
     batch = gan.Batch(jnp.zeros((4, 1)), jnp.arange(4), LABELS, jnp.ones(4, jnp.float32), fake_labels=LABELS)
-    found = jax.eval_shape(lambda said: {name: loss(said, said, batch) for name, loss in LOSSES.items()}, said)
+    found = jax.eval_shape(lambda output: {name: loss(output, output, batch) for name, loss in LOSSES.items()}, output)
     assert {(x.shape, x.dtype) for x in jax.tree.leaves(found)} == {((4,), jnp.dtype(dtype))}
 
 
@@ -116,7 +116,7 @@ NETWORKS = {
 every_network = pytest.mark.parametrize("network", NETWORKS)
 
 
-def judged(network, labels=LABELS, **fields):
+def applied(network, labels=LABELS, **fields):
     """(parameters at random, what D says)."""
     make, inputs = NETWORKS[network]
     net, inputs = Net(make(**fields)), jnp.asarray(inputs)
@@ -128,72 +128,72 @@ def judged(network, labels=LABELS, **fields):
 
 @every_network
 def test_auxiliary_class_logits_are_linear_in_the_features_and_blind_to_labels(x64, network):
-    params, said = judged(network, classes=3, conditioning="auxiliary")
+    params, output = applied(network, classes=3, conditioning="auxiliary")
     head = params["class_logits"]
-    np.testing.assert_allclose(said.classes, said.features @ head["kernel"] + head.get("bias", 0), rtol=1e-10)
-    _, other = judged(network, (LABELS + 1) % 3, classes=3, conditioning="auxiliary")
-    np.testing.assert_array_equal(other.logits, said.logits)
-    np.testing.assert_array_equal(other.classes, said.classes)
+    np.testing.assert_allclose(output.classes, output.features @ head["kernel"] + head.get("bias", 0), rtol=1e-10)
+    _, other = applied(network, (LABELS + 1) % 3, classes=3, conditioning="auxiliary")
+    np.testing.assert_array_equal(other.logits, output.logits)
+    np.testing.assert_array_equal(other.classes, output.classes)
 
 
 @every_network
 def test_a_multi_class_logit_is_that_of_real_against_fake(x64, network):
     """sigmoid(logit) = Z / (1 + Z); D's loss on fakes is softplus of the logit."""
-    params, said = judged(network, classes=3, conditioning="multi_class")
-    np.testing.assert_allclose(said.logits, logsumexp(said.classes, 1), rtol=1e-12)
+    params, output = applied(network, classes=3, conditioning="multi_class")
+    np.testing.assert_allclose(output.logits, logsumexp(output.classes, 1), rtol=1e-12)
     assert [name for name in params if name.startswith("Dense")] == (["Dense_0"] if network == "mlp" else [])
     batch = gan.Batch(jnp.zeros(4), jnp.arange(4), labels=LABELS, fake_labels=LABELS)
-    np.testing.assert_allclose(multi_class(said, said, batch).fake, np.logaddexp(0, said.logits), rtol=1e-12)
+    np.testing.assert_allclose(multi_class(output, output, batch).fake, np.logaddexp(0, output.logits), rtol=1e-12)
 
 
 @every_network
 def test_projection_adds_the_product_of_label_and_features(x64, network):
-    params, said = judged(network, classes=3, conditioning="projection")
+    params, output = applied(network, classes=3, conditioning="projection")
     last = params["Dense_0" if network == "dcgan" else "Dense_1"]
-    plain = (said.features @ last["kernel"])[:, 0] + last.get("bias", 0)
-    product = (said.features * params["label"]["embedding"][LABELS]).sum(1)
-    np.testing.assert_allclose(said.logits, plain + product, rtol=1e-10)
-    assert said.classes is None
+    plain = (output.features @ last["kernel"])[:, 0] + last.get("bias", 0)
+    product = (output.features * params["label"]["embedding"][LABELS]).sum(1)
+    np.testing.assert_allclose(output.logits, plain + product, rtol=1e-10)
+    assert output.classes is None
 
 
 def test_an_embedded_label_is_one_more_channel_of_the_image(x64):
-    params, said = judged("dcgan", classes=3, conditioning="embedding")
+    params, output = applied("dcgan", classes=3, conditioning="embedding")
     assert params["label"]["embedding"].shape == (3, 64) and params["Conv_0"]["kernel"].shape == (5, 5, 2, 2)
     maps = params["label"]["embedding"][LABELS].reshape(4, 8, 8, 1)
     rest = {name: value for name, value in params.items() if name != "label"}
     joined = jnp.concatenate([IMAGES, maps], -1)
     bare = Net(dcgan.Discriminator(width=2)).apply(rest, {}, joined, None, EVALUATION, {})[0]
-    np.testing.assert_allclose(said.logits, bare.logits, rtol=1e-12)
+    np.testing.assert_allclose(output.logits, bare.logits, rtol=1e-12)
 
 
 @every_network
 def test_the_default_conditioning_is_as_before(x64, network):
     default = {"dcgan": "projection", "mlp": "embedding"}[network]
-    for a, b in zip(*(jax.tree.leaves(judged(network, classes=3, **f)) for f in ({}, {"conditioning": default})), strict=True):
+    for a, b in zip(*(jax.tree.leaves(applied(network, classes=3, **f)) for f in ({}, {"conditioning": default})), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 @every_network
 def test_a_representation_is_judged_in_place_of_the_features(x64, network):
-    params, said = judged(network, None, representation=16)
-    assert said.features.shape == (4, 16)
-    np.testing.assert_allclose(said.logits, said.features.sum(1) / 4, rtol=1e-12)
-    _, of_one = judged(network, None, representation=1)
-    _, plain = judged(network, None)
+    params, output = applied(network, None, representation=16)
+    assert output.features.shape == (4, 16)
+    np.testing.assert_allclose(output.logits, output.features.sum(1) / 4, rtol=1e-12)
+    _, of_one = applied(network, None, representation=1)
+    _, plain = applied(network, None)
     np.testing.assert_array_equal(of_one.logits, plain.logits)
 
 
 @every_network
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"conditioning": "biggan"}, "unknown conditioning 'biggan'.*'auxiliary'"),
         ({"conditioning": "projection", "representation": 2}, "does not go with conditioning 'projection'"),
     ],
 )
-def test_a_conditioning_that_cannot_be_is_refused(network, fields, said):
-    with pytest.raises(gan.UserError, match=said):
-        judged(network, classes=3, **fields)
+def test_a_conditioning_that_cannot_be_is_refused(network, fields, message):
+    with pytest.raises(gan.UserError, match=message):
+        applied(network, classes=3, **fields)
 
 
 # ---- in a step ---------------------------------------------------------------------------------

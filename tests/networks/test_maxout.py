@@ -21,10 +21,10 @@ MODULES = maxout.Generator(width=8), maxout.Discriminator(width=8)
 def test_the_published_networks_have_their_numbers_of_parameters():
     """G: 2 x 400 and 3 x 400 x 400 kernels, 4 x 2 x 400 of batch norm, 400 x 2 + 2. D: 1,000 affine
     functions three times."""
-    g, d, points, said = shapes(gan.recipes.pacgan_toy())
+    g, d, points, output = shapes(gan.recipes.pacgan_toy())
     assert count(g.params) == 2 * 400 + 3 * 400**2 + 4 * 2 * 400 + (400 * 2 + 2) == 484_802
     assert count(d.params) == (2 + 1) * 1000 + 2 * (200 + 1) * 1000 + 200 + 1 == 405_201
-    assert points.shape == (2, 2) and said.logits.shape == (2,) and said.features.shape == (2, 200)
+    assert points.shape == (2, 2) and output.logits.shape == (2,) and output.features.shape == (2, 200)
     assert d.stats == {}, "no batch norm in D"
 
 
@@ -40,9 +40,9 @@ def test_the_discriminator_takes_the_largest_of_its_pieces(x64):
     for i in range(2):
         pieces = dense(p, i, x if i == 0 else hidden)
         hidden = np.stack([[max(row[unit::3]) for unit in range(3)] for row in pieces])
-    said, _ = run(module, p, {}, x)
-    np.testing.assert_allclose(said.features, hidden, rtol=1e-10)
-    np.testing.assert_allclose(said.logits, dense(p, 2, hidden)[:, 0], rtol=1e-10)
+    output, _ = run(module, p, {}, x)
+    np.testing.assert_allclose(output.features, hidden, rtol=1e-10)
+    np.testing.assert_allclose(output.logits, dense(p, 2, hidden)[:, 0], rtol=1e-10)
 
 
 def test_the_generator_is_its_formula_in_training_and_evaluation(x64):
@@ -142,8 +142,8 @@ def test_a_row_of_a_population_is_a_network_of_its_own(x64, module):
     rows = jax.tree.map(lambda leaf: jnp.stack([leaf, 0.5 * leaf[::-1], leaf**2]), (params, stats))
 
     def answer(params, stats):
-        said, new = Net(module).apply(params, stats, x, None, training(6), {})
-        return sum((leaf**2).sum() for leaf in jax.tree.leaves(said)), (said, new)
+        output, new = Net(module).apply(params, stats, x, None, training(6), {})
+        return sum((leaf**2).sum() for leaf in jax.tree.leaves(output)), (output, new)
 
     one = jax.value_and_grad(answer, has_aux=True)
     many = jax.jit(jax.vmap(one))(*rows)

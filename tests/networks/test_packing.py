@@ -30,8 +30,8 @@ def packed(size, **fields):
 
 def test_a_packet_is_consecutive_examples_side_by_side():
     rows = np.arange(8, dtype=np.float32).reshape(4, 2)
-    said, _ = Packed(gan.Net(Linear()), 2).apply({}, {}, jnp.asarray(rows), None, EVALUATION, {})
-    np.testing.assert_allclose(said.logits, [(rows[:2] * SLOPES).sum(), (rows[2:] * SLOPES).sum()])
+    output, _ = Packed(gan.Net(Linear()), 2).apply({}, {}, jnp.asarray(rows), None, EVALUATION, {})
+    np.testing.assert_allclose(output.logits, [(rows[:2] * SLOPES).sum(), (rows[2:] * SLOPES).sum()])
 
 
 def test_images_are_stacked_as_channels():
@@ -43,8 +43,8 @@ def test_images_are_stacked_as_channels():
             seen["shape"] = images.shape
             return gan.DiscriminatorOutput(images.mean((1, 2, 3)))
 
-    said, _ = Packed(gan.Net(Look()), 3).apply({}, {}, jnp.ones((7, 8, 8, 1)), None, EVALUATION, {})
-    assert seen["shape"] == (2, 8, 8, 3) and said.logits.shape == (2,), "in evaluation the seventh is left out"
+    output, _ = Packed(gan.Net(Look()), 3).apply({}, {}, jnp.ones((7, 8, 8, 1)), None, EVALUATION, {})
+    assert seen["shape"] == (2, 8, 8, 3) and output.logits.shape == (2,), "in evaluation the seventh is left out"
 
 
 def test_each_example_of_a_packet_brings_its_label():

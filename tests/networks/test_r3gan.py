@@ -115,9 +115,11 @@ def test_the_bases_are_the_authors():
     params = {"basis": basis, "weights": {"kernel": jnp.asarray(seeded("LinearLayer.weight", (6, LATENT)).T)}}
     assert_equal(g.apply({"params": params | {"image": unchanged}}, z, None, EVALUATION), FROZEN["generative_basis"])
     basis = jnp.asarray(seeded("Basis.weight", (6, 4, 4)).transpose(1, 2, 0))
-    said = d.apply({"params": {"basis": basis, "image": unchanged, "logit": {"kernel": jnp.ones((6, 1))}}}, x, None, EVALUATION)
-    assert_equal(said.features @ seeded("LinearLayer.weight", (2, 6)).T, FROZEN["discriminative_basis"])
-    assert_equal(said.logits, said.features.sum(-1))
+    output = d.apply(
+        {"params": {"basis": basis, "image": unchanged, "logit": {"kernel": jnp.ones((6, 1))}}}, x, None, EVALUATION
+    )
+    assert_equal(output.features @ seeded("LinearLayer.weight", (2, 6)).T, FROZEN["discriminative_basis"])
+    assert_equal(output.logits, output.features.sum(-1))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -140,12 +142,12 @@ def test_the_discriminator_s_logits_and_r1_and_its_gradient_are_the_authors(name
         return d.apply({"params": changed}, x, LABELS, EVALUATION).logits
 
     def r1(kernel):
-        said, pull = jax.vjp(lambda x: logits(x, kernel), x)
-        norms = jnp.square(pull(jnp.ones_like(said))[0]).sum((1, 2, 3))
-        return norms.sum(), (said, norms)
+        output, pull = jax.vjp(lambda x: logits(x, kernel), x)
+        norms = jnp.square(pull(jnp.ones_like(output))[0]).sum((1, 2, 3))
+        return norms.sum(), (output, norms)
 
-    (_, (said, norms)), by_kernel = jax.jit(jax.value_and_grad(r1, has_aux=True))(params[block]["grouped"]["kernel"])
-    assert_equal(said, FROZEN[f"{name} D"])
+    (_, (output, norms)), by_kernel = jax.jit(jax.value_and_grad(r1, has_aux=True))(params[block]["grouped"]["kernel"])
+    assert_equal(output, FROZEN[f"{name} D"])
     assert_equal(norms, FROZEN[f"{name} R1"])
     assert_equal(by_kernel, FROZEN[f"{name} R1 by kernel"])
 
@@ -197,10 +199,10 @@ def test_a_plan_leads_from_a_few_pixels_to_the_image_and_back(size, sides, chann
         images, params = g.init_with_output(key, z, labels, EVALUATION)
         return params["params"]["basis"], images, d.init_with_output(key, images, labels, EVALUATION)[0]
 
-    basis, images, said = jax.eval_shape(shapes, jax.random.key(0))
+    basis, images, output = jax.eval_shape(shapes, jax.random.key(0))
     assert basis.shape == (size // 2 ** (sides - 1),) * 2 + (16,)
     assert images.shape == (2, size, size, channels)
-    assert said.logits.shape == (2,) and said.features.shape == (2, 16)
+    assert output.logits.shape == (2,) and output.features.shape == (2, 16)
 
 
 def test_the_start_is_the_authors(monkeypatch):

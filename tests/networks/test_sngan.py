@@ -126,9 +126,9 @@ def test_the_whole_networks_are_mimicry_s(name, x64):
     net, x = SpectralNorm(Net(sngan.Discriminator(width, classes))), jnp.asarray(image(name, size))
     params, stats = filled(shapes(net, x, labels), lambda *args: mimicrys(*args, 1, last), {})
     for i in (1, 2):
-        said, stats = evaluated(net, params, stats, x, labels, training(BATCH))
-        close(said.logits, FROZEN[f"{name}/logits{i}"])
-    assert said.features.shape == (BATCH, width)
+        output, stats = evaluated(net, params, stats, x, labels, training(BATCH))
+        close(output.logits, FROZEN[f"{name}/logits{i}"])
+    assert output.features.shape == (BATCH, width)
     if name == "32":
         close(evaluated(net, params, stats, x)[0].logits, FROZEN[f"{name}/evaluation"])
 
@@ -166,8 +166,8 @@ def test_small_and_other_sizes_make_and_judge_grey_images(size):
         images, _ = g.apply(*g.init(key, z, y, {}), z, y, EVALUATION, {})
         return images, d.apply(*d.init(key, images, y, {}), images, y, EVALUATION, {})[0]
 
-    images, said = jax.eval_shape(both, jax.random.key(0))
-    assert images.shape == (2, size, size, 1) and said.logits.shape == (2,) and said.features.shape == (2, 16)
+    images, output = jax.eval_shape(both, jax.random.key(0))
+    assert images.shape == (2, size, size, 1) and output.logits.shape == (2,) and output.features.shape == (2, 16)
 
 
 def test_a_shortcut_sees_what_was_not_rectified(x64):

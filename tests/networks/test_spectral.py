@@ -116,9 +116,9 @@ def test_the_network_is_its_own_on_the_normalised_weights(small):
     net, labels = SpectralNorm(PLAIN), jnp.asarray(LABELS)
     for mode in (training(5), EVALUATION):
         seen, vectors = net.normalised(params, stats["spectral"], mode.train)
-        said, new = net.apply(params, stats, images, labels, mode, {})
+        output, new = net.apply(params, stats, images, labels, mode, {})
         expected, others = PLAIN.apply(seen, {"batch_stats": stats["batch_stats"]}, images, labels, mode, {})
-        assert_close(said, expected, 1e-12)
+        assert_close(output, expected, 1e-12)
         assert_close(new, {**others, "spectral": vectors}, 1e-12)
     assert_close(new, stats, 0)
 
@@ -192,10 +192,10 @@ def test_a_weight_of_zeros_stays_zero(small):
 
 def test_a_weight_that_starts_at_zero_is_normalised_once_it_has_moved(small):
     _, stats, _ = small
-    net, moved = SpectralNorm(PLAIN), {"dense": {"kernel": jnp.array([[0.3], [-2.0], [1.5]])}}
+    net, updated = SpectralNorm(PLAIN), {"dense": {"kernel": jnp.array([[0.3], [-2.0], [1.5]])}}
     still = {"dense": {"kernel": jnp.zeros((3, 1))}}
     vectors = {"dense": stats["spectral"]["dense"]}
-    for params in (still, still, moved):
+    for params in (still, still, updated):
         seen, vectors = net.normalised(params, vectors, True)
     np.testing.assert_allclose(np.linalg.norm(seen["dense"]["kernel"]), 1, rtol=1e-12)
 

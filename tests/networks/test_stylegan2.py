@@ -123,8 +123,8 @@ def test_the_epilogue_is_pytorch_s():
     module = stylegan2.Epilogue(made.GROUP, classes=3)
     order = strided(4, made.GROUP)
     args = made.given("last")[order], None, training(), made.given("cmap")[order]
-    said = module.apply(variables(module, *args), *args)
-    assert_same(said.logits[np.argsort(order), None], "epilogue")
+    output = module.apply(variables(module, *args), *args)
+    assert_same(output.logits[np.argsort(order), None], "epilogue")
 
 
 # ---- whole networks against PyTorch ------------------------------------------------------------
@@ -169,9 +169,9 @@ def test_r1_and_its_gradient_in_a_strided_kernel_are_pytorch_s():
         slope = jax.grad(lambda x: logits(params | {"b8": block}, x).sum())(reals)
         return jnp.square(slope).sum(), jnp.square(slope).sum((1, 2, 3))
 
-    moved, norms = jax.jit(jax.grad(r1, has_aux=True))(params["b8"]["conv1"]["kernel"])
+    updated, norms = jax.jit(jax.grad(r1, has_aux=True))(params["b8"]["conv1"]["kernel"])
     assert_same(norms[np.argsort(order)], "norm")
-    assert_same(moved, "moved")
+    assert_same(updated, "moved")
 
 
 # ---- minibatch standard deviation --------------------------------------------------------------

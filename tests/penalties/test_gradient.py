@@ -135,12 +135,12 @@ STRENGTHS = {"gamma", "weight"}
 
 
 def every_penalty():
-    """{name: (function, its numbers without a default)}: the functions of a turn and keyword
+    """{name: (function, its numbers without a default)}: the functions of a context and keyword
     numbers."""
     table = {}
     for name, function in inspect.getmembers(penalties, inspect.isfunction):
         first, *rest = inspect.signature(function).parameters.values()
-        if first.name == "turn" and rest and all(p.kind is p.KEYWORD_ONLY for p in rest):
+        if first.name == "context" and rest and all(p.kind is p.KEYWORD_ONLY for p in rest):
             table[name] = function, {p.name for p in rest if p.default is p.empty}
     return table
 

@@ -85,6 +85,10 @@ def report(word="", phrase="healthy", evidence=None, openings=()):
     return Report(judged, numbers, about, {"split": word, "deep": {word: 1.5}}, evidence or {}, {11: f"no latents {word}"})
 
 
+def page_of(report):
+    return page_html(report, report.pictures())
+
+
 def normal(text):
     return " ".join(text.split())
 
@@ -94,7 +98,7 @@ def normal(text):
 
 def test_the_page_holds_every_number_with_its_controls_and_what_they_mean():
     shown = report(openings=["2026-01-01"])
-    page = Page(page_html(shown))
+    page = Page(page_of(shown))
     for key, one in shown.numbers.items():
         assert normal(one.label) in page.text, key
         assert f"{parts.number(one.value)} [{parts.number(one.low)}, {parts.number(one.high)}]" in page.text, key
@@ -111,7 +115,7 @@ def test_what_is_not_informative_is_no_evidence():
     shown = Report(Verdict("cannot tell"), {"fd": number("fd", seen=False), "kid": number("kid")}, {}, {})
     why = shown.numbers["fd"].why
     assert why and not shown.numbers["kid"].why
-    page = Page(page_html(shown))
+    page = Page(page_of(shown))
     assert f"Not informative here: {why}." in page.text and page.text.count("Not informative here") == 1
     assert "(0.25 [0.188, 0.375])" in page.text and page.named("class").count("number off") == 11  # fd, and ten empty rows
     text = table_text(shown)
@@ -120,7 +124,7 @@ def test_what_is_not_informative_is_no_evidence():
 
 def test_the_page_loads_and_runs_nothing():
     images = {"samples": np.zeros((3, 4, 4, 1), np.uint8)}
-    for html in (page_html(report(evidence=images)), sweep(), table_html(report())):
+    for html in (page_of(report(evidence=images)), sweep(), table_html(report())):
         page = Page(html)
         assert not {"script", "iframe", "object", "embed", "link", "base", "form", "a"} & set(page.tags)
         assert not any(key.startswith("on") or key == "href" for key, _ in page.attributes)
@@ -129,39 +133,39 @@ def test_the_page_loads_and_runs_nothing():
         )
         assert all(source.startswith("data:image/png;base64,iVBOR") for source in page.named("src"))
         assert "url(" not in html and "@import" not in html
-    page = Page(page_html(report(evidence=images)))
+    page = Page(page_of(report(evidence=images)))
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page.named("content")
     assert len(page.named("src")) == 1 and all(page.named("alt")) and "A sheet of generated samples." in page.named("alt")
 
 
 @pytest.mark.parametrize("word", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_names_stay_text(word):
-    for make in (lambda w: page_html(report(w, openings=["1", w])), lambda w: table_html(report(w)), sweep):
+    for make in (lambda w: page_of(report(w, openings=["1", w])), lambda w: table_html(report(w)), sweep):
         page, plain = Page(make(word)), Page(make("plain"))
         assert page.tags == plain.tags and [key for key, _ in page.attributes] == [key for key, _ in plain.attributes]
         assert page.text.count(normal(visible(word))) >= plain.text.count("plain") - 3 * ("\udcff" in word)
-    shown = table_text(report(word)) + page_html(report(word))
+    shown = table_text(report(word)) + page_of(report(word))
     assert not {c for c in shown if not c.isprintable()} - {"\n", "\t"}
     shown.encode("utf-8")
 
 
 def test_equal_reports_give_equal_pages():
-    assert page_html(report("a")) == page_html(report("a")) != page_html(report("b"))
+    assert page_of(report("a")) == page_of(report("a")) != page_of(report("b"))
     assert sweep("a") == sweep("a")
 
 
 def test_every_verdict_has_a_page_in_plain_words():
     assert set(PLAIN) == set(PHRASES)
     for phrase in PHRASES:
-        page = Page(page_html(Report(Verdict(phrase), {}, {}, {})))
+        page = Page(page_of(Report(Verdict(phrase), {}, {}, {})))
         assert PLAIN[phrase] in page.text and page.text.count("Not measured") == len(ROWS)
 
 
 def test_opening_the_test_split_twice_is_said_aloud():
-    quiet, loud = (Page(page_html(report(openings=times))) for times in (["one"], ["one", "two"]))
+    quiet, loud = (Page(page_of(report(openings=times))) for times in (["one"], ["one", "two"]))
     assert "Warning" not in quiet.text and "note loud" not in quiet.named("class")
     assert "Warning: the test split S was opened 2 times." in loud.text and "note loud" in loud.named("class")
-    assert "opened" not in Page(page_html(report())).text.replace("to be opened once", "")
+    assert "opened" not in Page(page_of(report())).text.replace("to be opened once", "")
 
 
 def sweep(word="plain"):

@@ -18,7 +18,7 @@ import pytest
 
 import gan_jax as gan
 from gan_jax.data.toys import ring
-from gan_jax.sweeps import api, population, trainer
+from gan_jax.sweeps import api, population, result, trainer
 from gan_jax.sweeps.population import Programs
 from gan_jax.training.progress import SweepProgress
 from tests.tiny_games import QUICK, assert_close, mean_start, mean_step, ten
@@ -92,7 +92,7 @@ def trained(data):
 def test_the_table_has_a_row_for_each_member_and_evaluation(trained):
     table = trained.table
     assert list(table.columns[:7]) == ["setting", GAMMA, "seed", "n", "step", "diverged", "diverged_step"]
-    assert {"discriminator/loss", "generator/loss", "discriminator/r1", api.GAP, api.QUALITY} <= set(table.columns)
+    assert {"discriminator/loss", "generator/loss", "discriminator/r1", result.GAP, result.QUALITY} <= set(table.columns)
     keys = [(s, n, seed, step) for s in gans() for n in (40, 80) for seed in (0, 3) for step in (5, 10, 12)]
     assert list(table[["setting", "n", "seed", "step"]].itertuples(index=False, name=None)) == keys
     assert not table["diverged"].any() and table["diverged_step"].isna().all()
@@ -137,7 +137,7 @@ def test_the_ranking_is_on_held_out_data_and_never_opens_the_test_split(trained,
     metrics = [name for name in other.columns if "/" in name]
     changed = {name for name in metrics if not np.allclose(other[name], before[name], rtol=1e-3, atol=1e-4)}
     with_v = {"G/fd_gap", "G/near_copies", "D/r_v", "D/loss_gap"}  # whose names do not say so
-    assert {api.GAP, api.QUALITY} & changed and all("validation" in name for name in changed - with_v)
+    assert {result.GAP, result.QUALITY} & changed and all("validation" in name for name in changed - with_v)
 
 
 def test_a_shared_order_gives_every_seed_the_same_data_and_an_own_one_does_not(data):
@@ -398,8 +398,8 @@ def test_kill_and_resume_equals_a_sweep_never_stopped(tmp_path, monkeypatch):
 
 
 def test_mistakes_are_one_line_before_a_step_is_run(data, monkeypatch):
-    monkeypatch.setattr(trainer, "Session", None)
-    monkeypatch.setattr(api, "Session", None)
+    monkeypatch.setattr(trainer, "SweepTrainer", None)
+    monkeypatch.setattr(api, "SweepTrainer", None)
     assert "at least one recipe" in refused(quick, data, {})
     assert "0 seeds and 1 sizes" in refused(quick, data, seeds=0)
     assert "1 seeds and 0 sizes" in refused(quick, data, seeds=1, sizes=[])

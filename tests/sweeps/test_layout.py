@@ -13,8 +13,10 @@ from collectives import collectives
 import gan_jax as gan
 from gan_jax.core.batch import device_mean
 from gan_jax.data.toys import ring
+from gan_jax.gan.game import game_of
 from gan_jax.sweeps import api, trainer
-from gan_jax.sweeps.layout import Layout, fitted, possible_shares, shares, speaks, start
+from gan_jax.sweeps import population as populations
+from gan_jax.sweeps.layout import Layout, first_layout, fit_memory, possible_shares, shares, takes_device_means
 from gan_jax.sweeps.population import Population, Programs, member_state
 from gan_jax.training.placement import place
 from tests.sweeps.test_api import quick, rate, refused
@@ -50,7 +52,7 @@ def swarm(recipe, data, number, per_member, count=4):
 @pytest.mark.parametrize("way", ["_in_turn", "_side_by_side"])
 def test_a_member_whose_batch_two_devices_share_is_its_own_run(x64, monkeypatch, way):
     """Three members on 2 x 2: the last is repeated to fill the groups."""
-    monkeypatch.setattr(parallel, "_in_turn", getattr(parallel, way))
+    monkeypatch.setattr(populations, "_in_turn", getattr(populations, way))
     state, good, metrics = swarm(FULL, ROWS, RATE, 2, 3)
     assert good.shape == (4, 10) and good.all()
     for i, member in enumerate(members(FULL, RATE, 3)):
@@ -155,30 +157,30 @@ def bytes_of(layout):
     ],
 )
 def test_the_layout_follows_from_numbers(count, devices, free, most, per_member, size):
-    found = fitted(start(count, devices, shares(devices, 64), most), bytes_of, free)
+    found = fit_memory(first_layout(count, devices, shares(devices, 64), most), bytes_of, free)
     assert (found.per_member, found.size) == (per_member, size)
     assert found.groups * found.per_member == devices and found.each * found.groups >= size and bytes_of(found) <= free
 
 
 def test_what_all_devices_together_do_not_hold_is_refused():
     with pytest.raises(gan.UserError, match="^needs 0.00 GiB on each of 8 devices, and 0.00 GiB are free: use a smaller batch"):
-        fitted(start(12, 8, shares(8, 64)), bytes_of, 2)
+        fit_memory(first_layout(12, 8, shares(8, 64)), bytes_of, 2)
     with pytest.raises(gan.UserError, match="^needs 0.00 GiB on each of 4 devices"):
-        fitted(start(12, 8, shares(8, 20)), bytes_of, 3)  # eight do not divide 20
+        fit_memory(first_layout(12, 8, shares(8, 20)), bytes_of, 3)  # eight do not divide 20
     with pytest.raises(gan.UserError, match="^needs 0.00 GiB, and"):
-        fitted(start(12, 8, (1,)), bytes_of, 9)
+        fit_memory(first_layout(12, 8, (1,)), bytes_of, 9)
 
 
 def test_a_layout_says_itself_in_one_line():
     gib = lambda x: int(x * 2**30)
-    assert Layout(12, 8, (1, 2, 4), 2, 12).words(64, gib(1.25), gib(3)) == (
+    assert Layout(12, 8, (1, 2, 4), 2, 12).describe(64, gib(1.25), gib(3)) == (
         "12 members on 8 devices: 4 groups x 2 devices, 3 members each, batch 64 = 2 x 32; 1.25 of 3.00 GiB a device"
     )
-    assert Layout(1, 4, (1, 2, 4), 4, 1).words(64, gib(1), gib(3)) == (
+    assert Layout(1, 4, (1, 2, 4), 4, 1).describe(64, gib(1), gib(3)) == (
         "1 member on 4 devices: 1 group x 4 devices, 1 member each, batch 64 = 4 x 16; 1.00 of 3.00 GiB a device"
     )
     assert (
-        Layout(9, 4, (1,), 1, 9).words(64, 0, gib(3))
+        Layout(9, 4, (1,), 1, 9).describe(64, 0, gib(3))
         == "9 members on 4 devices: at most 3 members each; 0.00 of 3.00 GiB a device"
     )
 
@@ -207,7 +209,7 @@ def test_only_games_that_take_means_over_devices_share_their_batches(data):
     assert possible_shares(SHARED, rate(0.1), data, 4) == (1, 2, 4)
     assert possible_shares(QUICK, rate(0.1), data, 4) == (1,)
     for recipe in (gan.recipes.mlp((2,), width=4, depth=1, batch_size=8), gan.recipes.vae((2,), width=4, batch_size=8)):
-        assert speaks(recipe.game, recipe, data)
+        assert takes_device_means(game_of(recipe), recipe, data)
 
 
 def test_a_step_that_fails_is_not_taken_for_one_that_asks(data):
@@ -215,7 +217,7 @@ def test_a_step_that_fails_is_not_taken_for_one_that_asks(data):
         return undefined  # noqa: F821
 
     with pytest.raises(NameError, match="undefined"):
-        speaks(replace(SHARED, step=broken), rate(0.1), data)
+        takes_device_means(replace(SHARED, step=broken), rate(0.1), data)
 
 
 # ---- sweeps ------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 
 import gan_jax as gan
 from gan_jax.core.rng import named
-from gan_jax.sweeps import members as population_members
+from gan_jax.sweeps import population as populations
 from gan_jax.sweeps.population import Member, Population, by_structure, bytes_needed, member_state
 from gan_jax.training.chunk import single_chunk
 from gan_jax.training.placement import place
@@ -21,7 +21,7 @@ from tests.tiny_games import assert_close, everything, feed
 from tests.training.test_fit import ROOT, same
 
 ONE, STEPS = place(1), 10
-WAYS = {"in_turn": population_members._in_turn, "side_by_side": population_members._side_by_side}
+WAYS = {"in_turn": populations._in_turn, "side_by_side": populations._side_by_side}
 DOUBLE = {"dtype": "float64", "batch_size": 8}
 POINTS = gan.recipes.mlp((2,), width=4, depth=1, **DOUBLE)
 NETWORKS = {  # a recipe, its training set, and a number that members differ in
@@ -41,8 +41,8 @@ def members(recipe, number, count, n=40):
 def train(members, data, steps=STEPS, placement=ONE):
     """(state, good, metrics) of a fresh population after these steps."""
     population = Population(gan.GAN, placement, members, data)
-    programs = population.lowered(steps, None).compile()
-    state = programs.init(*population.fresh())
+    programs = population.lower(steps, None).compile()
+    state = programs.init(*population.init_arguments())
     return programs.chunk(population.knobs, state, population.feed, population.alive)
 
 
@@ -61,7 +61,7 @@ def starts(members, data, placement=ONE):
     """The members' first states, which are those of their own runs but for the rounding of float32
     first weights."""
     population = Population(gan.GAN, placement, members, data)
-    state = jax.jit(population._init)(*population.fresh())
+    state = jax.jit(population._init)(*population.init_arguments())
     rows = [jax.device_put(member_state(state, i), placement.devices[0]) for i in range(len(members))]
     for member, row in zip(members, rows, strict=True):
         assert_close(row, init(member.recipe, jax.random.key(member.seed)), 1e-6)
@@ -84,7 +84,7 @@ PAIRS = [pytest.param(*p, marks=pytest.mark.slow if p[0] in SLOW else ()) for p 
 
 @pytest.mark.parametrize("network, way", PAIRS)
 def test_a_row_is_its_own_run(x64, monkeypatch, network, way):
-    monkeypatch.setattr(parallel, "_in_turn", WAYS[way])
+    monkeypatch.setattr(populations, "_in_turn", WAYS[way])
     recipe, data, number = NETWORKS[network]
     assert_rows_are_runs(members(recipe, number, 2), data)
 
@@ -99,7 +99,7 @@ def test_a_row_is_its_own_run(x64, monkeypatch, network, way):
 )
 def test_members_spread_over_devices_are_their_own_runs(x64, monkeypatch, way, devices, count):
     """Also where they do not divide: the last is repeated to fill the devices."""
-    monkeypatch.setattr(parallel, "_in_turn", WAYS[way])
+    monkeypatch.setattr(populations, "_in_turn", WAYS[way])
     recipe, data, number = NETWORKS["mlp"]
     placement = place(devices)
     assert_rows_are_runs(members(recipe, number, count), placement.replicate(data), placement=placement)
@@ -135,7 +135,7 @@ def test_members_have_their_own_order_of_the_data_or_share_one(x64):
 
 @pytest.mark.parametrize("way", ["in_turn", pytest.param("side_by_side", marks=pytest.mark.slow)])
 def test_one_that_diverges_freezes_where_it_was_good_and_changes_no_bit_of_the_others(monkeypatch, way):
-    monkeypatch.setattr(parallel, "_in_turn", WAYS[way])
+    monkeypatch.setattr(populations, "_in_turn", WAYS[way])
     recipe, data = POINTS.replace(dtype="float32"), NETWORKS["mlp"][1]
     healthy = members(recipe, "generator.optimizer.learning_rate", 3)
     wild = gan.with_leaves(recipe, {"generator.optimizer.learning_rate": 1e30})
@@ -159,9 +159,9 @@ def test_one_that_diverges_freezes_where_it_was_good_and_changes_no_bit_of_the_o
 def test_one_that_is_not_alive_stays_where_it_is(x64):
     recipe, data, number = NETWORKS["mlp"]
     population = Population(gan.GAN, ONE, members(recipe, number, 2), data)
-    programs = population.lowered(STEPS, None).compile()
-    start = jax.device_get(programs.init(*population.fresh()).generator.params)
-    state = programs.init(*population.fresh())
+    programs = population.lower(STEPS, None).compile()
+    start = jax.device_get(programs.init(*population.init_arguments()).generator.params)
+    state = programs.init(*population.init_arguments())
     state, good, _ = programs.chunk(population.knobs, state, population.feed, jnp.array([True, False]))
     assert good[0].all() and not good[1].any()
     still = jax.tree.map(lambda a, b: (a == b).all((*range(1, a.ndim),)), jax.device_get(state.generator.params), start)
@@ -194,8 +194,8 @@ def test_twenty_four_members_need_no_more_than_twenty_four_times_one():
 def test_a_call_on_several_cpu_devices_takes_few_steps(length, piece):
     recipe, data = gan.recipes.dirac(), feed(shape=(1,))
     four = [Member("", recipe, seed, 40) for seed in range(4)]
-    assert Population(gan.GAN, ONE, four, data).piece(length) == length
-    assert Population(gan.GAN, place(2), four, place(2).replicate(data)).piece(length) == piece
+    assert Population(gan.GAN, ONE, four, data).steps_per_call(length) == length
+    assert Population(gan.GAN, place(2), four, place(2).replicate(data)).steps_per_call(length) == piece
 
 
 LONG = """

@@ -219,11 +219,14 @@ def test_any_damage_to_any_file_falls_back_with_one_line(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")  # Orbax would print pages about most of these
 
 
-def test_a_wrong_read_is_noticed_by_the_digest_of_the_leaves(tmp_path, monkeypatch):
+def test_a_read_of_another_dtype_is_noticed(tmp_path, monkeypatch):
+    import orbax.checkpoint as ocp
+
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, {"a": jnp.arange(4.0)})
-    monkeypatch.setattr("gan_jax.training.checkpoints._digest", lambda arrays, record: "another")
-    with pytest.raises(UserError, match="do not match their digest"):
+    restore_args = ocp.RestoreArgs
+    monkeypatch.setattr(ocp, "RestoreArgs", lambda **given: restore_args(dtype=np.float16, **given))
+    with pytest.raises(UserError, match=r"1 leaves were read as another dtype or shape: \['a'\]"):
         Checkpoints(tmp_path).restore_latest({"a": jnp.zeros(4)})
 
 
@@ -393,7 +396,7 @@ KILLED = """
 import os, pathlib, signal, sys, time
 import jax.numpy as jnp
 import numpy as np
-from gan_jax import checkpoints as module
+from gan_jax.training import checkpoints as module
 
 folder, point, calls = sys.argv[1], sys.argv[2], int(sys.argv[3])
 state = lambda step: {"step": jnp.int32(step), "noise": np.random.default_rng(step).normal(size=100_000)}

@@ -27,9 +27,8 @@ from gan_jax.games.imputation import gain, misgan
 from gan_jax.gan.game import game_of
 from gan_jax.networks.conv import conv
 from gan_jax.networks.minibatch import minibatch_std
-from gan_jax.sweeps import members as population_members
-from gan_jax.sweeps.members import map_members
-from gan_jax.training import placement as parallel
+from gan_jax.sweeps import population as populations
+from gan_jax.sweeps.population import map_members
 from gan_jax.training.chunk import compiled_chunk
 from gan_jax.training.placement import AXIS, place
 from tests.recipes.test_published import small
@@ -332,7 +331,8 @@ def test_collectives_are_read_from_the_text():
 
 def test_shares_are_stated_and_checked():
     assert (
-        place(4).shares(64, 2) == "64 examples = 4 devices x 2 parts x 8" and place(1).shares(8) == "8 examples = 1 device x 8"
+        place(4).describe(64, 2) == "64 examples = 4 devices x 2 parts x 8"
+        and place(1).describe(8) == "8 examples = 1 device x 8"
     )
     for given, line in {
         (4, 6, 1): "a batch of 6 does not divide among 4 devices: give a multiple of 4",
@@ -410,7 +410,7 @@ def test_four_devices_take_the_plain_gradient_steps_of_one(x64, style):
 def test_members_keep_their_input_gradients_to_themselves(monkeypatch, way):
     """Of images that all members share, as R1 takes it: 2 w x for each, not its sum over
     devices."""
-    monkeypatch.setattr(parallel, "_in_turn", getattr(parallel, way))
+    monkeypatch.setattr(populations, "_in_turn", getattr(populations, way))
     slope = lambda w, x: jax.grad(lambda x: (w * x**2).sum())(x)
     w, x = jnp.arange(4.0), jnp.array([1.0, -3.0])
     each = jax.jit(map_members(slope, (True, False), place(4)))
@@ -420,7 +420,7 @@ def test_members_keep_their_input_gradients_to_themselves(monkeypatch, way):
 def test_members_with_convolutions_lie_on_their_devices_and_say_nothing(monkeypatch):
     """Convolutions of several kernels side by side are one grouped one, whose kernels a partitioner
     gathers, or fails."""
-    monkeypatch.setattr("gan_jax.sweeps.members._in_turn", population_members._side_by_side)
+    monkeypatch.setattr("gan_jax.sweeps.population._in_turn", populations._side_by_side)
     rng = np.random.default_rng(0)
     images, kernels = rng.normal(size=(2, 5, 5, 2)).astype("float32"), rng.normal(size=(8, 3, 3, 2, 3)).astype("float32")
     four = place(4)

@@ -1,5 +1,6 @@
-"""Filling in missing values: GAIN, MisGAN and a VAE as games, GAIN as a scikit-learn imputer, and
-what it is compared with."""
+"""Imputation of missing values: GAIN, MisGAN and a VAE as games, GAIN for scikit-learn, and
+baselines.
+"""
 
 from gan_jax.games.imputation import baselines, gain, misgan, vae
 from gan_jax.games.imputation.gain import GAIN, Gain

@@ -1,7 +1,7 @@
-"""What GAIN is compared with: scikit-learn transformers, each fitted on training rows and applied
-to others.
+"""Baselines of imputation: scikit-learn transformers, each fitted on training rows and applied to
+others.
 
-imputers(seed) -> {name: transformer}; `names` of them, cheap ones first
+`IMPUTERS` is {name: seed -> transformer}, cheap ones first.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from gan_jax.games.imputation.transport import TransportImputer
 
 
 class InterpolationImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """The straight line between the observed values above and below a missing cell in its column;
-    beyond them, the nearest.
+    """Linear interpolation between the observed values above and below a missing cell in its
+    column.
 
-    As pandas' `interpolate(limit_direction="both")`. It uses the order of the rows, so it suits a
-    series, and guesses blindly in a table whose rows have none. A column without an observed value
-    gets its mean in `fit` (0 if it had none either).
+    Beyond the first and last observed value it takes the nearest, as pandas'
+    `interpolate(limit_direction="both")` does. The order of the rows matters: it suits a series,
+    and has no meaning for a table whose rows have no order. A column without an observed value gets
+    its mean in `fit`, or 0.
     """
 
     def fit(self, X: Any, y: Any = None) -> InterpolationImputer:
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan")
-        seen = np.isfinite(X)
-        self.mean_ = np.where(seen, X, 0).sum(0) / np.maximum(seen.sum(0), 1)
+        present = np.isfinite(X)
+        self.mean_ = np.where(present, X, 0).sum(0) / np.maximum(present.sum(0), 1)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -50,7 +51,7 @@ class InterpolationImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
 
 
 def mean(seed: int) -> Any:
-    """Each column's mean."""
+    """The mean of each column."""
     return SimpleImputer(keep_empty_features=True)
 
 
@@ -65,14 +66,14 @@ def knn(seed: int) -> Any:
 
 
 def iterative(seed: int) -> Any:
-    """MICE's conditional means (van Buuren & Groothuis-Oudshoorn, 2011): Bayesian ridge regressions
-    in turn, 10 rounds."""
+    """The conditional means of MICE (van Buuren & Groothuis-Oudshoorn, 2011): 10 rounds of Bayesian
+    ridge regressions."""
     return IterativeImputer(random_state=seed, keep_empty_features=True)
 
 
 def bounded(seed: int) -> Any:
-    """`iterative` for tables in [0, 1]: no regression's answer leaves it (with collinear columns
-    some are far out)."""
+    """`iterative` for tables in [0, 1], where no answer leaves that range. With collinear columns
+    some unbounded answers are far out."""
     return IterativeImputer(random_state=seed, keep_empty_features=True, min_value=0.0, max_value=1.0)
 
 
@@ -82,8 +83,8 @@ def transport(seed: int) -> Any:
 
 
 def forest(seed: int) -> Any:
-    """In the manner of missForest (Stekhoven & Buehlmann, 2012): trees in place of the regressions,
-    3 rounds of 30 trees."""
+    """`iterative` with 30 trees in place of the regressions and 3 rounds, as in missForest
+    (Stekhoven & Buehlmann, 2012)."""
     trees = ExtraTreesRegressor(30, min_samples_leaf=2, max_features=1 / 3, random_state=seed)
     return IterativeImputer(trees, max_iter=3, random_state=seed, keep_empty_features=True)
 

@@ -1,9 +1,8 @@
-"""Examples with missing values, as every game of imputation takes them, and how far its answers are
-off.
+"""Examples with missing values, and the errors of their imputation.
 
-An example is [2, ...]: the values, in [0, 1], and which of them were observed
-(`data.missing.incomplete` makes such splits); or the values alone, where the feed has a mask. A
-value that was not observed enters no loss, and may be NaN.
+An example is [2, ...]: the values, in [0, 1], and the mask of those that were observed
+(`data.missing.incomplete` makes such splits). Where the feed has a mask, an example is the values
+alone. A value that was not observed enters no loss, and may be NaN.
 """
 
 from __future__ import annotations
@@ -15,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from gan_jax.core.bind import Bound
 from gan_jax.core.errors import UserError
 
 
 def cells_of(images: Array, mask: Array | None = None) -> tuple[Float[Array, "b d"], Bool[Array, "b d"]]:
-    """(values, observed) of examples [b, 2, ...], or of values [b, ...] with their mask; flat."""
+    """(values, observed), flat, of examples [b, 2, ...], or of values [b, ...] and their mask."""
     flat = lambda x: x.reshape(len(x), -1)
     if mask is None:
         return flat(images[:, 0]), flat(images[:, 1]) > 0.5
@@ -27,33 +27,44 @@ def cells_of(images: Array, mask: Array | None = None) -> tuple[Float[Array, "b 
 
 
 def groups_of(what: str, features: int | tuple[int, ...]) -> tuple[int, ...]:
-    """Cells of each column: of so many numbers, or as they are. Raises UserError where a column has
-    none."""
+    """The number of cells of each column. features: that tuple, or a number of columns of one cell
+    each. Raises UserError where a column has no cell."""
     groups = (1,) * features if isinstance(features, int) else tuple(int(k) for k in features)
     if not groups or min(groups) < 1:
         raise UserError(f"{what}: features is {features!r}: give the number of cells, or that of each column, all at least 1")
     return groups
 
 
+def check_shares(what: str, knobs: Any, *names: str) -> None:
+    """Raises UserError where one of these numbers is above 1."""
+    for name in names:
+        value = getattr(knobs, name)
+        if not isinstance(value, Bound) and np.any(np.asarray(value) > 1):
+            raise UserError(f"{what}: {name} is {float(np.max(value)):g}: it is a share, give a number in [0, 1]")
+
+
 def of_columns(groups: tuple[int, ...], values: Array) -> Array:
-    """[b, columns] -> [b, cells]: the cells of a column go together."""
+    """[b, columns] -> [b, cells]: every cell of a column has the column's value."""
     return values[:, np.repeat(np.arange(len(groups)), groups)]
 
 
 def rmse(errors: Array, where: Array) -> Array:
-    """The root of the mean square over the chosen cells; NaN where there are none."""
+    """The root mean square over the chosen cells; NaN where there are none."""
     return jnp.sqrt((jnp.where(where, errors, 0) ** 2).sum() / where.sum())
 
 
 def errors_of(answer: Callable[[Array, Array], Array], train: tuple, validation: tuple, dtype: Any) -> dict[str, Array]:
-    """RMSE of answer(values [n, d], observed [n, d]) -> [n, d], in the scale of the data, on
-    training and held-out rows.
+    """RMSE of answer(values [n, d], observed [n, d]) -> [n, d] on training and held-out rows.
 
-    train, validation: (examples [n, 2, ...], labels). rmse: cells hidden from the loss, where their
-        values are known;
-    observed_rmse: cells that were seen (its autoencoding); rmse_gap: held-out rows' rmse - training
-        rows'. A positive gap is
-    overfitting: hidden cells of rows that were trained on are filled better than those of new rows.
+    train, validation: (examples [n, 2, ...], labels)
+
+    For each: `rmse` over cells that were hidden although their values are known, and
+              `observed_rmse` over
+    cells that were seen, both in the scale of the data. rmse_gap is the held-out rmse minus the
+    training
+    rmse: above 0, hidden cells of training rows are filled in better than those of new rows, which
+          is
+    overfitting.
     """
     row = {}
     for name, (images, _) in {"train": train, "validation": validation}.items():
@@ -65,8 +76,7 @@ def errors_of(answer: Callable[[Array, Array], Array], train: tuple, validation:
 
 
 def check_cells(what: str, cells: int, data: Any) -> None:
-    """Raises UserError where the data are not examples of values and mask, or of another number of
-    cells."""
+    """Raises UserError where the data are not examples of values and mask with so many cells."""
     shape = tuple(data.image_shape)
     if len(shape) < 2 or shape[0] != 2:
         raise UserError(f"{data.name} has examples {shape}: {what} wants values and mask, (2, ...): data.missing.incomplete")

@@ -1,5 +1,7 @@
-"""Mixed tables as rows of cells in [0, 1], and back: a number is one cell (min-max), a category of
-k values k (one-hot)."""
+"""Mixed tables as rows of cells in [0, 1], and back.
+
+A number is one cell, min-max scaled; a category of k values is k cells, one-hot.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +13,19 @@ import numpy as np
 
 from gan_jax.core.errors import UserError
 
-MOST_CATEGORIES = 1000  # a column of more different values is an identity, not a category
+MOST_CATEGORIES = 1000  # a column of more values holds identities, not categories
 
 
 def is_missing(column: Any) -> np.ndarray:
-    """[n] where a column has NaN, None, pandas' NA or NaT."""
+    """[n]: where a column has NaN, None, pandas' NA or NaT."""
     import pandas as pd
 
     return np.asarray(pd.isna(np.asarray(column, object)) if not isinstance(column, np.ndarray) else pd.isna(column), bool)
 
 
 def floats(column: Any, missing: np.ndarray, what: str) -> np.ndarray:
-    """float64 [n] with NaN where missing. Raises UserError for an infinity; TypeError or ValueError
-    for what is no number."""
+    """A column as float64 [n], with NaN where it is missing. Raises UserError for an infinity, and
+    TypeError or ValueError for what is not a number."""
     column = np.asarray(column)
     values = np.full(len(column), np.nan)
     present = column[~missing]
@@ -47,11 +49,11 @@ def _is_number(value: Any) -> bool:
 
 @dataclass
 class Numeric:
-    """A column of numbers: [low, high] of what was observed becomes [0, 1]; what is imputed lies in
-    it.
+    """A column of numbers: the observed range [low, high] is mapped to [0, 1] and bounds imputed
+    values.
 
-    whole: imputed values are rounded (as the authors' code does with columns of few different
-        values).
+    whole: whether imputed values are rounded, as in the authors' code for columns of few different
+           values
     """
 
     low: float
@@ -61,13 +63,13 @@ class Numeric:
 
     @classmethod
     def learn(cls, column: Any, missing: np.ndarray, what: str, rounding: int) -> Numeric:
-        seen = floats(column, missing, what)[~missing]
-        few = len(different := np.unique(seen)) < rounding
-        return cls(float(seen.min()), float(seen.max()), bool(few and (different == np.rint(different)).all()))
+        present = floats(column, missing, what)[~missing]
+        few = len(different := np.unique(present)) < rounding
+        return cls(float(present.min()), float(present.max()), bool(few and (different == np.rint(different)).all()))
 
     def encode(self, column: Any, missing: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
-        """(cells [n, 1] float32, which are known [n, 1]). Scaled in halves: the range of extreme
-        floats is not finite."""
+        """(cells [n, 1] float32, which are known [n, 1]). Halves are subtracted, because the range
+        of extreme floats is not finite."""
         values = np.where(missing, self.low, floats(column, missing, what))
         half = self.high / 2 - self.low / 2
         cells = np.clip((values / 2 - self.low / 2) / (half if half > 0 else 1.0), -1e6, 1e6)
@@ -82,8 +84,8 @@ class Numeric:
 
 @dataclass
 class Category:
-    """A column of names: each different observed value is a cell. A value not seen before counts as
-    missing for the others."""
+    """A column of names: each different observed value is one cell. A value that was not observed
+    in training counts as missing."""
 
     values: np.ndarray
 
@@ -105,28 +107,27 @@ class Category:
         return cls(values)
 
     def encode(self, column: Any, missing: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
-        """(one-hot [n, k] float32, which rows are known, for each cell [n, k])."""
+        """(one-hot cells [n, k] float32, for each of them whether its row is known [n, k])."""
         place = {value: i for i, value in enumerate(self.values)}
         code = np.array([-1 if gone else place.get(v, -1) for v, gone in zip(np.asarray(column, object), missing, strict=True)])
         known = np.repeat((code >= 0)[:, None], self.cells, 1)
         return (code[:, None] == np.arange(self.cells)).astype(np.float32), known
 
     def decode(self, cells: np.ndarray) -> np.ndarray:
-        """[n, k] probabilities -> the most probable value, object [n]."""
+        """[n, k] probabilities -> the most probable values, object [n]."""
         return self.values[cells.argmax(1)]
 
 
 @dataclass
 class Empty:
-    """A column without any observed value: it tells nothing, takes no cell, and is filled with
-    `value`."""
+    """A column without any observed value: it has no cell, and is filled with `value`."""
 
     value: Any
     cells: int = 0
 
     def encode(self, column: Any, missing: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
         if not isinstance(self.value, str):
-            floats(column, missing, what)  # refuses infinities, as a column that was learnt does
+            floats(column, missing, what)  # raises for infinities, as the other kinds of columns do
         return np.zeros((len(missing), 0), np.float32), np.zeros((len(missing), 0), bool)
 
     def decode(self, cells: np.ndarray) -> np.ndarray:
@@ -142,12 +143,12 @@ class Columns:
 
     @property
     def groups(self) -> tuple[int, ...]:
-        """Cells of each column that has any."""
+        """The number of cells of each column that has any."""
         return tuple(kind.cells for kind in self.kinds if kind.cells)
 
     def encode(self, table: Sequence[Any], missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(cells [n, k] float32 in [0, 1], 0 where unknown; known [n, k]) of a list of columns and
-        where they are missing."""
+        """(cells [n, k] float32 in [0, 1], 0 where unknown; known [n, k]) of columns and where they
+        are missing."""
         parts = [
             kind.encode(column, missing[:, j], name)
             for j, (kind, column, name) in enumerate(zip(self.kinds, table, self.names, strict=True))
@@ -162,10 +163,8 @@ class Columns:
 
 
 def learn(table: Sequence[Any], missing: np.ndarray, names: list[str], categorical: Sequence[bool], rounding: int) -> Columns:
-    """The columns of a table, from its observed cells.
-
-    A column without any is filled with 0, or with "missing" if it is categorical.
-    """
+    """The columns of a table, from its observed cells. A column without observed cells is filled
+    with 0, or with "missing" if it is categorical."""
     kinds: list[Numeric | Category | Empty] = []
     for j, (column, name) in enumerate(zip(table, names, strict=True)):
         gone = missing[:, j]

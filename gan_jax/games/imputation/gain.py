@@ -1,21 +1,23 @@
-"""GAIN (Yoon, Jordon & van der Schaar, 2018): a generator fills in missing cells, a discriminator
-guesses which ones.
+"""GAIN (Yoon, Jordon & van der Schaar, 2018): a generator fills in missing cells, and a
+discriminator guesses which cells were missing.
 
-    x~ = m x + (1 - m) z,  x^ = m x + (1 - m) G(x~, m),  D(x^, h) -> the probability of each cell that it was observed
+    x~ = m x + (1 - m) z,  x^ = m x + (1 - m) G(x~, m)
+    D(x^, h): the probability of each cell that it was observed
     D: -mean(m log D + (1 - m) log(1 - D))
     G: -mean((1 - m) log D) + alpha * sum(m (x - G)^2) / sum(m)
 
-(equations 2, 3, 7 and 8), z ~ U(0, noise). The hint h tells D part of the mask: h = b m + (1 - b) *
-hint_fill with b ~ Bernoulli(hint_rate) for each cell. The authors' code (jsyoon0823/GAIN) has
-hint_fill 0: a hint of 0 says "filled, or not told"; the paper's equation 4 has .5, which says "not
-told" alone. Everything else here is their code's.
+(equations 2, 3, 7 and 8), with z ~ U(0, noise). The hint h gives D a part of the mask: h = b m + (1
+- b) * hint_fill, where b ~ Bernoulli(hint_rate) for each cell. In the authors' code
+(jsyoon0823/GAIN) hint_fill is 0, so that a hint of 0 means "missing, or not revealed". In the
+paper's equation 4 it is .5, which means "not revealed" alone. The rest follows their code.
 
-It is a `Game`: `gan.fit(gain.recipe(30), data)` and `gan.sweep` train it, and every number is a
-leaf. See `cells.py` for what an example is.
+`gan.fit(gain.recipe(30), data)` and `gan.sweep` train it, and every number is a leaf. See
+`cells.py` for what an example is.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -27,17 +29,18 @@ from flax import struct
 from jaxtyping import Array, Float, Key
 
 from gan_jax.core.batch import Batch
-from gan_jax.core.bind import Bound, Schedule, number, resolve, static
+from gan_jax.core.bind import Bound, number, resolve, static
 from gan_jax.core.errors import UserError
-from gan_jax.core.game import Game, refuse_penalties
-from gan_jax.core.net import EVALUATION, Mode, Net, cast
+from gan_jax.core.game import Game
+from gan_jax.core.net import EVALUATION, Mode, Net
 from gan_jax.core.parts import part
 from gan_jax.core.ranges import check_numbers
 from gan_jax.core.rng import Draws, named
+from gan_jax.data.checks import refuse_penalties
 from gan_jax.data.splits import as_integer
-from gan_jax.games.imputation.cells import cells_of, check_cells, errors_of, groups_of, of_columns
+from gan_jax.games.imputation.cells import cells_of, check_cells, check_shares, errors_of, groups_of, of_columns
 from gan_jax.gan.recipe import Side
-from gan_jax.gan.state import Player, State, moving_average
+from gan_jax.gan.state import State, finish_step, init_player
 from gan_jax.gan.turns import PlayerGradient, apply_gradient
 from gan_jax.networks.initializers import he
 from gan_jax.networks.unet import UNet
@@ -48,12 +51,14 @@ UNIT_NUMBERS = ("hint_rate", "hint_fill", "hide")  # shares: they lie in [0, 1]
 
 @part("imputation")
 class Cells(nn.Module):
-    """Rows [b, k] -> a logit for each cell [b, features]: `depth` hidden layers of `width` ReLUs,
-    weights N(0, 2 / inputs).
+    """Rows [b, k] -> a value for each cell [b, features], by `depth` hidden layers of `width`
+    ReLUs.
 
-    groups: of how many cells each column of the table consists, `head` being "columns": a column of
-    one cell becomes its sigmoid, one of several (a category, one-hot) their softmax. head "logits"
-    leaves the logits as they are.
+    Weights start as N(0, 2 / inputs).
+
+    groups: the number of cells of each column of the table
+    head:   "logits" returns logits. "columns" returns the sigmoid of a column of one cell, and the
+            softmax of a column of several (a category, one-hot).
     """
 
     features: int
@@ -78,8 +83,7 @@ class Cells(nn.Module):
 
 @part("imputation")
 class Gain(struct.PyTreeNode):
-    """A GAIN, as data: numbers are leaves, so that a sweep over any is one program (see `recipe`
-    for what they mean)."""
+    """A GAIN, as data. Leaves can be swept inside one program; `recipe` says what they mean."""
 
     generator: Side
     discriminator: Side
@@ -99,7 +103,7 @@ class Gain(struct.PyTreeNode):
 
     @property
     def game(self) -> Game:
-        """What `fit` and `sweep` play with it."""
+        """The game that `fit` and `sweep` train."""
         return GAIN
 
     @property
@@ -125,29 +129,29 @@ def recipe(
     batch_size: int = 128,
     dtype: str = "float32",
 ) -> Gain:
-    """A GAIN for examples of so many cells; the defaults are those of the authors' code (there
-    10,000 steps).
+    """A GAIN for examples of `features` cells. The defaults are those of the authors' code, which
+    trains for 10,000 steps.
 
-    features:  cells of an example (an image is flattened: the product of its shape), or for a mixed
-               table the cells of each of its columns: 1 for a number, k for a category of k values,
-               one-hot.
-    image_shape: (h, w, c) of images whose neighbouring pixels should be seen as such: both networks
-               are then U-Nets, and `width` (16) and `depth` are their channels and halvings
-               (`networks/unet.py`). None: all cells are alike.
-    width:     of the hidden layers of both networks; None for as many as there are cells. depth:
-               hidden layers.
-    alpha:     weight of the error on observed cells, >= 0. At a large one G is nearly an
-               autoencoder.
-    hint_rate: share of the cells whose mask D is told, in [0, 1]. hint_fill: what the others say, 0
-        (code) or .5 (paper).
-    noise:     z ~ U(0, noise) stands in missing cells.
-    hide:      share of the observed columns of each row that G does not see in this step (for G and
-               D they are missing) but that stay in the reconstruction error: a denoising
-               autoencoder's corruption (Vincent et al., 2008). 0 is GAIN as published, where that
-               error asks for nothing but the identity, and only D teaches G about missing cells.
-    optimizer: of both players unless D has its own; Adam(1e-3, .9, .999) as in the code.
-    ema_decay: of a moving average of G, which imputes; 0 is the last G.
-    Raises UserError for a number out of its range or a structure that cannot be.
+    features:    cells of an example (for an image the product of its shape); for a mixed table, the
+                 cells of each column: 1 for a number, k for a category of k values, one-hot
+    image_shape: (h, w, c) of images whose neighbouring pixels belong together. Both networks are
+                 then U-Nets (`networks/unet.py`), with `width` (16) channels and `depth` halvings.
+                 None treats all cells alike.
+    width:       of the hidden layers of both networks; None for the number of cells
+    depth:       number of hidden layers
+    alpha:       weight of the error on observed cells, >= 0. With a large weight G is nearly an
+                 autoencoder.
+    hint_rate:   share of the cells whose mask is revealed to D, in [0, 1]
+    hint_fill:   the hint of all other cells: 0 (code) or .5 (paper)
+    noise:       z ~ U(0, noise) stands in missing cells
+    hide:        share of the observed columns of each row that count as missing in a step, but stay
+                 in the reconstruction error: the corruption of a denoising autoencoder (Vincent et
+                 al., 2008). With 0, GAIN as published, that error asks for the identity alone, and
+                 only D teaches G about missing cells.
+    optimizer:   of both players unless D has its own: Adam(1e-3, .9, .999), as in the code
+    ema_decay:   of the moving average of G, which imputes; 0 is the last G
+
+    Raises UserError for a number out of its range, or a structure that cannot be built.
     """
     groups = groups_of("gain", features)
     structure = {"width": 1 if width is None else width, "depth": depth, "batch_size": batch_size}
@@ -174,10 +178,7 @@ def recipe(
 def check_knobs(knobs: Gain) -> None:
     """Raises UserError for a number that is not finite or outside its range."""
     check_numbers(knobs)
-    for name in UNIT_NUMBERS:
-        value = getattr(knobs, name)
-        if not isinstance(value, Bound) and not np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)):
-            raise UserError(f"gain: {name} is {float(value):g}: it is a share, give a number in [0, 1]")
+    check_shares("gain", knobs, *UNIT_NUMBERS)
 
 
 # ---- one step ----------------------------------------------------------------------------------
@@ -186,9 +187,12 @@ def check_knobs(knobs: Gain) -> None:
 class View(NamedTuple):
     """What the players see of a batch: all [b, cells].
 
-    x: the values, 0 where unknown; mask: 1 where the value is in the reconstruction error; shown: 1
-    where G sees it (the mask of the game); noisy: x~; hint: h; share: the mean of `mask` over the
-    whole batch.
+    x:     the values, 0 where they are unknown
+    mask:  1 where the value is in the reconstruction error
+    shown: 1 where G sees the value: the mask m of the game
+    noisy: x~
+    hint:  h
+    share: the mean of `mask` over the whole batch
     """
 
     x: Array
@@ -200,15 +204,15 @@ class View(NamedTuple):
 
 
 def view(knobs: Gain, batch: Batch, draws: Draws) -> View:
-    """The batch as this step's draws show it."""
+    """The batch with this step's draws of hidden columns, noise and hints."""
     values, mask = cells_of(batch.images, batch.mask)
     dtype, columns = values.dtype, len(knobs.groups)
     uniform = lambda name, k: draws.named(name).uniform((k,), dtype)
     x = jnp.where(mask, values, 0)
     shown = mask & of_columns(knobs.groups, uniform("hide", columns) >= knobs.hide)
     z = uniform("noise", values.shape[1]) * jnp.asarray(knobs.noise, dtype)
-    told = of_columns(knobs.groups, uniform("hint", columns) < knobs.hint_rate)
-    hint = jnp.where(told, shown.astype(dtype), jnp.asarray(knobs.hint_fill, dtype))
+    revealed = of_columns(knobs.groups, uniform("hint", columns) < knobs.hint_rate)
+    hint = jnp.where(revealed, shown.astype(dtype), jnp.asarray(knobs.hint_fill, dtype))
     mask = mask.astype(dtype)
     return View(x, mask, shown.astype(dtype), jnp.where(shown, x, z), hint, batch.mean(mask.mean(1)))
 
@@ -225,20 +229,20 @@ def guess(knobs: Gain, params: Any, filled: Array, hint: Array) -> Array:
     return side.net.apply(params, {}, jnp.concatenate([filled, hint], -1), None, EVALUATION, side.numbers)[0]
 
 
-def discriminator_terms(knobs: Gain, params: Any, g_params: Any, seen: View) -> dict[str, Float[Array, "b"]]:
-    """D's loss for each example: the cross-entropy of the mask, mean over cells."""
-    filled = jnp.where(seen.shown > 0, seen.x, fill(knobs, g_params, seen.noisy, seen.shown))
-    logits = guess(knobs, params, filled, seen.hint)
-    return {"loss": optax.sigmoid_binary_cross_entropy(logits, seen.shown).mean(1)}
+def discriminator_terms(knobs: Gain, params: Any, g_params: Any, view: View) -> dict[str, Float[Array, "b"]]:
+    """D's loss for each example: the cross-entropy of the mask, averaged over the cells."""
+    filled = jnp.where(view.shown > 0, view.x, fill(knobs, g_params, view.noisy, view.shown))
+    logits = guess(knobs, params, filled, view.hint)
+    return {"loss": optax.sigmoid_binary_cross_entropy(logits, view.shown).mean(1)}
 
 
-def generator_terms(knobs: Gain, params: Any, d_params: Any, seen: View) -> dict[str, Float[Array, "b"]]:
-    """G's loss for each example, and its two parts before alpha; the reconstruction's mean is sum(m
-    (x - G)^2) / sum(m)."""
-    made = fill(knobs, params, seen.noisy, seen.shown)
-    logits = guess(knobs, d_params, jnp.where(seen.shown > 0, seen.x, made), seen.hint)
-    adversarial = -((1 - seen.shown) * jax.nn.log_sigmoid(logits)).mean(1)
-    reconstruction = (seen.mask * jnp.square(seen.x - made)).mean(1) / jnp.maximum(seen.share, 1e-8)
+def generator_terms(knobs: Gain, params: Any, d_params: Any, view: View) -> dict[str, Float[Array, "b"]]:
+    """G's loss for each example, and its two parts before alpha. The mean of the reconstruction
+    over the batch is sum(m (x - G)^2) / sum(m)."""
+    made = fill(knobs, params, view.noisy, view.shown)
+    logits = guess(knobs, d_params, jnp.where(view.shown > 0, view.x, made), view.hint)
+    adversarial = -((1 - view.shown) * jax.nn.log_sigmoid(logits)).mean(1)
+    reconstruction = (view.mask * jnp.square(view.x - made)).mean(1) / jnp.maximum(view.share, 1e-8)
     loss = adversarial + jnp.asarray(knobs.alpha, made.dtype) * reconstruction
     return {"loss": loss, "adversarial": adversarial, "reconstruction": reconstruction}
 
@@ -246,54 +250,48 @@ def generator_terms(knobs: Gain, params: Any, d_params: Any, seen: View) -> dict
 def init(knobs: Gain, key: Key[Array, ""]) -> State:
     """A fresh state in `knobs.dtype`. Raises UserError for penalties: neither side takes any."""
     refuse_penalties("GAIN", knobs, "generator", "discriminator")
-    live = resolve(knobs, jnp.int32(0))
-    rows = jnp.zeros((2, 2 * live.features), live.dtype)
-
-    def player(name: str) -> Player:
-        side = getattr(live, name)
-        params, stats = cast(side.net.init(named(key, name), rows, None, side.numbers), live.dtype)
-        return Player(params, stats, cast(side.optimizer().init(params), live.dtype))
-
+    resolved = resolve(knobs, jnp.int32(0))
+    rows = jnp.zeros((2, 2 * resolved.features), resolved.dtype)
+    player = lambda name: init_player(getattr(resolved, name), named(key, name), rows, None, resolved.dtype)
     generator = player("generator")
-    ema = {"params": jax.tree.map(jnp.copy, generator.params), "stats": {}}
+    ema = {"params": jax.tree.map(jnp.copy, generator.params), "stats": {}}  # donation: no shared buffers
     return State(jnp.int32(0), key, generator, player("discriminator"), ema, {})
 
 
 def step(knobs: Gain, state: State, batch: Batch, axis_name: str | None = None) -> tuple[State, dict]:
-    """D moves, then G against the new D, on the same batch, noise and hint. `axis_name` is the
-    device axis under pmap."""
-    live = resolve(knobs, state.step)
+    """One step of D, then one of G against the new D, on the same batch, noise and hint.
+
+    axis_name: the device axis under pmap.
+    """
+    resolved = resolve(knobs, state.step)
     batch = batch.replace(axis_name=axis_name)
-    seen = view(live, batch, Draws(jax.random.fold_in(state.key, state.step), batch.index))
+    shared = view(resolved, batch, Draws(jax.random.fold_in(state.key, state.step), batch.index))
     metrics, new = {}, state
     for name, terms in (("discriminator", discriminator_terms), ("generator", generator_terms)):
         other = new.generator if name == "discriminator" else new.discriminator
 
         def objective(params, terms=terms, other=other):
-            values = terms(live, params, other.params, seen)
+            values = terms(resolved, params, other.params, shared)
             return values["loss"].mean(), values
 
         gradient, values = jax.grad(objective, has_aux=True)(getattr(new, name).params)
         gradient, values = jax.tree.map(batch.mean, (jax.tree.map(lambda g: g[None], gradient), values))
-        said = {f"{name}/{k}": v for k, v in values.items()}
-        new, said = apply_gradient(live, new, name, PlayerGradient(gradient, {}, new.memory, said))
-        metrics |= said
-    latest = {"params": new.generator.params, "stats": {}}
-    ema = moving_average(live.ema_decay, state.step, state.ema, latest, ramp=not isinstance(knobs.ema_decay, Schedule))
-    new = new.replace(step=state.step + 1, ema=ema)
-    return jax.tree.map(lambda x, old: x if x.dtype == old.dtype else x.astype(old.dtype), new, state), metrics
+        found = PlayerGradient(gradient, {}, new.memory, {f"{name}/{k}": v for k, v in values.items()})
+        new, logged = apply_gradient(resolved, new, name, found)
+        metrics |= logged
+    return finish_step(knobs, resolved, state, new, {"params": new.generator.params, "stats": {}}), metrics
 
 
 # ---- what a trained one is for -----------------------------------------------------------------
 
 
 def impute(knobs: Gain, params: Any, values: Array, mask: Array, z: Any = None) -> Float[Array, "b d"]:
-    """G's answer for every cell of rows [b, cells]; for categories, their probabilities. Observed
-    cells are G's too.
+    """G's answer for every cell of rows [b, cells], observed cells too; for categories,
+    probabilities.
 
-    params: the generator's, `state.ema["params"]`. z: what stands in missing cells, as a share of
-    the noise's range, [b, cells] or less; None for its middle, so that a row's answer is its own
-    alone.
+    params: the generator's, `state.ema["params"]`
+    z:      what stands in missing cells, as a share of the noise's range, broadcast to [b, cells];
+            None for the middle of the range, so that no row's answer depends on chance
     """
     z = (0.5 if z is None else z) * jnp.asarray(knobs.noise, values.dtype)
     return fill(knobs, params, jnp.where(mask > 0, values, z), mask.astype(values.dtype))
@@ -301,13 +299,12 @@ def impute(knobs: Gain, params: Any, values: Array, mask: Array, z: Any = None) 
 
 def evaluate(knobs: Gain, state: State, train: tuple, validation: tuple) -> dict[str, Array]:
     """RMSE of G on training and held-out rows: see `cells.errors_of`."""
-    live = resolve(knobs, state.step)
-    return errors_of(lambda values, mask: impute(live, state.ema["params"], values, mask), train, validation, knobs.dtype)
+    answer = partial(impute, resolve(knobs, state.step), state.ema["params"])
+    return errors_of(answer, train, validation, knobs.dtype)
 
 
 def check(knobs: Gain, data: Any) -> None:
-    """Raises UserError for numbers out of range, and where the data do not fit: see
-    `cells.check_cells`."""
+    """Raises UserError for a number out of its range, and for data that do not fit the knobs."""
     check_knobs(knobs)
     check_cells("GAIN", knobs.features, data)
 

@@ -1,5 +1,4 @@
-"""GAIN as a scikit-learn transformer: a table with missing values in, the same table without any
-out."""
+"""GAIN as a scikit-learn transformer: it fills in the missing values of a table."""
 
 from __future__ import annotations
 
@@ -21,35 +20,35 @@ from gan_jax.games.imputation import columns, gain
 from gan_jax.games.imputation.training import rows_padded, train
 from gan_jax.optimizers import adam
 
-FOLDS = 5  # in which every observed cell is hidden once, to measure how far an answer is off
+FOLDS = 5  # every observed cell is hidden in one of them, to measure the error of its answer
 
 
 class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Fills missing values (NaN, None, pandas' NA) by GAIN (Yoon et al., 2018); see
-    `gan_jax.games.imputation.gain.recipe`.
+    `imputation.gain.recipe`.
 
-    Observed cells come back bit for bit. Numbers of any scale are min-max scaled inside, and what
-    is imputed lies in the range that was observed; categories are one-hot, and their most probable
-    value is imputed. A column without any observed value is kept, with a warning, and filled with 0
-    ("missing" if it is categorical). A table that misses nothing comes back as it is.
+    Observed cells come back bit for bit, and so does a table without missing values. Numbers are
+    min-max scaled, and imputed numbers lie in the observed range. Categories are one-hot, and the
+    most probable value is imputed. A column without any observed value is kept, with a warning, and
+    filled with 0 ("missing" if it is categorical).
 
-    categorical:   columns of categories, by name or index, besides those whose dtype says so
-                   (pandas' category, object, string and bool; strings in an array).
-    steps:         of training. The defaults take seconds on a small table; the authors' code takes
-                   10,000.
-    width, depth:  of both networks' hidden layers; None for twice the cells, at least 32.
-    alpha, hint_rate, hint_fill, noise, hide, ema_decay: as `gain.recipe`. The defaults are not the
-                   published ones (alpha 100, hide 0, ema_decay 0): hiding observed cells from G
-                   teaches it missing ones, also where nothing is missing.
-    networks:      trained side by side from different seeds, in one program; the mean of their
-                   answers is imputed.
-    rounding:      columns of fewer different observed values than this, all whole, get whole
-                   imputed values; 0 rounds nothing.
-    random_state:  an integer makes everything reproducible.
+    categorical:  columns of categories, by name or index, besides those whose dtype says so
+                  (pandas' category, object, string and bool; strings in an array)
+    steps:        of training. The default takes seconds on a small table; the authors' code takes
+                  10,000 steps.
+    width, depth: of the hidden layers of both networks; width None for twice the cells, at least 32
+    alpha, hint_rate, hint_fill, noise, hide, ema_decay: as for `gain.recipe`. The defaults are not
+                  the published ones (alpha 100, hide 0, ema_decay 0): hiding observed cells teaches
+                  G to fill in missing cells, also where nothing is missing.
+    networks:     number of networks trained from different seeds in one program; the mean of their
+                  answers is imputed
+    rounding:     columns of whole numbers with fewer different values than this get whole imputed
+                  values; 0 rounds nothing
+    random_state: an integer makes everything reproducible
 
-    fit, transform and fit_transform take arrays, or pandas tables with columns of several dtypes
-    (which come back as tables); otherwise `set_output` says what comes back. `multiple_impute`
-    draws several completed tables, each of the same kind.
+    fit, transform and fit_transform take arrays, or pandas tables. A table with columns of several
+    dtypes comes back as a table; otherwise `set_output` chooses the container. `multiple_impute`
+    draws several completed tables of the same kind.
     Raises UserError, a ValueError, for infinities and for numbers out of range.
     """
 
@@ -91,7 +90,7 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     # ---- fitting --------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any = None) -> GAINImputer:
-        """Learn to fill the table X [n, d]; y is not used."""
+        """Train on the table X [n, d]. y is not used."""
         for name, least in {"steps": 1, "networks": 1, "rounding": 0}.items():
             as_integer(getattr(self, name), f"GAINImputer: {name}", least)
         X = self._validated(X, reset=True)
@@ -108,7 +107,7 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return self
 
     def _categorical(self, table: list) -> list[bool]:
-        """Which columns are categories, by dtype or because they are named."""
+        """Which columns are categories, by dtype or because `categorical` names them."""
         names = list(getattr(self, "feature_names_in_", []))
         chosen = [_is_category(column) for column in table]
         for which in self.categorical:
@@ -135,8 +134,8 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.residual_ = self._residual(cells, known)
 
     def _residual(self, cells: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """[k]: the RMSE of each cell of the training rows when it is hidden on purpose, each once
-        in FOLDS rounds."""
+        """[k]: the RMSE of each cell over the training rows, where each observed cell is hidden
+        once."""
         column = np.repeat(np.arange(len(self.columns_.groups)), self.columns_.groups)
         fold = (np.arange(len(cells))[:, None] + column) % FOLDS
         errors = np.zeros_like(cells)
@@ -148,21 +147,19 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     # ---- filling --------------------------------------------------------------------------------
 
     def transform(self, X: Any) -> Any:
-        """The table with its missing cells filled; a row's answer does not depend on the other
+        """The table with its missing cells filled in; a row's answer does not depend on the other
         rows."""
         check_is_fitted(self)
         X = self._validated(X, reset=False)
         return self._completed(X, lambda cells, known: self._answers(cells, known, None).mean(0))
 
     def multiple_impute(self, X: Any, m: int = 5) -> list[Any]:
-        """m completed tables, to be analysed one by one (Rubin, 1987); each cell is a draw, not the
-        best guess.
+        """m completed tables, to be analysed one by one (Rubin, 1987): each imputed cell is a draw.
 
-        Draw j has its own noise z, is by network j (modulo `networks`), and adds to numbers a
-        normal error as large as GAIN's own on observed cells hidden on purpose from training rows,
-        kept in the observed range; categories are drawn by their probabilities. The errors of a
-        row's cells are drawn apart. What the networks themselves do not know shows between draws
-        only with several `networks`.
+        Draw j has its own noise z, and takes network j modulo `networks`. A number gets a normal
+        error with the RMSE that GAIN has on hidden cells of the training rows, and stays in the
+        observed range. A category is drawn by its probabilities. The errors of a row's cells are
+        independent. What the networks do not know shows between draws only with several `networks`.
         """
         check_is_fitted(self)
         m = as_integer(m, "multiple_impute: m", least=1)
@@ -184,8 +181,8 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return answer
 
     def _answers(self, cells: np.ndarray, known: np.ndarray, z: np.ndarray | None, network: int | None = None) -> np.ndarray:
-        """[networks, n, k]: what each network (or one) says, for any number of rows by few
-        programs."""
+        """[networks, n, k]: the answers of each network, or of one. Rows are padded to a power of
+        two, so that few programs serve any number of rows."""
         n, extra = len(cells), rows_padded(len(cells)) - len(cells)
         pad = lambda x: np.concatenate([x, np.zeros((extra, x.shape[1]), x.dtype)])
         z = None if z is None else pad(z)
@@ -193,13 +190,13 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return np.array(_each_network(self.knobs_, chosen, pad(cells), pad(known), z))[:, :n]
 
     def _completed(self, X: Any, answer: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Any:
-        """X with what `answer` says of (cells, known) in its missing cells."""
+        """X with its missing cells taken from `answer(cells, known)`."""
         table, missing = _columns_of(X)
-        cells, known = self.columns_.encode(table, missing)  # refuses infinities, also where nothing is missing
+        cells, known = self.columns_.encode(table, missing)  # raises for infinities, also where nothing is missing
         if not missing.any():
             return _filled(X, missing, [])
-        said = answer(cells, known) if self.params_ is not None else cells
-        return _filled(X, missing, self.columns_.decode(said))
+        filled = answer(cells, known) if self.params_ is not None else cells
+        return _filled(X, missing, self.columns_.decode(filled))
 
     # ---- what scikit-learn asks -----------------------------------------------------------------
 
@@ -235,7 +232,8 @@ def _is_pandas(X: Any) -> bool:
 
 
 def _is_category(column: Any) -> bool:
-    """By its dtype; an array of objects has categories where it has strings or truth values."""
+    """Whether a column's dtype is a category's; an array of objects counts where it has strings or
+    bools."""
     if hasattr(column, "dtype") and column.dtype.kind in "Ob" and not hasattr(column, "iloc"):
         return column.dtype.kind == "b" or any(isinstance(v, (str, bool, np.bool_)) for v in column)
     if hasattr(column, "iloc"):
@@ -253,11 +251,11 @@ def _columns_of(X: Any) -> tuple[list, np.ndarray]:
 
 
 def _filled(X: Any, missing: np.ndarray, values: list[np.ndarray]) -> Any:
-    """A copy of X, `values` (one array for each column) in its missing cells: of a pandas table
-    with columns of several dtypes
+    """A copy of X with `values`, one array for each column, in its missing cells.
 
-    again one (an array of one dtype could not hold every cell as it was), of one with plain numbers
-    of one dtype an array, as scikit-learn's own imputers give.
+    A pandas table with columns of several dtypes gives a table, because an array of one dtype could
+    not hold every cell as it was. A table of plain numbers of one dtype gives an array, as
+    scikit-learn's imputers do.
     """
     if not _is_pandas(X):
         out = np.array(X)
@@ -275,8 +273,8 @@ def _filled(X: Any, missing: np.ndarray, values: list[np.ndarray]) -> Any:
 
 
 def _filled_series(series: Any, missing: np.ndarray, values: np.ndarray) -> Any:
-    """A pandas column with `values` in its missing places, in its own dtype: whole numbers are
-    rounded, categories kept."""
+    """A pandas column with `values` in its missing places, in its own dtype. Whole numbers are
+    rounded, and categories kept."""
     out = series.copy()
     if hasattr(out, "cat") and not set(values) <= set(out.cat.categories):
         out = out.cat.add_categories(sorted(set(values) - set(out.cat.categories)))

@@ -1,5 +1,4 @@
-"""A population whose members each have their own table: other rows, other masks, other numbers, one
-program."""
+"""Training of a population whose members each have their own table, in one program."""
 
 from __future__ import annotations
 
@@ -18,11 +17,11 @@ from gan_jax.core.ranges import check_numbers
 from gan_jax.core.rng import named
 from gan_jax.data.splits import as_integer
 from gan_jax.gan.game import game_of
-from gan_jax.sweeps.members import batched, map_members
+from gan_jax.sweeps.population import batched, map_members
 from gan_jax.training.chunk import chunk
 from gan_jax.training.placement import Placement, place
 
-MOST, LEAST = 500, 50  # steps of one call of a program: on a CPU, XLA frees what a loop has used only when it ends
+MOST, LEAST = 500, 50  # steps of one call of a program: on a CPU, XLA frees a loop's memory only when the loop ends
 
 
 def train(
@@ -35,16 +34,15 @@ def train(
     devices: int = 1,
 ) -> tuple[Any, dict[str, np.ndarray]]:
     """Train member i with knobs[i] on tables[i] = (values [n, ...], observed [n, ...]) from
-    seeds[i], all in one program.
+    seeds[i].
 
-    The knobs are of one structure and the tables of one width; their numbers of rows may differ. A
-    single one of knobs or tables serves all. Returns the states on the host, stacked on the first
-    axis (as `stacked` does with knobs), and
-    {metric: [members]} of the last step: NaN for a member that was not finite at some step, and
-        stays as it was before.
-    game: that of the knobs unless another is given. Raises UserError for tables that do not fit
-    together, less than one seed or step, and a number of the knobs that cannot be meant
-    (`recipe.check_numbers`).
+    All members train in one program. The knobs share one structure and the tables one width; their
+    numbers of rows may differ. A single element of knobs or tables serves all members. game: that
+    of the knobs unless another is given.
+    Returns (the states on the host, with the members on the first axis; {metric: [members]} of the
+    last step). A member that was not finite at some step has NaN, and keeps its state from before.
+    Raises UserError for tables that do not fit together, for less than one seed or step, and for a
+    number of the knobs outside its range (`ranges.check_numbers`).
     """
     members, steps = len(seeds), as_integer(steps, "steps", least=1)
     if not members:
@@ -60,20 +58,19 @@ def train(
     metrics: Any = None
     for length in _chunks(steps):
         state, alive, metrics = _program(game, length, placement)(own_knobs, own_keys, own_feed, state, alive)
-    # On the host: to slice what lies on several devices takes collectives, which can deadlock on
-    # few cores.
+    # Sliced on the host: a slice of several devices takes collectives, which can deadlock on a CPU.
     state, metrics = jax.tree.map(lambda x: x[:members], jax.device_get((state, metrics)))
     return state.replace(key=keys), metrics
 
 
 def stacked(knobs: Sequence[Any], members: int) -> Any:
-    """The members' knobs with the members on each leaf's first axis."""
+    """The members' knobs with the members on the first axis of each leaf."""
     knobs = list(knobs) * (members if len(knobs) == 1 else 1)
     return jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *knobs)
 
 
 def rows_padded(rows: int, least: int = 64) -> int:
-    """The next power of two: tables of nearly one length share a program."""
+    """The next power of two, so that tables of similar length share a program."""
     return max(least, 1 << (rows - 1).bit_length())
 
 
@@ -94,7 +91,7 @@ def _padded(tree: Any, members: int, devices: int) -> Any:
 
 
 def _chunks(steps: int) -> list[int]:
-    """Steps of each call of a program: equally many where that is no less than LEAST."""
+    """Steps of each call of a program: equally many, where that is at least LEAST."""
     even = max(k for k in range(1, min(steps, MOST) + 1) if steps % k == 0)
     if even >= min(steps, LEAST):
         return [even] * (steps // even)
@@ -103,8 +100,7 @@ def _chunks(steps: int) -> list[int]:
 
 @lru_cache(maxsize=32)
 def _beginning(game: Game, placement: Placement):
-    """(knobs, keys) -> (states without their keys, whether they are alive), the members on the
-    first axis."""
+    """(knobs, keys) -> (states without their keys, whether they are alive), members first."""
 
     def run(knobs, keys):
         first = lambda knobs, key: (game.init(knobs, key).replace(key=None), jnp.bool_(True))
@@ -115,8 +111,8 @@ def _beginning(game: Game, placement: Placement):
 
 @lru_cache(maxsize=32)
 def _program(game: Game, length: int, placement: Placement):
-    """(knobs, keys, feed, state, alive) -> (state, alive, metrics of the last step): `length` steps
-    of every member."""
+    """(knobs, keys, feed, state, alive) -> (state, alive, last metrics) after `length` steps of
+    every member."""
     single = Placement("single", placement.devices[:1])
 
     def one(knobs, key, feed, state, alive):

@@ -1,5 +1,6 @@
-"""Imputation by optimal transport (Muzellec, Josse, Boyer & Cuturi, 2020, algorithm 1): two batches
-of a table look alike."""
+"""Imputation by optimal transport (Muzellec, Josse, Boyer & Cuturi, 2020, algorithm 1): missing
+cells are moved until random batches of the table have the same distribution.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +15,14 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-START = 0.1  # standard deviation of the first guesses around the column's mean, in the columns' own
+START = 0.1  # standard deviation of the first values around the column's mean, in that of the column
 
 
 def plan(cost: Any, epsilon: Any, rounds: int) -> Any:
-    """[a, b]: the entropic optimal transport between uniform weights, by `rounds` of Sinkhorn's
-    iterations on logarithms."""
+    """The entropic optimal transport plan [a, b] between uniform weights.
+
+    rounds: of Sinkhorn's iteration, which runs on logarithms
+    """
     a, b = cost.shape
 
     def once(_, g):
@@ -31,8 +34,8 @@ def plan(cost: Any, epsilon: Any, rounds: int) -> Any:
 
 
 def divergence(x: Any, y: Any, epsilon: Any, rounds: int) -> Any:
-    """The Sinkhorn divergence of two point clouds, but for its entropies: their gradient cancels
-    the plans' at the optimum."""
+    """The Sinkhorn divergence of two point clouds, without its entropies. At the optimum, the
+    gradients of the entropies and of the plans cancel."""
 
     def transport(p, q):
         cost = ((p[:, None] - q[None]) ** 2).sum(-1)
@@ -43,8 +46,10 @@ def divergence(x: Any, y: Any, epsilon: Any, rounds: int) -> Any:
 
 @partial(jax.jit, static_argnames=("steps", "batch", "rounds"))
 def complete(table, free, other, key, epsilon, rate, *, steps: int, batch: int, rounds: int):
-    """`table` with its `free` cells moved by Adam until its batches resemble those of `other`
-    (None: of itself)."""
+    """`table` with its `free` cells moved by Adam until its batches resemble those of `other`.
+
+    other: None compares the table with itself
+    """
     optimizer = optax.adam(rate)
 
     def loss(table, key):
@@ -62,14 +67,14 @@ def complete(table, free, other, key, epsilon, rate, *, steps: int, batch: int, 
 
 
 class TransportImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """Moves the missing cells until random batches of the table have a small Sinkhorn divergence
-    from each other.
+    """Moves missing cells until random batches of the table have a small Sinkhorn divergence from
+    each other.
 
-    The regularisation is `blur` times the median squared distance of the mean-filled rows (their 5
-    %), on standardised columns. `fit` completes the training rows; `transform` completes other rows
-    against them (the paper imputes one table as a whole). Their RMSprop takes 2,000 steps at a rate
-    of 1e-2, here Adam 1,000 at 3e-2; batches of 128 rows as theirs. A column without an observed
-    value in `fit` tells nothing, and gets 0.
+    The regularisation is `blur` times the median squared distance between mean-filled rows, on
+    standardised columns (5 %, as in the paper). `fit` completes the training rows, and `transform`
+    completes other rows against them; the paper imputes one table as a whole. The paper takes 2,000
+    steps of RMSprop at a rate of 1e-2, this class 1,000 steps of Adam at 3e-2; both have batches of
+    128 rows. A column without an observed value in `fit` gets 0.
     """
 
     def __init__(self, *, steps=1000, batch_size=128, blur=0.05, learning_rate=3e-2, rounds=20, random_state=None):
@@ -106,7 +111,7 @@ class TransportImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return np.where(gone, done, X)
 
     def _scaled(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(standardised table, missing cells 0; where they are)."""
+        """(the standardised table, 0 in missing cells; where they are)."""
         gone = np.isnan(X)
         return np.where(gone, 0, (X - self.mean_) / self.spread_).astype(np.float32), gone
 

@@ -285,9 +285,9 @@ def inception(path: str | Path, resize: str = "tf1-bilinear", sha256: str | None
     """The 2,048 features of standard FID and KID ("pool3"): Inception-v3 with the weights in the
     file `path`.
 
-    path:   the FID weights (pt_inception-2015-12-05-6726825d.pth, 95,628,359 bytes), or the same
-            tensors under the same names as .safetensors or .npz; no file is executed (see
-            `weights.read`)
+    path:   the FID weights (pt_inception-2015-12-05-6726825d.pth, 95,628,359 bytes; reading it
+            takes PyTorch, the extra gan-jax[inception]), or the same tensors under the same names
+            as .safetensors or .npz; no file is executed (see `weights.read`)
     resize: "tf1-bilinear" (the original FID, torch-fidelity), "pytorch-bilinear" (pytorch-fid) or
             "clean-bicubic" (clean-fid); figures of different modes cannot be compared (see
             `resize.resize`)

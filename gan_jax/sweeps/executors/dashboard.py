@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan_jax.core.text import shorten
-from gan_jax.sweeps.trainer import SweepTrainer, called
+from gan_jax.sweeps.trainer import SweepTrainer, part_path
 from gan_jax.training.folder import RunFolder
 from gan_jax.training.progress import SweepProgress
 
@@ -42,17 +42,17 @@ class Line:
 class Dashboard:
     """Shows the lines: in place on a terminal, else each when it changes."""
 
-    def __init__(self, session: SweepTrainer, numbers: list[int], enabled: bool = True):
-        self.session, self.enabled = session, enabled
-        self.folder = session.folder.path if session.folder else Path()
+    def __init__(self, trainer: SweepTrainer, numbers: list[int], enabled: bool = True):
+        self.trainer, self.enabled = trainer, enabled
+        self.folder = trainer.folder.path if trainer.folder else Path()
         self.lines = {number: Line(self._name(number)) for number in numbers}
         self.live, self.seen, self.shown = None, {}, {}
 
     def _name(self, number: int) -> str:
-        members = [self.session.result.members[i] for i in self.session.groups[number]]
+        members = [self.trainer.result.members[i] for i in self.trainer.groups[number]]
         settings = shorten(", ".join(dict.fromkeys(shorten(m.setting, 40) for m in members)), 60)
         count = f"{len(members)} member{'s'[: len(members) > 1]}"
-        return f"group {number + 1} of {len(self.session.groups)} ({settings}; {count})"
+        return f"group {number + 1} of {len(self.trainer.groups)} ({settings}; {count})"
 
     def __enter__(self) -> Dashboard:
         if self.enabled and sys.stderr.isatty():
@@ -72,45 +72,43 @@ class Dashboard:
         """Look at the files, and tell what is new."""
         if not self.enabled:
             return
-        self.session.read_plan()
+        self.trainer.read_plan()
         for number, line in self.lines.items():
-            self._look(number, line)
+            self._refresh(number, line)
         if self.live:
             from rich.text import Text
 
-            text = "\n".join(line.text(self.session.steps) for line in self.lines.values())
+            text = "\n".join(line.text(self.trainer.schedule.steps) for line in self.lines.values())
             self.live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
             return
         for number, line in self.lines.items():
-            told = (line.state, line.retry, line.node)
+            shown = (line.state, line.retry, line.node)
             before, at, step = self.shown.get(number, (None, 0.0, None))
-            if told != before or (line.step != step and time.monotonic() - at > BETWEEN):
-                print(line.text(self.session.steps), file=sys.stderr, flush=True)
-                self.shown[number] = told, time.monotonic(), line.step
+            if shown != before or (line.step != step and time.monotonic() - at > BETWEEN):
+                print(line.text(self.trainer.schedule.steps), file=sys.stderr, flush=True)
+                self.shown[number] = shown, time.monotonic(), line.step
 
-    def _look(self, number: int, line: Line) -> None:
+    def _refresh(self, number: int, line: Line) -> None:
         about = _json(self.folder / "tasks" / f"{number:02d}.json")
         if line.state == "waiting" and about.get("attempt") == line.attempt:
             line.state, line.node = "running", f"{about['node']} (process {about['pid']})"
         parts = [part.name for part in sorted(self.folder.glob(f"groups/{number:02d}-*"))]
         logs = [self.folder / "groups" / part / "metrics.jsonl" for part in parts]
         sizes = [path.stat().st_size for path in logs if path.exists()]
-        if sizes != self.seen.get(number) and str(number) in self.session.plan:
+        if sizes != self.seen.get(number) and str(number) in self.trainer.plan:
             self.seen[number] = sizes
             self._measure(number, line)
 
     def _measure(self, number: int, line: Line) -> None:
         """The group's step, the mean over its members, and the best of them."""
-        result, trained = self.session.result, 0
+        result, trained = self.trainer.result, 0
         bar = SweepProgress(0, result.rank_by, result.higher_is_better, enabled=False)
-        for k, indices in enumerate(self.session.cut(number, self.session.layout(number))):
-            rows = RunFolder(self.folder / "groups" / f"{number:02d}-{k:02d}").rows()
+        for k, indices in enumerate(self.trainer.cut(number, self.trainer.layout(number))):
+            rows = RunFolder(part_path(self.folder, number, k)).rows()
             trained += len(indices) * (rows[-1]["step"] if rows else 0)
             for row in rows[-1:]:
-                names = [called(result.members[i]) for i in indices]
-                gone = {name for name, at in zip(names, row["diverged"], strict=True) if at is not None}
-                bar.see(dict(zip(names, row["metrics"].get(result.rank_by, []), strict=False)), gone)
-        line.step, line.best = trained // len(self.session.groups[number]), bar.best.removesuffix(", ")
+                bar.see_row(row, [result.members[i].description for i in indices])
+        line.step, line.best = trained // len(self.trainer.groups[number]), bar.best.removesuffix(", ")
 
 
 def _json(path: Path) -> dict:

@@ -92,6 +92,7 @@ def _train(spec: dict[str, Any], where: Path) -> str | None:
     import jax
 
     from gan_jax.sweeps.executors.inputs import read_arrays
+    from gan_jax.sweeps.part import Schedule
     from gan_jax.sweeps.result import recorded
     from gan_jax.sweeps.trainer import SweepTrainer
     from gan_jax.training.fit import origin_of
@@ -111,5 +112,6 @@ def _train(spec: dict[str, Any], where: Path) -> str | None:
     placement = place(devices or len(jax.local_devices()))
     begun_from = record.get("warm_start")
     origin = origin_of(begun_from, result.data, trusted) if begun_from else None
-    session = SweepTrainer(result, placement, files, record["order"], spec["intervals"], spec["most"], per_member, origin)
-    return session.run_group(spec["group"])
+    schedule = Schedule(*spec["intervals"])
+    trainer = SweepTrainer(result, placement, files, record["order"], schedule, spec["most"], per_member, origin)
+    return trainer.run_group(spec["group"])

@@ -1,4 +1,4 @@
-"""MisGAN: the recipe in `recipe.py`, the game in `game.py`."""
+"""MisGAN: `recipe.py` puts one together, `game.py` trains it, `losses.py` has its losses."""
 
 from gan_jax.games.imputation.misgan.game import (
     CRITICS,
@@ -8,7 +8,6 @@ from gan_jax.games.imputation.misgan.game import (
     MisGANState,
     check,
     check_knobs,
-    critic_terms,
     generators_turn,
     impute,
     init,
@@ -16,6 +15,7 @@ from gan_jax.games.imputation.misgan.game import (
     sample_masks,
     step,
 )
+from gan_jax.games.imputation.misgan.losses import critic_terms
 from gan_jax.games.imputation.misgan.recipe import recipe
 
 __all__ = [

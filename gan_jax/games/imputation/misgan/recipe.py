@@ -1,5 +1,4 @@
-"""What a MisGAN is made of: its players, its numbers and `recipe`, which puts them together. The
-game is in `game.py`."""
+"""MisGAN's `recipe`: it puts together the players and the numbers. The game is in `game.py`."""
 
 from __future__ import annotations
 
@@ -32,41 +31,42 @@ def recipe(
     imputer_optimizer: Bound | None = None,
     **fields: Any,
 ) -> MisGAN:
-    """A MisGAN for examples of this shape, images (side, side, 1 or 3) or rows (features,).
-    Numbers: the authors' code's.
+    """A MisGAN for examples of this shape: images (side, side, 1 or 3) or rows (features,).
 
-    width:    of the networks of `dcgan` for images (theirs are near to it, with one more
-              convolution in the critics), where it is 64, and of `mlp` for rows, of `depth` hidden
-              layers, where it is 128.
-    generator_norm: of both generators' hidden layers; none, as theirs. The critics have none, for
-        the gradient penalty's sake.
-    shared_mask: the mask generator makes one channel, for all channels of the image (as
-              `data.missing.blocks` makes masks); otherwise as many as the image has.
-    impute:   False leaves out the imputer and its critic: the distribution alone is learnt (their
-              script for that has alpha .2 and stretch 0).
-    imputer:  a network of its own (see `MisGAN`), without running statistics. None is a perceptron
-              of 3 hidden layers of `imputer_width`, as many as there are cells unless said: their
-              MaskImputer. Their default, ComplementImputer, does not see the mask.
-    optimizer: of the generators and their critics, Adam(1e-4, .5, .9); imputer_optimizer: of the
-              imputer and its critic, Adam(2e-4, .5, .9).
-    fields:   any of these, and latent_dim 128, batch_size 64, d_steps 5 (turns of the critics for
-              one of the generators), dtype
+    The numbers are those of the authors' code.
 
-    alpha:    weight of D_x in the mask generator's loss, >= 0: .1; 0 learns the masks from the
-              masks alone
-    beta:     weight of D_i in the data generator's loss, >= 0: .1
-    gamma:    weight of the imputer's error on observed cells, >= 0: 0
-    tau:      what D_x sees in missing cells, in [0, 1]: 0, a choice of the code; their game allows
-              any constant, such as .5
-    gp:       weight of the gradient penalties, >= 0: 10
-    noise:    U(0, noise) stands in missing cells for the imputer, >= 0: 1
-    temperature, stretch: the mask generator's logit l becomes s = sigmoid(l / temperature),
-              stretched to [-stretch, 1 + stretch] and clipped to [0, 1]: .66, > 0, and .1 (their
-              "fusion"); stretch 0 is their "sigmoid"
-    ema_decay: of the generators' and the imputer's moving average, in [0, 1): .999, which is this
-        project's, theirs have none
+    width:          of the networks, which are those of `dcgan` for images (64; the authors' are
+                    similar, with one more convolution in the critics) and of `mlp` for rows (128)
+    depth:          hidden layers of the networks for rows
+    generator_norm: of the hidden layers of both generators: none, as theirs. The critics have none,
+                    for the sake of the gradient penalty.
+    shared_mask:    whether the mask generator makes one channel for all channels of the image (as
+                    `data.missing.blocks` makes masks), or as many as the image has
+    impute:         False leaves out the imputer and its critic, and learns the distribution alone.
+                    The authors' script for that has alpha .2 and stretch 0.
+    imputer:        another network (see `MisGAN`), without running statistics. None is a perceptron
+                    of 3 hidden layers of `imputer_width` (the number of cells): the authors'
+                    MaskImputer. Their default, ComplementImputer, does not see the mask.
+    optimizer:      of the generators and their critics: Adam(1e-4, .5, .9)
+    imputer_optimizer: of the imputer and its critic: Adam(2e-4, .5, .9)
+    fields:         latent_dim 128, batch_size 64, d_steps 5 (turns of the critics for one turn of
+                    the generators), dtype, and the numbers below
 
-    Raises UserError for a number out of its range or a structure that cannot be.
+    alpha:     weight of D_x in the mask generator's loss, >= 0: .1. With 0 the masks alone teach
+               it.
+    beta:      weight of D_i in the data generator's loss, >= 0: .1
+    gamma:     weight of the imputer's error on observed cells, >= 0: 0
+    tau:       the value that D_x sees in missing cells, in [0, 1]: 0, as in the code. The paper
+               allows any constant.
+    gp:        weight of the gradient penalties, >= 0: 10
+    noise:     U(0, noise) stands in missing cells for the imputer, >= 0: 1
+    temperature, stretch: the logit l of the mask generator becomes sigmoid(l / temperature), is
+               stretched to [-stretch, 1 + stretch] and clipped to [0, 1]: .66 (> 0) and .1, their
+               "fusion". A stretch of 0 is their "sigmoid".
+    ema_decay: of the moving average of the generators and the imputer, in [0, 1): .999. The authors
+               have none.
+
+    Raises UserError for a number out of its range, or a structure that cannot be built.
     """
     image_shape = tuple(int(k) for k in image_shape)
     for name, value in {"width": width, "imputer_width": imputer_width}.items():
@@ -88,7 +88,7 @@ def recipe(
 
 
 def _checked(image_shape: tuple[int, ...], fields: dict) -> int:
-    """The cells of an example."""
+    """The number of cells of an example. Raises UserError for a bad shape or structure."""
     rows = len(image_shape) == 1
     square = len(image_shape) == 3 and image_shape[0] == image_shape[1] and image_shape[2] in (1, 3)
     if not (rows or square) or min(image_shape) < 1:
@@ -99,7 +99,7 @@ def _checked(image_shape: tuple[int, ...], fields: dict) -> int:
 
 
 def _networks(image_shape: tuple[int, ...], width: int | None, depth: int, norm: str | None) -> tuple[Any, Any]:
-    """(generator of logits, critic)"""
+    """(a generator of logits, a critic)."""
     if len(image_shape) == 1:
         width = width or 128
         return mlp.Generator(image_shape[0], width, depth, norm), mlp.Discriminator(width, depth)

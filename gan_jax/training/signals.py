@@ -1,0 +1,36 @@
+"""Ctrl-C and SIGTERM while a run trains: the first one asks for a stop at the end of the chunk, and
+a second one stops at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+
+from gan_jax.training import distributed
+
+
+class StopSignal:
+    """A context in which `received` is the name of the signal that asks for a stop, or None. In
+    another thread than the main one no signal arrives."""
+
+    def __init__(self):
+        self.received: str | None = None
+        self.handlers: dict = {}
+
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():
+            self.handlers = {s: signal.signal(s, self.receive) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def receive(self, number, frame) -> None:
+        if self.received:
+            self.__exit__()
+            signal.raise_signal(number)
+        self.received = signal.Signals(number).name
+        if distributed.is_primary():
+            print(f"\n{self.received}: stopping at the end of this chunk (once more stops at once)", file=sys.stderr)
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
