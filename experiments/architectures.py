@@ -4,11 +4,12 @@ do?
     python experiments/architectures.py              # digits, 8 settings x 5 seeds
     python experiments/architectures.py --published  # 5,000 images of CIFAR-10, own batches: a GPU
 
-Each family at a small width, with the loss, optimizer and regularisers that it was published with:
-they are whole recipes, so a row compares complete methods, not one layer. Two rows change the
-article's DCGAN in one thing, D's width. Ends in the overfitting report: settings ranked on V by the
-gap of Frechet distances, then by near-copies and D's AUC, quality beside them; `--final` opens S
-for the chosen one and the baseline.
+Each family trains at a small width, with the loss, optimizer and regularisers that it was published
+with. The rows are whole recipes, so they compare complete methods, not one layer. Two rows change
+the article's DCGAN in one thing, D's width. The run ends in the overfitting report. The report
+ranks settings on the validation images V by the gap of Frechet distances (FD to V less FD to the
+training images T), then by near-copies and by D's AUC of telling T from V, and shows sample quality
+beside them; `--final` opens the test images S for the chosen setting and the baseline.
 
 Cost: 43 minutes on one CPU core (Python 3.12.1, jax 0.12.0.1), nearly all of it the last four
 architectures'.
@@ -19,8 +20,8 @@ width, .684, .762 at twice (p .003, < .001); spectral norm alone lowers it (.631
 shown price in FD. BigGAN's D, spectrally normalised as well, tells T from V with AUC .976 (p <
 .001); it is the only one that makes more near-copies (.5 % of the samples against .01 %, p .025),
 and gains nothing shown in FD (17.5 against 20.0). R3GAN (.515), StyleGAN2 (.551) and SNGAN (.617)
-have a lower AUC because they are not there yet: FD 196, 75 and 25.5, all shown worse. S stayed
-closed; --published was not run.
+have a lower AUC because they have not learnt the images yet: their FD is 196, 75 and 25.5, all
+shown worse. S stayed closed; --published was not run.
 """
 
 from __future__ import annotations

@@ -3,12 +3,14 @@
     python experiments/augmentation.py              # digits, 11 settings x 5 seeds
     python experiments/augmentation.py --published  # 5,000 CIFAR-10 images, 100,000 steps: a GPU
 
-The article's DCGAN; reals and fakes pass through the same random operations on their way to D: each
-of DiffAugment's operations alone and together, ADA's pipeline at a fixed p and with p driven by
-r_t, APA, and instance noise. Digits are grey: saturation changes nothing there. Rotations and flips
-can leak into the samples: see leaking.py. Ends in the overfitting report: settings ranked on V by
-the gap of Frechet distances, then by near-copies and D's AUC, quality beside them; `--final` opens
-S for the chosen one and the baseline.
+The article's DCGAN trains while reals and fakes pass through the same random operations on their
+way to D. Compared are each of DiffAugment's operations alone and together, ADA's pipeline at a
+fixed p and with p driven by r_t, APA, instance noise and balanced consistency. Digits are grey, so
+saturation changes nothing there. Rotations and flips can leak into the samples: see leaking.py. The
+run ends in the overfitting report. The report ranks settings on the validation images V by the gap
+of Frechet distances (FD to V less FD to the training images T), then by near-copies and by D's AUC
+of telling T from V, and shows sample quality beside them; `--final` opens the test images S for the
+chosen setting and the baseline.
 
 Cost: about 12 minutes of CPU time with the default, reports of 55 runs included (resumed once; half
 an hour beside other work; Python 3.12.1, jax 0.12.0.1).

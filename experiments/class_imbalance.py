@@ -6,42 +6,57 @@
         --steps 3000 --final
     python experiments/class_imbalance.py --data mnist --size 16 --ratio 50 --kind step
 
-The training set is made long-tailed (`data.imbalanced`); V, S and E stay balanced. A conditional
-DCGAN trains on it without and with each remedy. All were named before any was tried:
+The training images T are made long-tailed (`data.imbalanced`); the validation images V, the test
+images S and the extractor images E stay balanced. A conditional DCGAN trains on T without and with
+each remedy. All remedies were named before any was tried:
 
-    balanced_reals     reals drawn so that all classes come equally often; generated labels follow (`sampling.class_balanced`)
+    balanced_reals     reals are drawn so that all classes come equally often; generated labels
+                       follow the reals' (`sampling.class_balanced`)
     balanced_labels    generated labels alone are balanced (`latents.balanced_labels`)
-    rare_noise         latents up to twice as wide, the rarer the class (the article's first proposal)
-    inverse_weights    both players' losses weighted by inverse class frequency (the article's second)
-    effective_weights  the same by effective numbers, beta .99 (Cui et al., 2019)
-    label_noise        noise on class embeddings, the rarer the more (as NoisyTwins, Rangwani et al., 2023; without their twins)
-    auxiliary          D classifies as well (ACGAN) and sees no label: what class_balance needs, alone
-    class_balance      auxiliary with balanced generated labels and the regulariser of Rangwani et al. (2021)
-    drs                nothing, but of its samples those that D lets pass (Azadi et al., 2019)
+    rare_noise         latents are up to twice as wide, the rarer the class (the article's first
+                       proposal)
+    inverse_weights    both players' losses are weighted by inverse class frequency (the article's
+                       second proposal)
+    effective_weights  the same weights by effective numbers, beta .99 (Cui et al., 2019)
+    label_noise        noise on class embeddings, the more the rarer the class (as in NoisyTwins,
+                       Rangwani et al., 2023, without their twins)
+    auxiliary          D classifies as well (ACGAN) and sees no label: the part of class_balance
+                       that D needs, alone
+    class_balance      auxiliary with balanced generated labels and the regulariser of Rangwani et
+                       al. (2021)
+    drs                the GAN without a remedy, but only those of its samples that D accepts
+                       (discriminator rejection sampling, Azadi et al., 2019)
 
-Measured for each class: coverage of held-out images and Frechet distance in a classifier's
-features, near-copies of training images by pixels; and for the rare third of the classes. And
-usefulness: every class is filled up with samples to the size of the largest, a logistic regression
-is trained on real and generated images and tested on held-out ones, beside T as it is,
-oversampling, class weights and SMOTE, which need no GAN. Two questions are tested, each with paired
-t-tests and Holm's correction over the remedies: is the rare third's coverage higher than with none,
-is the classifier's balanced accuracy? On V; the choice is the first that is shown better in the
-second, and `--final` opens S for it and for none, once. If none is shown better, S stays closed.
+Three numbers are measured for each class, and for the rare third of the classes: coverage of
+held-out images and Frechet distance, both in a classifier's features, and near-copies of training
+images by pixels. Usefulness is measured as well: every class is filled up with samples to the size
+of the largest class, and a logistic regression is trained on real and generated images and tested
+on held-out images. Beside it stand four ways that need no GAN: T as it is, oversampling, class
+weights and SMOTE. Two questions are tested, each with paired t-tests and Holm's correction over the
+remedies: is the rare third's coverage higher than with none, and is the classifier's balanced
+accuracy higher? Both are answered on V. The choice is the first remedy that is shown better in the
+second question; `--final` opens S, once, for the choice and for none. If no remedy is shown better,
+S stays closed.
 
-Cost (one CPU core, Python 3.12.1, jax 0.12.0.1): the first command 4 min 20 s, the second 12 minutes.
-Finding (five seeds, on V):
-  digits, 429 images (106 to 10 a class; Python 3.11.7, jax 0.10.2): no remedy is shown to raise the rare third's coverage (.60
-  +- .08 with none) or the classifier's balanced accuracy (.942 +- .010); auxiliary and class_balance lower the coverage (.33
-  and .14, p .006 and .001). Near-copies are 9 % of the samples of the most frequent class with none, and
-  of the rarest class 8 % with inverse_weights and 3 % with balanced_reals. The same command with Python 3.12.1 and jax 0.12.0.1
-  had 16 % with effective_weights and 8 % with balanced_reals there, and class_balance alone worse: which remedy makes a GAN
-  copy the rarest class, five seeds do not settle.
-  MNIST, 2,444 images (987 to 9 a class): coverage of the rare third, .017 +- .006 with none, is raised by balanced_reals
-  (.038, p .036), at the price of copying (12.5 % of the rare third's samples are near-copies, 21 % of the rarest class's), and
-  by effective_weights (.029, p .003), without; auxiliary and class_balance lower it (p .009, .013) and the accuracy (p .018,
-  .044). No remedy is shown to raise balanced accuracy (.779 +- .007 with none).
-  A GAN does not pay here: the same classifier without one reaches .960 (digits) and .836 (MNIST) by class weights, .959 and
-  .823 by SMOTE, .938 and .767 by nothing. S stayed closed.
+Cost (one CPU core, Python 3.12.1, jax 0.12.0.1): the first command 4 min 20 s, the second 12
+minutes.
+
+Finding (five seeds, on V). Digits, 429 images (106 to 10 a class; Python 3.11.7, jax 0.10.2): no
+remedy is shown to raise the rare third's coverage (.60 +- .08 with none) or the classifier's
+balanced accuracy (.942 +- .010); auxiliary and class_balance lower the coverage (.33 and .14, p
+.006 and .001). Near-copies are 9 % of the samples of the most frequent class with none, and of the
+rarest class 8 % with inverse_weights and 3 % with balanced_reals. The same command with Python
+3.12.1 and jax 0.12.0.1 had 16 % with effective_weights and 8 % with balanced_reals there, and
+class_balance alone worse: five seeds do not settle which remedy makes a GAN copy the rarest class.
+
+MNIST, 2,444 images (987 to 9 a class): coverage of the rare third, .017 +- .006 with none, is
+raised by balanced_reals (.038, p .036), at the price of copying (12.5 % of the rare third's samples
+are near-copies, 21 % of the rarest class's), and by effective_weights (.029, p .003), without
+copying; auxiliary and class_balance lower the coverage (p .009, .013) and the accuracy (p .018,
+.044). No remedy is shown to raise balanced accuracy (.779 +- .007 with none).
+
+A GAN does not pay here: without a GAN the same classifier reaches .960 (digits) and .836 (MNIST) by
+class weights, .959 and .823 by SMOTE, .938 and .767 by nothing. S stayed closed.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ do regularisers change?
     # two curves: none and R1
     python experiments/dataset_size.py --r1 10 --dropout None --instance-noise None
 
-Dose and response: the article's DCGAN on the first n images, nested, at each n, with no regulariser
-and with each one named; all sizes and seeds of a setting are one program. Ends with D's gap (its
-AUC of telling training images T from held-out images V, and T's mean logit minus V's) and sample
+The article's DCGAN trains on the first n images, nested, at each n, with no regulariser and with
+each one named; all sizes and seeds of a setting are one program. The run ends with D's gap (its AUC
+of telling training images T from held-out images V, and T's mean logit minus V's) and sample
 quality (energy distance to V) against n: a table each, and `sizes_*.png`. The AUC compares
 settings; the logit gap also has the scale of D's logits, which a regulariser changes.
 

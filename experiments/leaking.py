@@ -5,8 +5,8 @@
 
 D sees every image, real or generated, only after a random change with probability p. G should learn
 the unchanged images: the change can be undone in distribution unless p is near 1 (Karras et al.,
-2020, "Limited Data", section 2.2 and appendix C). Here: the article's DCGAN under 90-degree
-rotations or under cutout, as p grows, and the share of its samples that are turned or cut.
+2020, "Limited Data", section 2.2 and appendix C). The article's DCGAN trains under 90-degree
+rotations or under cutout, as p grows; measured is the share of its samples that are turned or cut.
 
 Turned: the nearest of the training images and their three rotations, by pixels, is a rotated one.
 Cut: some 3 x 3 pixels lie nearer to mid-grey, which cutout leaves, than those of all but 2 % of the

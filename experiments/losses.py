@@ -4,12 +4,13 @@
     python experiments/losses.py --published  # 5,000 CIFAR-10 images, 100,000 steps: a GPU
     python experiments/losses.py --only non_saturating rpgan hinge --r1 1
 
-The article's DCGAN with each loss, everything else being equal; --r1 adds a gradient penalty to all
-of them, which the critics of Wasserstein and relativistic losses were published with.
+The article's DCGAN trains with each loss, everything else being equal. --r1 adds a gradient penalty
+to all of them: the critics of Wasserstein and relativistic losses were published with one.
 `losses.blend` makes the loss a number of the recipe, so that all of them are members of one
-population. Ends in the overfitting report: settings ranked on V by the gap of Frechet distances,
-then by near-copies and D's AUC, quality beside them; `--final` opens S for the chosen one and the
-baseline.
+population. The run ends in the overfitting report. The report ranks settings on the validation
+images V by the gap of Frechet distances (FD to V less FD to the training images T), then by
+near-copies and by D's AUC of telling T from V, and shows sample quality beside them; `--final`
+opens the test images S for the chosen setting and the baseline.
 
 Cost: 8 min 15 s of CPU time with the default, reports of 60 runs included; 16 minutes on two cores
 that another experiment shared (Python 3.12.1, jax 0.12.0.1).
@@ -20,10 +21,11 @@ losses): no loss is shown to close the gap of FD (2.7 +- 1.4; relativistic pairi
 dual contrastive (-.042 +- .022, p .034) and relativistic pairing (-.026 +- .013, p .034), higher
 with least squares (+.056 +- .028, p .034). It is near chance with MMD (.487) and Wasserstein
 (.506), but these critics, without a penalty here, train G badly: FD to V 41.6 +- 13.1 and 42.6 +-
-10.1 against 20.0 +- 1.8. Hinge and the relativistic averages pay as well (22.7 to 25.0, p .005 to
-.024; not least squares). Samples are nearest with minimax, 19.4, not shown better. The report says
-"discriminator overfits" of every seed of the ten others, "underfits" or "mode loss" of those two.
-No loss makes near-copies. --r1, --final and --published were not run.
+10.1 against 20.0 +- 1.8. With the hinge loss and the relativistic averages, but for least squares,
+samples are farther from V as well (FD 22.7 to 25.0, p .005 to .024). Samples are nearest to V with
+minimax (FD 19.4), which is not shown better. The report says "discriminator overfits" of every seed
+of the ten others, "underfits" or "mode loss" of those two. No loss makes near-copies. --r1, --final
+and --published were not run.
 """
 
 from __future__ import annotations

@@ -7,11 +7,11 @@ ones alone?
     python experiments/missing_images.py --data mnist --size 28 --subset 5000 --judged 1000 \\
         --mechanism blocks --rate 0.3
 
-Nobody sees a whole image of T, or a hidden pixel of V. Mean and kNN (scikit-learn's) beside GAIN
-(cells, as published), GAIN with U-Nets, a VAE and MisGAN's imputer. Every seed has its own masks
-and first weights; all seeds of a method train as one population. MisGAN (Li et al., 2019) also
-makes whole images from noise: its samples are judged and shown. Its rates are five times the
-authors', who train a hundred times longer.
+No imputer sees a whole image of the training images T, or a hidden pixel of the validation images
+V. Compared are the mean and kNN (scikit-learn's), GAIN (on cells, as published), GAIN with U-Nets,
+a VAE and MisGAN's imputer. Every seed has its own masks and first weights; all seeds of a method
+train as one population. MisGAN (Li et al., 2019) also makes whole images from noise: its samples
+are judged and shown. Its rates are five times the authors', who train a hundred times longer.
 
 RMSE: hidden pixels of held-out images, in [0, 1]. gap: less that of training images, what is gained
 by having trained on the image. FD: of completed held-out images to the whole images of T, in the

@@ -4,12 +4,12 @@
     python experiments/missing_values.py --rates 0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8  # the whole table
     python experiments/missing_values.py --mechanism mnar --data wine --repetitions 3 --skip forest
 
-GAIN (Yoon et al., 2018) fills tables in their table 2 better than MICE, missForest and
-autoencoders. Here: their protocol (the whole table min-max scaled, cells missing completely at
-random, repeated 5-fold cross-validation, RMSE on the hidden cells of held-out folds) with every
-rival in the same run. Scaling by the whole table looks at held-out rows, as published: it favours
-no imputer over another. All repetitions and folds of a rate train as one population, each member
-with its rows and mask.
+In its paper (Yoon et al., 2018, table 2) GAIN fills tables better than MICE, missForest and
+autoencoders. This experiment follows their protocol with every rival in the same run: the whole
+table is min-max scaled, cells are missing completely at random, and RMSE is taken on the hidden
+cells of held-out folds of a repeated 5-fold cross-validation. Scaling by the whole table looks at
+held-out rows, as published; it favours no imputer over another. All repetitions and folds of a rate
+train as one population, each member with its rows and mask.
 
 Two rows are GAIN. "GAIN (code)": the authors' settings and 10,000 steps. "GAIN": its numbers chosen
 in each training fold alone, among CANDIDATES: trained on four fifths of the fold's rows, judged on

@@ -8,8 +8,7 @@ objective cover them all?
     python experiments/mode_coverage.py --toys grid --recipes gan rpgan_r1_r2 \\
         --optimizer annealed --seeds 5
     python experiments/mode_coverage.py --toys grid --recipes rpgan_r1_r2 --optimizer annealed \\
-        --d-rate 4 --steps 30000 \\
-        --seeds 5
+        --d-rate 4 --steps 30000 --seeds 5
 
 Trains the GAN of PacGAN's toy experiments (Lin et al., 2018), without packing, on 100,000 points of
 each toy, all seeds in one program. Measured as published: 2,500 samples of the raw generator; a

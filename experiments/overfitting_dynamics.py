@@ -4,15 +4,16 @@ images?
     # digits: 100, 200, 400 and all; 5 seeds
     python experiments/overfitting_dynamics.py
     python experiments/overfitting_dynamics.py --data cifar10 --width 64 --batch-size 64 \\
-        --sizes 1000 5000 10000 40000 \
+        --sizes 1000 5000 10000 40000 \\
         --steps 100000 --log-every 1000
 
-The article's DCGAN on the first n images, nested; all members are one program. With few images, the
-samples' distance to the whole data set is known to fall and then to rise (Karras et al., 2020,
-StyleGAN2-ADA, figure 1a). Here: Frechet distance (FD) in 32 fixed random features and energy
-distance of the pixels, to T and to V, over the steps; the step where the one to V is least; its
-rise from there to the end, tested over seeds; `pictures/dynamics.png`, a panel for each n; and the
-overfitting report of each member at the end. S stays closed.
+The article's DCGAN trains on the first n images, nested; all members are one program. With few
+images, the samples' distance to the whole data set is known to fall and then to rise (Karras et
+al., 2020, StyleGAN2-ADA, figure 1a). Measured over the steps are the Frechet distance (FD) in 32
+fixed random features and the energy distance of the pixels, both to the training images T and to
+the validation images V. Reported are the step where the distance to V is least, the rise of that
+distance from there to the end, tested over seeds, and the overfitting report of each member at the
+end; `pictures/dynamics.png` has a panel for each n. The test images S stay closed.
 
 At every n the distances are taken with the same min(512, |V|, smallest n) samples, images of T and
 images of V (100 by default), so that panels compare; FD of so few is biased upwards in all alike.

@@ -5,11 +5,12 @@
     # after scripts/prepare_data.py mnist
     python experiments/planted_truths.py --data mnist --data-dir DIR
 
-Each seed draws T, held-out images, a control and a fifth pool afresh, without overlap, from all
-images outside the split E (toys: from their law) and judges generators whose faults are known: real
-images of the fifth pool, copies of T in four guises, half of the classes, a blur; a discriminator
-trained to tell T from held-out images, and a fair one that saw neither; a run whose loss is not
-finite. Prints the confusion table: planted cases by the phrases that came out.
+Each seed draws training images T, held-out images, a control and a fifth pool afresh, without
+overlap, from all images outside the extractor images E (toys: from their law). It judges generators
+whose faults are known: real images of the fifth pool, copies of T in four guises, half of the
+classes, a blur; a discriminator trained to tell T from held-out images, and a fair one that saw
+neither; a run whose loss is not finite. Prints the confusion table: planted cases by the phrases
+that came out.
 
 The thresholds (`gan_jax/report/verdict.py`) were set before any seed from 100 on was run, after a
 look at seeds 0 to 3.

@@ -8,12 +8,13 @@ quality?
     python experiments/regularization_sweep.py --only r1_1 \\
         --vary discriminator.penalties.r1.gamma=log:0.01:100 --draws 16
 
-Trains the article's DCGAN with each regulariser, at every seed, as one program for each structure,
-and ends in the overfitting report (on held-out images V; `--final` opens the test split S for the
-chosen setting and the baseline): settings ranked by the gap of Frechet distances FD to V - FD to T,
-then by near-copies and by D's AUC, each with the samples' distance to V beside it. A setting whose
-samples are farther from V than the baseline's (shown, or by more than a quarter) comes last
-whatever its gap. And curves with seed bands, samples, one tidy table.
+The article's DCGAN trains with each regulariser of `gan_jax.recipes.regularizers`, at every seed,
+as one program for each structure. The run ends in the overfitting report, on the validation images
+V; `--final` opens the test images S for the chosen setting and the baseline. The report ranks
+settings by the gap of Frechet distances (FD to V less FD to the training images T), then by
+near-copies and by D's AUC of telling T from V, and shows the samples' distance to V beside them. A
+setting whose samples are farther from V than the baseline's (shown, or by more than a quarter)
+comes last whatever its gap. The run also writes curves with seed bands, samples and one tidy table.
 
 Cost: 4 min 39 s with the default on two CPU cores (Python 3.11.7, jax 0.10.2), reports of 55 runs
 and pictures included.

@@ -273,11 +273,13 @@ def main(
     """Measure, and print a table.
 
     Args:
-        rows: which rows, separated by commas: step, loop, memory, compile; against PyTorch dcgan (or a), population (b),
-            toy (c), layers (d), members (e).
+        rows: which rows, separated by commas: step, loop, memory, compile; against PyTorch dcgan
+            (or a), population (b), toy (c), layers (d), members (e).
         repeats: measurements of each (memory and compile: at most 3 processes).
-        scaling: in place of rows: 1, 2, 4 and 8 devices, and larger machines predicted (`benchmark_scaling.py` takes more).
-        json_file: also write the figures there: a list of {"row", "ours_s", "peer_s", "ratio", ...}, the machine in each.
+        scaling: in place of rows: 1, 2, 4 and 8 devices, and larger machines predicted
+            (`benchmark_scaling.py` has more options).
+        json_file: also write the figures there: a list of {"row", "ours_s", "peer_s", "ratio",
+            ...}, the machine in each.
     """
     if scaling:
         import benchmark_scaling

@@ -31,10 +31,12 @@ def main(
 
     Args:
         names: Data sets to prepare; all three when none is named.
-        originals: Folder of original files: DIR/mnist and DIR/fashion_mnist with the four *.gz, DIR/cifar10 with
-            cifar-10-binary.tar.gz or its six batches as *.bin or *.bin.xz. Without it, the folder in the environment
-            variable GAN_JAX_DATA; without that too, the files are downloaded to the data folder.
-        data_dir: Folder to prepare in. Without it, TFDS_DATA_DIR in the environment or ~/tensorflow_datasets.
+        originals: Folder of original files: DIR/mnist and DIR/fashion_mnist with the four *.gz,
+            DIR/cifar10 with cifar-10-binary.tar.gz or its six batches as *.bin or *.bin.xz. Without
+            it, the folder in the environment variable GAN_JAX_DATA; without that too, the files are
+            downloaded to the data folder.
+        data_dir: Folder to prepare in. Without it, TFDS_DATA_DIR in the environment or
+            ~/tensorflow_datasets.
     """
     import tensorflow_datasets as tfds
 

@@ -75,7 +75,7 @@ def paragraphs(thing: Any) -> list[str]:
 
 
 def papers(thing: Any) -> str:
-    """The papers that a docstring names in its first paragraph, or else anywhere: "Authors, year"."""
+    """The papers that a docstring names in its first paragraph, or else in any: "Authors, year"."""
     found = paragraphs(thing)
     cited = CITED.findall(found[0]) or CITED.findall(" ".join(found))
     return "; ".join(dict.fromkeys(f"{authors}, {year}" for authors, year in cited)) or "-"

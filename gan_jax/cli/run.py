@@ -1,3 +1,5 @@
+"""How a script reads its command line and runs: typed arguments in, one line on a mistake."""
+
 from __future__ import annotations
 
 import contextlib

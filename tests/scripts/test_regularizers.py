@@ -28,9 +28,10 @@ def public(module, *aside):
 # Functions that make, check or measure parts, and are no parts. `drive`: every controller is made by
 # it, ADA's and the proportional one.
 NO_PARTS = {
-    "loss": ("boundary", "kernel_values", "witness", "representation", "places", "real_weights"),
+    "loss": ("blended", "boundary", "decides_at", "kernel_values", "places", "real_weights", "representation", "witness"),
     "penalty": ("check_player", "evaluate", "initial_memory", "input_gradient", "only_for", "remembers", "square_norm"),
     "augmentation": ("mixed", "mixes_fakes", "mixing"),
+    "play": ("repeated",),
     "optimizer": ("chain",),
     "latent": ("rarity_scale",),
     "controller": ("drive", "fixed_steps"),
