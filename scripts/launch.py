@@ -1,7 +1,8 @@
-"""Start a command as several processes of one run on this machine, and watch over them: what
+r"""Start a command as several processes of one run on this machine, and watch over them: what
 `launch_slurm.sh` does on a cluster.
 
-    python scripts/launch.py --processes 2 -- python experiments/quickstart.py --devices 2 --out runs/digits
+    python scripts/launch.py --processes 2 -- \
+        python experiments/quickstart.py --devices 2 --out runs/digits
 
 Each process gets the command with `--coordinator`, `--processes` and `--process` after it, and what
 the processes print goes through. When one is lost or fails, one line says so, and the others are

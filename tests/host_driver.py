@@ -2,7 +2,7 @@
 --processes N --process I`. It trains a tiny game, in one job after the other.
 
 JSON is {"each": devices of a process, "jobs": [{...}, ...]}. A job has the settings of `fit`, and
-streamed: whether its data are streamed; save: where process 0 leaves the state (.npz); small: what
+plain: whether the game is a small one; streamed: whether its data are streamed; save: where process 0 leaves the state (.npz); small: what
 `zero.SMALL` is; own: {"i": settings of process i alone}; damaged: rows of the data that cannot be
 read; die: {"process": i, "at": step, "how": ..., "note": a file that is made then}, what befalls
 process i in the chunk after that step, as `dying` says.
@@ -52,8 +52,8 @@ def data(streamed=False, damaged=()):
     return replace(found, train=Stream(source, damaged="skip" if damaged else "refuse"))
 
 
-def recipe():
-    return everything(flat=True)
+def recipe(plain=False):
+    return gan.recipes.mlp((4,), width=4, batch_size=8) if plain else everything(flat=True)
 
 
 def dying(at, how, note=None, **_):
@@ -85,12 +85,12 @@ def dying(at, how, note=None, **_):
     trainer.RunTrainer.advance = until_then
 
 
-def train(streamed=False, damaged=(), save=None, die=None, small=sharding.SMALL, own=None, **settings):
+def train(plain=False, streamed=False, damaged=(), save=None, die=None, small=sharding.SMALL, own=None, **settings):
     sharding.SMALL = small
     settings |= (own or {}).get(str(job.process), {})
     if die and die["process"] in (job.process, "all"):
         dying(**die)
-    run = gan.fit(recipe(), data(streamed, damaged), **settings)
+    run = gan.fit(recipe(plain), data(streamed, damaged), **settings)
     if save and distributed.is_primary():
         np.savez(save, *state_arrays(run.state))
     print(f"process {job.process}: step {run.step}, {len(run.history)} rows, stopped {run.stopped}", flush=True)

@@ -26,6 +26,7 @@ DRIVER = [sys.executable, str(ROOT / "tests" / "host_driver.py")]
 LAUNCHER = [sys.executable, str(ROOT / "scripts" / "launch.py")]
 PIPES = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 INTERVALS = {"log_every": 10, "checkpoint_every": 10, "sample_every": 20, "progress": False}
+PLAIN = {"plain": True, "devices": 2}
 AGAIN = "the job ends; --resume continues from its last checkpoint, on any number of processes"
 
 
@@ -324,7 +325,7 @@ def test_two_processes_that_split_a_state_begin_from_another_run_as_one_does(tmp
 
 @pytest.mark.slow
 def test_processes_with_other_arguments_do_not_begin(tmp_path):
-    job = {"steps": 20, "devices": 2, "out": tmp_path / "run", "own": {"1": {"shard": "optimizer"}}}
+    job = PLAIN | {"steps": 20, "out": tmp_path / "run", "own": {"1": {"shard": "optimizer"}}}
     ended = launch(2, job)
     assert [code for code, _, _ in ended] == [2, 2], ended
     said = ["error: process 1 of 2 has another shard than process 0: give all the same arguments and data"]
@@ -336,7 +337,7 @@ def test_processes_with_other_arguments_do_not_begin(tmp_path):
 def test_a_folder_that_process_0_refuses_ends_all_with_one_line(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/notes.txt").write_text("mine")
-    ended = launch(2, {"steps": 20, "devices": 2, "out": tmp_path / "run"})
+    ended = launch(2, PLAIN | {"steps": 20, "out": tmp_path / "run"})
     assert [code for code, _, _ in ended] == [2, 2]
     assert len(lines(ended[0][2])) == 1 and "is not empty and is not a run folder" in ended[0][2] and not lines(ended[1][2])
     assert os.listdir(tmp_path / "run") == ["notes.txt"]
@@ -347,7 +348,7 @@ def test_a_folder_that_process_0_refuses_ends_all_with_one_line(tmp_path):
 def test_a_process_that_is_lost_ends_the_other_within_a_minute_also_without_a_launcher(tmp_path, how, code):
     """A frozen process is known by its silence."""
     note = tmp_path / "note"
-    job = {"steps": 60, "devices": 2, "out": tmp_path / "run", "die": {"process": 1, "at": 20, "how": how, "note": note}}
+    job = PLAIN | {"steps": 60, "out": tmp_path / "run", "die": {"process": 1, "at": 20, "how": how, "note": note}}
     (found, _, stderr), _ = launch(2, job)
     assert found == code and seconds(note) < 60, (found, seconds(note), stderr)
     if how == "kill":
@@ -366,7 +367,7 @@ def test_a_process_that_is_lost_ends_the_other_within_a_minute_also_without_a_la
 )
 def test_a_process_that_fails_ends_the_other_with_one_line(tmp_path, process, how, code, said):
     die = {"process": process, "at": 20, "how": how, "note": tmp_path / "note"}
-    found, out, stderr = supervised(2, {"steps": 60, "devices": 2, "out": tmp_path / "run", "die": die})
+    found, out, stderr = supervised(2, PLAIN | {"steps": 60, "out": tmp_path / "run", "die": die})
     assert found == code and seconds(tmp_path / "note") < 30
     assert [line for line in lines(stderr) if line.startswith("error")] == [said] * (said is not None), stderr
     assert ("Traceback" in stderr) == (how == "raise") and out.count("stopped not finite") == 2 * (how == "diverge")
@@ -378,7 +379,7 @@ def test_a_signal_to_the_launcher_ends_all_processes_with_a_checkpoint(tmp_path,
     """Ctrl-C in a terminal reaches the launcher and its processes; no process outlives a launcher
     that is killed, on Linux."""
     die = {"process": "all", "at": 20, "how": "note", "note": tmp_path / "note"}
-    running = supervise(2, {"steps": 10**6, "devices": 2, "out": tmp_path / "run", "die": die})
+    running = supervise(2, PLAIN | {"steps": 10**6, "out": tmp_path / "run", "die": die})
     deadline = time.monotonic() + 300
     while not (tmp_path / "note").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
