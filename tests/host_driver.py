@@ -2,10 +2,10 @@
 --processes N --process I`. It trains a tiny game, in one job after the other.
 
 JSON is {"each": devices of a process, "jobs": [{...}, ...]}. A job has the settings of `fit`, and
-plain: whether the game is a small one; streamed: whether its data are streamed; save: where process 0 leaves the state (.npz); small: what
-`zero.SMALL` is; own: {"i": settings of process i alone}; damaged: rows of the data that cannot be
-read; die: {"process": i, "at": step, "how": ..., "note": a file that is made then}, what befalls
-process i in the chunk after that step, as `dying` says.
+plain: whether the game is a small one; streamed: whether its data are streamed; save: where process
+0 leaves the state (.npz); small: what `zero.SMALL` is; own: {"i": settings of process i alone};
+damaged: rows of the data that cannot be read; die: {"process": i, "at": step, "how": ..., "note": a
+file that is made then}, what befalls process i in the chunk after that step, as `dying` says.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""The rules of the house, checked: sizes of files and functions, the direction of imports, where tests lie."""
+"""The rules of the house, checked: sizes of files and functions, the direction of imports, where
+tests lie."""
 
 import ast
 import shutil
@@ -29,7 +30,8 @@ def lines_of(path):
 
 
 def bodies(path):
-    """(name, lines) of each function: from its first statement after the docstring to its last line."""
+    """(name, lines) of each function: from its first statement after the docstring to its last
+    line."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             documented = ast.get_docstring(node) is not None
@@ -53,7 +55,8 @@ def test_the_core_is_read_in_ten_minutes():
 
 
 def test_tests_lie_beside_their_packages():
-    """tests/metrics tests gan_jax/metrics, and so on; the other folders test scripts or hold what tests share."""
+    """tests/metrics tests gan_jax/metrics, and so on; the other folders test scripts or hold what
+    tests share."""
     packages = {path.parent.name for path in (ROOT / "gan_jax").glob("*/__init__.py")} | {"experiments", "scripts", "frozen"}
     assert {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")} <= packages
 

@@ -1,5 +1,5 @@
-"""Frozen: a run folder, a sweep folder and the run folder of a VAE, of record format 1, and what was
-found in them.
+"""Frozen: a run folder, a sweep folder and the run folder of a VAE, of record format 1, and what
+was found in them.
 
     JAX_PLATFORMS=cpu python tests/frozen/make_folders.py
 
