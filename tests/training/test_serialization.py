@@ -1,4 +1,4 @@
-"""Records: a recipe as JSON and back; what a record cannot name; defaults that it lacks; formats."""
+"""Records: a recipe as JSON and back, what records cannot name, lacking defaults, formats."""
 
 import importlib
 import json
@@ -203,8 +203,8 @@ def test_every_part_is_of_the_packages_that_a_recipe_is_made_of():
 
 @pytest.fixture
 def planted(tmp_path, monkeypatch):
-    """{how: a record that would run a command, itself or by opening a folder that would}; and a check
-    that nothing was run or opened."""
+    """{how: a record that would run a command, itself or by opening a folder that would}; and a
+    check that nothing was run or opened."""
     mark, inner = tmp_path / "executed", tmp_path / "inner"
     command = f"touch {mark}"
     deeper = {"function": "posix:system", "with": {"command": command}}
