@@ -20,5 +20,5 @@ __all__ = [
     "diffaugment", "instance_noise", "mixed", "mixes_fakes", "mixing", "saturation", "translation",
 ]  # fmt: skip
 
-# Also those of files that are not imported above. `ada_colour.hue` and its like stay where they are.
+# Also those of files that are not imported above; `ada_colour.hue` and its like stay there.
 globals().update({name: found for name, found in parts_of("augment").items() if "." not in name})

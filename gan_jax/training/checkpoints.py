@@ -95,6 +95,7 @@ class Checkpoints:
         except (TypeError, ValueError) as error:
             raise UserError(f"checkpoint meta must be JSON (numbers, text, lists, dicts): {_one_line(error)}") from error
         arrays = {path: _host_copy(path, leaf) for path, leaf in leaves.items()}
+        record["digest"] = _digest(arrays, record)
         if jax.process_index() == 0:
             self._pending = self._worker.submit(self._write, step, arrays, record)
 
@@ -230,9 +231,21 @@ def _read(folder: Path, target: Any) -> tuple[dict[str, np.ndarray], dict]:
         how = {path: ocp.RestoreArgs(restore_type=np.ndarray) for path, array in arrays.items() if array.size}
         items = ocp.args.Composite(state=ocp.args.PyTreeRestore(restore_args=how))
         read = checkpointer.restore(folder, args=items).state
-    if other := [path for path, x in read.items() if (x.dtype, x.shape) != (arrays[path].dtype, arrays[path].shape)]:
-        raise UserError(f"{len(other)} leaves were read as another dtype or shape: {', '.join(other[:2])}")
-    return arrays | read, record
+    if _digest(arrays := arrays | read, record) != record["digest"]:
+        raise UserError("its leaves do not match their digest")
+    return arrays, record
+
+
+def _digest(arrays: dict[str, np.ndarray], record: dict) -> str:
+    """sha256 of the record and of every byte of the arrays: a state is the one that was saved.
+
+    The digests of the files find damage before Orbax reads it, and cannot see a wrong read.
+    """
+    sha = hashlib.sha256(json.dumps([record[name] for name in ("leaves", "keys", "meta")]).encode())
+    for path in sorted(arrays):
+        sha.update(f"{path} {arrays[path].dtype} {arrays[path].shape}".encode())
+        sha.update(arrays[path].reshape(-1).view(np.uint8).data)
+    return sha.hexdigest()
 
 
 def _file_digests(folder: Path) -> dict[str, str]:

@@ -1,5 +1,4 @@
-"""Records: a recipe as JSON and back; what a record cannot name; defaults that it lacks;
-formats."""
+"""Records: a recipe as JSON and back, what records cannot name, lacking defaults, formats."""
 
 import importlib
 import json
