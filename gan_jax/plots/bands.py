@@ -93,13 +93,14 @@ def gap_curves(
 
 def _multiples(table: pd.DataFrame, keys: list[tuple[str, int]], metric: str, baseline: str | None):
     """A figure with a titled panel for each setting and n, all with the same axes."""
-    counts = _diverged(table, metric)
+    diverged = table.groupby(["setting", "n", "seed"])["diverged"].any().groupby(level=["setting", "n"])
     columns = min(COLUMNS, len(keys))
     rows = -(-len(keys) // columns)
     figure, axes = figures.new(len(keys), (1.2 + 2.9 * columns, 1.3 + 2.1 * rows), columns, sharey=True)
     for i, (axis, (setting, n)) in enumerate(zip(axes, keys, strict=True)):
         several = len({size for _, size in keys}) > 1
-        lost, members = counts[setting, n]
+        seeds = diverged.get_group((setting, n))
+        lost, members = int(seeds.sum()), len(seeds)
         notes = [f"n = {n}"] * several + ["baseline"] * (setting == baseline) + [f"{lost} of {members} diverged"] * bool(lost)
         axis.set_title(parts.wrapped(setting, 32) + (f"\n({', '.join(notes)})" if notes else ""), fontsize=9, loc="left")
         axis.grid(axis="y", color=PALE, linewidth=0.6)
@@ -110,15 +111,6 @@ def _multiples(table: pd.DataFrame, keys: list[tuple[str, int]], metric: str, ba
     if len(ranking.steps_of(table)) == 1:
         axes[0].set_xticks(ranking.steps_of(table))
     return figure, axes
-
-
-def _diverged(table: pd.DataFrame, metric: str) -> dict[tuple[str, int], tuple[int, int]]:
-    """(setting, n) -> how many seeds have diverged, of how many."""
-    lost: dict[tuple[str, int], dict[int, bool]] = {}
-    for setting, n, seed, _, diverged, _ in ranking.records(table, metric):
-        seeds = lost.setdefault((setting, n), {})
-        seeds[seed] = seeds.get(seed, False) or diverged
-    return {key: (sum(seeds.values()), len(seeds)) for key, seeds in lost.items()}
 
 
 def _band(
