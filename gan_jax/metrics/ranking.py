@@ -9,7 +9,6 @@ used, because most runs need none of them.
 
 from __future__ import annotations
 
-import difflib
 import io
 import math
 import warnings
@@ -20,22 +19,22 @@ import numpy as np
 
 from gan_jax.core.errors import UserError
 from gan_jax.core.text import one_line, shorten
+from gan_jax.metrics.sweep_table import Cell, Cells, baseline_of, cells_at, check, histories, steps_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["COLUMNS", "LEVEL", "PRICE", "Cell", "Cells", "baseline_of", "cells_at", "check", "histories"]
+__all__ += ["mean_interval", "one_line", "rank", "ranking_text", "shorten", "steps_of"]
+
 LEVEL = 0.95  # of every interval; a verdict errs at most 1 - LEVEL of the time over all settings together
 PRICE = 0.25  # of the baseline's mean of a guard: more is too much, shown or not
 FEWEST_SEEDS = 5  # with fewer pairs a t-test rests on its assumption of normal differences and has no power besides
-MEMBER = ["setting", "n", "seed"]  # what names a member of a sweep
-REQUIRED = ("setting", "seed", "n", "step", "diverged")
 COLUMNS = (
     *("setting", "n", "seeds", "diverged", "mean", "low", "high", "difference", "difference_low", "difference_high"),
     *("p", "p_holm", "verdict"),
 )
 WIDTH = 100  # columns of a terminal
-
-Cells = dict[tuple[str, int], "pd.DataFrame"]  # (setting, n) -> its members, as `cells_at` describes them
 
 
 def rank(
@@ -91,7 +90,7 @@ def rank(
         rows.loc[dear, "verdict"] += f", at a price in {guard}"
     rows["place"] = np.select([rows["seeds"] == 0, dear, rows["diverged"] > 0], [3, 2, 1], 0)
     rows["loss"] = -rows["mean"] if higher_is_better else rows["mean"]
-    ranked = rows.sort_values(["n", "place", "loss"])[list(COLUMNS)].reset_index(drop=True)
+    ranked = rows.sort_values(["n", "place", "loss"], ignore_index=True).filter(list(COLUMNS))
     ranked.attrs = {"step": step, "higher_is_better": higher_is_better, "baseline": baseline}
     return ranked
 
@@ -125,99 +124,6 @@ def ranking_text(ranked: pd.DataFrame, metric: str) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def check(table: pd.DataFrame, *metrics: str) -> None:
-    """Raises UserError where the table has no rows, lacks a column, or has two rows for one
-    evaluation of one member."""
-    missing = [name for name in REQUIRED if name not in table.columns]
-    if missing:
-        raise UserError(f"the table lacks the columns {missing}; give a sweep's table")
-    if not len(table):
-        raise UserError("the table has no rows; give a sweep that has been evaluated")
-    known = [str(name) for name in table.columns if name not in REQUIRED]
-    for name in REQUIRED:
-        if table[name].isna().to_numpy().any():
-            raise UserError(f"the table's column {name!r} has empty cells; every row needs a value there")
-    for metric in metrics:
-        if metric not in known:
-            near = difflib.get_close_matches(str(metric), known, 3) or known[-8:]
-            raise UserError(
-                f"{metric!r} is no metric of the table; choose another, such as {', '.join(near) or '(it has none)'}"
-            )
-        try:
-            table[metric].astype(float)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{metric!r} does not hold numbers ({error}); choose a metric") from error
-    twice = table.duplicated(subset=[*MEMBER, "step"]).to_numpy()
-    if twice.any():
-        row = ", ".join(f"{name} {table[name].to_numpy()[twice][0]}" for name in ("setting", "seed", "n", "step"))
-        raise UserError(f"the table has two rows for {row}; keep one (are two sweeps in it under the same names?)")
-
-
-def baseline_of(table: pd.DataFrame, baseline: str | None) -> str:
-    """The setting to compare with: the one named, or the table's first. Raises UserError where
-    there is none of that name."""
-    settings = list(dict.fromkeys(str(setting) for setting in table["setting"]))
-    if baseline is not None and baseline not in settings:
-        raise UserError(f"the baseline {baseline!r} is no setting of the table; choose among {', '.join(settings)}")
-    return settings[0] if baseline is None else baseline
-
-
-def steps_of(table: pd.DataFrame) -> list[int]:
-    """The steps of a table's evaluations, in order."""
-    return sorted({int(step) for step in table["step"].tolist()})
-
-
-def _tidy(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The required columns in their own types, and "value": the metric, NaN where it is not finite
-    or the seed has diverged."""
-    kinds = {"setting": str, "seed": int, "n": int, "step": int, "diverged": bool}
-    rows = table[list(kinds)].astype(kinds).reset_index(drop=True)
-    value = table[metric].to_numpy(float)
-    return rows.assign(value=np.where(np.isfinite(value) & ~rows["diverged"].to_numpy(), value, math.nan))
-
-
-def cells_at(table: pd.DataFrame, metric: str, step: int | None = None) -> Cells:
-    """(setting, n) -> its members at a step (by default the last), in the table's order: a
-    DataFrame with the seeds as index and the columns value (NaN where there is none) and diverged
-    (at this step or before).
-
-    Raises UserError where no row has this step, or where none of the members that have not diverged
-    has a finite value there.
-    """
-    steps = steps_of(table)
-    step = steps[-1] if step is None else step
-    if step not in steps:
-        shown = steps if len(steps) <= 8 else [*steps[:3], "...", *steps[-3:]]
-        raise UserError(f"the table has no step {step}; choose among {', '.join(map(str, shown))}")
-    rows = _tidy(table, metric)
-    members = rows.drop_duplicates(MEMBER).set_index(MEMBER)[[]]
-    members["value"] = rows[rows["step"] == step].set_index(MEMBER)["value"]
-    lost = rows[(rows["step"] <= step) & rows["diverged"]].set_index(MEMBER).index
-    members["diverged"] = members.index.isin(lost)
-    if members["value"].isna().all() and not members["diverged"].all():
-        measured = rows.loc[rows["value"].notna(), "step"]
-        choose = f"choose step {measured.max()}" if len(measured) else "it was measured nowhere: choose another metric"
-        raise UserError(f"{metric!r} was not measured at step {step}; {choose}")
-    groups = members.groupby(["setting", "n"], sort=False)
-    return {(str(setting), int(n)): cell.droplevel(["setting", "n"]) for (setting, n), cell in groups}
-
-
-def histories(table: pd.DataFrame, metric: str) -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
-    """(setting, n) -> its steps [k] and the metric [seeds, k], NaN where a seed was not measured or
-    has diverged."""
-    found = {}
-    for (setting, n), rows in _tidy(table, metric).groupby(["setting", "n"], sort=False):
-        wide = rows.pivot(index="seed", columns="step", values="value")
-        found[str(setting), int(n)] = wide.columns.to_numpy(), wide.to_numpy()
-    return found
-
-
-def values_of(cell: pd.DataFrame) -> np.ndarray:
-    """The finite values [seeds] of one of the cells of `cells_at`."""
-    values = cell["value"].to_numpy()
-    return values[np.isfinite(values)]
-
-
 def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, low and high of the 95 % Student-t interval over the first axis, [seeds, ...] -> three
     of [...].
@@ -243,9 +149,10 @@ def _compare(cells: Cells, baseline: str, higher_is_better: bool) -> pd.DataFram
     from statsmodels.stats.multitest import multipletests
 
     rows = pd.DataFrame([_row(setting, n, cells, baseline) for setting, n in cells])
-    rows["p_holm"], tested = math.nan, rows["p"].notna()
-    if tested.any():
-        rows.loc[tested, "p_holm"] = multipletests(rows.loc[tested, "p"], method="holm")[1]
+    p, corrected = rows["p"].to_numpy(), np.full(len(rows), math.nan)
+    if len(tested := np.flatnonzero(~np.isnan(p))):
+        corrected[tested] = multipletests(p[tested], method="holm")[1]
+    rows["p_holm"] = corrected
     rows["verdict"] = [_verdict(row, cells, baseline, higher_is_better) for row in rows.to_dict("records")]
     return rows
 
@@ -253,8 +160,10 @@ def _compare(cells: Cells, baseline: str, higher_is_better: bool) -> pd.DataFram
 def _too_dear(rows: pd.DataFrame, baseline: str) -> np.ndarray:
     """Which rows of a guard, smaller being better, are shown worse than the baseline or lie too far
     above it."""
-    most = (1 + PRICE) * rows["n"].map(rows[rows["setting"] == baseline].set_index("n")["mean"])
-    return (rows["verdict"].str.startswith("worse") | (rows["mean"] > most)).to_numpy(bool)
+    mean = rows["mean"].to_numpy()
+    of_baseline = {n: y for setting, n, y in zip(rows["setting"], rows["n"], mean, strict=True) if setting == baseline}
+    most = (1 + PRICE) * np.array([of_baseline.get(n, math.nan) for n in rows["n"]])
+    return rows["verdict"].str.startswith("worse").to_numpy(bool) | (mean > most)
 
 
 def _row(setting: str, n: int, cells: Cells, baseline: str) -> dict[str, Any]:
@@ -263,12 +172,11 @@ def _row(setting: str, n: int, cells: Cells, baseline: str) -> dict[str, Any]:
     cell, base = cells[setting, n], cells.get((baseline, n))
     ours = theirs = np.zeros(0)
     if base is not None and setting != baseline:
-        (ours, seeds), (theirs, others) = ((a["value"].to_numpy(), a.index.to_numpy()) for a in (cell, base))
-        _, i, j = np.intersect1d(seeds, others, return_indices=True)
-        both = np.isfinite(ours[i]) & np.isfinite(theirs[j])
-        ours, theirs = ours[i][both], theirs[j][both]
-    row: dict[str, Any] = {"setting": setting, "n": n, "seeds": len(values_of(cell)), "diverged": int(cell["diverged"].sum())}
-    row |= zip(("mean", "low", "high"), map(float, mean_interval(values_of(cell))), strict=True)
+        _, i, j = np.intersect1d(cell.seeds, base.seeds, return_indices=True)
+        both = np.isfinite(cell.values[i]) & np.isfinite(base.values[j])
+        ours, theirs = cell.values[i][both], base.values[j][both]
+    row: dict[str, Any] = {"setting": setting, "n": n, "seeds": len(cell.finite), "diverged": int(cell.diverged.sum())}
+    row |= zip(("mean", "low", "high"), map(float, mean_interval(cell.finite)), strict=True)
     differences = map(float, mean_interval(ours - theirs))
     row |= zip(("difference", "difference_low", "difference_high"), differences, strict=True)
     return row | {"p": _paired_p(ours, theirs) if len(ours) >= FEWEST_SEEDS else math.nan}
@@ -290,18 +198,18 @@ def _verdict(row: dict[str, Any], cells: Cells, baseline: str, higher_is_better:
     cell, base = cells[row["setting"], row["n"]], cells.get((baseline, row["n"]))
     is_baseline = row["setting"] == baseline
     if not row["seeds"]:
-        verdict = "every seed diverged" if cell["diverged"].all() else "not measured"
+        verdict = "every seed diverged" if cell.diverged.all() else "not measured"
         return f"baseline: {verdict}" if is_baseline else verdict
     if is_baseline:
         return "baseline"
-    if base is None or not len(values_of(base)):
+    if base is None or not len(base.finite):
         return "no baseline to compare with"
     if math.isnan(row["p_holm"]):
         return "too few seeds for a test"
     verdict = "no difference shown"
     if row["p_holm"] <= 1 - LEVEL:
         verdict = "better" if (row["difference"] > 0) == higher_is_better else "worse"
-    return f"{verdict} among survivors" if cell["diverged"].any() or base["diverged"].any() else verdict
+    return f"{verdict} among survivors" if cell.diverged.any() or base.diverged.any() else verdict
 
 
 def _texts(row: dict[str, Any], decimals: int) -> dict[str, str]:

@@ -69,7 +69,7 @@ def ranking_figure(path: Path | str, table: pd.DataFrame, panels: Sequence[Panel
 
 def _ranking_column(axis: Axes, panel: Panel, cells: ranking.Cells, rows: list[tuple[str, int]], baseline: str) -> None:
     """Dots, means and intervals of one metric, a row each, over the baseline's band."""
-    values = {key: ranking.values_of(cells[key]) for key in rows}
+    values = {key: cells[key].finite for key in rows}
     intervals = {key: [float(part) for part in ranking.mean_interval(values[key])] for key in rows}
     for n in dict.fromkeys(n for _, n in rows):
         block = [i for i, row in enumerate(rows) if row[1] == n]
@@ -113,7 +113,7 @@ def _row_labels(rows: list[tuple[str, int]], cells: ranking.Cells, baseline: str
     for setting, n in rows:
         cell = cells[setting, n]
         notes = [f"n = {n}"] * several + ["baseline"] * (setting == baseline)
-        notes += [f"{cell['diverged'].sum()} of {len(cell)} diverged"] * bool(cell["diverged"].any())
+        notes += [f"{cell.diverged.sum()} of {len(cell.seeds)} diverged"] * bool(cell.diverged.any())
         note = f"({', '.join(notes)})" if notes else ""
         short = len(ranking.one_line(setting)) + len(note) < 32
         labels.append(parts.text(f"{setting} {note}") if short else f"{parts.wrapped(setting, 30)}\n{note}".strip())

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 from gan_jax.core.batch import to_unit
 from gan_jax.core.errors import UserError

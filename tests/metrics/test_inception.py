@@ -38,7 +38,8 @@ BLOCKS += [f"Mixed_{i}" for i in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e"
 HEADS = ["pool", "logits_unbiased", "logits"]
 TOLERANCE = 1e-4  # of a block's standard deviation
 needs_torch = pytest.mark.skipif(
-    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed: the optional extra gan-jax[inception] reads .pth"
+    importlib.util.find_spec("torch") is None,
+    reason="PyTorch is not installed: the optional extra gan-jax[inception] reads .pth",
 )
 
 
