@@ -198,9 +198,3 @@ def jackknife_error(replicates: Any) -> np.ndarray:
         raise UserError(f"jackknife_error: replicates of shape {list(replicates.shape)}: at least 2 are needed")
     blocks = len(replicates)
     return np.sqrt((blocks - 1) / blocks * ((replicates - replicates.mean(0)) ** 2).sum(0))
-
-
-def expected_bias(sigma2: float, d: int, n: int, m: int) -> float:
-    """FD of two samples of n and m examples of one N(0, sigma2 I_d), on average and to first order
-    in 1/n and 1/m."""
-    return sigma2 * (d + d * (d + 1) / 4) * (1 / n + 1 / m)

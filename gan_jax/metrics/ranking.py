@@ -1,59 +1,40 @@
 """Which setting of a sweep is best: means over seeds, paired tests against a baseline, and Holm's
-correction for many.
+correction for the number of tests.
 
-The input is a sweep's table, one row per member (a setting, a number n of training images, a seed)
-and evaluation: columns setting, seed, n, step, diverged, and one column per metric; others are
-ignored. pandas, SciPy and statsmodels are imported where they are used: most runs need none of
-them.
+The input is a sweep's table. It has one row for each evaluation of each member (a setting, a number
+n of training images, a seed), the columns setting, seed, n, step and diverged, and a column for
+each metric; other columns are ignored. pandas, SciPy and statsmodels are imported where they are
+used, because most runs need none of them.
 """
 
 from __future__ import annotations
 
-import difflib
 import io
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gan_jax.core.errors import UserError
+from gan_jax.core.text import one_line, shorten
+from gan_jax.metrics.sweep_table import Cell, Cells, baseline_of, cells_at, check, histories, steps_of
 
 if TYPE_CHECKING:
     import pandas as pd
-from gan_jax.core.text import one_line, shorten
+
+__all__ = ["COLUMNS", "LEVEL", "PRICE", "Cell", "Cells", "baseline_of", "cells_at", "check", "histories"]
+__all__ += ["mean_interval", "one_line", "rank", "ranking_text", "shorten", "steps_of"]
 
 LEVEL = 0.95  # of every interval; a verdict errs at most 1 - LEVEL of the time over all settings together
-
-
 PRICE = 0.25  # of the baseline's mean of a guard: more is too much, shown or not
-
-
 FEWEST_SEEDS = 5  # with fewer pairs a t-test rests on its assumption of normal differences and has no power besides
-
-
-KEYS = ("setting", "seed", "n", "step")
-
-
 COLUMNS = (
     *("setting", "n", "seeds", "diverged", "mean", "low", "high", "difference", "difference_low", "difference_high"),
     *("p", "p_holm", "verdict"),
 )
-
-
 WIDTH = 100  # columns of a terminal
-
-
-@dataclass
-class Cell:
-    """One metric of one setting at one n and step. `values`: seed -> finite value; `members`,
-    `diverged`: the seeds there are, and those that are no longer finite."""
-
-    values: dict[int, float] = field(default_factory=dict)
-    members: set[int] = field(default_factory=set)
-    diverged: set[int] = field(default_factory=set)
 
 
 def rank(
@@ -93,8 +74,6 @@ def rank(
         UserError: a table without rows or with two rows for one evaluation; an unknown metric, baseline, step or n; a metric
             that was not measured at this step.
     """
-    import pandas as pd
-
     check(table, metric)
     baseline = baseline_of(table, baseline)
     if n is not None:
@@ -103,19 +82,15 @@ def rank(
             raise UserError(f"the table has no rows with n = {n}; choose among {', '.join(map(str, known))}")
         table = table.loc[table["n"] == n]
     step = steps_of(table)[-1] if step is None else step
-    cells = cells_at(table, metric, step)
-    rows = [_row(setting, size, cells, baseline) for setting, size in cells]
-    _judge(rows, cells, baseline, higher_is_better)
-    worse = _too_dear(table, guard, step, baseline) if guard else set()
-    for row in rows:
-        if (row["setting"], row["n"]) in worse:
-            row["verdict"] += f", at a price in {guard}"
-
-    def place(row: dict[str, Any]) -> tuple:
-        last = 3 if not row["seeds"] else 2 * ((row["setting"], row["n"]) in worse) or int(row["diverged"] > 0)
-        return row["n"], last, 0.0 if last == 3 else row["mean"] * (-1 if higher_is_better else 1)
-
-    ranked = pd.DataFrame(sorted(rows, key=place), columns=list(COLUMNS))
+    rows = _compare(cells_at(table, metric, step), baseline, higher_is_better)
+    dear = np.zeros(len(rows), bool)
+    if guard:
+        check(table, guard)
+        dear = _too_dear(_compare(cells_at(table, guard, step), baseline, False), baseline)
+        rows.loc[dear, "verdict"] += f", at a price in {guard}"
+    rows["place"] = np.select([rows["seeds"] == 0, dear, rows["diverged"] > 0], [3, 2, 1], 0)
+    rows["loss"] = -rows["mean"] if higher_is_better else rows["mean"]
+    ranked = rows.sort_values(["n", "place", "loss"], ignore_index=True).filter(list(COLUMNS))
     ranked.attrs = {"step": step, "higher_is_better": higher_is_better, "baseline": baseline}
     return ranked
 
@@ -127,7 +102,7 @@ def ranking_text(ranked: pd.DataFrame, metric: str) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    rows: list[dict[str, Any]] = [dict(zip(ranked.columns, row, strict=True)) for row in ranked.to_numpy(object).tolist()]
+    rows: list[dict[str, Any]] = ranked.to_dict("records")
     names = ["setting", "n", "seeds", "mean", "difference", "p (Holm)", "verdict"]
     if len({row["n"] for row in rows}) == 1:
         names.remove("n")
@@ -139,7 +114,7 @@ def ranking_text(ranked: pd.DataFrame, metric: str) -> str:
     for i, row in enumerate(rows):
         if i and row["n"] != rows[i - 1]["n"]:
             table.add_row()
-        cells = _cells(row, decimals)
+        cells = _texts(row, decimals)
         table.add_row(*(Text(cells[name]) for name in names))  # Text: a name in square brackets is no markup
     console = Console(file=(out := io.StringIO()), width=WIDTH, color_system=None, force_terminal=False)
     at = f" at step {ranked.attrs['step']}" if ranked.attrs.get("step") else ""
@@ -147,87 +122,6 @@ def ranking_text(ranked: pd.DataFrame, metric: str) -> str:
     console.print(table)
     console.print(Text("\n".join(["", *_notes(rows, ranked.attrs.get("baseline"))])))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
-
-
-def check(table: pd.DataFrame, *metrics: str) -> None:
-    """Raises UserError where the table has no rows, lacks a column, or has two rows for one
-    evaluation of one member."""
-    missing = [name for name in (*KEYS, "diverged") if name not in table.columns]
-    if missing:
-        raise UserError(f"the table lacks the columns {missing}; give a sweep's table")
-    if not len(table):
-        raise UserError("the table has no rows; give a sweep that has been evaluated")
-    known = [str(name) for name in table.columns if name not in (*KEYS, "diverged")]
-    for name in (*KEYS, "diverged"):
-        if table[name].isna().to_numpy().any():
-            raise UserError(f"the table's column {name!r} has empty cells; every row needs a value there")
-    for metric in metrics:
-        if metric not in known:
-            near = difflib.get_close_matches(str(metric), known, 3) or known[-8:]
-            raise UserError(
-                f"{metric!r} is no metric of the table; choose another, such as {', '.join(near) or '(it has none)'}"
-            )
-        try:
-            table[metric].astype(float)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{metric!r} does not hold numbers ({error}); choose a metric") from error
-    twice = table.duplicated(subset=list(KEYS)).to_numpy()
-    if twice.any():
-        row = ", ".join(f"{name} {table[name].to_numpy()[twice][0]}" for name in KEYS)
-        raise UserError(f"the table has two rows for {row}; keep one (are two sweeps in it under the same names?)")
-
-
-def baseline_of(table: pd.DataFrame, baseline: str | None) -> str:
-    """The setting to compare with: the one named, or the table's first. Raises UserError where
-    there is none of that name."""
-    settings = list(dict.fromkeys(str(setting) for setting in table["setting"]))
-    if baseline is not None and baseline not in settings:
-        raise UserError(f"the baseline {baseline!r} is no setting of the table; choose among {', '.join(settings)}")
-    return settings[0] if baseline is None else baseline
-
-
-def steps_of(table: pd.DataFrame) -> list[int]:
-    """The steps of a table's evaluations, in order."""
-    return sorted({int(step) for step in table["step"].tolist()})
-
-
-def cells_at(table: pd.DataFrame, metric: str, step: int | None = None) -> dict[tuple[str, int], Cell]:
-    """(setting, n) -> the values of a metric at a step (by default the last), in the table's order.
-
-    Raises: UserError: no row of this step, or none of the members that are still finite has a
-        finite value there.
-    """
-    steps = steps_of(table)
-    step = steps[-1] if step is None else step
-    if step not in steps:
-        shown = steps if len(steps) <= 8 else [*steps[:3], "...", *steps[-3:]]
-        raise UserError(f"the table has no step {step}; choose among {', '.join(map(str, shown))}")
-    cells: dict[tuple[str, int], Cell] = {}
-    for setting, n, seed, at, diverged, value in records(table, metric):
-        cell = cells.setdefault((setting, n), Cell())
-        cell.members.add(seed)
-        if at <= step and diverged:
-            cell.diverged.add(seed)
-        if at == step and not diverged and math.isfinite(value):
-            cell.values[seed] = value
-    if not any(cell.values for cell in cells.values()) and any(cell.members - cell.diverged for cell in cells.values()):
-        measured = [at for *_, at, diverged, value in records(table, metric) if math.isfinite(value) and not diverged]
-        choose = f"choose step {max(measured)}" if measured else "it was measured nowhere: choose another metric"
-        raise UserError(f"{metric!r} was not measured at step {step}; {choose}")
-    return cells
-
-
-def histories(table: pd.DataFrame, metric: str) -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
-    """(setting, n) -> its steps [k] and the metric [seeds, k], NaN where a seed was not measured or
-    has diverged."""
-    found: dict[tuple[str, int], dict[tuple[int, int], float]] = {}
-    for setting, n, seed, step, diverged, value in records(table, metric):
-        found.setdefault((setting, n), {})[seed, step] = value if math.isfinite(value) and not diverged else math.nan
-    results = {}
-    for key, values in found.items():
-        seeds, steps = (sorted(set(axis)) for axis in zip(*values, strict=True))
-        results[key] = np.array(steps), np.array([[values.get((seed, step), math.nan) for step in steps] for seed in seeds])
-    return results
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -249,46 +143,43 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.
     return mean, mean - half, mean + half
 
 
-def records(table: pd.DataFrame, metric: str):
-    """(setting, n, seed, step, diverged, value) of each row."""
-    columns = [table[name].tolist() for name in ("setting", "n", "seed", "step", "diverged")]
-    for setting, n, seed, step, diverged, value in zip(*columns, table[metric].astype(float).tolist(), strict=True):
-        yield str(setting), int(n), int(seed), int(step), bool(diverged), value
+def _compare(cells: Cells, baseline: str, higher_is_better: bool) -> pd.DataFrame:
+    """The rows of the ranking in the order of the cells."""
+    import pandas as pd
+    from statsmodels.stats.multitest import multipletests
+
+    rows = pd.DataFrame([_row(setting, n, cells, baseline) for setting, n in cells])
+    p, corrected = rows["p"].to_numpy(), np.full(len(rows), math.nan)
+    if len(tested := np.flatnonzero(~np.isnan(p))):
+        corrected[tested] = multipletests(p[tested], method="holm")[1]
+    rows["p_holm"] = corrected
+    rows["verdict"] = [_verdict(row, cells, baseline, higher_is_better) for row in rows.to_dict("records")]
+    return rows
 
 
-def _too_dear(table: pd.DataFrame, metric: str, step: int, baseline: str) -> set[tuple[str, int]]:
-    """The (setting, n) whose metric, smaller being better, is shown worse than the baseline's or
-    too far above it."""
-    check(table, metric)
-    cells = cells_at(table, metric, step)
-    rows = [_row(setting, size, cells, baseline) for setting, size in cells]
-    _judge(rows, cells, baseline, False)
-    most = {row["n"]: (1 + PRICE) * row["mean"] for row in rows if row["setting"] == baseline}
-    worse = lambda row: row["verdict"].startswith("worse") or row["mean"] > most.get(row["n"], math.inf)
-    return {(row["setting"], row["n"]) for row in rows if worse(row)}
+def _too_dear(rows: pd.DataFrame, baseline: str) -> np.ndarray:
+    """Which rows of a guard, smaller being better, are shown worse than the baseline or lie too far
+    above it."""
+    mean = rows["mean"].to_numpy()
+    of_baseline = {n: y for setting, n, y in zip(rows["setting"], rows["n"], mean, strict=True) if setting == baseline}
+    most = (1 + PRICE) * np.array([of_baseline.get(n, math.nan) for n in rows["n"]])
+    return rows["verdict"].str.startswith("worse").to_numpy(bool) | (mean > most)
 
 
-def _row(setting: str, n: int, cells: dict[tuple[str, int], Cell], baseline: str) -> dict[str, Any]:
+def _row(setting: str, n: int, cells: Cells, baseline: str) -> dict[str, Any]:
     """A row of the ranking without its corrected p and verdict; "p" is NaN where nothing is
     tested."""
-    cell, base = cells[setting, n], cells.get((baseline, n), Cell())
-    common = [] if setting == baseline else sorted(cell.values.keys() & base.values.keys())
-    ours, theirs = np.array([cell.values[s] for s in common]), np.array([base.values[s] for s in common])
-    mean, low, high = map(float, mean_interval(list(cell.values.values())))
-    difference, difference_low, difference_high = map(float, mean_interval(ours - theirs))
-    return {
-        "setting": setting,
-        "n": n,
-        "seeds": len(cell.values),
-        "diverged": len(cell.diverged),
-        "mean": mean,
-        "low": low,
-        "high": high,
-        "difference": difference,
-        "difference_low": difference_low,
-        "difference_high": difference_high,
-        "p": _paired_p(ours, theirs) if len(common) >= FEWEST_SEEDS else math.nan,
-    }
+    cell, base = cells[setting, n], cells.get((baseline, n))
+    ours = theirs = np.zeros(0)
+    if base is not None and setting != baseline:
+        _, i, j = np.intersect1d(cell.seeds, base.seeds, return_indices=True)
+        both = np.isfinite(cell.values[i]) & np.isfinite(base.values[j])
+        ours, theirs = cell.values[i][both], base.values[j][both]
+    row: dict[str, Any] = {"setting": setting, "n": n, "seeds": len(cell.finite), "diverged": int(cell.diverged.sum())}
+    row |= zip(("mean", "low", "high"), map(float, mean_interval(cell.finite)), strict=True)
+    differences = map(float, mean_interval(ours - theirs))
+    row |= zip(("difference", "difference_low", "difference_high"), differences, strict=True)
+    return row | {"p": _paired_p(ours, theirs) if len(ours) >= FEWEST_SEEDS else math.nan}
 
 
 def _paired_p(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -303,37 +194,25 @@ def _paired_p(ours: np.ndarray, theirs: np.ndarray) -> float:
         return float(stats.ttest_rel(ours, theirs).pvalue)
 
 
-def _judge(rows: list[dict[str, Any]], cells: dict[tuple[str, int], Cell], baseline: str, higher_is_better: bool) -> None:
-    """Adds p_holm and verdict to the rows."""
-    from statsmodels.stats.multitest import multipletests
-
-    tested = [row for row in rows if not math.isnan(row["p"])]
-    corrected = np.asarray(multipletests([row["p"] for row in tested], method="holm")[1]) if tested else []
-    for row, p in zip(tested, corrected, strict=True):
-        row["p_holm"] = float(p)
-    for row in rows:
-        row.setdefault("p_holm", math.nan)
-        base = cells.get((baseline, row["n"]), Cell())
-        row["verdict"] = _verdict(row, row["setting"] == baseline, cells[row["setting"], row["n"]], base, higher_is_better)
-
-
-def _verdict(row: dict[str, Any], is_baseline: bool, cell: Cell, base: Cell, higher_is_better: bool) -> str:
-    if not cell.values:
-        verdict = "every seed diverged" if cell.diverged >= cell.members else "not measured"
+def _verdict(row: dict[str, Any], cells: Cells, baseline: str, higher_is_better: bool) -> str:
+    cell, base = cells[row["setting"], row["n"]], cells.get((baseline, row["n"]))
+    is_baseline = row["setting"] == baseline
+    if not row["seeds"]:
+        verdict = "every seed diverged" if cell.diverged.all() else "not measured"
         return f"baseline: {verdict}" if is_baseline else verdict
     if is_baseline:
         return "baseline"
-    if not base.values:
+    if base is None or not len(base.finite):
         return "no baseline to compare with"
     if math.isnan(row["p_holm"]):
         return "too few seeds for a test"
     verdict = "no difference shown"
     if row["p_holm"] <= 1 - LEVEL:
         verdict = "better" if (row["difference"] > 0) == higher_is_better else "worse"
-    return f"{verdict} among survivors" if cell.diverged or base.diverged else verdict
+    return f"{verdict} among survivors" if cell.diverged.any() or base.diverged.any() else verdict
 
 
-def _cells(row: dict[str, Any], decimals: int) -> dict[str, str]:
+def _texts(row: dict[str, Any], decimals: int) -> dict[str, str]:
     """A row of the ranking as text."""
     p = row["p_holm"]
     is_baseline = row["verdict"].startswith("baseline")

@@ -34,7 +34,7 @@ def seed_bands(
     ranking.check(table, metric)
     baseline = ranking.baseline_of(table, baseline)
     curves = ranking.histories(table, metric)
-    figure, axes = _multiples(table, list(curves), metric, baseline)
+    figure, axes = _multiples(table, list(curves), baseline)
     for axis, ((setting, n), (steps, values)) in zip(axes, curves.items(), strict=True):
         if reference is not None:
             axis.axhline(reference, color=MARK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0.9)
@@ -72,7 +72,7 @@ def gap_curves(
     """
     ranking.check(table, train, validation)
     curves = ranking.histories(table, train), ranking.histories(table, validation)
-    figure, axes = _multiples(table, list(curves[0]), train, None)
+    figure, axes = _multiples(table, list(curves[0]), None)
     shown = ("training data T", BLUE, "-"), ("validation data V", ORANGE, "--")
     for axis, key in zip(axes, curves[0], strict=True):
         top, bottom = (ranking.mean_interval(part[key][1])[0] for part in curves)
@@ -91,16 +91,21 @@ def gap_curves(
     return figures.save(Path(path), figure)
 
 
-def _multiples(table: pd.DataFrame, keys: list[tuple[str, int]], metric: str, baseline: str | None):
+def _multiples(table: pd.DataFrame, keys: list[tuple[str, int]], baseline: str | None):
     """A figure with a titled panel for each setting and n, all with the same axes."""
-    counts = _diverged(table, metric)
+    seeds = table.groupby(["setting", "n", "seed"], as_index=False)["diverged"].any()
+    found = {key: seeds[(seeds["setting"] == key[0]) & (seeds["n"] == key[1])]["diverged"] for key in keys}
     columns = min(COLUMNS, len(keys))
     rows = -(-len(keys) // columns)
     figure, axes = figures.new(len(keys), (1.2 + 2.9 * columns, 1.3 + 2.1 * rows), columns, sharey=True)
-    for i, (axis, (setting, n)) in enumerate(zip(axes, keys, strict=True)):
+    for i, (axis, key) in enumerate(zip(axes, keys, strict=True)):
+        setting, n = key
         several = len({size for _, size in keys}) > 1
-        lost, members = counts[setting, n]
-        notes = [f"n = {n}"] * several + ["baseline"] * (setting == baseline) + [f"{lost} of {members} diverged"] * bool(lost)
+        notes = (
+            [f"n = {n}"] * several
+            + ["baseline"] * (setting == baseline)
+            + [f"{found[key].sum()} of {len(found[key])} diverged"] * bool(found[key].any())
+        )
         axis.set_title(parts.wrapped(setting, 32) + (f"\n({', '.join(notes)})" if notes else ""), fontsize=9, loc="left")
         axis.grid(axis="y", color=PALE, linewidth=0.6)
         axis.set_axisbelow(True)
@@ -110,15 +115,6 @@ def _multiples(table: pd.DataFrame, keys: list[tuple[str, int]], metric: str, ba
     if len(ranking.steps_of(table)) == 1:
         axes[0].set_xticks(ranking.steps_of(table))
     return figure, axes
-
-
-def _diverged(table: pd.DataFrame, metric: str) -> dict[tuple[str, int], tuple[int, int]]:
-    """(setting, n) -> how many seeds have diverged, of how many."""
-    lost: dict[tuple[str, int], dict[int, bool]] = {}
-    for setting, n, seed, _, diverged, _ in ranking.records(table, metric):
-        seeds = lost.setdefault((setting, n), {})
-        seeds[seed] = seeds.get(seed, False) or diverged
-    return {key: (sum(seeds.values()), len(seeds)) for key, seeds in lost.items()}
 
 
 def _band(

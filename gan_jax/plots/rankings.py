@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-Cells = dict[tuple[str, int], ranking.Cell]
-
 
 @dataclass(frozen=True)
 class Panel:
@@ -69,9 +67,9 @@ def ranking_figure(path: Path | str, table: pd.DataFrame, panels: Sequence[Panel
     return figures.save(Path(path), figure)
 
 
-def _ranking_column(axis: Axes, panel: Panel, cells: Cells, rows: list[tuple[str, int]], baseline: str) -> None:
+def _ranking_column(axis: Axes, panel: Panel, cells: ranking.Cells, rows: list[tuple[str, int]], baseline: str) -> None:
     """Dots, means and intervals of one metric, a row each, over the baseline's band."""
-    values = {key: np.array(list(cells[key].values.values())) for key in rows}
+    values = {key: cells[key].finite for key in rows}
     intervals = {key: [float(part) for part in ranking.mean_interval(values[key])] for key in rows}
     for n in dict.fromkeys(n for _, n in rows):
         block = [i for i, row in enumerate(rows) if row[1] == n]
@@ -109,13 +107,13 @@ def _ranking_column(axis: Axes, panel: Panel, cells: Cells, rows: list[tuple[str
     axis.tick_params(axis="y", length=0)
 
 
-def _row_labels(rows: list[tuple[str, int]], cells: Cells, baseline: str) -> list[str]:
+def _row_labels(rows: list[tuple[str, int]], cells: ranking.Cells, baseline: str) -> list[str]:
     several = len({n for _, n in rows}) > 1
     labels = []
     for setting, n in rows:
         cell = cells[setting, n]
         notes = [f"n = {n}"] * several + ["baseline"] * (setting == baseline)
-        notes += [f"{len(cell.diverged)} of {len(cell.members)} diverged"] * bool(cell.diverged)
+        notes += [f"{cell.diverged.sum()} of {len(cell.seeds)} diverged"] * bool(cell.diverged.any())
         note = f"({', '.join(notes)})" if notes else ""
         short = len(ranking.one_line(setting)) + len(note) < 32
         labels.append(parts.text(f"{setting} {note}") if short else f"{parts.wrapped(setting, 30)}\n{note}".strip())

@@ -32,8 +32,6 @@ SHEET_TILE = 48  # pixels: the smallest image in a sheet, high and wide, after e
 SHEET_LABEL = 210  # pixels for the names at its left
 REAL = "real (V)"
 
-Cells = dict[tuple[str, int], ranking.Cell]
-
 
 def dose_response(
     path: Path | str,
@@ -75,7 +73,7 @@ def dose_figure(table: pd.DataFrame, metric: str, label: str, x: str = "n", refe
     _dose_axis(axis, x, positions)
     lacking = [] if x == "n" else _without(table, x, cells)
     for name, cell in lacking:
-        mean = float(np.mean(list(cell.values.values())))
+        mean = float(np.mean(cell.finite))
         axis.axhline(mean, color=GREY, linewidth=1.4, zorder=1)
         ends.append((name, MARK, (max(positions), mean)))
     if reference is not None:
@@ -83,13 +81,13 @@ def dose_figure(table: pd.DataFrame, metric: str, label: str, x: str = "n", refe
     axis.grid(axis="y", color=PALE, linewidth=0.6)
     axis.set_axisbelow(True)
     shown = [cell for _, points in series for _, cell in points] + [cell for _, cell in lacking]
-    values = [np.array(list(cell.values.values())) for cell in shown]
+    values = [cell.finite for cell in shown]
     bars = [np.array(ranking.mean_interval(part)[1:]) for part in values]
     axis.set_ylim(*parts.limits(values, bars, reference))
     outside = parts.outside(values, axis.get_ylim())
     axis.set_ylabel(parts.text(label))
     _end_labels(axis, ends)
-    hollow = "; hollow: without its diverged seeds; cross: no seed left" if any(cell.diverged for cell in shown) else ""
+    hollow = "; hollow: without its diverged seeds; cross: no seed left" if any(cell.diverged.any() for cell in shown) else ""
     figure.supxlabel(
         f"means and 95 % intervals over seeds at step {ranking.steps_of(table)[-1]}{hollow}{outside}", fontsize=8, color=MARK
     )
@@ -122,17 +120,15 @@ def sample_sheet(path: Path | str, rows: Mapping[str, np.ndarray]) -> Path:
     return _image_sheet(Path(path), arrays)
 
 
-def _series(table: pd.DataFrame, x: str, cells: Cells) -> list[tuple[str | None, list[tuple[float, ranking.Cell]]]]:
+def _series(table: pd.DataFrame, x: str, cells: ranking.Cells) -> list[tuple[str | None, list[tuple[float, ranking.Cell]]]]:
     """The lines of `dose_response`: (name, [(position, cell), ...] by position); a line that is
     alone has no name."""
     if x == "n":
         places = {key: float(key[1]) for key in cells}
         names = {key: key[0] for key in cells}
     else:
-        places = {}
-        for setting, n, *_, value in ranking.records(table, x):
-            if math.isfinite(value):
-                places[setting, n] = value
+        columns = (table["setting"].astype(str), table["n"].astype(int), np.asarray(table[x], float))
+        places = {(setting, n): float(place) for setting, n, place in zip(*columns, strict=True) if math.isfinite(place)}
         shared = len(places) > len({(value, n) for (_, n), value in places.items()})
         several = len({n for _, n in places}) > 1
         name = lambda setting, n: ", ".join([setting] * shared + [f"n = {n}"] * several) if shared or several else None
@@ -146,18 +142,26 @@ def _series(table: pd.DataFrame, x: str, cells: Cells) -> list[tuple[str | None,
 def _dose_line(axis: Axes, points: list[tuple[float, ranking.Cell]], i: int) -> tuple[float, float]:
     """Draws one line and returns its last point, NaN without any."""
     color, style = LINES[i % len(LINES)], STYLES[i // len(LINES) % len(STYLES)]
-    kept = [(place, cell) for place, cell in points if cell.values]
-    for place in {place for place, cell in points if not cell.values}:
+    kept = [(place, cell) for place, cell in points if len(cell.finite)]
+    for place in {place for place, cell in points if not len(cell.finite)}:
         axis.plot([place], [0.02], "x", color=color, markersize=5, transform=axis.get_xaxis_transform())
     if not kept:
         return math.nan, math.nan
     places = np.array([place for place, _ in kept])
-    mean, low, high = np.array([ranking.mean_interval(list(cell.values.values())) for _, cell in kept]).T
+    mean, low, high = np.array([ranking.mean_interval(cell.finite) for _, cell in kept]).T
     axis.plot(places, mean, style, color=color, linewidth=1.5, zorder=2.5)
     for place, bottom, top in zip(places, low, high, strict=True):
         axis.plot([place, place], [bottom, top], color=color, linewidth=1.2, alpha=0.7, zorder=2.4)
     for (place, cell), y in zip(kept, mean, strict=True):
-        axis.plot([place], [y], "o", color=color, markersize=5, markerfacecolor="white" if cell.diverged else color, zorder=2.6)
+        axis.plot(
+            [place],
+            [y],
+            "o",
+            color=color,
+            markersize=5,
+            markerfacecolor="white" if cell.diverged.any() else color,
+            zorder=2.6,
+        )
     return float(places[-1]), float(mean[-1])
 
 
@@ -174,15 +178,15 @@ def _dose_axis(axis: Axes, x: str, positions: list[float]) -> None:
     axis.set_xlabel("training images n" if x == "n" else parts.text(x))
 
 
-def _without(table: pd.DataFrame, x: str, cells: Cells) -> list[tuple[str, ranking.Cell]]:
+def _without(table: pd.DataFrame, x: str, cells: ranking.Cells) -> list[tuple[str, ranking.Cell]]:
     """The table's first setting, at each n, where it lacks x: (name, cell) of those with a
     value."""
     first = ranking.baseline_of(table, None)
-    if any(setting == first and math.isfinite(value) for setting, *_, value in ranking.records(table, x)):
+    if np.isfinite(np.asarray(table[x], float)[(table["setting"].astype(str) == first).to_numpy()]).any():
         return []
     several = len({n for setting, n in cells if setting == first}) > 1
     named = [(first + f", n = {n}" * several, cell) for (setting, n), cell in cells.items() if setting == first]
-    return [(name, cell) for name, cell in named if cell.values]
+    return [(name, cell) for name, cell in named if len(cell.finite)]
 
 
 def _end_labels(axis: Axes, ends: list[tuple[str | None, str, tuple[float, float]]]) -> None:

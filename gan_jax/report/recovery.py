@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 from gan_jax.core.batch import to_unit
 from gan_jax.core.errors import UserError
@@ -113,98 +115,32 @@ def _starts(draw: int | Draw, key: Key[Array, ""], n: int) -> np.ndarray:
     return np.asarray(z, np.float32)
 
 
-def _search(generate, steps: int):
+def _search(generate: Callable[..., Array], steps: int):
     """Jitted: (starts [b, k], images [b, ...], labels [b] or None) -> the smallest errors [b]."""
+    halving = optax.scale_by_backtracking_linesearch(LINE, decrease_factor=0.5, increase_factor=jnp.inf, rtol=1e-7)
+    solver = optax.lbfgs(memory_size=MEMORY, linesearch=halving)
 
-    def search(z, images, labels):
-        target = to_unit(images)
+    def search(z, image, label):
+        """One image's search; a batch of searches is this function under vmap."""
+        target = to_unit(image)
 
-        def errors(z):
-            made = generate(z) if labels is None else generate(z, labels)
+        def error(z):
+            made = (generate(z[None]) if label is None else generate(z[None], label[None]))[0]
             if made.shape != target.shape:
-                shapes = f"{list(made.shape[1:])}, the images are {list(target.shape[1:])}"
-                raise UserError(f"latent recovery: generate makes {shapes}")
-            return ((made.astype(jnp.float32) - target) ** 2).reshape(len(z), -1).mean(1)
+                raise UserError(f"latent recovery: generate makes {list(made.shape)}, the images are {list(target.shape)}")
+            return ((made.astype(jnp.float32) - target) ** 2).mean()
 
-        return _lbfgs(errors, z, steps)
+        def step(before, _):
+            z, value, grad, state = before
+            update, state = solver.update(grad, state, z, value=value, grad=grad, value_fn=error)
+            after = (z + update, *jax.value_and_grad(error)(z + update), state)
+            stay = (z, value, grad, solver.init(z))  # with no curvature in memory: that of other places has misled
+            return jax.tree.map(functools.partial(jnp.where, after[1] < value), after, stay), None
 
-    return jax.jit(search)
+        start = (z, *jax.value_and_grad(error)(z), solver.init(z))
+        return jax.lax.scan(step, start, length=steps)[0][1]
 
-
-def _lbfgs(errors: Callable[[Array], Array], z: Float[Array, "b k"], steps: int) -> Float[Array, "b"]:
-    """The errors(z) [b] that L-BFGS reaches, each row by itself (Nocedal & Wright, 2006, algorithm
-    7.5).
-
-    Steps are halved until they lower the error enough (Armijo); a row for which none does forgets
-    its curvature and stays.
-    """
-
-    def look(z):
-        value, pull = jax.vjp(errors, z)
-        return value, pull(jnp.ones_like(value))[0]
-
-    def step(carry, _):
-        z, value, grad, pairs = carry
-        direction = _direction(grad, pairs)
-        z_new = z + _step_size(errors, z, value, grad, direction)[:, None] * direction
-        value_new, grad_new = look(z_new)
-        moved, turned = z_new - z, grad_new - grad
-        curvature = (moved * turned).sum(1)
-        sound = curvature > 1e-6 * jnp.sqrt((moved**2).sum(1) * (turned**2).sum(1))  # else it is no minimum's
-        inverse = jnp.where(sound, 1 / jnp.where(sound, curvature, 1), 0)
-        stays = (moved == 0).all(1)
-        news = (moved, turned, inverse)
-        pairs = [
-            jnp.where(_like(stays, old), 0, jnp.concatenate([old[1:], new[None]])) for old, new in zip(pairs, news, strict=True)
-        ]
-        return (z_new, value_new, grad_new, pairs), None
-
-    empty = jnp.zeros((MEMORY, *z.shape))
-    carry = (z, *look(z), [empty, empty, empty[..., 0]])
-    (_, value, _, _), _ = jax.lax.scan(step, carry, length=steps)
-    return value
-
-
-def _like(rows: Array, stacked: Array) -> Array:
-    """rows [b] as [1, b, 1 ...], beside `stacked`."""
-    return rows.reshape(1, -1, *[1] * (stacked.ndim - 2))
-
-
-def _direction(grad: Array, pairs: list[Array]) -> Array:
-    """-H grad by the two-loop recursion over (moved [m, b, k], turned [m, b, k], 1 / their product
-    [m, b] or 0: unused)."""
-
-    def down(q, pair):
-        moved, turned, inverse = pair
-        weight = inverse * (moved * q).sum(1)
-        return q - weight[:, None] * turned, weight
-
-    def up(r, pair):
-        (moved, turned, inverse), weight = pair
-        return r + (weight - inverse * (turned * r).sum(1))[:, None] * moved, None
-
-    q, weights = jax.lax.scan(down, grad, tuple(pairs), reverse=True)
-    inverse, turned = pairs[2], pairs[1]
-    scale = 1 / jnp.maximum(jnp.sqrt((grad**2).sum(1)), 1e-12)  # a first step of length 1
-    for i in range(MEMORY):  # the newest curvature wins
-        scale = jnp.where(inverse[i] > 0, 1 / jnp.maximum(inverse[i] * (turned[i] ** 2).sum(1), 1e-12), scale)
-    r, _ = jax.lax.scan(up, scale[:, None] * q, (tuple(pairs), weights))
-    return -r
-
-
-def _step_size(errors, z: Array, value: Array, grad: Array, direction: Array) -> Float[Array, "b"]:
-    """The largest of 1, 1/2, 1/4 ... (LINE of them) with which a row's error falls enough, 0 where
-    none does."""
-    slope = jnp.minimum((grad * direction).sum(1), 0)
-
-    def search(carry):
-        i, size, _ = carry
-        lower = errors(z + size[:, None] * direction) <= value + 1e-4 * size * slope
-        return i + 1, jnp.where(lower, size, size / 2), lower
-
-    start = (0, jnp.ones_like(value), jnp.zeros(len(z), bool))
-    _, size, found = jax.lax.while_loop(lambda carry: (carry[0] < LINE) & ~carry[2].all(), search, start)
-    return jnp.where(found, size, 0)
+    return jax.jit(jax.vmap(search))
 
 
 def _in_batches(search, z: np.ndarray, images: np.ndarray, labels: np.ndarray | None, batch: int) -> np.ndarray:
