@@ -28,7 +28,7 @@ def public(module, *aside):
 # Functions that make, check or measure parts, and are no parts. `drive`: every controller is made
 # by it, ADA's and the proportional one.
 NO_PARTS = {
-    "loss": ("blended", "boundary", "decides_at", "kernel_values", "places", "real_weights", "representation", "witness"),
+    "loss": ("boundary", "decides_at", "kernel_values", "places", "real_weights", "representation", "witness"),
     "penalty": ("check_player", "evaluate", "initial_memory", "input_gradient", "only_for", "remembers", "square_norm"),
     "augmentation": ("mixed", "mixes_fakes", "mixing"),
     "play": ("repeated",),
