@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -277,12 +278,9 @@ def test_a_collective_that_fails_is_a_lost_process_and_a_full_memory_is_not(monk
 def test_the_launcher_tells_the_cause_from_its_consequences(monkeypatch, codes, cause):
     """Those that JAX aborts, or that end as a collective failed, follow from another."""
 
-    class Process:
-        def __init__(self, code):
-            self.poll = lambda: code
-
+    started = [Mock(poll=Mock(return_value=code)) for code in codes]
     monkeypatch.setattr(launcher, "PATIENCE", 0.0)
-    assert launcher.watch([Process(code) for code in codes]) == cause
+    assert launcher.watch(started) == cause
 
 
 # ---- more of them, and other ends --------------------------------------------------------------
