@@ -62,9 +62,9 @@ def extragradient(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis
     """Both players take their gradients one step ahead and apply them where they are (Korpelevich,
     1976; Gidel et al., 2019, algorithms 2 and 4).
 
-    w' = w - rate * F(w), then w <- w - rate * F(w'). Both gradients are of one batch with one set of
-    draws (Gidel et al. draw anew). An optimizer with a state (Adam) sees both gradients, as their
-    ExtraAdam does. It has no numbers of its own, and costs two simultaneous steps. Raises UserError
+    w' = w - rate * F(w), then w <- w - rate * F(w'). Both gradients are of one batch and one set
+    of draws (Gidel et al. draw anew). An optimizer with a state (Adam) sees both gradients, as does
+    their ExtraAdam. It has no numbers of its own, and costs two simultaneous steps. Raises UserError
     for more than one discriminator turn.
     """
     ahead, _ = simultaneous(recipe, state, batch, draws, axis_name)

@@ -118,12 +118,14 @@ def overfitting_heuristics(
     (`gan_jax.losses.boundary`); None, for a critic, takes the middle of the mean logits of train
     and fake.
 
-        r_t   E[sign(D(train) - boundary)], in [-1, 1]: 0 where D cannot tell, 1 at worst; ADA holds it at .6. It rises with
-              a D that is merely good, so that it says overfitting only beside r_v
-        r_v   (E D(train) - E D(validation)) / max(E D(train) - E D(fake), 1e-8): 0 where held-out images are to D like
-              training images (its null value), 1 where they are to it like fakes. Without meaning, and huge, where D does
-              not put training images above fakes
-        train_accuracy, validation_accuracy, fake_accuracy   strictly on the right side of the boundary, in [0, 1]
+        r_t   E[sign(D(train) - boundary)], in [-1, 1]: 0 where D cannot tell, 1 at worst; ADA holds
+              it at .6. It rises with a D that is merely good, so that it says overfitting only
+              beside r_v
+        r_v   (E D(train) - E D(validation)) / max(E D(train) - E D(fake), 1e-8): 0 where held-out
+              images are to D like training images (its null value), 1 where they are to it like
+              fakes. Without meaning, and huge, where D does not put training images above fakes
+        train_accuracy, validation_accuracy, fake_accuracy   strictly on the right side of the
+                                                             boundary, in [0, 1]
         train_logit, validation_logit, fake_logit            means
 
     Raises UserError where logits are missing or not finite.

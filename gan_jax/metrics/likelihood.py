@@ -44,10 +44,11 @@ def fld(
     the mean of -log p(x) / d in nats per feature,
 
         train_nll, held_out_nll   of both sets under the mixture
-        fld   100 (held_out_nll - baseline): lower is better; copies, poor samples and missing modes all raise it, exact
-              copies without bound
-        gap   100 (held_out_nll - train_nll): > 0 is overfitting, in the thousands for copies; the authors' "gap" has the
-              other sign. About 0 on average for samples independent of both sets, a little above as train was fitted
+        fld   100 (held_out_nll - baseline): lower is better; copies, poor samples and missing modes
+              all raise it, exact copies without bound
+        gap   100 (held_out_nll - train_nll): > 0 is overfitting, in the thousands for copies; the
+              authors' "gap" has the other sign. About 0 on average for samples independent of both
+              sets, a little above as train was fitted
 
     baseline: the held-out NLL that real data in the generator's place attain. It depends on the
         extractor, the data and
@@ -213,11 +214,13 @@ def _adam_step(values: Any, state: Any, rows: Array, real: Array, at: Array, ori
 def mixture_report(points: npt.ArrayLike, mixture: Density) -> dict[str, float]:
     """What the truth says of samples `points` [n, d] of a toy (`gan_jax.data.toys`), exactly.
 
-        log_likelihood   mean log p(x) in nats under the true density; -inf if a point is not finite. For exact samples of
-                         modes far apart it is -log k - d / 2 log(2 pi e sigma^2) on average, with the standard error
-                         sqrt(d / (2 n)); more means modes that have shrunk. It does not see missing modes, and one
-                         point far from all rules it
-        modes, high_quality, reverse_kl   of `gan_jax.metrics.modes.coverage`, which gives their null values
+        log_likelihood   mean log p(x) in nats under the true density; -inf if a point is not
+                         finite. For exact samples of modes far apart it is -log k - d / 2 log(2 pi
+                         e sigma^2) on average, with the standard error sqrt(d / (2 n)); more means
+                         modes that have shrunk. It does not see missing modes, and one point far
+                         from all rules it
+        modes, high_quality, reverse_kl   of `gan_jax.metrics.modes.coverage`, which gives their
+                                          null values
 
     Cost: n k d operations and memory. Raises UserError where shapes do not fit or there are no
         points.

@@ -66,7 +66,9 @@ def data_copying(
     z is Mann-Whitney's,
 
         z = (U - n m / 2) / s,  U = #(generated > held-out) + #(equal) / 2
-        s^2 = n m / 12 (N + 1 - sum_t (t^3 - t) / (N (N - 1))),  N = n + m, t the sizes of groups of equal distances
+        s^2 = n m / 12 (N + 1 - sum_t (t^3 - t) / (N (N - 1)))
+
+    with N = n + m, and t the sizes of the groups of equal distances.
 
     z < 0: copying; z > 0: underfitting, or samples unlike data, which may hide copies
     (`near_copies` sees those). For independent data of one distribution global_z has mean 0 and

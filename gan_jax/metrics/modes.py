@@ -28,8 +28,9 @@ def coverage(points: ArrayLike, modes: ArrayLike, sigma: ArrayLike) -> dict[str,
 
         modes         the nearest-mode cells with at least one such point, integer, 0 to k
         high_quality  the share of such points, in [0, 1]
-        reverse_kl    sum_j p_j log(k p_j) in nats, p_j being mode j's share of them, in [0, log k]. Without any it is log k,
-                      its worst value (as for one mode), where the published code divides by 0
+        reverse_kl    sum_j p_j log(k p_j) in nats, p_j being mode j's share of them, in [0, log k].
+                      Without any it is log k, its worst value (as for one mode), where the
+                      published code divides by 0
 
     For exact samples in 2-D, high_quality is 1 - exp(-4.5) = .98889 (more means that modes have
     shrunk) and reverse_kl about (k - 1) / (2 n_high): .0014 for the ring's 8 modes and .0049 for

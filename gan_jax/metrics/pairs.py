@@ -56,10 +56,13 @@ class CrossPairs:
     """What the pairs of an example of x and one of y say.
 
     n, m, strict:          the sizes of x and y, and whether a ball is open (`<`) or closed (`<=`)
-    forward_distance [n]:  of each x to the nearest y, whose index is `forward_index` [n]; `backward_...` [m] is of y to x
-    in_y_balls [n]:        how many y have x in the ball of their radius (improved precision, density)
+    forward_distance [n]:  of each x to the nearest y, whose index is `forward_index` [n];
+                           `backward_...` [m] is of y to x
+    in_y_balls [n]:        how many y have x in the ball of their radius (improved precision,
+                           density)
     in_x_balls [m]:        how many x have y in theirs (improved recall)
-    kernel_rows [n]:       sums over y of (x.y / d + 1)^3; `kernel_columns` [m] over x, `kernel_squares` of squares over all
+    kernel_rows [n]:       sums over y of (x.y / d + 1)^3; `kernel_columns` [m] over x,
+                           `kernel_squares` of squares over all
     """
 
     n: int

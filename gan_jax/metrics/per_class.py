@@ -35,9 +35,12 @@ def per_class(
     Columns: label; train, held_out, generated: images there are; expected: coverage by independent
     real data (`neighbours.expected_coverage`), then
 
-        coverage     share of held-out images with a sample in the ball to their k-th neighbour (Naeem et al., 2020), in [0, 1]
-        fd           Frechet distance (Heusel et al., 2017); biased by few images, so compare equal classes only
-        near_copies  share of samples nearer to T's images of c, by pixels, than all but 5 % of held-out ones (`memorization`)
+        coverage     share of held-out images with a sample in the ball to their k-th neighbour
+                     (Naeem et al., 2020), in [0, 1]
+        fd           Frechet distance (Heusel et al., 2017); biased by few images, so compare equal
+                     classes only
+        near_copies  share of samples nearer to T's images of c, by pixels, than all but 5 % of
+                     held-out ones (`memorization`)
 
     and note: why a number is NaN. Coverage and FD take as many samples as there are held-out
     images, the first ones; near_copies all of them. Minima: coverage k + 1 held-out images, FD 20,
@@ -48,11 +51,13 @@ def per_class(
     threshold is as good as any.
 
     Args:
-        images, labels: samples, uint8 [n, h, w, c] or points [n, d], and the classes that they were made as.
+        images, labels: samples, uint8 [n, h, w, c] or points [n, d], and the classes that they were
+        made as.
         data: the splits whose T trained the generator. held_out: V while choosing, S once.
-        extractor: features for coverage and FD; the pixels by default. `features.classifier(data)` is trained on E, which
-            stays balanced. Near-copies are always those of pixels: the features of a classifier know little besides the class,
-            so that in them a typical image is near to some training image.
+        extractor: features for coverage and FD; the pixels by default. `features.classifier(data)`
+            is trained on E, which stays balanced. Near-copies are always those of pixels: the
+            features of a classifier know little besides the class, so that in them a typical image
+            is near to some training image.
 
     Raises UserError for data without labels, or samples that do not fit.
     """

@@ -58,11 +58,13 @@ def rank(
         table: a sweep's table.
         metric: the column to rank by.
         baseline: the setting to compare with; by default the table's first.
-        step: of the evaluation; by default the table's last, which need not be where any setting is at its best.
+        step: of the evaluation; by default the table's last, which need not be where any setting is
+        at its best.
         n: only rows with this many training images.
-        guard: a second column, smaller is better: settings that are shown worse in it than the baseline (Holm's correction
-            over settings), or are by more than a quarter of the baseline's mean, come after all others, so that none wins by
-            giving up what the guard measures.
+        guard: a second column, smaller is better: settings that are shown worse in it than the
+            baseline (Holm's correction over settings), or are by more than a quarter of the
+            baseline's mean, come after all others, so that none wins by giving up what the guard
+            measures.
 
     Returns: Columns: setting, n, seeds (with a finite value), diverged (seeds), mean, low and high
         (95 % Student-t interval over seeds; NaN for one), difference (mean over common seeds of
@@ -71,8 +73,8 @@ def rank(
         here), verdict. `.attrs` holds step, higher_is_better and baseline.
 
     Raises:
-        UserError: a table without rows or with two rows for one evaluation; an unknown metric, baseline, step or n; a metric
-            that was not measured at this step.
+        UserError: a table without rows or with two rows for one evaluation; an unknown metric,
+            baseline, step or n; a metric that was not measured at this step.
     """
     check(table, metric)
     baseline = baseline_of(table, baseline)

@@ -22,9 +22,12 @@ def training_metrics(samples: Array, train: Array, validation: Array) -> dict[st
     are).
 
         G/train_energy, G/validation_energy   energy distance of the pixels
-        G/train_fd, G/validation_fd           Frechet distance in `FEATURES` fixed random features (points: coordinates)
-        G/fd_gap                              the second less the first: positive is overfitting, 0 +- noise is none
-        G/near_copies                         share of samples nearer to T than the nearest 5 % of held-out examples are
+        G/train_fd, G/validation_fd           Frechet distance in `FEATURES` fixed random features
+                                              (points: coordinates)
+        G/fd_gap                              the second less the first: positive is overfitting, 0
+                                              +- noise is none
+        G/near_copies                         share of samples nearer to T than the nearest 5 % of
+                                              held-out examples are
 
     Everything here is judged on V. The report (`overfitting_report`) has better features, float64,
     intervals and controls.

@@ -46,8 +46,9 @@ def curves_figure(rows: Sequence[dict]) -> Figure:
     like them.
 
     Args:
-        rows: dicts with "step" and any of "discriminator/loss", "generator/loss", "D/{train,validation,fake}_logit" and
-            "D/{train,validation,fake}_accuracy" (in [0, 1]), in any order. What is missing or not finite is skipped.
+        rows: dicts with "step" and any of "discriminator/loss", "generator/loss",
+            "D/{train,validation,fake}_logit" and "D/{train,validation,fake}_accuracy" (in [0, 1]),
+            in any order. What is missing or not finite is skipped.
 
     Raises:
         UserError: no rows, or a row without a step.

@@ -72,8 +72,9 @@ def overfitting_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
     as they were recorded.
 
     Args:
-        rows: dicts with "step" and any of "G/train_fd", "G/validation_fd", "G/near_copies" (share of samples) and
-            "D/train_validation_auc", in any order. The dotted line is at the step of the smallest G/validation_fd.
+        rows: dicts with "step" and any of "G/train_fd", "G/validation_fd", "G/near_copies" (share
+            of samples) and "D/train_validation_auc", in any order. The dotted line is at the step
+            of the smallest G/validation_fd.
 
     Raises:
         UserError: none of them was recorded.
@@ -216,8 +217,8 @@ def quality_novelty(points: Sequence[Mapping[str, Any]]) -> Figure:
     novel); copies fill the corner.
 
     Args:
-        points: dicts with "name", "quality", "near_copies" (in [0, 1]) and "kind": "samples", "control" or "setting".
-            Settings are numbered.
+        points: dicts with "name", "quality", "near_copies" (in [0, 1]) and "kind": "samples",
+            "control" or "setting". Settings are numbered.
 
     Raises:
         UserError: no point with two finite numbers.

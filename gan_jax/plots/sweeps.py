@@ -99,8 +99,9 @@ def sample_sheet(path: Path | str, rows: Mapping[str, np.ndarray]) -> Path:
     one, comes first.
 
     Args:
-        rows: name -> uint8 images [k, h, w, c], c 1 or 3, one row of them per name, pixels enlarged by the same whole number;
-            or name -> points [k, 2], one scatter plot per name, over the real points in grey.
+        rows: name -> uint8 images [k, h, w, c], c 1 or 3, one row of them per name, pixels enlarged
+            by the same whole number; or name -> points [k, 2], one scatter plot per name, over the
+            real points in grey.
 
     Raises: UserError: no rows, an empty one, other shapes or dtypes, images of several sizes, or
         the file cannot be written.

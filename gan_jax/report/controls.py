@@ -80,8 +80,10 @@ def controls(sets: Sets, cells: np.ndarray, n: int, seed: int) -> dict[str, np.n
 
     real:           held-out images in the role of G: what no number may hold against a generator
     copycat:        training images, drawn with replacement
-    noisy copycat:  the same with Gaussian noise of 8 / 255 (points: a tenth of their median distance to the nearest other)
-    half the modes: the real control, half of its classes or `cells` only, each image as often as it takes
+    noisy copycat:  the same with Gaussian noise of 8 / 255 (points: a tenth of their median
+                    distance to the nearest other)
+    half the modes: the real control, half of its classes or `cells` only, each image as often as it
+    takes
     blurred:        the real control under a Gaussian blur of 1 pixel (points: noise of a quarter of
                     their spread)
     """

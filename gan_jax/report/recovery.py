@@ -73,10 +73,14 @@ def latent_recovery(
               n) -> starts [n, k]
     labels:   of the training and of the held-out images, for a conditional generator
 
-    The gap is signed (the published code takes its absolute value, and so calls underfitting overfitting); independent real
-    data in the role of the training images have gap 0 on average and a uniform p. z is not bound to where it was drawn from:
-    errors are those of the generator's range. An unlucky start looks like underfitting, hence the restarts; both sets get
-    the same starts where n = m. Published: .68 and p = 0 where each training image was given a latent (GLO), .004 and .54
+    The gap is signed (the published code takes its absolute value, and so calls underfitting
+    overfitting); independent real
+    data in the role of the training images have gap 0 on average and a uniform p. z is not bound to
+    where it was drawn from:
+    errors are those of the generator's range. An unlucky start looks like underfitting, hence the
+    restarts; both sets get
+    the same starts where n = m. Published: .68 and p = 0 where each training image was given a
+    latent (GLO), .004 and .54
     for a DCGAN of CIFAR-10.
 
     Cost: (n + m) restarts steps passes forward and backward and as many or twice as many forward,

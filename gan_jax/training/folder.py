@@ -91,7 +91,8 @@ class RunFolder:
         return (self.path / self.record).exists()
 
     def read(self) -> dict[str, Any]:
-        """The record (recipe.json) as a dict. Raises UserError where there is none of this format."""
+        """The record (recipe.json) as a dict. Raises UserError where there is none of this
+        format."""
         path = self.path / self.record
         try:
             record = json.loads(path.read_text())

@@ -239,7 +239,8 @@ class RunTrainer:
                     plots.points_plot(path, run.samples(2048, ema=ema), self.data.validation.images[:2048])
 
     def note_damaged(self) -> None:
-        """Write each damaged example down once, whichever processes have found it. All call this."""
+        """Write each damaged example down once, whichever processes have found it. All call
+        this."""
         if not isinstance(self.data.train, Stream):
             return
         rows, self.found[:] = sum(distributed.gather(self.found), []), []

@@ -229,7 +229,7 @@ def test_processes_that_do_not_come_end_the_others_with_one_line():
 def test_one_process_alone_says_that_it_stops(monkeypatch, capsys):
     for primary, words in {True: "SIGTERM: stopping at the end of this chunk", False: ""}.items():
         monkeypatch.setattr(distributed, "is_primary", lambda primary=primary: primary)
-        trainer.Stop().ask(signal.SIGTERM, None)
+        trainer.StopSignal().receive(signal.SIGTERM, None)
         assert words in (err := capsys.readouterr().err) and bool(words) == bool(err)
 
 

@@ -19,11 +19,15 @@ def resize(images: ArrayLike, mode: str, side: int = SIDE) -> Float[Array, "n si
     """uint8 images [n, h, w, c] as float32 [n, side, side, c] in [0, 255], not rounded. `mode` is
     one of:
 
-    tf1-bilinear:     bilinear, output i at input i h / side, no antialiasing: TensorFlow 1, so the original FID
+    tf1-bilinear:     bilinear, output i at input i h / side, no antialiasing: TensorFlow 1, so the
+                      original FID
                       (Heusel et al., 2017) and torch-fidelity
-    pytorch-bilinear: bilinear, output i at input (i + 1/2) h / side - 1/2, no antialiasing: pytorch-fid
-    clean-bicubic:    bicubic, half-pixel centres, the kernel as wide as the step between outputs (antialiasing), as Pillow
-                      does with floats, then limited to [0, 255]: clean-fid from its version of March 2022 on
+    pytorch-bilinear: bilinear, output i at input (i + 1/2) h / side - 1/2, no antialiasing:
+                      pytorch-fid
+    clean-bicubic:    bicubic, half-pixel centres, the kernel as wide as the step between outputs
+                      (antialiasing), as Pillow
+                      does with floats, then limited to [0, 255]: clean-fid from its version of
+                      March 2022 on
                       (Parmar et al., 2022)
 
     Every mode is linear in the rows and in the columns, so it is two products with a matrix [side,
