@@ -64,8 +64,8 @@ def extragradient(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis
 
     w' = w - rate * F(w), then w <- w - rate * F(w'). Both gradients are of one batch and one set
     of draws (Gidel et al. draw anew). An optimizer with a state (Adam) sees both gradients, as does
-    their ExtraAdam. It has no numbers of its own, and costs two simultaneous steps. Raises UserError
-    for more than one discriminator turn.
+    their ExtraAdam. It has no numbers of its own, and costs two simultaneous steps. Raises
+    UserError for more than one discriminator turn.
     """
     ahead, _ = simultaneous(recipe, state, batch, draws, axis_name)
     gradients = _both_gradients(recipe, ahead, batch, draws, axis_name)
