@@ -3,7 +3,7 @@
 
 JSON is {"each": devices of a process, "jobs": [{...}, ...]}. A job has the settings of `fit`, and
 plain: whether the game is a small one; streamed: whether its data are streamed; save: where process
-0 leaves the state (.npz); small: what `zero.SMALL` is; own: {"i": settings of process i alone};
+0 leaves the state (.npz); small: what `sharding.SMALL` is; own: {"i": settings of process i alone};
 damaged: rows of the data that cannot be read; die: {"process": i, "at": step, "how": ..., "note": a
 file that is made then}, what befalls process i in the chunk after that step, as `dying` says.
 """
