@@ -13,7 +13,8 @@ from typing import Any
 from gan_jax.core.parts import part
 
 
-def single(knobs: Any) -> str:
+@part("gan")
+def float32_batches(knobs: Any) -> str:
     """The dtype of most games' batches."""
     return "float32"
 
@@ -41,7 +42,7 @@ class Game:
     init: Callable
     step: Callable
     examples: Callable[[Any], int]
-    dtype: Callable[[Any], str] = single
+    dtype: Callable[[Any], str] = float32_batches
     check: Callable[[Any, Any], None] | None = None
     evaluate: Callable | None = None
     observe: Callable | None = None

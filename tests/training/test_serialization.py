@@ -119,6 +119,11 @@ def test_differences_name_the_path_and_both_values():
 # ---- what a record can name --------------------------------------------------------------------
 
 
+def test_a_game_of_the_user_s_with_every_default_is_read_back():
+    game = gan.Game(init=spring, step=spring, examples=spring)
+    assert round_trip(game, trusted=[__name__]) == game
+
+
 def test_a_function_or_class_of_the_user_s_is_read_back_only_if_its_module_is_trusted():
     for mine in (gan.bind(spring, stiffness=0.1, degree=3), Knobs(0.5), spring):
         again = round_trip(mine, trusted=[__name__])
