@@ -1,0 +1,102 @@
+"""Child processes of the fault campaign: forked from a server that has imported everything and has
+not started JAX, so that a training run of a second takes no longer than that."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+HELD, REFUSED, TOLD, SILENT, TRACEBACK, HANG = "held", "refused", "told", "silent", "traceback", "hang"
+FAULTS = (SILENT, TRACEBACK, HANG)
+LIMIT = 120.0  # seconds, after which a child hangs
+USER_ERROR, CRASH = 2, 70  # exit codes of a child
+
+
+class Outcome(NamedTuple):
+    """How a case ended, and what was printed last."""
+
+    group: str
+    case: str
+    how: str
+    detail: str = ""
+
+
+@functools.cache
+def server() -> multiprocessing.context.ForkServerContext:
+    """The context whose children are forked from a process that has imported the library."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fault_training"])
+    return context
+
+
+class Child:
+    """`function(*arguments)` in a process of its own, whose output goes to a file."""
+
+    def __init__(self, output: Path, function: Callable, *arguments: object):
+        self.output, self.begun = output, time.monotonic()
+        self.process = server().Process(target=_call, args=(output, function, *arguments))
+        self.process.start()
+
+    def wait(self, seconds: float = LIMIT) -> int | None:
+        """The exit code, or None where the child was still running and was killed."""
+        self.process.join(seconds)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+            return None
+        return self.process.exitcode
+
+    def kill(self) -> bool:
+        """Kill with -9. Returns whether the child was still running."""
+        running = self.process.is_alive()
+        if running and self.process.pid:
+            os.kill(self.process.pid, signal.SIGKILL)
+        self.process.join()
+        return self.process.exitcode == -signal.SIGKILL
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.begun
+
+    @property
+    def lines(self) -> list[str]:
+        """What the child printed."""
+        return self.output.read_text(errors="replace").splitlines() if self.output.exists() else []
+
+
+def _call(output: Path, function: Callable, *arguments: object) -> None:
+    from gan_jax.core.errors import UserError
+
+    with open(output, "w", buffering=1) as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        try:
+            function(*arguments)
+            code = 0
+        except UserError as error:
+            print(f"error: {error}")
+            code = USER_ERROR
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else CRASH
+        except BaseException:
+            traceback.print_exc()
+            code = CRASH
+    sys.exit(code)
+
+
+def ending(code: int | None, lines: list[str]) -> tuple[str, str] | None:
+    """(how, detail) of a child that did not end well; None where it ended with 0."""
+    last = lines[-1] if lines else ""
+    if code is None:
+        return HANG, last
+    if code == USER_ERROR:
+        several = len([line for line in lines if line.startswith("error: ")]) != 1 or not lines[-1].startswith("error: ")
+        return (TRACEBACK if several else REFUSED), " / ".join(lines[-3:]) if several else last
+    return None if code == 0 else (TRACEBACK, f"exit code {code}: {last}")
