@@ -1,7 +1,4 @@
-"""The ranking of a sweep's settings (see `gan_jax.plots.sweeps` for what its pictures have in
-common)."""
-
-from __future__ import annotations
+"""The ranking of a sweep's settings (see `gan_jax.plots.sweeps`)."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +12,7 @@ from gan_jax.core.errors import UserError
 from gan_jax.metrics import ranking
 from gan_jax.plots import figures, parts
 from gan_jax.plots.figures import BLACK, BLUE
-from gan_jax.plots.parts import GREY, MARK, PALE, SKY, VERMILION
+from gan_jax.plots.parts import GREY, MARK, SKY, VERMILION
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Panel:
-    """A column of `ranking_figure`: a metric, what to call it, and a value worth a dashed line
+    """A column of `ranking_figure`: a metric, its label, and a value that gets a dashed line
     (chance, a floor)."""
 
     metric: str
@@ -34,16 +31,14 @@ class Panel:
     higher_is_better: bool = False
 
 
-def ranking_figure(path: Path | str, table: pd.DataFrame, panels: Sequence[Panel], baseline: str | None = None) -> Path:
-    """One row per setting, best on top by the first panel, at the table's last step; one column per
-    panel.
+def ranking_figure(path: Path | str, table: "pd.DataFrame", panels: Sequence[Panel], baseline: str | None = None) -> Path:
+    """The settings in rows, the best by the first panel on top, at the table's last step; the
+    panels are the columns.
 
-    Pale dots are seeds, a dark dot with a bar the mean and its 95 % interval; the band is the
-    baseline's interval. Rows with diverged seeds come below those without, as in `ranking.rank`,
-    and with several n each n has a block of its own.
-
-    Raises:
-        UserError: no panel; else as `ranking.rank`, and where the file cannot be written.
+    Pale dots are seeds, a dark dot with a bar is the mean with its 95 % interval, and the band is
+    the baseline's interval. Rows with diverged seeds come below those without, as in
+    `ranking.rank`; where there are several n, each has a block of its own. Raises UserError for no
+    panel, as `ranking.rank`, and where the file cannot be written.
     """
     if not panels:
         raise UserError(f"{path}: a ranking wants at least one panel")
@@ -64,10 +59,10 @@ def ranking_figure(path: Path | str, table: pd.DataFrame, panels: Sequence[Panel
         tick.set_fontweight("bold" if setting == baseline else "normal")
     note = "pale: seeds; dark: mean, 95 % interval over seeds; band: the baseline's interval"
     figure.supxlabel(f"step {ranked.attrs['step']}; {note}", fontsize=8, color=MARK)
-    return figures.save(Path(path), figure)
+    return figures.save(path, figure)
 
 
-def _ranking_column(axis: Axes, panel: Panel, cells: ranking.Cells, rows: list[tuple[str, int]], baseline: str) -> None:
+def _ranking_column(axis: "Axes", panel: Panel, cells: ranking.Cells, rows: list[tuple[str, int]], baseline: str) -> None:
     """Dots, means and intervals of one metric, a row each, over the baseline's band."""
     values = {key: cells[key].finite for key in rows}
     intervals = {key: [float(part) for part in ranking.mean_interval(values[key])] for key in rows}
@@ -79,12 +74,12 @@ def _ranking_column(axis: Axes, panel: Panel, cells: ranking.Cells, rows: list[t
         axis.fill_betweenx(edges, low, high, color=BLUE, alpha=0.13, linewidth=0, zorder=0.8)
         if block[0]:
             axis.axhline(edges[0], color=GREY, linewidth=0.8)
-    low, high = parts.limits(list(values.values()), [np.array(part[1:]) for part in intervals.values()], panel.reference)
-    axis.set_xlim(low, high)
+    outside = parts.fit(axis.set_xlim, list(values.values()), panel.reference)
     axis.locator_params(axis="x", nbins=5)
     if panel.reference is not None:
         axis.axvline(panel.reference, color=VERMILION, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         name = parts.text(ranking.shorten(panel.reference_label or f"{panel.reference:g}", 36))
+        low, high = axis.get_xlim()
         place = (panel.reference - low) / (high - low)
         side = "left" if place < 0.2 else "right" if place > 0.8 else "center"  # not into the next panel
         style = {"fontsize": 8, "color": VERMILION, "ha": side, "va": "bottom"}
@@ -96,14 +91,11 @@ def _ranking_column(axis: Axes, panel: Panel, cells: ranking.Cells, rows: list[t
         axis.plot([left, right], [i, i], color=BLACK, linewidth=1.6, zorder=3, solid_capstyle="butt")
         axis.plot([mean], [i], "o", color=BLACK, markersize=5.5, zorder=4)
         if not len(values[key]):
-            axis.text(
-                0.5, i, "no seed left", transform=axis.get_yaxis_transform(), ha="center", va="center", color=MARK, fontsize=8
-            )
+            style = {"fontsize": 8, "color": MARK, "ha": "center", "va": "center"}
+            axis.text(0.5, i, "no seed left", transform=axis.get_yaxis_transform(), **style)
     better = "higher" if panel.higher_is_better else "lower"
-    outside = parts.outside(list(values.values()), (low, high))
     axis.set_xlabel(f"{parts.wrapped(panel.label, 34)}\n({better} is better{outside})")
-    axis.grid(axis="y", color=PALE, linewidth=0.6)
-    axis.set_axisbelow(True)
+    parts.grid(axis)
     axis.tick_params(axis="y", length=0)
 
 
@@ -111,10 +103,7 @@ def _row_labels(rows: list[tuple[str, int]], cells: ranking.Cells, baseline: str
     several = len({n for _, n in rows}) > 1
     labels = []
     for setting, n in rows:
-        cell = cells[setting, n]
-        notes = [f"n = {n}"] * several + ["baseline"] * (setting == baseline)
-        notes += [f"{cell.diverged.sum()} of {len(cell.seeds)} diverged"] * bool(cell.diverged.any())
-        note = f"({', '.join(notes)})" if notes else ""
+        note = parts.notes(setting, n, baseline, several, cells[setting, n].diverged)
         short = len(ranking.one_line(setting)) + len(note) < 32
         labels.append(parts.text(f"{setting} {note}") if short else f"{parts.wrapped(setting, 30)}\n{note}".strip())
     return labels

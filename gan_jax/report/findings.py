@@ -1,6 +1,4 @@
-"""What a report found, as data: the verdict, the numbers, and what was judged."""
-
-from __future__ import annotations
+"""What a report found, as data: the verdict, the numbers, and what was examined."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +12,9 @@ from gan_jax.report.verdict import Verdict
 class Findings:
     """What `overfitting_report` found.
 
-    verdict: one of seven phrases (see `verdict.PHRASES`); reasons: the sentences that decided it;
-        also: what else was found.
-    numbers: {key: Number}, see `kinds.METRIC_SPECS`; about: what was judged; evidence: arrays and
-        rows for the pictures.
+    judged: the verdict with its reasons. numbers: by the keys of `metric_specs.METRIC_SPECS`.
+    about: the run and the data. protocol: all that the numbers depend on.
+    evidence: arrays and rows for the pictures. not_measured: {row: why it has no number}.
     """
 
     judged: Verdict
@@ -29,10 +26,12 @@ class Findings:
 
     @property
     def verdict(self) -> str:
+        """One of the seven phrases of `verdict.PHRASES`."""
         return self.judged.phrase
 
     @property
     def reasons(self) -> tuple[str, ...]:
+        """The sentences that decided the verdict."""
         return self.judged.reasons
 
     def rows(self) -> list[tuple[int, str, list[Number], str]]:
@@ -45,7 +44,7 @@ class Findings:
     def verdict_line(self) -> str:
         """The verdict, the numbers that decided it, and what else was found."""
         line = f"verdict: {self.verdict}" + (f" ({'; '.join(self.reasons)})" if self.reasons else "")
-        lines = [line, *(f"also: {said}" for said in self.judged.also)]
+        lines = [line, *(f"also: {sentence}" for sentence in self.judged.also)]
         if (times := len(self.about.get("openings", []))) > 1:
             lines.append(f"S has been opened {times} times for this run: what it says is no longer fresh")
         return "\n".join(lines)

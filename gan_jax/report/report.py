@@ -1,6 +1,4 @@
-"""The report: what was found, shown as text, as HTML, and as files."""
-
-from __future__ import annotations
+"""The report: what was found, as text, as HTML, and as files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from gan_jax.core.errors import UserError
+from gan_jax.plots.reports import report_pictures
 from gan_jax.report import page as pages
 from gan_jax.report.findings import Findings
 from gan_jax.report.number import different
@@ -31,36 +32,38 @@ class Report(Findings):
 
     def pictures(self) -> dict[str, bytes]:
         """{name: PNG}: the pictures that this report has the evidence for."""
-        from gan_jax.plots.reports import report_pictures
-
         return report_pictures(self)
 
     def save(self, path: str | Path) -> Path:
         """Write report.html and report.json into a folder, or the page alone where `path` ends in
-        .html; returns the page.
+        .html. Returns the page's path.
 
-        The page holds everything (pictures too) and loads nothing. Raises UserError where it cannot
-        be written.
+        The page holds everything, pictures too. Raises UserError where it cannot be written.
         """
         path = Path(path)
         page = path if path.suffix == ".html" else path / "report.html"
-        html = pages.page_html(self, self.pictures())
-        with writing(page.parent):
-            page.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(page, html)
-            if page != path:
-                write_atomic(path / "report.json", json.dumps(self.to_json(), indent=1))
+        files = {page.name: pages.page_html(self, self.pictures())}
+        if page != path:
+            files["report.json"] = json.dumps(self.to_json(), indent=1)
+        write_files(page.parent, files)
         return page
 
 
-def compare(reports: Mapping[str, Report | Mapping[str, Any]], keys: Sequence[str] | None = None) -> Any:
-    """A pandas DataFrame, one row for each report, of the numbers that all of them have.
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Write {name: text} into a folder, each file whole. Raises UserError where it cannot."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            write_atomic(folder / name, text)
 
-    reports: {name: Report, or the dict of a report.json}. Raises UserError where two were not made
-        by one protocol.
+
+def compare(reports: Mapping[str, Report | Mapping[str, Any]], keys: Sequence[str] | None = None) -> pd.DataFrame:
+    """One row for each report: its verdict and the numbers `keys`, by default all that every report
+    has.
+
+    reports: {name: Report, or the dict of a report.json}. Raises UserError where two reports have
+        different protocols.
     """
-    import pandas as pd
-
     read = {name: r.to_json() if isinstance(r, Report) else r for name, r in reports.items()}
     first_name, first = next(iter(read.items()))
     keys = [k for k in first["numbers"] if all(k in r["numbers"] for r in read.values())] if keys is None else list(keys)
