@@ -6,12 +6,11 @@ imported only where they are used. matplotlib is used without pyplot: no global 
 any thread.
 """
 
-from gan_jax.plots.bands import gap_curves, seed_bands
 from gan_jax.plots.curves import curves_figure, training_curves
 from gan_jax.plots.figures import as_image
 from gan_jax.plots.grids import interpolation_grid, points_plot, sample_grid, save_png, to_uint8
-from gan_jax.plots.rankings import Panel, ranking_figure
 from gan_jax.plots.reports import closest_pairs, distance_cdfs, gap_doses, logit_histograms, overfitting_curves, quality_novelty
+from gan_jax.plots.settings import Panel, gap_curves, ranking_figure, seed_bands
 from gan_jax.plots.sweeps import dose_response, sample_sheet
 
 __all__ = ["Panel", "as_image", "curves_figure", "gap_curves", "ranking_figure", "seed_bands", "training_curves"]

@@ -124,4 +124,4 @@ def window(points: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
 
 def inside(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """bool [n]: whether points [n, 2] lie in a frame; False for NaN."""
-    return ((points > low) & (points < high)).all(1)
+    return np.all((points > low) & (points < high), axis=1)

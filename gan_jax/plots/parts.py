@@ -4,7 +4,7 @@ text."""
 import math
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def line(axis: "Axes", steps, values, color: str, style: str, width: float, **se
     axis.plot(steps[seen], values[seen], style, color=color, linewidth=width, marker=marker, markersize=2 + width, **settings)
 
 
-def grid(axis: "Axes", which: str = "y") -> None:
+def grid(axis: "Axes", which: Literal["x", "y", "both"] = "y") -> None:
     """Pale lines below the data at the ticks of "x", "y" or "both"."""
     axis.grid(axis=which, color=PALE, linewidth=0.6)
     axis.set_axisbelow(True)

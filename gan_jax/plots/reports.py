@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FDS = {"G/train_fd": ("to training data T", BLUE, "-"), "G/validation_fd": ("to validation data V", ORANGE, "--")}
-COPIES = {"G/near_copies": ("near-copies of T", GREEN, "-.")}
 AUC = {"D/train_validation_auc": ("D tells T from V", BLACK, "-")}
+PANELS = (  # of the curves: title, label, {metric: (label, colour, style)}, neutral value
+    ("Frechet distance", "FD", FDS, None),
+    ("Near-copies of training images", "share of samples", {"G/near_copies": ("near-copies of T", GREEN, "-.")}, None),
+    ("The discriminator (0.5: no difference)", "AUC, T against V", AUC, 0.5),
+)
 SETS = {
     "train": ("training data T", BLUE, "-"),
     "held out": ("held-out data", ORANGE, "--"),
@@ -39,14 +43,13 @@ PAIRS = 5  # in a row
 GAP, TEXT, HEAD, LARGEST = 14, 20, 30, 128  # pixels: between pairs, a distance's line, a heading, the largest tile
 
 
-def report_pictures(report: Any) -> dict[str, bytes]:
-    """{name: PNG} of a report (of a run or of a sweep), as far as its `evidence` has the data.
-    Equal evidence gives equal bytes.
+def report_pictures(found: Mapping[str, Any]) -> dict[str, bytes]:
+    """{name: PNG} of a report (of a run or of a sweep), as far as its evidence has the data. Equal
+    evidence gives equal bytes.
 
-    evidence: any of "history" (rows of metrics.jsonl), "distances" and "threshold", "logits",
+    found: any of "history" (rows of metrics.jsonl), "distances" and "threshold", "logits",
     "dose" (a table), "pairs", "scatter", "samples" (uint8 [k, h, w, c] or points [k, 2]).
     """
-    found = report.evidence
     draw = {
         "curves": lambda: overfitting_curves(found["history"]),
         "distances": lambda: distance_cdfs(found["distances"], found.get("threshold")),
@@ -74,16 +77,12 @@ def overfitting_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
         samples) and "D/train_validation_auc", in any order. The dotted line is at the step of the
         smallest G/validation_fd. Raises UserError where none of them was recorded.
     """
-    panels = (
-        ("Frechet distance", "FD", FDS, None),
-        ("Near-copies of training images", "share of samples", COPIES, None),
-        ("The discriminator (0.5: no difference)", "AUC, T against V", AUC, 0.5),
-    )
     seen = lambda row, field: math.isfinite(as_float(row.get(field)))
     shown = sorted((row for row in rows if seen(row, "step")), key=lambda row: float(row["step"]))
-    kept = [p for p in panels if any(seen(row, field) for row in shown for field in p[2])]
+    kept = [p for p in PANELS if any(seen(row, field) for row in shown for field in p[2])]
     if not kept:
-        raise UserError(f"the curves want rows with a step and one of {[*FDS, *COPIES, *AUC]}; got {len(rows)} rows")
+        known = [field for _, _, fields, _ in PANELS for field in fields]
+        raise UserError(f"the curves want rows with a step and one of {known}; got {len(rows)} rows")
     figure, axes = figures.new(len(kept), (7.6, 0.8 + 2.4 * len(kept)))
     measured = (row for row in shown if seen(row, "G/validation_fd"))
     best = min(measured, key=lambda row: float(row["G/validation_fd"]), default=None)

@@ -1,6 +1,6 @@
-"""Pictures of a sweep: how a number or the data's size matters, and what each setting makes.
+"""Pictures of a sweep: the effect of a number or of the data's size, and samples of each setting.
 
-`rankings` shows which setting is best, `bands` how each went. Each picture takes a sweep's table
+`plots.settings` has its other pictures. Each picture takes a sweep's table
 (see `gan_jax.ranking`). Settings keep the table's order unless a docstring states another; one
 panel, row or line is one setting at one number n of training images. Means leave out seeds that
 have diverged, and every picture states how many did.

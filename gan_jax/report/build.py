@@ -152,9 +152,6 @@ def diverged(run: Run) -> str | None:
     return None if all(jax.tree.leaves(finite)) else f"the parameters are not finite at step {run.step}"
 
 
-# ---- parts of the report -----------------------------------------------------------------------
-
-
 def _protocol(references: References, run: Run | None, samples: int) -> dict[str, Any]:
     """What every number depends on."""
     sets, extractor = references.sets, references.extractor

@@ -111,17 +111,17 @@ class References:
         """Rows 1 to 9 of images like those of T, by the keys of `metric_specs.METRIC_SPECS`. Raises
         UserError where the images do not fit or are fewer than n."""
         images = check_images(images, "generated images")
-        made, real = list(images.shape[1:]), list(self.sets.train.images.shape[1:])
-        if made != real:
-            raise UserError(f"generated images have shape {made}, those of T {real}: resize them as the data were")
+        shape, real = list(images.shape[1:]), list(self.sets.train.images.shape[1:])
+        if shape != real:
+            raise UserError(f"generated images have shape {shape}, those of T {real}: resize them as the data were")
         if len(images) < self.n:
             raise UserError(f"{len(images)} generated images: give at least {self.n}, as many as T and held-out images each")
         x = self.extractor(images)
         numbers, passes = self._distances(x[: self.n])
         cells, held_out_cells = (memorization.assign(features, self.centres) for features in (x, self.held_out))
-        numbers |= self._copying(x, *passes, cells, held_out_cells)
         held, made = (np.bincount(c, minlength=len(self.centres)) / len(c) for c in (held_out_cells, cells))
         numbers["missing"] = Measured(float(held[made < held / HARDLY].sum()))
+        numbers |= self._copying(x, *passes, cells, held_out_cells)
         if self.extractor.digest != self.pixels.digest:
             nearest = neighbours.nearest(self.pixels(images), self.copying_pixels.train)
             numbers["near_copies_pixels"] = self.copying_pixels.near_copies(nearest)

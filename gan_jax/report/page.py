@@ -17,7 +17,6 @@ from typing import Any
 
 import jinja2
 import markupsafe
-import pandas as pd
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -26,15 +25,15 @@ from rich.text import Text
 from gan_jax.plots.parts import number as figure
 from gan_jax.report import verdict
 from gan_jax.report.controls import CONTROLS
-from gan_jax.report.findings import Findings
 from gan_jax.report.number import Number
 
 WIDTH = 120  # columns of a terminal
 WIDTHS = (35, 24, *[8] * len(CONTROLS), 14)  # of label, value, controls, null; with blanks between them
 
 
-def table_text(report: Findings) -> str:
-    """The twelve rows as plain text of 120 columns, and the verdict last."""
+def table_text(rows: Iterable[tuple[int, str, list[Number], str]], verdict_line: str) -> str:
+    """The rows (number, title, numbers, why there are none) as plain text of 120 columns, and the
+    verdict last."""
     console = Console(file=(out := io.StringIO()), width=WIDTH, color_system=None, force_terminal=False)
 
     def line(*cells: str) -> None:
@@ -46,7 +45,7 @@ def table_text(report: Findings) -> str:
         console.print(table)
 
     line("number", "value [95 % interval]", *CONTROLS, "real data")
-    for row, title, numbers, why in report.rows():
+    for row, title, numbers, why in rows:
         console.print(Text(f"{row:2}  {title}"))
         if not numbers:
             console.print(Text(f"     not measured: {visible(why or 'nothing was given to measure it with')}"))
@@ -55,32 +54,13 @@ def table_text(report: Findings) -> str:
             line(visible(number.label), _interval(number), *controls, visible(number.kind.null))
             if number.why:
                 console.print(Text(f"     -> not informative here: {visible(number.why)}"))
-    console.print(Text(f"\n{visible(report.verdict_line())}"))
+    console.print(Text(f"\n{visible(verdict_line)}"))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def table_html(report: Findings) -> str:
-    """The same as an HTML fragment for notebooks."""
-    return _environment().get_template("table.html").render(report=report, fragment=True)
-
-
-def page_html(report: Findings, pictures: Mapping[str, bytes]) -> str:
-    """The report as one page: verdict, table, pictures ({name: PNG}), rule and protocol."""
-    about = {key: value for key, value in report.about.items() if key != "openings"}
-    given = {"about": list(entries(about)), "protocol": list(entries(report.protocol)), "pictures": pictures}
-    title = f"Overfitting report: {report.verdict}"
-    return _environment().get_template("page.html").render(report=report, title=title, **given)
-
-
-def sweep_page_html(
-    title: str, ranking: str, table: pd.DataFrame, reports: Mapping[str, Findings], pictures: Mapping[str, bytes]
-) -> str:
-    """The page of a sweep: ranking, table of members, pictures ({name: PNG}), and the verdict and
-    table of each setting."""
-    columns = [(str(name), not pd.api.types.is_numeric_dtype(table[name])) for name in table.columns]
-    rows = [[_cell(value) for value in row] for row in table.to_numpy(object).tolist()]
-    given = {"title": title, "ranking": ranking, "columns": columns, "rows": rows, "reports": reports}
-    return _environment().get_template("sweep.html").render(pictures=pictures, **given)
+def render(template: str, **given: Any) -> str:
+    """A template of this folder as HTML."""
+    return _environment().get_template(template).render(**given)
 
 
 def visible(value: Any) -> Any:
@@ -130,7 +110,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     thresholds = {name: value for name, value in vars(verdict).items() if name.isupper() and isinstance(value, (int, float))}
-    environment.globals |= {"rows": Findings.rows, "interval": _interval, "control": _control, "reading": _reading}
+    environment.globals |= {"interval": _interval, "control": _control, "reading": _reading}
     environment.globals |= {"controls": CONTROLS, "rule": rule(verdict.__doc__ or ""), "thresholds": thresholds}
     environment.globals["base64"] = lambda data: base64.b64encode(data).decode("ascii")
     return environment
@@ -152,7 +132,3 @@ def _reading(number: Number) -> str:
     kind = number.kind
     meaning = f"{kind.meaning[:1].upper()}{kind.meaning[1:]}. " if kind.meaning else ""
     return f"{meaning}Real data: {kind.null}. {kind.worse.capitalize()} is worse."
-
-
-def _cell(value: Any) -> str:
-    return figure(value) if isinstance(value, float) else str(value)

@@ -22,7 +22,7 @@ from gan_jax.training.folder import RunFolder
 from gan_jax.training.generation import generator_of
 from gan_jax.training.run import Run
 
-JUDGED = 10_000  # images of each set that D discriminates, at most
+EVALUATED = 10_000  # images of each set, at most
 BATCH = 256
 OPENINGS = "openings.jsonl"
 
@@ -41,8 +41,8 @@ def measure_run(
     reals = {"train": sets.train, "held_out": held_out} | ({"control": sets.splits.extractor} if sets.splits else {})
     if not hasattr(run.state, "discriminator"):
         return _measure_likelihood(run, reals, recovery)
-    logits = {name: logits_of(run, split.images, split.labels, JUDGED) for name, split in reals.items()}
-    n = min(len(held_out), JUDGED)
+    logits = {name: logits_of(run, split.images, split.labels, EVALUATED) for name, split in reals.items()}
+    n = min(len(held_out), EVALUATED)
     labels = np.arange(n) % run.recipe.classes if run.recipe.classes else None
     logits["samples"] = logits_of(run, run.samples(n, ema=False), labels)  # D was trained against the raw generator
     boundary = losses.boundary(run.recipe.loss)
@@ -63,7 +63,7 @@ def _measure_likelihood(run: Run, reals: dict[str, Split], recovery: int) -> tup
             "this run's game has neither a discriminator nor a likelihood to ask, or no way to search its range: "
             "give its samples (run.samples(n)) and data, and leave recovery out"
         )
-    bounds = {name: _over(run.game.log_density, run, s.images, s.labels, JUDGED) for name, s in reals.items()}
+    bounds = {name: _over(run.game.log_density, run, s.images, s.labels, EVALUATED) for name, s in reals.items()}
     found = [likelihood_numbers(bounds[name], bounds["held_out"]) for name in reals if name != "held_out"]
     return found[0], (found[1] if len(found) > 1 else {}), {}
 
@@ -104,9 +104,6 @@ def _resampled_gap(train: np.ndarray, held_out: np.ndarray, seed: int) -> tuple[
     t, h = (np.median(random.choice(errors, (1000, len(errors))), 1) for errors in (train, held_out))
     low, high = np.quantile((h - t) / np.maximum(h, 1e-12), [0.025, 0.975])
     return float(low), float(high)
-
-
-# ---- S is opened once --------------------------------------------------------------------------
 
 
 def check_finished(run: Run) -> None:

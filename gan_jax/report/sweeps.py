@@ -4,6 +4,7 @@ that was chosen beforehand, and the test split S for the first of them."""
 import json
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ from tqdm import tqdm
 
 from gan_jax.core.errors import UserError
 from gan_jax.metrics import ranking
+from gan_jax.plots.parts import number as figure
 from gan_jax.plots.reports import report_pictures
 from gan_jax.report.build import Features, overfitting_report, references_of
 from gan_jax.report.metric_specs import METRIC_SPECS
-from gan_jax.report.page import sweep_page_html
+from gan_jax.report.page import render
 from gan_jax.report.report import Report, write_files
 from gan_jax.report.runs import openings, record_opening
 
@@ -52,19 +54,15 @@ class SweepReport:
     @property
     def chosen(self) -> str:
         """The first setting of the ranking with the most training images."""
-        return self._first[0]
+        ranked = self.ranked()
+        return str(ranked.loc[ranked["n"] == ranked["n"].max(), "setting"].iloc[0])
 
     @property
     def choice(self) -> str:
         """One line: what is chosen, and how sure that is."""
-        setting, verdict = self._first
-        return f"chosen on V by the smallest {_label(PRIMARY)}: {ranking.shorten(setting, 60)} ({verdict})"
-
-    @property
-    def _first(self) -> tuple[str, str]:
         ranked = self.ranked()
-        first = ranked[ranked["n"] == ranked["n"].max()].iloc[0]
-        return str(first["setting"]), first["verdict"]
+        verdict = ranked.loc[ranked["n"] == ranked["n"].max(), "verdict"].iloc[0]
+        return f"chosen on V by the smallest {_label(PRIMARY)}: {ranking.shorten(self.chosen, 60)} ({verdict})"
 
     def text(self) -> str:
         """The rankings by `SHOWN`, the verdicts, and those on S where it was opened."""
@@ -96,20 +94,18 @@ class SweepReport:
     def evidence(self) -> dict[str, Any]:
         """For the pictures: quality against novelty of each setting, and the gap against n where n
         varies."""
+        mean = lambda name, key: float(np.nanmean(self.table.loc[self.table["setting"] == name, key].to_numpy(float)))
         points = [
-            {"name": name, "kind": "setting", "quality": self._mean(name, QUALITY), "near_copies": self._mean(name, SECOND)}
+            {"name": name, "kind": "setting", "quality": mean(name, QUALITY), "near_copies": mean(name, SECOND)}
             for name in self.reports
         ]
         first = next(iter(self.reports.values()))
         controls = [p for p in first.evidence.get("scatter", []) if p["kind"] == "control"]
         return {"scatter": points + controls} | ({"dose": self.table} if len(set(self.table["n"])) > 1 else {})
 
-    def _mean(self, setting: str, key: str) -> float:
-        return float(np.nanmean(self.table.loc[self.table["setting"] == setting, key].to_numpy(float)))
-
     def pictures(self) -> dict[str, bytes]:
         """{name: PNG}: what `evidence` shows."""
-        return report_pictures(self)
+        return report_pictures(self.evidence)
 
     def save(self, folder: str | Path) -> Path:
         """Write report.html, report.json and report.csv (the table); returns the page's path."""
@@ -120,6 +116,18 @@ class SweepReport:
         record = json.dumps(self.to_json(), indent=1)
         write_files(folder, {"report.html": html, "report.json": record, "report.csv": self.table.to_csv(index=False)})
         return folder / "report.html"
+
+
+def sweep_page_html(
+    title: str, ranking_text: str, table: pd.DataFrame, reports: Mapping[str, Report], pictures: Mapping[str, bytes]
+) -> str:
+    """The page of a sweep: ranking, table of members, pictures ({name: PNG}), and the verdict and
+    table of each setting."""
+    columns = [(str(name), not pd.api.types.is_numeric_dtype(table[name])) for name in table.columns]
+    shown = lambda value: figure(value) if isinstance(value, float) else str(value)
+    rows = [list(map(shown, row)) for row in table.to_numpy(object).tolist()]
+    given = {"title": title, "ranking": ranking_text, "columns": columns, "rows": rows, "reports": reports}
+    return render("sweep.html", pictures=pictures, **given)
 
 
 def _label(key: str) -> str:

@@ -18,8 +18,9 @@ from gan_jax.report.controls import CONTROLS
 from gan_jax.report.metric_specs import METRIC_SPECS, ROWS
 from gan_jax.report.number import Number
 from gan_jax.report.numbers import Measured
-from gan_jax.report.page import entries, page_html, rule, sweep_page_html, table_html, table_text, visible
+from gan_jax.report.page import entries, rule, visible
 from gan_jax.report.report import Report
+from gan_jax.report.sweeps import sweep_page_html
 from gan_jax.report.verdict import PHRASES, Verdict
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -85,10 +86,6 @@ def report(word="", phrase="healthy", evidence=None, openings=()):
     return Report(judged, numbers, about, {"split": word, "deep": {word: 1.5}}, evidence or {}, {11: f"no latents {word}"})
 
 
-def page_of(report):
-    return page_html(report, report.pictures())
-
-
 def normal(text):
     return " ".join(text.split())
 
@@ -98,7 +95,7 @@ def normal(text):
 
 def test_the_page_holds_every_number_with_its_controls_and_what_they_mean():
     shown = report(openings=["2026-01-01"])
-    page = Page(page_of(shown))
+    page = Page(shown.html())
     for key, one in shown.numbers.items():
         assert normal(one.label) in page.text, key
         assert f"{parts.number(one.value)} [{parts.number(one.low)}, {parts.number(one.high)}]" in page.text, key
@@ -124,16 +121,16 @@ def test_what_is_not_informative_is_no_evidence():
     shown = Report(Verdict("cannot tell"), {"fd": number("fd", seen=False), "kid": number("kid")}, {}, {})
     why = shown.numbers["fd"].why
     assert why and not shown.numbers["kid"].why
-    page = Page(page_of(shown))
+    page = Page(shown.html())
     assert f"Not informative here: {why}." in page.text and page.text.count("Not informative here") == 1
     assert "(0.25 [0.188, 0.375])" in page.text and page.named("class").count("number off") == 11  # fd, and ten empty rows
-    text = table_text(shown)
+    text = shown.text()
     assert f"not informative here: {why}" in text and text.count("not informative") == text.count("(0.25 [0.188, 0.375])") == 1
 
 
 def test_the_page_loads_and_runs_nothing():
     images = {"samples": np.zeros((3, 4, 4, 1), np.uint8)}
-    for html in (page_of(report(evidence=images)), sweep(), table_html(report())):
+    for html in (report(evidence=images).html(), sweep(), report()._repr_html_()):
         page = Page(html)
         assert not {"script", "iframe", "object", "embed", "link", "base", "form", "a"} & set(page.tags)
         assert not any(key.startswith("on") or key == "href" for key, _ in page.attributes)
@@ -142,41 +139,41 @@ def test_the_page_loads_and_runs_nothing():
         )
         assert all(source.startswith("data:image/png;base64,iVBOR") for source in page.named("src"))
         assert "url(" not in html and "@import" not in html
-    page = Page(page_of(report(evidence=images)))
+    page = Page(report(evidence=images).html())
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page.named("content")
     assert len(page.named("src")) == 1 and all(page.named("alt")) and "A sheet of generated samples." in page.named("alt")
 
 
 @pytest.mark.parametrize("word", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_names_stay_text(word):
-    for make in (lambda w: page_of(report(w, openings=["1", w])), lambda w: table_html(report(w)), sweep):
+    for make in (lambda w: report(w, openings=["1", w]).html(), lambda w: report(w)._repr_html_(), sweep):
         page, plain = Page(make(word)), Page(make("plain"))
         assert page.tags == plain.tags and [key for key, _ in page.attributes] == [key for key, _ in plain.attributes]
         assert page.text.count(normal(visible(word))) >= plain.text.count("plain") - 3 * ("\udcff" in word)
-    shown = table_text(report(word)) + page_of(report(word))
+    shown = report(word).text() + report(word).html()
     assert not {c for c in shown if not c.isprintable()} - {"\n", "\t"}
     shown.encode("utf-8")
 
 
 def test_equal_reports_give_equal_pages():
-    assert page_of(report("a")) == page_of(report("a")) != page_of(report("b"))
+    assert report("a").html() == report("a").html() != report("b").html()
     assert sweep("a") == sweep("a")
 
 
 def test_every_verdict_has_a_page_in_plain_words():
     explained = set()
     for phrase in PHRASES:
-        page = Page(page_of(Report(Verdict(phrase), {}, {}, {})))
+        page = Page(Report(Verdict(phrase), {}, {}, {}).html())
         explained.add(page.texts[page.texts.index(phrase) + 2])
         assert page.text.count("Not measured") == len(ROWS)
     assert len(explained) == len(PHRASES) and all(text.endswith(".") for text in explained)
 
 
 def test_opening_the_test_split_twice_is_said_aloud():
-    quiet, loud = (Page(page_of(report(openings=times))) for times in (["one"], ["one", "two"]))
+    quiet, loud = (Page(report(openings=times).html()) for times in (["one"], ["one", "two"]))
     assert "Warning" not in quiet.text and "note loud" not in quiet.named("class")
     assert "Warning: the test split S was opened 2 times." in loud.text and "note loud" in loud.named("class")
-    assert "opened" not in Page(page_of(report())).text.replace("to be opened once", "")
+    assert "opened" not in Page(report().html()).text.replace("to be opened once", "")
 
 
 def sweep(word="plain"):
@@ -209,7 +206,7 @@ def test_a_rule_is_read_from_its_docstring():
 
 def test_the_text_has_twelve_rows_of_120_columns_and_ends_with_the_verdict():
     shown = report()
-    lines = table_text(shown).splitlines()
+    lines = shown.text().splitlines()
     assert max(map(len, lines)) <= 120 and not any("\x1b" in line for line in lines)
     assert [line[4:] for line in lines if line[:3].strip().isdigit()] == list(ROWS.values())
     for one in shown.numbers.values():
@@ -272,7 +269,7 @@ NOTHING = [
 
 
 def pictures(evidence):
-    return report_pictures(report(evidence=evidence))
+    return report_pictures(evidence)
 
 
 @pytest.mark.filterwarnings("error")
