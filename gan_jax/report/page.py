@@ -110,7 +110,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     thresholds = {name: value for name, value in vars(verdict).items() if name.isupper() and isinstance(value, (int, float))}
-    environment.globals |= {"interval": _interval, "control": _control, "reading": _reading}
+    environment.globals |= {"interval": _interval, "control": _control}
     environment.globals |= {"controls": CONTROLS, "rule": rule(verdict.__doc__ or ""), "thresholds": thresholds}
     environment.globals["base64"] = lambda data: base64.b64encode(data).decode("ascii")
     return environment
@@ -126,9 +126,3 @@ def _interval(number: Number) -> str:
 
 def _control(number: Number, name: str) -> str:
     return figure(number.controls[name].value) if name in number.controls else "-"
-
-
-def _reading(number: Number) -> str:
-    kind = number.kind
-    meaning = f"{kind.meaning[:1].upper()}{kind.meaning[1:]}. " if kind.meaning else ""
-    return f"{meaning}Real data: {kind.null}. {kind.worse.capitalize()} is worse."

@@ -1,4 +1,4 @@
-"""Discriminator rejection sampling."""
+"""Rejection sampling by the discriminator D of a trained GAN."""
 
 import numpy as np
 from jaxtyping import Float

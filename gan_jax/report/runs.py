@@ -94,16 +94,12 @@ def _recovery(run: Run, references: References, n: int) -> dict[str, Measured]:
         labels = (train.labels[:n], held_out.labels[:n])
     key = jax.random.key(references.seed)
     found = latent_recovery(generate, train.images[:n], held_out.images[:n], draw, key, labels=labels)
-    ends = _resampled_gap(found.train_error, found.held_out_error, references.seed)
-    return {"recovery_gap": Measured(found.gap, *ends), "recovery_p": Measured(found.p_value)}
-
-
-def _resampled_gap(train: np.ndarray, held_out: np.ndarray, seed: int) -> tuple[float, float]:
-    """The 95 % percentile interval of the gap of medians under the bootstrap of the images."""
-    random = np.random.Generator(np.random.PCG64(seed))
-    t, h = (np.median(random.choice(errors, (1000, len(errors))), 1) for errors in (train, held_out))
+    # The 95 % interval of the gap of medians is that of the bootstrap of the images.
+    random = np.random.Generator(np.random.PCG64(references.seed))
+    errors = found.train_error, found.held_out_error
+    t, h = (np.median(random.choice(part, (1000, len(part))), 1) for part in errors)
     low, high = np.quantile((h - t) / np.maximum(h, 1e-12), [0.025, 0.975])
-    return float(low), float(high)
+    return {"recovery_gap": Measured(found.gap, float(low), float(high)), "recovery_p": Measured(found.p_value)}
 
 
 def check_finished(run: Run) -> None:

@@ -1,5 +1,5 @@
-"""How the overfitting report looks: tables, a page that holds everything and trusts nothing, and
-its pictures."""
+"""The overfitting report as text and HTML: tables, a page that holds everything and trusts nothing,
+and its pictures."""
 
 import io
 import math
@@ -102,7 +102,7 @@ def test_the_page_holds_every_number_with_its_controls_and_what_they_mean():
         assert f"Real data: {one.kind.null}." in page.text, key
         assert all(parts.number(control.value) in page.text for control in one.controls.values()), key
     assert all(f"{row}. {title}" in page.text for row, title in ROWS.items()) and "Not measured: no latents" in page.text
-    for said in (
+    for words in (
         *shown.reasons,
         *shown.judged.also,
         "healthy",
@@ -112,7 +112,7 @@ def test_the_page_holds_every_number_with_its_controls_and_what_they_mean():
         "1.5",
         "COPIES",
     ):
-        assert normal(said) in page.text
+        assert normal(words) in page.text
     assert "opened for this report" in page.text and "2026-01-01" in page.text
     assert Counter(page.named("scope")) == {"col": 7, "row": len(shown.numbers) + 1, "rowgroup": len(ROWS)}
 
@@ -190,8 +190,8 @@ def test_the_page_of_a_sweep_has_each_setting_folded():
     table = pd.DataFrame({"setting": ["a", "b"], "fd": [1.23456, math.nan]})
     page = Page(sweep_page_html("of r1", "a best", table, {"a": report("one"), "b": report("two")}, {"scatter": PNG, "x": PNG}))
     assert page.tags.count("details") == page.tags.count("summary") == 2 and "script" not in page.tags
-    for said in ("of r1", "a best", "1.23", "not finite", "verdict: healthy (first one", "verdict: healthy (first two"):
-        assert said in page.text
+    for words in ("of r1", "a best", "1.23", "not finite", "verdict: healthy (first one", "verdict: healthy (first two"):
+        assert words in page.text
     assert page.named("alt")[1] == "picture: x" and "Quality against novelty" in page.text
 
 
