@@ -9,18 +9,5 @@ from gan_jax.report.report import Report, compare
 from gan_jax.report.sweeps import SweepReport, sweep_report
 from gan_jax.report.verdict import PHRASES
 
-__all__ = [
-    "METRIC_SPECS",
-    "MetricSpec",
-    "Measured",
-    "Number",
-    "PHRASES",
-    "References",
-    "Report",
-    "SweepReport",
-    "compare",
-    "extractor_of",
-    "overfitting_report",
-    "references_of",
-    "sweep_report",
-]
+__all__ = ["METRIC_SPECS", "PHRASES", "Measured", "MetricSpec", "Number", "References", "Report", "SweepReport"]
+__all__ += ["compare", "extractor_of", "overfitting_report", "references_of", "sweep_report"]

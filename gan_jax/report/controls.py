@@ -1,13 +1,11 @@
-"""Which images are compared with which: T, a held-out set, and the controls that say what each
-number can see."""
-
-from __future__ import annotations
+"""Which images are compared: training images T, a held-out set, and the controls that show what
+each number can detect."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gan_jax.core.errors import UserError
 from gan_jax.data.splits import Split, Splits
@@ -21,8 +19,7 @@ LEAST = 50  # images below which nothing is measured
 
 @dataclass(frozen=True)
 class Sets:
-    """T and a held-out set of the same law, equally fresh images as a control, and what to call the
-    held-out set."""
+    """T, a held-out set of the same distribution, and other held-out images as a control."""
 
     train: Split
     held_out: Split
@@ -31,19 +28,18 @@ class Sets:
     splits: Splits | None = None
 
 
-def sets_of(data: Splits | Sequence[Any], final: bool) -> Sets:
-    """The sets of a report. While choosing (not `final`): held out is one half of V, the control
-    the other, and S stays closed. `final`: held out is S, the control V. For two arrays (train,
-    held-out): as while choosing.
+def sets_of(data: Splits | Sequence[ArrayLike], final: bool) -> Sets:
+    """The sets of a report. While choosing (not `final`), one half of the validation split V is
+    held out, the other is the control, and the test split S stays closed. With `final`, S is held
+    out and V is the control. Two arrays (training, held-out) are treated as while choosing.
 
     Raises UserError for anything else, for arrays that do not fit, or fewer than 50 images in a
     set.
     """
-    if isinstance(data, Splits):
-        if final:
-            sets = Sets(data.train, data.test, data.validation, "S", data)
-        else:
-            sets = Sets(data.train, *_halves(data.validation), "V", data)
+    if isinstance(data, Splits) and final:
+        sets = Sets(data.train, data.test, data.validation, "S", data)
+    elif isinstance(data, Splits):
+        sets = Sets(data.train, *_halves(data.validation), "V", data)
     else:
         if final:
             raise UserError("final opens the test split S, but the data are two arrays: give the Splits of gan.load")
@@ -53,39 +49,32 @@ def sets_of(data: Splits | Sequence[Any], final: bool) -> Sets:
         if train.shape[1:] != held_out.shape[1:]:
             raise UserError(f"training images are {list(train.shape[1:])}, held-out images {list(held_out.shape[1:])}")
         sets = Sets(Split(train), *_halves(Split(held_out)), "held-out")
-    fewest = {"training": sets.train, "held-out": sets.held_out, "control": sets.control}
-    for name, part in fewest.items():
+    for name, part in (("training", sets.train), ("held-out", sets.held_out), ("control", sets.control)):
         if len(part) < LEAST:
             raise UserError(f"{len(part)} {name} images are too few to judge by: at least {LEAST} (V is cut in halves)")
     return sets
 
 
 def enough(data: Splits, n: int) -> bool:
-    """Whether a run on the first n training images can be judged while choosing."""
+    """Whether a run on the first n training images can have a report while choosing."""
     return min(n, len(data.validation) // 2) >= LEAST
 
 
 def _halves(split: Split) -> tuple[Split, Split]:
     middle = len(split) // 2  # a prefix of a split is stratified, so both halves are
-    labels = split.labels
-    return (
-        Split(split.images[:middle], None if labels is None else labels[:middle]),
-        Split(split.images[middle:], None if labels is None else labels[middle:]),
-    )
+    rest = None if split.labels is None else split.labels[middle:]
+    return split.first(middle), Split(split.images[middle:], rest)
 
 
 def controls(sets: Sets, cells: np.ndarray, n: int, seed: int) -> dict[str, np.ndarray]:
-    """{name: images}: what a perfect generator, copiers, a collapsed and a blurring one would give,
-    n images (or all).
+    """{name: images} of generators whose fault is known, n images each (or all).
 
-    real:           held-out images in the role of G: what no number may hold against a generator
+    real:           fresh real images, which a perfect generator would make
     copycat:        training images, drawn with replacement
-    noisy copycat:  the same with Gaussian noise of 8 / 255 (points: a tenth of their median
-                    distance to the nearest other)
-    half the modes: the real control, half of its classes or `cells` only, each image as often as it
-    takes
-    blurred:        the real control under a Gaussian blur of 1 pixel (points: noise of a quarter of
-                    their spread)
+    noisy copycat:  the same, with the noise of `noisy`
+    half the modes: real images of half of the classes, or of half of the `cells` [len(control)],
+                    repeated where they are too few
+    blurred:        the real control, blurred as by `blurred`
     """
     random = np.random.Generator(np.random.PCG64(seed))
     real = sets.control.images[:n]
@@ -96,14 +85,14 @@ def controls(sets: Sets, cells: np.ndarray, n: int, seed: int) -> dict[str, np.n
 
 
 def _half(labels: np.ndarray) -> np.ndarray:
-    """The places of the first half of the labels (all, where there is one)."""
+    """The indices of the first half of the labels, or of the only one."""
     names = np.unique(labels)
     return np.flatnonzero(np.isin(labels, names[: max(1, len(names) // 2)]))
 
 
 def noisy(images: np.ndarray, random: np.random.Generator, std: float = NOISE) -> np.ndarray:
-    """Images with Gaussian noise of `std` / 255; points with a tenth of their median distance to
-    the nearest other."""
+    """Images with Gaussian noise of `std` / 255; points with noise of a tenth of their median
+    distance to the nearest other."""
     if images.ndim == 4:
         return np.clip(np.rint(images + std * random.standard_normal(images.shape)), 0, 255).astype(np.uint8)
     from scipy.spatial import KDTree

@@ -1,12 +1,10 @@
-"""The numbers of the report: what each is called, what real data score, and which control it has to
-see.
+"""The numbers of the report: their labels, what real data score, and the controls that each has to
+detect.
 
-The rows are the twelve of the report; a row may hold several numbers. Gaps are held-out minus
-train, so that positive means overfitting. {H} stands for the held-out set: V while choosing, S when
-it is opened.
+The rows are the twelve of the report; a row may hold several numbers. T are the training images.
+Gaps are held-out minus training, so that positive means overfitting. {H} stands for the held-out
+set: the validation split V while choosing, the test split S when it is opened.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -30,17 +28,18 @@ ROWS = {
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """sees: the controls that must come out worse than real data, or the number says nothing here.
-    worse: in which direction.
+    """One number of the report.
 
-    pairs: whether the number involves T (and so its protocol names T).
+    null: what real data score. worse: the direction of worse, "higher" or "lower".
+    sees: the controls that must come out worse than real data, or the number is no evidence.
+    train: whether the number involves T, so that its protocol names T.
     """
 
     key: str
     row: int
     label: str
     null: str
-    worse: str  # "higher" or "lower"
+    worse: str
     sees: tuple[str, ...] = ()
     train: bool = False
     meaning: str = ""

@@ -27,8 +27,6 @@ nothing. `experiments/planted_truths.py` shows what the thresholds do on planted
 were frozen.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,6 +36,8 @@ from gan_jax.report.number import Number
 HEALTHY, D_OVERFITS, MEMORISES, MODE_LOSS = "healthy", "discriminator overfits", "generator memorises", "mode loss"
 UNDERFITS, DIVERGED, CANNOT_TELL = "underfits", "diverged", "cannot tell"
 PHRASES = (HEALTHY, D_OVERFITS, MEMORISES, MODE_LOSS, UNDERFITS, DIVERGED, CANNOT_TELL)
+
+Finding = tuple[bool | None, str]  # whether it holds (None: the numbers do not decide), and why
 
 COPIES = 3.0
 GAP = 0.05
@@ -50,7 +50,7 @@ MISFIT = 0.1
 @dataclass(frozen=True)
 class Verdict:
     """phrase: one of PHRASES; reasons: the sentences that decided it; also: what else holds, or
-    could not be judged."""
+    could not be decided."""
 
     phrase: str
     reasons: tuple[str, ...] = ()
@@ -58,10 +58,8 @@ class Verdict:
 
 
 def decide(numbers: Mapping[str, Number], rate: float, diverged: str | None = None) -> Verdict:
-    """The verdict on the report's numbers.
-
-    rate: the false-positive rate of near-copies; diverged: why the run diverged, or None.
-    """
+    """The verdict. rate: the false-positive rate of near-copies; diverged: why the run diverged, or
+    None."""
     if diverged:
         return Verdict(DIVERGED, (diverged,))
     found = {
@@ -86,12 +84,12 @@ def _usable(numbers: Mapping[str, Number], *keys: str) -> list[Number]:
 
 
 def _low(number: Number) -> float:
-    """The lower end of a number's interval; -inf where it has none, so that nothing is sure."""
+    """The lower end of the interval; -inf where there is none, so that nothing is sure."""
     return -math.inf if number.low is None else number.low
 
 
-def generator_memorises(numbers: Mapping[str, Number], rate: float) -> tuple[bool | None, str]:
-    """Whether the generator reproduces training images (None: the numbers cannot say), and why.
+def generator_memorises(numbers: Mapping[str, Number], rate: float) -> Finding:
+    """Whether the generator reproduces training images T.
 
     Two numbers must agree. The share of near-copies of T, at the lower end of its interval, exceeds
     COPIES times `rate`, the share that fresh real images would have; and more samples than chance
@@ -109,7 +107,7 @@ def generator_memorises(numbers: Mapping[str, Number], rate: float) -> tuple[boo
     )
 
 
-def discriminator_overfits(numbers: Mapping[str, Number]) -> tuple[bool | None, str]:
+def discriminator_overfits(numbers: Mapping[str, Number]) -> Finding:
     if "d_auc" not in numbers:
         return False, ""
     auc = numbers["d_auc"]
@@ -117,7 +115,7 @@ def discriminator_overfits(numbers: Mapping[str, Number]) -> tuple[bool | None, 
     return holds, f"D tells T from held-out images with AUC {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f}; chance is .500)"
 
 
-def mode_loss(numbers: Mapping[str, Number]) -> tuple[bool | None, str]:
+def mode_loss(numbers: Mapping[str, Number]) -> Finding:
     missing, covered = _usable(numbers, "missing"), _usable(numbers, "coverage")
     if not missing and not covered:
         return None, "half of the modes would not show here"
@@ -136,15 +134,14 @@ def mode_loss(numbers: Mapping[str, Number]) -> tuple[bool | None, str]:
     return holds and precise, sentence
 
 
-def underfits(numbers: Mapping[str, Number]) -> tuple[bool | None, str]:
+def underfits(numbers: Mapping[str, Number]) -> Finding:
     usable = _usable(numbers, "one_nn_generated", "precision")
     if not usable:
         return None, "blurred images would not show here"
     outcomes = []
     for number in usable:
-        excess = number.value - number.controls["real"].value
-        if number.kind.worse == "lower":
-            excess = -excess
-        outcomes.append((excess, f"{number.label}: {number.value:.2f}, of real data {number.controls['real'].value:.2f}"))
+        real = number.controls["real"].value
+        excess = (number.value - real) * (-1 if number.kind.worse == "lower" else 1)
+        outcomes.append((excess, f"{number.label}: {number.value:.2f}, of real data {real:.2f}"))
     excess, sentence = max(outcomes)
     return excess > MISFIT, sentence

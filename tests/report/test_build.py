@@ -22,7 +22,7 @@ N = 150
 
 
 def toy(seed=0, n=N, d=4):
-    """Splits of Gaussian points in two classes; S cannot be looked at unless it is meant to be."""
+    """Splits of Gaussian points in two classes, and a function that draws more of them."""
     random = np.random.default_rng(seed)
 
     def part(size):
@@ -47,10 +47,10 @@ def test_while_choosing_v_is_cut_in_two_and_s_stays_closed():
 
     class Closed:
         def __getattr__(self, name):
-            raise AssertionError("S was looked at")
+            raise AssertionError("S was opened")
 
         def __len__(self):
-            raise AssertionError("S was looked at")
+            raise AssertionError("S was opened")
 
     closed = dataclasses.replace(splits, test=Closed())
     sets = sets_of(closed, final=False)
@@ -58,7 +58,7 @@ def test_while_choosing_v_is_cut_in_two_and_s_stays_closed():
     both = np.concatenate([sets.held_out.images, sets.control.images])
     assert (both == splits.validation.images).all() and len(sets.held_out) == N
     overfitting_report(splits.extractor.images, closed)
-    with pytest.raises(AssertionError, match="S was looked at"):
+    with pytest.raises(AssertionError, match="S was opened"):
         overfitting_report(splits.extractor.images, closed, final=True)
 
 
@@ -78,7 +78,7 @@ def test_two_arrays_are_judged_alike(judged):
 
 
 @pytest.mark.parametrize(
-    "data, final, said",
+    "data, final, message",
     [
         (None, False, "samples alone"),
         ("digits", False, "two arrays"),
@@ -90,14 +90,14 @@ def test_two_arrays_are_judged_alike(judged):
         ((np.zeros((80, 8, 8, 1), np.float32), np.zeros((120, 8, 8, 1), np.float32)), False, "expected uint8"),
     ],
 )
-def test_data_that_cannot_be_judged_by(data, final, said):
-    with pytest.raises(UserError, match=said) as error:
+def test_data_that_cannot_be_judged_by(data, final, message):
+    with pytest.raises(UserError, match=message) as error:
         overfitting_report(np.zeros((80, 4), np.float32), data, final=final)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    "samples, said",
+    "samples, message",
     [
         (np.zeros((N - 1, 4), np.float32), f"{N - 1} generated images: give at least {N}"),
         (np.zeros((N, 5), np.float32), "shape .5., those of T .4."),
@@ -106,8 +106,8 @@ def test_data_that_cannot_be_judged_by(data, final, said):
         (np.zeros((N, 1, 8, 8), np.uint8), "channels last"),
     ],
 )
-def test_samples_that_cannot_be_judged(judged, samples, said):
-    with pytest.raises(UserError, match=said):
+def test_samples_that_cannot_be_judged(judged, samples, message):
+    with pytest.raises(UserError, match=message):
         judged[1].measure(samples)
 
 
@@ -265,7 +265,7 @@ def test_what_cannot_be_judged_is_not_called_healthy():
     found = verdict.decide(blind, 0.01)
     assert found.phrase == "cannot tell" and "near-copies" in found.reasons[0]
     worse = verdict.decide(blind | {"missing": numbers(missing=Measured(0.3))["missing"]}, 0.01)
-    assert worse.phrase == "mode loss" and any("cannot tell" in said for said in worse.also)
+    assert worse.phrase == "mode loss" and any("cannot tell" in sentence for sentence in worse.also)
     assert verdict.decide({}, 0.01, "not finite at step 3").phrase == "diverged"
 
 

@@ -82,7 +82,7 @@ def test_a_saved_report_is_one_page_and_one_record_of_the_same_numbers(trained, 
         report.save(tmp_path / "file" / "below")
 
 
-def test_s_is_opened_by_final_alone_and_every_opening_is_told(trained, tmp_path):
+def test_s_is_opened_by_final_alone_and_every_opening_is_counted(trained, tmp_path):
     data, first = trained
     run = gan.fit(recipe(data), data, steps=10, out=tmp_path / "run", **SCHEDULE)
     overfitting_report(run)
@@ -148,9 +148,9 @@ def judge(folder, **settings):
 def test_the_scripts_write_into_the_run_folder_print_the_verdict_last_and_compare(folders, capsys):
     for name in ("0", "1"):
         judge(folders / name)
-    said = capsys.readouterr().out.strip().splitlines()
+    output = capsys.readouterr().out.strip().splitlines()
     record = json.loads((folders / "1" / "report.json").read_text())
-    assert said[-1].startswith(f"verdict: {record['verdict']}") and (folders / "1" / "report.html").exists()
+    assert output[-1].startswith(f"verdict: {record['verdict']}") and (folders / "1" / "report.html").exists()
     compare_script.main(compare_script.Options((folders / "0", folders / "1"), ("fd", "fd_gap")))
     table = capsys.readouterr().out
     assert f"{record['numbers']['fd']['value']:.4g}" in table and "fd_gap" in table
@@ -170,10 +170,10 @@ def test_reports_that_cannot_be_made_or_compared_end_in_one_line(folders, tmp_pa
         "n=500 images": lambda: judge(folders / "0", n=500),
         "is not there": lambda: judge(folders / "0", inception_weights=tmp_path / "weights.pth"),
     }
-    for said, call in errors.items():
+    for message, call in errors.items():
         with pytest.raises(UserError) as error:
             call()
-        assert "\n" not in str(error.value) and (said in str(error.value) or said == "is not there"), error.value
+        assert "\n" not in str(error.value) and (message in str(error.value) or message == "is not there"), error.value
     record = files.read()
     (files.path / files.record).write_text(json.dumps(record | {"steps": 20}))
     with pytest.raises(UserError, match="at step 10 of 20: finish it with --resume"):
