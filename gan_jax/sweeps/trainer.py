@@ -60,9 +60,8 @@ class SweepTrainer:
     def read_plan(self) -> None:
         """How each group was cut, by a sweep of all groups or by tasks of one group each."""
         where = self.folder.path if self.folder else None
-        for path in [where / "plan.json", *sorted(where.glob("plans/*.json"))] if where else []:
-            if path.exists():
-                self.plan |= json.loads(path.read_text())
+        for path in [*where.glob("plan.json"), *sorted(where.glob("plans/*.json"))] if where else []:
+            self.plan |= json.loads(path.read_text())
 
     def layout(self, number: int) -> Layout:
         """A group's layout: as it was planned before, or the one to try first."""

@@ -397,5 +397,4 @@ def test_a_group_that_a_lost_node_still_holds_is_tried_again(tmp_path, monkeypat
     with task.alone(tmp_path / "tasks" / "03.lock"):
         ended = task.outcome(task.train_group(spec))
     assert ended.kind == "lost" and "03.lock is locked" in ended.why
-    again = driver._settle(spec, ended, 3, dashboard.Line("group 4"), {}, False)
-    assert again is not None and again["attempt"] == 1
+    assert driver._settle(spec, ended, 3, dashboard.Line("group 4"), False) and spec["attempt"] == 1

@@ -32,7 +32,7 @@ def run_groups(
     """
     result, folder, schedule = trainer.result, trainer.folder, trainer.schedule
     assert folder is not None
-    failures: dict[int, str] = {}
+    failures: list[tuple[int, str]] = []
     if missing := [number for number in range(len(trainer.groups)) if not trainer.is_trained(number)]:
         variables = environment(engine.accelerated)
         common = {
@@ -46,14 +46,15 @@ def run_groups(
         _send_inputs(folder, result.data)
         with StopSignal() as stop, engine.tasks(folder.path, variables) as submit:
             with Dashboard(trainer, missing, progress) as board:
-                failures = _supervise(specs, engine.retries, submit, board, stop)
+                _supervise(specs, engine.retries, submit, board, stop)
+        failures = [(number, line.why) for number, line in board.lines.items() if line.state == "failed"]
         trainer.read_plan()
         if stop.received and not all(trainer.is_trained(number) for number in missing):
             result.stopped = stop.received
     trainer.read()
     trainer.write_results()
     if failures and not result.stopped:
-        number, why = next(iter(failures.items()))
+        number, why = failures[0]
         more = f" (and {len(failures) - 1} more of {len(trainer.groups)} groups)" if len(failures) > 1 else ""
         log = folder.path / "tasks" / f"{number:02d}.log"
         raise UserError(f"group {number + 1} failed: {why}{more}; see {log}; what is trained is kept, resume tries again")
@@ -69,44 +70,39 @@ def _send_inputs(folder: SweepFolder, data: Splits) -> None:
         save_arrays(where / "data.npz", data)
 
 
-def _supervise(specs: dict[int, Spec], retries: int, submit: Submit, board: Dashboard, stop: StopSignal) -> dict[int, str]:
-    """Wait until every task has ended. Returns {group: why it failed}."""
+def _supervise(specs: dict[int, Spec], retries: int, submit: Submit, board: Dashboard, stop: StopSignal) -> None:
+    """Wait until every task has ended."""
     handles: dict[int, Handle] = dict(zip(specs, submit(list(specs.values())), strict=True))
-    failures: dict[int, str] = {}
     cancelled: float | None = None
     try:
-        while True:
+        while handles:
+            board.show()
+            time.sleep(POLL)
             for number, ended in [(number, handle.poll()) for number, handle in handles.items()]:
-                if ended is None:
-                    continue
-                del handles[number]
-                if retry := _settle(specs[number], ended, retries, board.lines[number], failures, bool(stop.received)):
-                    handles[number] = submit([retry])[0]
+                if ended is not None:
+                    del handles[number]
+                    if _settle(specs[number], ended, retries, board.lines[number], bool(stop.received)):
+                        handles[number] = submit([specs[number]])[0]
             if stop.received and (cancelled is None or time.monotonic() - cancelled > GRACE):
                 for handle in handles.values():
                     handle.cancel(force=cancelled is not None)
                 cancelled = time.monotonic()
-            board.show()
-            if not handles:
-                return failures
-            time.sleep(POLL)
     except BaseException:  # a second Ctrl-C, a full disk: nobody would watch the tasks
         for handle in handles.values():
             handle.cancel(force=False)
         raise
 
 
-def _settle(spec: Spec, ended: Outcome, retries: int, line: Line, failures: dict[int, str], stopping: bool) -> Spec | None:
-    """Note how a task ended. Returns its spec where it is to be submitted again."""
+def _settle(spec: Spec, ended: Outcome, retries: int, line: Line, stopping: bool) -> bool:
+    """Note how a task ended. Returns whether it is to be submitted again."""
     if ended.kind == "done":
         line.state, line.why = "done", ""
     elif stopping:
         line.state = "stopped"
     elif ended.kind == "refused" or spec["attempt"] == retries:
-        line.state = "failed"
-        line.why = failures[spec["group"]] = ended.why
+        line.state, line.why = "failed", ended.why
     else:
         spec["attempt"] = line.attempt = spec["attempt"] + 1
         line.state, line.retry, line.why = "waiting", f"retry {line.attempt} of {retries}", ended.why
-        return spec
-    return None
+        return True
+    return False
