@@ -1,7 +1,5 @@
 """How a script reads its command line and runs: typed arguments in, one line on a mistake."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import io
@@ -36,41 +34,26 @@ def prepare_devices(count: int, collectives: bool = True) -> None:
         jax.config.update("jax_num_cpu_devices", count)
 
 
-def _options_class(main: Callable[..., Any]) -> type | None:
-    """The dataclass that is the only argument of `main`, if it has one."""
-    hints = [hint for name, hint in get_type_hints(main).items() if name != "return"]
-    return hints[0] if len(hints) == 1 and isinstance(hints[0], type) and is_dataclass(hints[0]) else None
+def _parse(main: Callable[..., Any]) -> Callable[[], Any]:
+    """`main` with the command line's arguments, not yet called: only what tyro prints is captured.
 
-
-def _parse(target: Any) -> Any:
-    """What the command line says: an instance of a dataclass, or a function with its arguments
-    bound.
-
-    Raises UserError with tyro's message on one line, out of the box that it draws.
+    Raises UserError with tyro's message on one line, without the box that tyro draws around it.
     """
     import tyro
 
-    said = io.StringIO()
+    hints = [hint for name, hint in get_type_hints(main).items() if name != "return"]
+    one_class = len(hints) == 1 and isinstance(hints[0], type) and is_dataclass(hints[0])
+    keep = functools.wraps(main)(lambda *args, **kwargs: functools.partial(main, *args, **kwargs))
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(target) if isinstance(target, type) else _bound(target)
+        with contextlib.redirect_stderr(output):
+            return functools.partial(main, tyro.cli(hints[0])) if one_class else tyro.cli(keep)
     except SystemExit as stop:
         if not stop.code:
             raise
-        lines = [line.strip("│ ") for line in said.getvalue().splitlines() if line.startswith("│")]
+        lines = [line.strip("│ ") for line in output.getvalue().splitlines() if line.startswith("│")]
         message = itertools.takewhile(lambda line: not line.startswith("─"), lines)
         raise UserError(" ".join(message).rstrip(".") + "; see --help") from None
-
-
-def _bound(function: Callable[..., Any]) -> Callable[[], Any]:
-    """`function` with the command line's arguments, not yet called: its own messages go where they
-    belong."""
-    import tyro
-
-    given: dict[str, Any] = {}
-    catch = functools.wraps(function)(lambda *args, **kwargs: given.update(args=args, kwargs=kwargs))
-    tyro.cli(catch)
-    return lambda: function(*given["args"], **given["kwargs"])
 
 
 def run(main: Callable[..., Any]) -> None:
@@ -80,7 +63,7 @@ def run(main: Callable[..., Any]) -> None:
         line on stderr and exit code 2.
     """
     try:
-        code = main(_parse(options)) if (options := _options_class(main)) else _parse(main)()
+        code = _parse(main)()
     except UserError as error:
         distributed.refuse(error)
         print(f"error: {error}", file=sys.stderr)

@@ -1,15 +1,14 @@
-"""`sweep` trains settings x seeds x numbers of training images as populations, one program for each
-structure, and `open_sweep` reads a sweep from its folder.
+"""`sweep` trains settings x seeds x numbers of training images, and `open_sweep` reads a sweep from
+its folder.
 
 Members are grouped by structure. Each group is cut into parts that fit the memory, as the compiler
-measured it, and each part is trained, evaluated, checkpointed and logged as a whole. Ranking uses
-validation images (V) alone, and test images (S) stay closed.
+measured it, and each part is one program. Ranking uses validation images (V) alone, and test images
+(S) stay closed.
 """
 
-from __future__ import annotations
-
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,21 @@ import jax
 
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
+from gan_jax.core.ranges import check_numbers
+from gan_jax.data.order import MAX_POSITION
 from gan_jax.data.splits import Splits
 from gan_jax.sweeps import executors
-from gan_jax.sweeps.checks import GAP, check_metric, check_shares, check_sweep, members_of, named_settings, origin_for
 from gan_jax.sweeps.executors.driver import run_groups
 from gan_jax.sweeps.executors.inputs import check_tasks
+from gan_jax.sweeps.grid import named_settings
+from gan_jax.sweeps.layout import abstract_batch, possible_shares
 from gan_jax.sweeps.part import Schedule
-from gan_jax.sweeps.result import Sweep, recorded
+from gan_jax.sweeps.population import Member, listed, members_of
+from gan_jax.sweeps.result import GAP, Sweep, recorded
 from gan_jax.sweeps.trainer import SweepTrainer
 from gan_jax.training import distributed
-from gan_jax.training.fit import check_intervals, describe_warm_start
+from gan_jax.training.feed import evaluation_sets
+from gan_jax.training.fit import check_intervals, check_origin, describe_warm_start, origin_of
 from gan_jax.training.folder import SweepFolder, environment, git_commit
 from gan_jax.training.placement import place
 from gan_jax.training.run import Run
@@ -94,25 +98,27 @@ def sweep(
     checkpoint_every = 5 * log_every if checkpoint_every is None else checkpoint_every
     check_intervals(steps, log_every, checkpoint_every, checkpoint_every, keep=1)
     settings = named_settings(settings)
-    members = members_of(settings, data, seeds, sizes)
-    result = Sweep(members, data, game, baseline or next(iter(settings)), rank_by, higher_is_better)
-    structures = result.structures
-    check_sweep(game, structures, data, steps, order, baseline, members_per_program)
-    check_metric(game, structures, data, rank_by)
+    baseline = next(iter(settings)) if baseline is None else baseline
+    result = Sweep(members_of(settings, data, seeds, sizes), data, game, baseline, rank_by, higher_is_better)
+    _check(result, steps, order, members_per_program)
+    _check_metric(result)
     engine = executors.choose(executor, address, out)
     if engine:
         check_tasks(settings, game, data, trusted, warm_start)
     placement = place(1 if engine else devices or len(jax.local_devices()))
-    if devices or not engine:
-        check_shares(game, structures, data, devices or len(placement.devices), devices_per_member)
-    origin, folder = origin_for(structures, data, game, warm_start, trusted), None
+    if devices_per_member is not None and (devices or not engine):
+        count = devices or len(placement.devices)
+        for member, *_ in result.structures:  # refuses devices that cannot share its batch
+            possible_shares(result.game_of(member), member.recipe, data, count, devices_per_member)
+    origin, folder = _origin(result, warm_start, trusted), None
     if out is not None:
         folder = SweepFolder(out)
         record = {
             "settings": {name: to_json(recipe) for name, recipe in settings.items()}, "names": list(settings),
-            "seeds": list(dict.fromkeys(m.seed for m in members)), "sizes": list(dict.fromkeys(m.n for m in members)),
+            "seeds": list(dict.fromkeys(m.seed for m in result.members)),
+            "sizes": list(dict.fromkeys(m.n for m in result.members)),
             "order": order, "data": data.describe(), "intervals": [log_every], "source": getattr(data, "source", None),
-            "baseline": result.baseline, "rank_by": rank_by, "higher_is_better": higher_is_better,
+            "baseline": baseline, "rank_by": rank_by, "higher_is_better": higher_is_better,
             "steps": steps, "environment": environment(), "git_commit": git_commit(),
             "warm_start": describe_warm_start(warm_start), "command": command or " ".join(sys.argv),
         }  # fmt: skip
@@ -120,12 +126,11 @@ def sweep(
         result.folder = folder.path
     elif resume or overwrite:
         raise UserError("resume and overwrite speak of a sweep folder: name it with out")
-    schedule = Schedule(steps, log_every, checkpoint_every)
     per_member = None if engine else devices_per_member  # the tasks have the devices
+    schedule = Schedule(steps, log_every, checkpoint_every)
     trainer = SweepTrainer(result, placement, folder, order, schedule, members_per_program, per_member, origin)
     if engine:
-        shares = {"devices": devices, "devices_per_member": devices_per_member}
-        run_groups(trainer, engine, **shares, trusted=trusted, progress=progress)
+        run_groups(trainer, engine, (devices, devices_per_member), trusted, progress)
     else:
         trainer.run(progress)
     return result
@@ -147,7 +152,73 @@ def open_sweep(
     """
     files = SweepFolder(folder)
     record = files.read()
-    result = recorded(files, record, data, settings, game, trusted)
+    result = recorded(files, data, settings, game, trusted)
     schedule = Schedule(record["steps"], record["intervals"][0], record["steps"])
     SweepTrainer(result, place(1), files, record["order"], schedule).read()
     return result
+
+
+# ---- what cannot be meant is refused before a step is run ---------------------------------------
+
+
+def _check(result: Sweep, steps: int, order: str, most: int | None) -> None:
+    """Refuse an unknown order or baseline, too many steps, and recipes that their game or the
+    ranges of their numbers refuse."""
+    if order not in ("shared", "own"):
+        raise UserError(f"unknown order {order!r}: use 'shared' (one for all members) or 'own' (one for each seed)")
+    if result.baseline not in result.settings:
+        raise UserError(f"the baseline {result.baseline!r} is no setting of this sweep: it has {listed(result.settings)}")
+    if most is not None and most < 1:
+        raise UserError(f"members_per_program is {most}: it must be at least 1")
+    for members in result.structures:
+        recipe, game = members[0].recipe, result.game_of(members[0])
+        if steps * game.examples(recipe) > MAX_POSITION:
+            raise UserError(f"{steps} steps of {game.examples(recipe)} examples are over {MAX_POSITION}: take fewer")
+        if game.check:
+            game.check(recipe, result.data.subset(min(member.n for member in members)))
+    for setting, recipe in {member.setting: member.recipe for member in result.members}.items():
+        with _of_setting(setting):
+            check_numbers(recipe)
+
+
+@contextmanager
+def _of_setting(setting: str) -> Iterator[None]:
+    """Names the setting in a UserError."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"setting {setting!r}: {error}") from None
+
+
+def _origin(result: Sweep, warm_start: Run | str | Path | None, trusted: Sequence[str]) -> Run | None:
+    """The run that every member begins from, which must have the networks of every setting."""
+    if warm_start is None:
+        return None
+    run = origin_of(warm_start, result.data, trusted)
+    for member, *_ in result.structures:
+        with _of_setting(member.setting):
+            check_origin(run, member.recipe, result.game_of(member))
+    return run
+
+
+def _check_metric(result: Sweep) -> None:
+    """Refuse to rank by a metric that no setting measures. Where nothing measures the default,
+    nothing is ranked."""
+    known: dict[str, None] = {}
+    for members in result.structures if result.rank_by != GAP else ():
+        known |= dict.fromkeys(_metrics(result, members[0], min(member.n for member in members)))
+        if result.rank_by in known:
+            return
+    if known:
+        raise UserError(f"rank_by: no setting measures {result.rank_by!r}; there are {listed(sorted(known))}")
+
+
+def _metrics(result: Sweep, member: Member, n: int) -> list[str]:
+    """Names of what a step and an evaluation of it measure, found without running them."""
+    recipe, data, game = member.recipe, result.data, result.game_of(member)
+    state = jax.eval_shape(game.init, recipe, jax.random.key(0))
+    found = jax.eval_shape(lambda *x: game.step(recipe, *x)[1], state, abstract_batch(game, recipe, data))
+    sets = evaluation_sets(data.subset(n), n) if game.evaluate else None
+    if sets is not None:
+        found |= jax.eval_shape(lambda s: game.evaluate(recipe, s, *sets), state)  # pyright: ignore[reportOptionalCall]
+    return list(found)
