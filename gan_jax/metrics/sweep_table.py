@@ -1,5 +1,4 @@
-"""A sweep's table, checked and grouped: a metric by setting and number n of training images, at one
-step or over all of them."""
+"""A sweep's table, checked and grouped: a metric by setting and number n of training images."""
 
 from __future__ import annotations
 
@@ -21,8 +20,8 @@ REQUIRED = ("setting", "seed", "n", "step", "diverged")
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """The members of one setting at one n and step: seeds [k], values [k] (NaN where there is
-    none), diverged [k] (at this step or before)."""
+    """The members of one setting at one n and step: seeds [k], values [k] (NaN where missing),
+    diverged [k] (at this step or before)."""
 
     seeds: np.ndarray
     values: np.ndarray
@@ -37,8 +36,8 @@ Cells = dict[tuple[str, int], Cell]  # by (setting, n)
 
 
 def check(table: pd.DataFrame, *metrics: str) -> None:
-    """Raises UserError where the table has no rows, lacks a column, or has two rows for one
-    evaluation of one member."""
+    """Raises UserError where the table lacks rows, a column, a value or a metric, or has two rows
+    for one evaluation of one member."""
     missing = [name for name in REQUIRED if name not in table.columns]
     if missing:
         raise UserError(f"the table lacks the columns {missing}; give a sweep's table")
@@ -65,8 +64,7 @@ def check(table: pd.DataFrame, *metrics: str) -> None:
 
 
 def baseline_of(table: pd.DataFrame, baseline: str | None) -> str:
-    """The setting to compare with: the one named, or the table's first. Raises UserError where
-    there is none of that name."""
+    """The baseline, by default the table's first setting. Raises UserError for an unknown one."""
     settings = list(dict.fromkeys(str(setting) for setting in table["setting"]))
     if baseline is not None and baseline not in settings:
         raise UserError(f"the baseline {baseline!r} is no setting of the table; choose among {', '.join(settings)}")
@@ -79,8 +77,7 @@ def steps_of(table: pd.DataFrame) -> list[int]:
 
 
 def _tidy(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The required columns in their own types, and "value": the metric, NaN where it is not finite
-    or the seed has diverged."""
+    """The required columns in their types, and "value": the metric, NaN if infinite or diverged."""
     kinds = {"setting": str, "seed": int, "n": int, "step": int, "diverged": bool}
     rows = table[list(kinds)].astype(kinds).reset_index(drop=True)
     value = np.asarray(table[metric], float)
@@ -88,11 +85,9 @@ def _tidy(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def cells_at(table: pd.DataFrame, metric: str, step: int | None = None) -> Cells:
-    """(setting, n) -> its members at a step (by default the last), in the table's order.
-
-    Raises UserError where no row has this step, or where none of the members that have not diverged
-    has a finite value there.
-    """
+    """(setting, n) -> its members at a step (by default the last), in the table's order. Raises
+    UserError where no row has this step, or where members remain but none has a finite value
+    there."""
     steps = steps_of(table)
     step = steps[-1] if step is None else step
     if step not in steps:
@@ -114,8 +109,7 @@ def cells_at(table: pd.DataFrame, metric: str, step: int | None = None) -> Cells
 
 
 def histories(table: pd.DataFrame, metric: str) -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
-    """(setting, n) -> its steps [k] and the metric [seeds, k], NaN where a seed was not measured or
-    has diverged."""
+    """(setting, n) -> its steps [k] and the metric [seeds, k], NaN where missing or diverged."""
     found = {}
     for key, rows in _tidy(table, metric).groupby(["setting", "n"], sort=False):
         setting, n = cast(tuple[str, int], key)
