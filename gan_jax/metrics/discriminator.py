@@ -53,13 +53,11 @@ def _placements(members: ArrayLike, others: ArrayLike, least: int = 1) -> tuple[
 
 
 def tpr_at_fpr(members: ArrayLike, others: ArrayLike, fpr: float = FPR) -> float:
-    """The share of members at or above the lowest threshold that at most a share `fpr` of others
-    reach.
+    """The share of members accepted at the lowest threshold that accepts at most `fpr` of others.
 
     Tied scores are accepted together or not at all. It shows a few members that are recognised with
     certainty, which the AUC averages away. The null value is `tpr_null(m, fpr)`, above `fpr` where
-    m < 1 / fpr.
-    Raises UserError where `fpr` is not in [0, 1).
+    m < 1 / fpr. Raises UserError where `fpr` is not in [0, 1).
     """
     members, others = finite_vector(members, "scores of members"), finite_vector(others, "scores of others")
     allowed = _allowed(len(others), fpr)
@@ -88,7 +86,7 @@ def overfitting_heuristics(
     (`gan_jax.losses.boundary`); None, for a critic, is midway between the means of train and fake.
 
         r_t: E[sign(D(train) - boundary)], in [-1, 1]: 0 where D cannot tell, 1 at worst; ADA holds
-          it at .6. A D that is merely good raises it too, so read it beside r_v
+          it at .6. A D that is merely good raises it too
         r_v: (E D(train) - E D(validation)) / max(E D(train) - E D(fake), 1e-8): 0 (the null value)
           where D scores held-out images like training images, 1 where it scores them like fakes;
           meaningless where D does not score training images above fakes

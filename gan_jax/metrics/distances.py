@@ -22,10 +22,8 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> Array:
     x [n, ...], y [m, ...], in units of the data; uint8 images are read as [-1, 1]. x' and y' are
     other examples of the same sample (a U-statistic; SciPy has the root of the V-statistic). Two
     samples of one distribution are at 0 on average, with a spread that falls as 1 / n; a copy is at
-    -2 E|x - x'| / n.
-
-    Cost: (n + m)^2 d multiply-adds. In float32, above 16 features, a distance near 0 may come out
-    as up to 1e-3 |x|. Raises UserError for fewer than 2 examples, or where the shapes do not fit.
+    -2 E|x - x'| / n. In float32, above 16 features, a distance near 0 may come out as up to 1e-3
+    |x|. Raises UserError for fewer than 2 examples, or where the shapes do not fit.
     """
     x, y = jnp.asarray(x), jnp.asarray(y)
     if min(x.ndim, y.ndim) < 1 or x.shape[1:] != y.shape[1:] or min(len(x), len(y)) < 2:

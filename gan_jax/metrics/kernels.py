@@ -16,8 +16,7 @@ from gan_jax.metrics.pairs import CrossPairs, SelfPairs, check_fit, cross_pairs,
 def kid(x: Any, y: Any) -> float:
     """The kernel inception distance (Binkowski et al., 2018): MMD^2 with k(a, b) = (a.b / d + 1)^3.
 
-    It is mean k(x_i, x_j) over i != j, plus the same of y, minus 2 mean k(x_i, y_j), over whole
-    samples.
+    It is mean k(x_i, x_j) over i != j, plus the same of y, minus 2 mean k(x_i, y_j).
     """
     return kid_from(self_pairs(x, 1), self_pairs(y, 1), cross_pairs(x, y))
 
@@ -37,8 +36,8 @@ def kid_error(wx: SelfPairs, wy: SelfPairs, pairs: CrossPairs) -> float:
         Var = 4 var(h) / n + 4 var(g) / m - (2 z_xx / n^2 + 2 z_yy / m^2 + 4 z_xy / (n m)).
 
     The bracket is the variance of the second order, which the first two terms hold twice. The rest
-    is not taken below 0: the error is up to a fifth too large where the distributions are equal.
-    Raises UserError for fewer than 4 examples.
+    is not taken below 0: between equal distributions the error is up to a fifth too large. Raises
+    UserError for fewer than 4 examples.
     """
     check_fit("kid", pairs.n, pairs.m, wx, wy)
     x = wx.kernel_rows / (wx.n - 1) - pairs.kernel_rows / pairs.m
@@ -124,8 +123,7 @@ def mmd(x: Any, y: Any, bandwidth: float | None = None) -> float:
 
     bandwidth, in units of the features: by default the median distance of two examples of both sets
     together (of the first 1,000 of each). Xu et al. (2018) publish the root of the biased
-    V-statistic.
-    Raises UserError for a bandwidth that is not positive, or a median that is 0.
+    V-statistic. Raises UserError for a bandwidth that is not positive, or a median that is 0.
     """
     from scipy.spatial.distance import cdist, pdist
 

@@ -24,9 +24,11 @@ def inception_score(logits: ArrayLike, splits: int = 1, seed: int | None = None)
 
     In [1, c]: 1 where all predictions are alike, c where they are certain and classes equally
     frequent. Real data score less than c: print their score beside it. The score is blind to copies
-    and to how images differ within a class, and rises with n. Raises UserError for logits that are
-    not finite [n, c], or fewer than `splits`.
+    and rises with n.
+    Raises UserError for logits that are not finite [n, c], or fewer than `splits`.
     """
+    from scipy.special import rel_entr, softmax
+
     logits = np.asarray(logits, np.float64)
     if logits.ndim != 2 or not 1 <= splits <= len(logits) or not logits.shape[1]:
         raise UserError(f"inception_score wants logits [n, c] with n >= splits = {splits} >= 1, not {list(logits.shape)}")
@@ -34,16 +36,11 @@ def inception_score(logits: ArrayLike, splits: int = 1, seed: int | None = None)
         raise UserError(f"inception_score: logits of image {bad} are not finite")
     if seed is not None:
         logits = logits[np.random.Generator(np.random.PCG64(seed)).permutation(len(logits))]
-    edges = [i * len(logits) // splits for i in range(splits + 1)]
-    scores = [_score(logits[first:last]) for first, last in zip(edges, edges[1:], strict=False)]
+    scores = []
+    for part in np.split(logits, [i * len(logits) // splits for i in range(1, splits)]):
+        shares = softmax(part, 1)
+        scores.append(np.exp(rel_entr(shares, shares.mean(0)).sum(1).mean()))
     return float(np.mean(scores)), float(np.std(scores))
-
-
-def _score(logits: np.ndarray) -> float:
-    from scipy.special import rel_entr, softmax
-
-    shares = softmax(logits, 1)
-    return float(np.exp(rel_entr(shares, shares.mean(0)).sum(1).mean()))
 
 
 def real_classifier(data: Splits, n: int, training: Training = DEFAULT) -> Weights:
@@ -68,7 +65,7 @@ def gan_train(
 
     Returns {"accuracy", "reference", "n", "n_reference", "tested"}: accuracies in [0, 1] on
     `tested` held-out images after training on the n images, and on the first n_reference of T, the
-    training split. The standard error sqrt(a (1 - a) / tested) is about that over training seeds.
+    training split. Their standard error is sqrt(a (1 - a) / tested); training seeds add as much.
     Independent real data reach the reference, and so do copies of T; unrelated labels reach 1 /
     classes. Raises UserError for data without labels or of points, or where images and labels do
     not fit.
@@ -87,8 +84,7 @@ def gan_test(
     """GAN-test: the accuracy on generated images of a classifier trained on real ones.
 
     Arguments, result and errors are those of `gan_train`. The score is above the reference where
-    images are easier than real ones: copies of T, or only typical examples. It is blind to missing
-    images.
+    images are easier than real ones: copies of T, or only typical examples.
     """
     return _scores(False, images, labels, data, held_out, training, real)
 

@@ -79,9 +79,7 @@ def _standardised(*named: ArrayLike) -> list[np.ndarray]:
     held_out = sets[1]
     for x, name in zip(sets, NAMES, strict=True):
         if (d := x.shape[1]) != held_out.shape[1]:
-            raise UserError(
-                f"fld: {d} {name} features but {held_out.shape[1]} held-out ones: they must come from one extractor"
-            )
+            raise UserError(f"fld: {d} {name} features but {held_out.shape[1]} held-out ones: use one extractor")
     spread = held_out.std(0, ddof=1)
     varies = np.ptp(held_out, axis=0) > 0  # of equal numbers the deviation may be rounding
     if not varies.any():
@@ -89,18 +87,13 @@ def _standardised(*named: ArrayLike) -> list[np.ndarray]:
     return [((x - held_out.mean(0)) / np.where(varies, spread, 1))[:, varies] for x in sets]
 
 
-# ---- a mixture with a Gaussian on each example -------------------------------------------------
-
-
 def fit(centres: ArrayLike, train: ArrayLike, random: np.random.Generator) -> np.ndarray:
-    """The log variances [m] of equally weighted Gaussians at `centres` [m, d], fitted to train [n,
-    d].
+    """The log variances [m] of equally weighted Gaussians at `centres` [m, d], fitted to `train`.
 
     They start at log((squared distance to the nearest of train + .001) / d) and take at most 50
-    epochs of Adam, at rate .5 on the mean of -log p / d in batches of 10,000, clamped to +-40;
-    epochs end early once the loss has settled (5e-4 over 5). During the fit one more Gaussian, of
-    weight 1 and with a variance of its own, stands at the mean of train, at .9 of the true
-    distances: it takes the examples far from all centres, which would widen the nearest ones.
+    epochs of Adam on the mean of -log p / d. One more Gaussian, of weight 1 and with a variance of
+    its own, stands at the mean of train [n, d], at .9 of the true distances: it takes the examples
+    far from all centres, which would widen the nearest ones.
     """
     with jax.enable_x64(True):
         at, x = jnp.asarray(centres, jnp.float64), np.asarray(train, np.float64)
@@ -187,19 +180,15 @@ def _adam_step(values: Any, state: Any, rows: Array, real: Array, at: Array, ori
     return (jnp.clip(updated[0], -CLAMP, CLAMP), updated[1]), state, loss
 
 
-# ---- toys --------------------------------------------------------------------------------------
-
-
 def mixture_report(points: ArrayLike, mixture: Density) -> dict[str, float]:
     """What the true density shows of samples `points` [n, d] of a toy (`gan_jax.data.toys`).
 
-        log_likelihood: mean log p(x) in nats; -inf if a point is not finite. For exact samples of
-          modes far apart it is -log k - d / 2 log(2 pi e sigma^2) on average, with the standard
-          error sqrt(d / (2 n)); more means modes that have shrunk. It is blind to missing modes,
-          and one far point dominates it
+        log_likelihood: mean log p(x) in nats; -inf if a point is not finite. Exact samples of modes
+          far apart have -log k - d / 2 log(2 pi e sigma^2) on average, with the standard error
+          sqrt(d / (2 n)); more means modes that have shrunk. It is blind to missing modes
         modes, high_quality, reverse_kl: of `gan_jax.metrics.modes.coverage`
 
-    Cost: n k d operations and memory. Raises UserError where shapes do not fit or without points.
+    Raises UserError where shapes do not fit or without points.
     """
     points = np.asarray(points, np.float64)
     if points.ndim != 2 or not len(points) or points.shape[1] != mixture.modes.shape[1]:

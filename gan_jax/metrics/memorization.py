@@ -1,9 +1,8 @@
 """Does a generator copy its training set? Exact tests of distances to the nearest training example.
 
-`neighbours.nearest(generated, train)` gives those distances and the indices,
-`pairs.self_pairs(train, 1)` those inside the set. `data_copying` and `near_copies` compare with
-held-out data themselves; print any other number beside that of held-out data in the generator's
-place. Distances that are negative or not finite raise UserError.
+`neighbours.nearest(generated, train)` gives those distances and the indices. `data_copying` and
+`near_copies` compare with held-out data themselves; print any other number beside that of held-out
+data in the generator's place. Distances that are negative or not finite raise UserError.
 """
 
 import math
@@ -20,9 +19,6 @@ SMALL = 20  # generated or held-out examples below which a cell is not tested
 COPYING = -3.0  # z below which a cell is counted as copied
 ROWS = 1024  # of generated features at a time
 PAIRS = 20
-
-
-# ---- C_T ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -63,19 +59,16 @@ def data_copying(
         z = (U - n m / 2) / s,  U = #(generated > held-out) + #(equal) / 2
         s^2 = n m / 12 (N + 1 - sum_t (t^3 - t) / (N (N - 1)))
 
-    with N = n + m, and t the sizes of the groups of equal distances; z is 0 where all are equal. z
-    > 0 is underfitting, or samples unlike data, which may hide copies (`near_copies` shows those).
-    For independent data global_z has mean 0 and standard deviation 1. A full copy without ties has
-    -sqrt(3 n m / (N + 1)).
+    with N = n + m, and t the sizes of the groups of equal distances; z is 0 where all are equal.
+    For independent data global_z has mean 0 and standard deviation 1. Copies are below, to about
+    -sqrt(3 n m / (N + 1)); underfitting is above, and samples unlike data, which may hide copies.
 
     cells_generated [m], cells_held_out [n]: integer labels by `cells` and `assign`. A cell is
     tested with at least 20 examples of each; without labels all is one cell. For independent data
     mean_z has the standard deviation sqrt(sum w_c^2) / sum w_c of its weights (1 / sqrt(k) for k
-    equal cells), and worst_z is the least of k z. Without a tested cell they are NaN.
-
-    The authors' code corrects for continuity, ignores ties, and takes a cell's own training
-    examples.
-    Raises UserError for labels that do not fit.
+    equal cells), and worst_z is the least of k z. Without a tested cell they are NaN. The authors'
+    code corrects for continuity, ignores ties, and takes a cell's own training examples. Raises
+    UserError for labels that do not fit.
     """
     generated = _distances(to_train_generated, "distances of generated examples")
     held_out = _distances(to_train_held_out, "distances of held-out examples")
@@ -121,9 +114,8 @@ def _labels(generated, held_out, m: int, n: int) -> tuple[np.ndarray, np.ndarray
         raise UserError("cells: labels of generated and of held-out examples are needed, or neither; only one was given")
     if generated is None:
         return np.zeros(m, int), np.zeros(n, int)
-    return check_integers(generated, m, "cells of generated examples"), check_integers(
-        held_out, n, "cells of held-out examples"
-    )
+    generated = check_integers(generated, m, "cells of generated examples")
+    return generated, check_integers(held_out, n, "cells of held-out examples")
 
 
 def cells(train_features: ArrayLike, k: int, seed: int) -> np.ndarray:
@@ -144,17 +136,13 @@ def assign(features: ArrayLike, centres: ArrayLike) -> np.ndarray:
     return pairwise_distances_argmin(*check_two(features, centres, "cells", 1)).astype(np.int64)
 
 
-# ---- authenticity ------------------------------------------------------------------------------
-
-
 def authenticity(train_nearest_distance: ArrayLike, nearest_index: ArrayLike, nearest_distance: ArrayLike) -> float:
     """The share of authentic g, in [0, 1] (Alaa et al. 2022): those with d(t, t') < d(t, g).
 
     t is the training example nearest to g, and t' the other one nearest to t.
     train_nearest_distance [t]: d(t, t') of each training example; nearest_index [m],
     nearest_distance [m]: t and d(t, g) of each g. A copy scores 0. Independent data of one
-    distribution score about .4 in 2 dimensions and .8 in 64; samples unlike the data score 1. The
-    authors' code looks up training distances with the indices of generated examples. FLD's
+    distribution score about .4 in 2 dimensions and .8 in 64; samples unlike the data score 1. FLD's
     `AuthPct` is 100 times this less 50. Raises UserError for an index of no example.
     """
     to_other = _distances(train_nearest_distance, "distances between training examples")
@@ -173,15 +161,12 @@ def _indices(values: ArrayLike, m: int, train: float = math.inf) -> np.ndarray:
     return index
 
 
-# ---- near copies -------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class NearCopies:
-    """The result of `near_copies`. rate: the share of near copies, in [0, 1], with its 95 %
-    interval lower to upper (Clopper-Pearson) given the threshold, a distance. null, p_value: the
-    mean rate, and the probability of at least this count, of independent data. pairs: int64 [p, 2],
-    the indices (generated, training or -1) of the closest, best first."""
+    """The result of `near_copies`. rate: the share of near copies, in [0, 1], and its 95 % interval
+    (Clopper-Pearson) from lower to upper. threshold: the distance. null, p_value: of independent
+    data, the mean rate and the probability of at least this count. pairs: int64 [p, 2], the indices
+    (generated, training or -1) of the closest, best first."""
 
     rate: float
     threshold: float
@@ -201,14 +186,14 @@ def near_copies(
 ) -> NearCopies:
     """The share of samples nearer to training data than all but the share `rate` of held-out data.
 
-    generated_to_train [m], held_out_to_train [n]: distances to the nearest training example, whose
-    index is in indices [m]. show: the number of pairs to list. The threshold is the r-th smallest
+    generated_to_train [m], held_out_to_train [n]: distances to the nearest training example;
+    indices [m]: its index. show: the number of pairs to list. The threshold is the r-th smallest
     held-out distance, r = floor(rate (n + 1)). A near copy is strictly nearer, or a duplicate.
 
     For independent data without ties the mean is r / (n + 1), at most `rate`, and the count is
     beta-binomial (m; r, n + 1 - r), which p_value comes from; ties make it smaller. Where r or more
-    held-out examples are exact duplicates, null is their share, and p_value NaN.
-    Raises UserError where `rate` is not in (0, 1) or n is below 1 / rate - 1.
+    held-out examples are exact duplicates, null is their share, and p_value NaN. Raises UserError
+    where `rate` is not in (0, 1) or n is below 1 / rate - 1.
     """
     from scipy.stats import betabinom
 
@@ -248,16 +233,12 @@ def share_interval(share: float, n: float) -> tuple[float, float]:
     return low, float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
 
 
-# ---- MiFID -------------------------------------------------------------------------------------
-
-
 def mifid(fd: float, generated: ArrayLike, train: ArrayLike, epsilon: float = 0.1) -> float:
     """Memorization-informed Frechet distance (Bai et al. 2021): fd / (m + 1e-15).
 
     m is `cosine_distance` where that is below epsilon, else 1. fd: the Frechet distance of the
     features generated [m, d] and train [t, d]. epsilon has a meaning for one extractor only: .1 for
-    Inception's pool features, .25 in Kaggle's competition. Raises UserError where fd is negative or
-    not finite.
+    Inception's pool features, .25 in Kaggle's competition. Raises UserError for fd below 0.
     """
     if not (math.isfinite(fd) and fd >= 0):
         raise UserError(f"mifid: the Frechet distance must be a number of at least 0, not {fd}")
@@ -269,8 +250,7 @@ def cosine_distance(generated: ArrayLike, train: ArrayLike) -> float:
     """The mean over generated g of min_t 1 - |cos(g, t)| over training t, in [0, 1]; 0 for copies.
 
     As in Kaggle's code features that are all 0 are left out. torchmetrics takes the mean over the
-    real ones instead, and so misses a generator that copies few images. Raises UserError where all
-    are 0.
+    real ones instead, and so misses a generator that copies few images.
     """
     generated, train = (_directions(x) for x in check_two(generated, train, "mifid", 1))
     blocks = (generated[i : i + ROWS] for i in range(0, len(generated), ROWS))

@@ -63,6 +63,8 @@ def stacked(images: np.ndarray, classify: Callable[[np.ndarray], Any], shares: n
     .0194 at n = 26,000, standard deviation .0009. MNIST's unequal digits make it .0235.
     Raises UserError for images, logits or shares that do not fit.
     """
+    from scipy.special import rel_entr
+
     images = check_images(images, "modes.stacked")
     if images.ndim != 4 or images.shape[3] != 3:
         raise UserError(f"modes.stacked wants stacks uint8 [n, h, w, 3], not {list(images.shape)}")
@@ -72,14 +74,7 @@ def stacked(images: np.ndarray, classify: Callable[[np.ndarray], Any], shares: n
     k = logits.shape[1]
     digits = logits.argmax(1).reshape(3, -1)
     counts = np.bincount((digits[0] * k + digits[1]) * k + digits[2], minlength=k**3)
-    return {"modes": int((counts > 0).sum()), "kl": _divergence(counts / len(images), shares)}
-
-
-def _divergence(found: np.ndarray, shares: np.ndarray | None) -> float:
-    from scipy.special import rel_entr
-
-    k = len(found)
-    shares = np.full(k, 1 / k) if shares is None else np.asarray(shares, np.float64)
-    if shares.shape != (k,) or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
-        raise UserError(f"modes.stacked wants the shares of {k} modes, each above 0, with sum 1, not {list(shares.shape)}")
-    return float(rel_entr(found, shares).sum())
+    shares = np.full(len(counts), 1 / len(counts)) if shares is None else np.asarray(shares, np.float64)
+    if shares.shape != counts.shape or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
+        raise UserError(f"modes.stacked wants the shares of {k**3} modes, each above 0, with sum 1, not {list(shares.shape)}")
+    return {"modes": int((counts > 0).sum()), "kl": float(rel_entr(counts / len(images), shares).sum())}

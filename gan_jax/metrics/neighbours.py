@@ -15,8 +15,7 @@ from gan_jax.metrics.pairs import CrossPairs, SelfPairs, check_fit, cross_pairs,
 def prdc(real: Any, fake: Any, k: int = 5, strict: bool = True) -> dict[str, float]:
     """Precision, recall (Kynkäänniemi et al., 2019), density and coverage (Naeem et al., 2020).
 
-    real [n, d], fake [m, d]. The ball of an example reaches to the k-th nearest other one of its
-    set.
+    real [n, d], fake [m, d]. The ball of an example reaches to its k-th nearest other one.
 
         precision: the share of fakes in the ball of some real, in [0, 1]
         recall: the share of reals in the ball of some fake, in [0, 1]
@@ -53,8 +52,7 @@ def expected_coverage(n: int, m: int, k: int) -> float:
 
     A real is not covered where its k nearest of the n - 1 other reals and m fakes are all real;
     without ties any order is as likely as another. With n = m (Naeem et al., 2020, lemma 2) it
-    tends to 1 - 2^-k.
-    Raises UserError unless 1 <= k < n and m >= 1.
+    tends to 1 - 2^-k. Raises UserError unless 1 <= k < n and m >= 1.
     """
     if not 1 <= k < n or m < 1:
         raise UserError(f"expected_coverage wants 1 <= k < n and m >= 1, not k = {k}, n = {n}, m = {m}")
@@ -71,15 +69,14 @@ def one_nn(x: Any, y: Any) -> dict[str, float]:
     other set. With x generated, x_accuracy far above y_accuracy is a collapse. Raises UserError
     where the sets are not of one size.
     """
-    x, y = check_two(x, y, "one_nn")
-    _check_equal(len(x), len(y))
     return one_nn_from(self_pairs(x, 1), self_pairs(y, 1), cross_pairs(x, y))
 
 
 def one_nn_from(wx: SelfPairs, wy: SelfPairs, pairs: CrossPairs) -> dict[str, float]:
     """`one_nn` of the passes self_pairs(x), self_pairs(y) and cross_pairs(x, y), with any k."""
     check_fit("one_nn", pairs.n, pairs.m, wx, wy)
-    _check_equal(pairs.n, pairs.m)
+    if pairs.n != pairs.m:
+        raise UserError(f"one_nn wants two sets of one size, not {pairs.n} and {pairs.m}: take equally many of each")
     x = float((wx.distance < pairs.forward_distance).mean())
     y = float((wy.distance < pairs.backward_distance).mean())
     return {"accuracy": (x + y) / 2, "x_accuracy": x, "y_accuracy": y}
@@ -90,8 +87,3 @@ def nearest(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     duplicate, and its index [n]."""
     pairs = cross_pairs(x, y)
     return pairs.forward_distance, pairs.forward_index
-
-
-def _check_equal(n: int, m: int) -> None:
-    if n != m:
-        raise UserError(f"one_nn wants two sets of one size, not {n} and {m}: take equally many of each")

@@ -1,8 +1,8 @@
 """The pairs of two feature sets: one pass within or between sets serves all metrics of pairs.
 
 A pass makes the products x.y in float64, a block of rows at a time, and keeps nearest neighbours,
-radii, how many balls a point is in, and sums of the KID kernel k(a, b) = (a.b / d + 1)^3. Its cost
-is n m d multiply-adds; 10,000 examples of 2,048 features take some 5 s on two CPU cores and 1 GiB.
+radii, how many balls a point is in, and sums of the KID kernel k(a, b) = (a.b / d + 1)^3. 10,000
+examples of 2,048 features take some 5 s on two CPU cores and 1 GiB.
 """
 
 import functools
@@ -30,8 +30,7 @@ class SelfPairs:
         distance, index: the Euclidean distance of each example to the nearest other one, and which
           it is
         radius: the distance of each example to its k-th nearest other one
-        kernel_sum, kernel_rows, kernel_squares: sums of k(x_i, x_j) over i != j: all, by row, of
-          squares
+        kernel_sum, kernel_rows, kernel_squares: sums of k(x_i, x_j), i != j: all, by row, of k^2
     """
 
     n: int
@@ -48,12 +47,11 @@ class SelfPairs:
 class CrossPairs:
     """Numbers of the pairs of an example of x [n, d] and one of y [m, d].
 
-        strict: whether a ball is open (`<`) or closed (`<=`)
-        forward_distance, forward_index: the distance of each x to the nearest y, and which it is;
-          backward_... is of y to x
-        in_y_balls: the number of y with x in the ball of their radius (improved precision, density)
-        in_x_balls: the number of x with y in theirs (improved recall)
-        kernel_rows, kernel_columns, kernel_squares: sums of k(x, y) over y, over x, of all squares
+    strict: whether a ball is open (`<`) or closed (`<=`)
+    forward_distance, forward_index: of each x to the nearest y; backward_... is of y to x
+    in_y_balls: the number of y with x in the ball of their radius (improved precision, density)
+    in_x_balls: the number of x with y in theirs (improved recall)
+    kernel_rows, kernel_columns, kernel_squares: sums of k(x, y) over y, over x, of all squares
     """
 
     n: int
@@ -80,17 +78,15 @@ def check_fit(what: str, n: int, m: int, wx: SelfPairs | None, wy: SelfPairs | N
     """Raises UserError where the passes wx and wy within sets are not of n and m examples."""
     for w, size, name in ((wx, n, "first"), (wy, m, "second")):
         if w is not None and w.n != size:
-            raise UserError(
-                f"{what}: the {name} set has {w.n} examples, but {size} in the pairs of both: is their order right?"
-            )
+            raise UserError(f"{what}: the {name} set has {w.n} examples, but {size} in the pairs: is their order right?")
 
 
 def self_pairs(x: Any, k: int = 5) -> SelfPairs:
     """The pass over x [n, d] against itself, without the pairs of an example with itself.
 
-    Distances are those of differences in float64: a duplicate is at exactly 0. Above 16 features
-    the nearest neighbour is found by products: of those at one distance, to about 1e-6 of |x|,
-    rounding decides. Raises UserError for a k below 1 or fewer than k + 1 rows.
+    Distances are those of differences in float64: a duplicate is at exactly 0. Above 16 features,
+    rounding decides which neighbour is named of those at one distance, to about 1e-6 of |x|. Raises
+    UserError for a k below 1 or fewer than k + 1 rows.
     """
     if k < 1:
         raise UserError(f"k is {k}: the neighbour that a radius reaches to is the first or a later one")
@@ -156,8 +152,7 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def apart(x: np.ndarray, i: np.ndarray, y: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """|x_i - y_j| of each pair of indices, by differences: exactly 0 for alike rows, and
-    symmetric."""
+    """|x_i - y_j| of each pair of indices, by differences: exact, and |x - y| is |y - x|."""
     made = np.empty(len(i))
     size = max(1, PAIRS // x.shape[1])
     for first in range(0, len(i), size):
@@ -169,8 +164,7 @@ def apart(x: np.ndarray, i: np.ndarray, y: np.ndarray, j: np.ndarray) -> np.ndar
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["x", "square", "lift", "middle"], meta_fields=[])
 @dataclass(frozen=True)
 class _Side:
-    """One set around a common middle, padded: x.y = x_c.y_c + x_c.middle + y_c.middle +
-    |middle|^2."""
+    """One set around a common middle: x.y = x_c.y_c + x_c.middle + y_c.middle + |middle|^2."""
 
     x: Array
     square: Array

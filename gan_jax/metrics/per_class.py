@@ -1,5 +1,4 @@
-"""Samples class by class: coverage, Frechet distance, near-copies, and their use to a
-classifier."""
+"""Samples class by class: coverage, Frechet distance, near-copies, and use to a classifier."""
 
 import math
 from collections.abc import Sequence
@@ -24,9 +23,6 @@ LEAST_FOR_RATE = 19  # held-out images: 1 / RATE - 1
 NUMBERS = ("coverage", "fd", "near_copies")
 
 
-# ---- of each class -----------------------------------------------------------------------------
-
-
 def per_class(
     images: np.ndarray, labels: Any, data: Splits, held_out: Split, extractor: Extractor | None = None, *, k: int = 5
 ) -> "pd.DataFrame":
@@ -40,8 +36,7 @@ def per_class(
         label, train, held_out, generated: the class, and its images of each kind
         coverage: share of held-out images with a sample in the ball to their k-th neighbour (Naeem
           et al., 2020); expected: that of independent real data (`neighbours.expected_coverage`)
-        fd: Frechet distance (Heusel et al., 2017), nearly all bias with as few as 20 images in a
-          wide feature space: compare settings, or classes of one size
+        fd: Frechet distance (Heusel et al., 2017); with few images it is nearly all bias
         near_copies: share of samples nearer to T's images of c, by pixels, than all but 5 % of
           held-out ones (by a classifier's features a typical image is near to some training image)
         note: why a number is NaN
@@ -97,9 +92,6 @@ def mean_over(table: "pd.DataFrame", classes: Sequence[int] | np.ndarray | None 
     return {name: float(rows[name].mean()) for name in NUMBERS}
 
 
-# ---- usefulness --------------------------------------------------------------------------------
-
-
 def usefulness(
     images: np.ndarray, labels: Any, tested: Split, classes: int, *, weighted: bool = False, C: float = 1.0
 ) -> dict[str, Any]:
@@ -108,9 +100,8 @@ def usefulness(
     Returns {"balanced_accuracy": the mean recall of the classes that are tested, "recalls": [K],
     NaN for the others}. The classifier is scikit-learn's logistic regression on pixels in [0, 1]
     (points as they are) with L2 of strength 1 / C, whose solution depends on the images alone.
-    weighted: all classes have one weight in the loss. The error of a recall on n images is about
-    sqrt(r (1 - r) / n).
-    Raises UserError for fewer than two classes, or labels or images that do not fit.
+    weighted: all classes have one weight in the loss. Raises UserError for fewer than two classes,
+    or images and labels that do not fit.
     """
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
@@ -129,8 +120,8 @@ def usefulness(
 
 
 def filled(data: Splits, images: np.ndarray, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    """T and, up to the size of the largest class, the first samples of each class. Raises UserError
-    where there are too few samples of a class."""
+    """T, and for each class its first samples, up to the size of the largest class. Raises
+    UserError for too few samples of a class."""
     counts, labels = class_counts(data.train.labels, data.classes), np.asarray(labels)
     most, rows = counts.max(), []
     for c, n in enumerate(counts):
@@ -179,8 +170,7 @@ def smote(data: Splits, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def without_generator(data: Splits, tested: Split, seed: int = 0) -> dict[str, dict[str, Any] | str]:
-    """{"nothing", "oversampling", "class weights", "SMOTE": `usefulness` of T so treated, or an
-    excuse}."""
+    """`usefulness` of T, or why not, by {"nothing", "oversampling", "class weights", "SMOTE"}."""
     plain = data.train.images, data.train.labels
     found: dict[str, dict[str, Any] | str] = {
         "nothing": usefulness(*plain, tested, data.classes),

@@ -53,16 +53,15 @@ def rank(
     than the baseline (Holm's correction over settings), or are by more than a quarter of the
     baseline's mean, come after all others.
 
-    A mean over the seeds that did not diverge flatters a setting: those with diverged seeds come
-    after those without, those with no value last. A comparison without the diverged seeds reads
-    "among survivors".
-
     Columns: setting, n, seeds (with a finite value), diverged (seeds), mean, low and high (95 %
     Student-t interval over seeds; NaN for one), difference (mean over common seeds of setting minus
     baseline), difference_low, difference_high, p (two-sided paired t-test; NaN for the baseline and
-    below 5 common seeds), p_holm (Holm's correction over every p here), verdict. `.attrs` holds
-    step, higher_is_better and baseline. Raises UserError for a table that `check` refuses, an
-    unknown baseline, step or n, and a metric that was not measured at this step.
+    below 5 common seeds), p_holm (Holm's correction over every p here), verdict. Means leave
+    diverged seeds out, which flatters: such settings come after those without, and their verdicts
+    read "among survivors". `.attrs` holds step, higher_is_better and baseline.
+
+    Raises UserError for a table that `check` refuses, an unknown baseline, step or n, and a metric
+    that was not measured at this step.
     """
     check(table, metric)
     baseline = baseline_of(table, baseline)
@@ -154,8 +153,7 @@ def _too_dear(rows: pd.DataFrame, baseline: str) -> np.ndarray:
 
 
 def _row(setting: str, n: int, cells: Cells, baseline: str) -> dict[str, Any]:
-    """A row of the ranking without its corrected p and verdict; p is NaN where nothing is
-    tested."""
+    """A row of the ranking without its corrected p and verdict; p is NaN without a test."""
     cell, base = cells[setting, n], cells.get((baseline, n))
     ours = theirs = np.zeros(0)
     if base is not None and setting != baseline:
@@ -170,7 +168,7 @@ def _row(setting: str, n: int, cells: Cells, baseline: str) -> dict[str, Any]:
 
 
 def _paired_p(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """p of the paired t-test: 1 where all pairs are equal (SciPy has NaN), 0 for one difference."""
+    """The paired t-test's p: 1 where all pairs are equal (SciPy has NaN), 0 for one difference."""
     from scipy import stats
 
     if (ours == theirs).all():
@@ -214,8 +212,7 @@ def _texts(row: dict[str, Any], decimals: int) -> dict[str, str]:
 
 
 def _decimals(means: list[float]) -> int:
-    """Three significant digits of the middle one of the means, or of the largest where some are
-    0."""
+    """Three significant digits of the middle one of the means, or of the largest if some are 0."""
     sizes = [abs(mean) for mean in means if math.isfinite(mean) and mean]
     shown = np.max if 0 in means else np.median
     return 3 if not sizes else min(max(2 - math.floor(math.log10(float(shown(sizes)))), 0), 9)

@@ -86,8 +86,7 @@ def _tidy(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def cells_at(table: pd.DataFrame, metric: str, step: int | None = None) -> Cells:
     """(setting, n) -> its members at a step (by default the last), in the table's order. Raises
-    UserError where no row has this step, or where members remain but none has a finite value
-    there."""
+    UserError for an unknown step, or where members remain but none has a finite value there."""
     steps = steps_of(table)
     step = steps[-1] if step is None else step
     if step not in steps:

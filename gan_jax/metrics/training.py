@@ -52,8 +52,7 @@ def _features(shape: tuple[int, ...]) -> Callable[[Array], Array]:
 
 
 def _frechet(x: Array, references: Sequence[Array]) -> list[Array]:
-    """`frechet.frechet_distance` in the device's precision: tr (A B)^1/2 is tr (A^1/2 B
-    A^1/2)^1/2."""
+    """`frechet.frechet_distance` in the device's precision, with tr (A^1/2 B A^1/2)^1/2."""
     covariance = lambda s: jnp.atleast_2d(jnp.cov(s, rowvar=False))
     a, made = covariance(x), []
     values, vectors = jnp.linalg.eigh(a)
@@ -66,8 +65,7 @@ def _frechet(x: Array, references: Sequence[Array]) -> list[Array]:
 
 
 def pair_auc(train: Array, validation: Array) -> Array:
-    """The share of pairs with the training value [n] above the held-out one [m]; ties count
-    half."""
+    """The share of pairs with training value [n] above held-out value [m]; ties count half."""
     return (1 + jnp.sign(train[:, None] - validation[None, :]).mean()) / 2
 
 

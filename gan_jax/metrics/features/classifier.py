@@ -1,9 +1,8 @@
 """A small classifier, trained once on E (the extractor split); its inside is the feature space.
 
-The network: 3x3 convolutions with ReLU (32 channels, then 64; stride 2 while the shorter side
-exceeds 4; at least two), a hidden layer of 64 with ReLU, logits. It is trained by AdamW with a
-cosine schedule, label smoothing and small shifts (no flips: a mirrored digit is another sign). All
-draws are PCG64's.
+3x3 convolutions with ReLU (32 channels, then 64; stride 2 while the shorter side exceeds 4; at
+least two), a hidden layer of 64 with ReLU, logits. It is trained by AdamW with a cosine schedule,
+label smoothing and small shifts, with draws of PCG64 (no flips: a mirrored digit is another sign).
 """
 
 import os
@@ -35,10 +34,9 @@ class Training:
     """How a classifier is trained.
 
     width, hidden: channels of the first convolution (others have twice as many), units of the
-    hidden layer. epochs: passes over the images, at least `least` steps. batch, rate, decay,
-    smoothing: of AdamW and of the labels. shift: images are shifted by up to this share of their
-    side (at least a pixel), edges repeated; 0 for none. seed: of the weights, the order, the
-    shifts.
+    hidden layer. epochs: passes over the images, at least `least` steps. shift: images are shifted
+    by up to this share of their side (at least a pixel), edges repeated; 0 for none. seed: of
+    weights, order and shifts.
     """
 
     width: int = 32
@@ -58,8 +56,7 @@ DEFAULT = Training()
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A trained classifier: two extractors, and the accuracy on V (the validation split), in [0,
-    1]."""
+    """A trained classifier, as two extractors; accuracy in [0, 1] is on V, the validation split."""
 
     features: Extractor
     logits: Extractor
@@ -72,14 +69,13 @@ def classifier(data: Splits, cache: str | Path | None = None, training: Training
 
     They are the 64 units of the last hidden layer of a classifier, and the standard deviations over
     the image of its first convolution's 32 channels, each block scaled to a mean variance of 1 on
-    E. The hidden layer shows that a generator leaves out classes, the first layer shows texture:
-    images of MNIST blurred by one pixel have 160 times the Frechet distance of two real samples,
-    half of the classes 26 times.
+    E. The hidden layer shows missing classes, the first layer texture: images of MNIST blurred by
+    one pixel have 160 times the Frechet distance of two real samples, half of the classes 26 times.
 
-    E is disjoint from T, V and S, so that no split is favoured. The weights are trained on first
-    use and kept in `cache` (see `cache_folder`): on the same machine and versions always the same.
-    `settings` holds the accuracy on V: features of a poor classifier separate classes poorly.
-    Raises UserError for data without labels or of points, which need features="random" or "pixels".
+    E is disjoint from the training (T), validation (V) and test (S) splits: none is favoured. The
+    weights are trained on first use and kept in `cache` (see `cache_folder`). `settings` holds the
+    accuracy on V, which should be high. Raises UserError for data without labels or of points: use
+    "random" or "pixels".
     """
     return trained_classifier(data, cache, training).features
 
@@ -109,7 +105,7 @@ def trained_classifier(data: Splits, cache: str | Path | None = None, training: 
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
-    """The argument, $GAN_JAX_CACHE, or ~/.cache/gan_jax/features: where extractors are kept."""
+    """Where extractors are kept: the argument, $GAN_JAX_CACHE, or ~/.cache/gan_jax/features."""
     chosen = cache or os.environ.get("GAN_JAX_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -117,17 +113,13 @@ def cache_folder(cache: str | Path | None = None) -> Path:
 
 
 def labelled(split: Split, data: Splits, what: str, advise: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """The images and labels of a split. Raises UserError where there are no labels, or for
-    points."""
+    """The images and labels of a split. Raises UserError without labels, or for points."""
     advice = ": use features='{}'" if advise else ""
     if split.images.ndim != 4:
         raise UserError(f"{what} want images, and {data.name} holds points{advice.format('pixels')}")
     if split.labels is None or not data.classes:
         raise UserError(f"{what} want labels, and {data.name} has none{advice.format('random')}")
     return split.images, split.labels
-
-
-# ---- the network -------------------------------------------------------------------------------
 
 
 def network(weights: Weights, images: Array) -> tuple[Float[Array, "b c"], Float[Array, "b k"], Float[Array, "b w"]]:
@@ -180,9 +172,6 @@ def predict(weights: Weights, images: np.ndarray) -> np.ndarray:
     return Extractor("classifier logits", "", lambda x: _logits(weights, x))(images).argmax(1)
 
 
-# ---- training ----------------------------------------------------------------------------------
-
-
 def train(images: np.ndarray, labels: np.ndarray, classes: int, training: Training = DEFAULT) -> Weights:
     """Weights of a classifier of images uint8 [n, h, w, c] with labels [n] in 0 ... classes - 1."""
     n, batch = len(images), min(training.batch, len(images))
@@ -217,9 +206,6 @@ def _train(weights: Weights, images, labels, order, offsets, margin: int, traini
 
     weights = jax.tree.map(jnp.asarray, weights)
     return jax.lax.scan(step, (weights, optimizer.init(weights)), (order, offsets))[0][0]
-
-
-# ---- the cache ---------------------------------------------------------------------------------
 
 
 def _read(file: Path, key: str) -> Weights | None:

@@ -1,5 +1,4 @@
-"""Features without training: the pixels themselves, and a convolutional network of random
-weights."""
+"""Features without training: the pixels themselves, and a network of random weights."""
 
 from collections.abc import Callable
 
@@ -45,12 +44,10 @@ def random_network(
     Three 3x3 convolutions of `width` channels (stride 2 while the side exceeds 4) with leaky ReLU;
     the standard deviation over the image of every layer's channels (texture) and the last layer's
     means over quarters of the image (shape) are projected by a random matrix (Naeem et al., 2020,
-    section 4). Weights are He-scaled and uniform, from the raw stream of PCG64: the same bits in
-    every NumPy. `apply` may be jitted, vmapped and differentiated.
-
-    It tells less than a classifier: blurred MNIST images have 19 times the Frechet distance of two
-    real samples, half the classes 2.6 times (`features.classifier`: 160 and 26). Raises UserError
-    for points and for sizes below 1.
+    section 4). Weights are He-scaled and uniform, from PCG64's raw stream: the same bits in every
+    NumPy. Blurred MNIST images have 19 times the Frechet distance of two real samples
+    (`features.classifier`: 160), half the classes 2.6 times (26). Raises UserError for points and
+    for sizes below 1.
     """
     channels = _checked(image_shape, "the random features")[-1]
     if min(width, features) < 1:
@@ -81,8 +78,7 @@ def strides(image_shape: tuple[int, ...], layers: int) -> list[int]:
 
 
 def he_uniform(bits: np.random.PCG64, shape: tuple[int, ...], fan_in: int | None = None) -> np.ndarray:
-    """float32 U(-a, a) of variance 2 / fan_in (He et al., 2015), by default all axes but the
-    last."""
+    """float32 U(-a, a) of variance 2 / fan_in (He et al., 2015), for kernels [..., in, out]."""
     fan_in = fan_in or int(np.prod(shape[:-1]))
     uniform = (bits.random_raw(int(np.prod(shape))) >> np.uint64(40)).astype(np.float32) / np.float32(2**23) - 1
     return (uniform * np.float32((6 / fan_in) ** 0.5)).reshape(shape)

@@ -1,5 +1,4 @@
-"""Inception-v3 as FID uses it (Szegedy et al., 2016; the network of 2015-12-05), with given
-weights.
+"""Inception-v3 as FID uses it: the network of 2015-12-05 (Szegedy et al., 2016), for given weights.
 
 It differs from the paper's and torchvision's network in four ways: 1,008 logits; 3 x 3 average
 pools that leave their padding out of the mean; a max pool where Mixed_7c should have an average
@@ -31,12 +30,8 @@ OUTPUTS = ("pool", "logits_unbiased")  # of the extractors; both, so that they s
 BATCH = 32  # images at a time: some 0.5 GB of activations
 
 
-# ---- the network -------------------------------------------------------------------------------
-
-
 class Conv(nn.Module):
-    """Convolution without bias (padded, unless `valid`), batch norm by the running averages,
-    ReLU."""
+    """A convolution without bias, padded unless `valid`; batch norm by running averages; ReLU."""
 
     features: int
     kernel: tuple[int, int]
@@ -67,21 +62,13 @@ def reduction(name: str, features: int) -> Conv:
     return Conv(features, (3, 3), 2, valid=True, name=name)
 
 
-def halved(x):
-    return nn.max_pool(x, (3, 3), (2, 2))
-
-
-def averaged(x):
-    return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
-
-
-def join(*branches):
-    return jnp.concatenate(branches, -1)
+halved = partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2))
+averaged = partial(nn.avg_pool, window_shape=(3, 3), strides=(1, 1), padding="SAME", count_include_pad=False)
+join = lambda *branches: jnp.concatenate(branches, -1)
 
 
 class InceptionA(nn.Module):
-    """35 x 35: 5 x 5 convolutions, one of them factorised into two of 3 x 3 (the paper's figure
-    5)."""
+    """35 x 35: 5 x 5 convolutions, one of them factorised into two of 3 x 3 (figure 5)."""
 
     pooled: int
 
@@ -180,8 +167,6 @@ class Inception(nn.Module):
         return made | {"pool": pool, "logits_unbiased": unbiased, "logits": unbiased + bias}
 
 
-# ---- its weights -------------------------------------------------------------------------------
-
 LEAVES = {  # the last part of a name in a PyTorch file -> linen's collection and names; the others are called alike
     "conv.weight": ("params", "conv", "kernel"),
     "bn.weight": ("params", "bn", "scale"),
@@ -225,9 +210,6 @@ def variables_of(tensors: Mapping[str, np.ndarray], where: str) -> dict[str, Any
         if name not in layout() and not name.endswith(".num_batches_tracked"):
             raise UserError(f"{where}: {name} is no tensor of the FID Inception-v3: give the file {FID_FILE} or a conversion")
     return made
-
-
-# ---- the extractor -----------------------------------------------------------------------------
 
 
 @partial(jax.jit, static_argnames="mode")
@@ -274,17 +256,16 @@ def _extractor(path: str | Path, mode: str, sha256: str | None, name: str, outpu
 def inception(path: str | Path, resize: str = "tf1-bilinear", sha256: str | None = FID_SHA256) -> Extractor:
     """The 2,048 features of FID and KID ("pool3"), by Inception-v3 with the weights in `path`.
 
-    path: the FID weights (pt_inception-2015-12-05-6726825d.pth, 95,628,359 bytes; reading it takes
-    PyTorch, the extra gan-jax[inception]), or the same tensors under the same names as .safetensors
-    or .npz; no file is executed (see `weights.read`). resize: "tf1-bilinear" (the original FID,
-    torch-fidelity), "pytorch-bilinear" (pytorch-fid) or "clean-bicubic" (clean-fid); figures of
-    different modes cannot be compared. sha256: the file's hash; None accepts any file.
+    path: the FID weights (pt_inception-2015-12-05-6726825d.pth, which takes PyTorch, the extra
+    gan-jax[inception]), or the same tensors under the same names as .safetensors or .npz; no file
+    is executed. resize: "tf1-bilinear" (the original FID, torch-fidelity), "pytorch-bilinear"
+    (pytorch-fid) or "clean-bicubic" (clean-fid); figures of different modes cannot be compared.
+    sha256: the file's hash; None accepts any file.
 
-    Features are at least 0. Grey images are repeated to three channels. Pixels become (x - 128) /
-    128, or x / 127.5 - 1 with "pytorch-bilinear", as in each reference. The network agrees with
-    torch-fidelity's to about 1e-5 of the features' standard deviation, in float32. Cost: 5.7 GFLOP
-    an image.
-    Raises UserError where the file is missing, unreadable or another, and for another mode.
+    Grey images are repeated to three channels. Pixels become (x - 128) / 128, or x / 127.5 - 1 with
+    "pytorch-bilinear", as in each reference. The features agree with torch-fidelity's to about 1e-5
+    of their standard deviation, in float32. Cost: 5.7 GFLOP an image. Raises UserError where the
+    file is missing, unreadable or another, and for another mode.
     """
     return _extractor(path, resize, sha256, "inception", "pool")
 

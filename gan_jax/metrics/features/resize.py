@@ -1,5 +1,4 @@
-"""Images to the 299 x 299 pixels of Inception, in the three ways in use, which differ in
-distances."""
+"""Images to the 299 x 299 pixels of Inception, in the three ways in use."""
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +15,11 @@ MODES = ("tf1-bilinear", "pytorch-bilinear", "clean-bicubic")
 def resize(images: ArrayLike, mode: str, side: int = SIDE) -> Float[Array, "n side side c"]:
     """uint8 images [n, h, w, c] as float32 [n, side, side, c] in [0, 255], not rounded.
 
-        tf1-bilinear: bilinear, output i at input i h / side, no antialiasing: TensorFlow 1, so the
-          original FID (Heusel et al., 2017) and torch-fidelity
-        pytorch-bilinear: bilinear, output i at input (i + 1/2) h / side - 1/2, no antialiasing:
-          pytorch-fid
-        clean-bicubic: bicubic, half-pixel centres, the kernel as wide as the step between outputs
-          (antialiasing), as Pillow does with floats, then limited to [0, 255]: clean-fid from its
-          version of March 2022 on (Parmar et al., 2022)
+        tf1-bilinear: output i at input i h / side, no antialiasing: TensorFlow 1, so the original
+          FID (Heusel et al., 2017) and torch-fidelity
+        pytorch-bilinear: output i at input (i + 1/2) h / side - 1/2, no antialiasing: pytorch-fid
+        clean-bicubic: half-pixel centres, the kernel as wide as the step between outputs, as Pillow
+          does with floats: clean-fid from its version of March 2022 on (Parmar et al., 2022)
 
     Every mode is two products with a matrix [side, h] or [side, w]. Raises UserError for others.
     """
