@@ -1,4 +1,4 @@
-"""Checks of the arrays that metrics are given. `what` names the array in a message."""
+"""Checks of the arrays that metrics are given; `what` names the array in the UserError."""
 
 from typing import Any
 
@@ -15,8 +15,7 @@ def first_not_finite(x: np.ndarray) -> int | None:
 
 
 def check_features(x: Any, what: str, least: int = 2) -> np.ndarray:
-    """`x` as float64 [n, d]. Raises UserError for another shape, fewer than `least` rows, or a row
-    that is not finite."""
+    """`x` as float64 [n, d], if that is its shape, n >= `least` and all rows are finite."""
     x = np.asarray(x)
     if x.ndim != 2 or not x.shape[1] or x.dtype.kind not in "fiub" and x.dtype.name != "bfloat16":
         raise UserError(f"{what}: expected numbers [n, d], not {x.dtype} {list(x.shape)}")
@@ -37,8 +36,7 @@ def check_two(x: Any, y: Any, what: str, least: int = 2) -> tuple[np.ndarray, np
 
 
 def finite_vector(values: ArrayLike, what: str, least: int = 1) -> np.ndarray:
-    """`values` as float64 [n]. Raises UserError for another shape, fewer than `least` numbers, or a
-    number that is not finite."""
+    """`values` as float64 [n], if that is their shape, n >= `least` and all are finite."""
     array = np.asarray(values, np.float64)
     if array.ndim != 1:
         raise UserError(f"{what}: expected numbers of shape [n], not {list(array.shape)}: flatten them")
@@ -50,7 +48,7 @@ def finite_vector(values: ArrayLike, what: str, least: int = 1) -> np.ndarray:
 
 
 def check_integers(values: ArrayLike, n: int, what: str) -> np.ndarray:
-    """`values` as an array. Raises UserError where they are not `n` integers."""
+    """`values` as an array, if they are `n` integers."""
     array = np.asarray(values)
     if array.shape != (n,) or not np.issubdtype(array.dtype, np.integer):
         raise UserError(f"{what}: expected {n} integers, not {array.dtype} {list(array.shape)}")

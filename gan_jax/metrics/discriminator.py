@@ -110,8 +110,8 @@ def discriminator_gap(
 ) -> dict[str, float]:
     """How well D's logits tell training images from held-out ones, by all tests of this file.
 
-    auc, auc_error, auc_null_error, tpr (at `fpr`) and tpr_null compare train with validation; the
-    rest and the arguments are those of `overfitting_heuristics`.
+    auc, auc_error, auc_null_error, tpr (at `fpr`) and tpr_null compare train with validation; all
+    else is that of `overfitting_heuristics`.
     """
     heuristics = overfitting_heuristics(train, validation, fake, boundary)
     n, m = len(np.asarray(train)), len(np.asarray(validation))

@@ -29,8 +29,7 @@ class Moments:
 
 
 def moments(x: Any) -> Moments:
-    """Mean and covariance (ddof = 1) of features [n, d], in float64. Raises UserError for fewer
-    than 2 rows, NaN or infinity."""
+    """Mean and covariance (ddof = 1) of features [n, d], in float64. Raises UserError for n < 2."""
     x = check_features(x, "features for a mean and a covariance")
     mean = x.mean(0)
     centred = x - mean

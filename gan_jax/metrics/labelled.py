@@ -66,9 +66,8 @@ def gan_train(
     Returns {"accuracy", "reference", "n", "n_reference", "tested"}: accuracies in [0, 1] on
     `tested` held-out images after training on the n images, and on the first n_reference of T, the
     training split. Their standard error is sqrt(a (1 - a) / tested); training seeds add as much.
-    Independent real data reach the reference, and so do copies of T; unrelated labels reach 1 /
-    classes. Raises UserError for data without labels or of points, or where images and labels do
-    not fit.
+    Real data reach the reference, and so do copies of T; unrelated labels reach 1 / classes. Raises
+    UserError for data without labels or of points, or where images and labels do not fit.
     """
     return _scores(True, images, labels, data, held_out, training, real)
 

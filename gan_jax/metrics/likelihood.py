@@ -63,8 +63,8 @@ def fld(
 def baseline_nll(train: ArrayLike, held_out: ArrayLike, centres: int = CENTRES, seed: int = 0) -> float:
     """The `baseline` of `fld` by the authors' code; `centres` is the number of generated examples.
 
-    It is the NLL of held_out under a mixture centred on a random half of train (at most `centres`:
-    fewer fit worse) and fitted to the rest. Raises UserError as `fld` does.
+    It is the NLL of held_out under a mixture centred on a random half of train (at most `centres`)
+    and fitted to the rest. Raises UserError as `fld` does.
     """
     train, held_out, _ = _standardised(train, held_out, train)
     random = np.random.default_rng(seed)

@@ -143,7 +143,7 @@ def authenticity(train_nearest_distance: ArrayLike, nearest_index: ArrayLike, ne
     train_nearest_distance [t]: d(t, t') of each training example; nearest_index [m],
     nearest_distance [m]: t and d(t, g) of each g. A copy scores 0. Independent data of one
     distribution score about .4 in 2 dimensions and .8 in 64; samples unlike the data score 1. FLD's
-    `AuthPct` is 100 times this less 50. Raises UserError for an index of no example.
+    `AuthPct` is 100 times this less 50. Raises UserError for wrong indices.
     """
     to_other = _distances(train_nearest_distance, "distances between training examples")
     to_train = _distances(nearest_distance, "distances of generated examples")
@@ -237,8 +237,8 @@ def mifid(fd: float, generated: ArrayLike, train: ArrayLike, epsilon: float = 0.
     """Memorization-informed Frechet distance (Bai et al. 2021): fd / (m + 1e-15).
 
     m is `cosine_distance` where that is below epsilon, else 1. fd: the Frechet distance of the
-    features generated [m, d] and train [t, d]. epsilon has a meaning for one extractor only: .1 for
-    Inception's pool features, .25 in Kaggle's competition. Raises UserError for fd below 0.
+    features generated [m, d] and train [t, d]; UserError where negative. epsilon has a meaning for
+    one extractor only: .1 for Inception's pool features, .25 in Kaggle's competition.
     """
     if not (math.isfinite(fd) and fd >= 0):
         raise UserError(f"mifid: the Frechet distance must be a number of at least 0, not {fd}")

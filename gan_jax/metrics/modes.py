@@ -20,17 +20,17 @@ def coverage(points: ArrayLike, modes: ArrayLike, sigma: ArrayLike) -> dict[str,
     """Modes reached, share of good points, reverse KL (VEEGAN, Srivastava et al., 2017; PacGAN).
 
     points [n, d], published with n = 2,500; modes [k, d] and sigma: means and standard deviation of
-    isotropic Gaussians (`data.toys.Mixture`). A finite point with |point - nearest mode| / sigma <
-    3 is of high quality.
+    isotropic Gaussians (`data.toys.Mixture`). Good is a finite point within 3 sigma of the nearest
+    mode.
 
-        modes: the number of modes, 0 to k, that are nearest to such a point
-        high_quality: the share of such points, in [0, 1]
+        modes: the number of modes, 0 to k, that are nearest to a good point
+        high_quality: the share of good points, in [0, 1]
         reverse_kl: sum_j p_j log(k p_j) in nats, p_j being mode j's share of them, in [0, log k];
           log k without any, where the published code divides by 0
 
     For exact samples in 2-D, high_quality is .98889 (more means that modes have shrunk) and
     reverse_kl about (k - 1) / (2 n_high): .0014 for the ring's 8 modes, .0049 for the grid's 25.
-    Cost: n k d operations and memory. Raises UserError where the shapes do not fit.
+    Raises UserError where the shapes do not fit.
     """
     points, modes = jnp.asarray(points), jnp.asarray(modes)
     if points.ndim != 2 or modes.ndim != 2 or points.shape[1] != modes.shape[1]:

@@ -1,7 +1,4 @@
-"""Fidelity, diversity and copying by nearest neighbours, in features [n, d] and [m, d].
-
-Sets of different widths raise UserError.
-"""
+"""Fidelity, diversity and copying by nearest neighbours, in features [n, d] and [m, d]."""
 
 from typing import Any
 
@@ -83,7 +80,6 @@ def one_nn_from(wx: SelfPairs, wy: SelfPairs, pairs: CrossPairs) -> dict[str, fl
 
 
 def nearest(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The Euclidean distance [n] of each x [n, d] to the nearest y [m, d], exactly 0 for a
-    duplicate, and its index [n]."""
+    """The distance [n] of each x to the nearest y, exactly 0 for a duplicate, and its index [n]."""
     pairs = cross_pairs(x, y)
     return pairs.forward_distance, pairs.forward_index

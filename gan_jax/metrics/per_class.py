@@ -86,7 +86,7 @@ def _of_class(features: dict[str, np.ndarray], plain: dict[str, np.ndarray], k: 
     return row | {"note": "; ".join(notes)}
 
 
-def mean_over(table: "pd.DataFrame", classes: Sequence[int] | np.ndarray | None = None) -> dict[str, float]:
+def mean_over(table: Any, classes: Sequence[int] | np.ndarray | None = None) -> dict[str, float]:
     """{number: its mean over these classes (by default all)}; NaN where every class has NaN."""
     rows = table if classes is None else table[table["label"].isin(list(classes))]
     return {name: float(rows[name].mean()) for name in NUMBERS}

@@ -1,8 +1,7 @@
 """Which setting of a sweep is best: means over seeds, and paired tests with Holm's correction.
 
 A sweep's table has one row for each evaluation of each member (a setting, a number n of training
-images, a seed): the columns setting, seed, n, step and diverged, and one for each metric. pandas,
-SciPy and statsmodels are imported where they are used, because most runs need none of them.
+images, a seed): the columns setting, seed, n, step and diverged, and one for each metric.
 """
 
 from __future__ import annotations
@@ -58,10 +57,9 @@ def rank(
     baseline), difference_low, difference_high, p (two-sided paired t-test; NaN for the baseline and
     below 5 common seeds), p_holm (Holm's correction over every p here), verdict. Means leave
     diverged seeds out, which flatters: such settings come after those without, and their verdicts
-    read "among survivors". `.attrs` holds step, higher_is_better and baseline.
-
-    Raises UserError for a table that `check` refuses, an unknown baseline, step or n, and a metric
-    that was not measured at this step.
+    read "among survivors"; settings without any value come last. `.attrs` holds step,
+    higher_is_better and baseline. Raises UserError for a table that `check` refuses, an unknown
+    baseline, step or n, and a metric that was not measured at this step.
     """
     check(table, metric)
     baseline = baseline_of(table, baseline)

@@ -20,8 +20,7 @@ REQUIRED = ("setting", "seed", "n", "step", "diverged")
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """The members of one setting at one n and step: seeds [k], values [k] (NaN where missing),
-    diverged [k] (at this step or before)."""
+    """Members of a setting at one n and step, arrays [k]; diverged: at this step or before."""
 
     seeds: np.ndarray
     values: np.ndarray
@@ -36,8 +35,7 @@ Cells = dict[tuple[str, int], Cell]  # by (setting, n)
 
 
 def check(table: pd.DataFrame, *metrics: str) -> None:
-    """Raises UserError where the table lacks rows, a column, a value or a metric, or has two rows
-    for one evaluation of one member."""
+    """Raises UserError where the table lacks rows, columns, values or metrics, or repeats a row."""
     missing = [name for name in REQUIRED if name not in table.columns]
     if missing:
         raise UserError(f"the table lacks the columns {missing}; give a sweep's table")

@@ -24,8 +24,7 @@ def training_metrics(samples: Array, train: Array, validation: Array) -> dict[st
         G/near_copies: share of samples nearer to the training examples than the nearest 5 % of
           held-out ones; left out where n is below 20
 
-    The report (`overfitting_report`) has better features, float64, intervals and controls. Cost: a
-    few ms for 512 8x8 images on two CPU cores.
+    The report (`overfitting_report`) has better features, float64, intervals and controls.
     """
     sets = (samples, train, validation)
     g, t, v = jnp.split(_features(samples.shape[1:])(jnp.concatenate(sets)), [len(samples), len(samples) + len(train)])

@@ -21,8 +21,8 @@ class Extractor:
 
     name: what tables print, such as "classifier". digest: sha256 (hex) of all that determines the
     features: code version, weights, settings. function: uint8 [b, h, w, c] (or float32 points [b,
-    d]) -> floats [b, k] of any array library. settings: the part of the protocol that readers must
-    know, such as {"resize": "clean-bicubic"} or {"accuracy": .97}. batch: images at a time.
+    d]) -> floats [b, k] of any array library. settings: what readers must know, such as
+    {"accuracy": .97}. batch: images at a time.
     """
 
     name: str
@@ -34,8 +34,8 @@ class Extractor:
     def __call__(self, images: np.ndarray, batch: int | None = None) -> np.ndarray:
         """Features float32 [n, k] of images uint8 [n, h, w, c] or points float32 [n, d].
 
-        The last batch is filled up with its own first image: a compiled function has one shape.
-        Raises UserError for no images, wrong ones, or a feature that is not finite.
+        A last batch is filled up, so that a compiled function has one shape. Raises UserError for
+        no images, wrong ones, or a feature that is not finite.
         """
         images = check_images(images, f"images for the {self.name} features")
         batch, parts = batch or self.batch, []
@@ -54,8 +54,7 @@ class Extractor:
 
 
 def check_images(images: Any, what: str) -> np.ndarray:
-    """`images` as an array: uint8 [n, h, w, c] with 1 or 3 channels, or finite float points [n, d].
-    Raises UserError for others."""
+    """`images`, if uint8 [n, h, w, 1 or 3] or finite float points [n, d]; UserError for others."""
     images = np.asarray(images)
     shape = list(images.shape)
     if images.ndim == 2 and np.issubdtype(images.dtype, np.floating) and len(images):

@@ -193,8 +193,7 @@ def layout() -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
 
 
 def variables_of(tensors: Mapping[str, np.ndarray], where: str) -> dict[str, Any]:
-    """The network's variables from tensors under their PyTorch names. Raises UserError for the
-    first that does not fit."""
+    """The network's variables, from tensors by PyTorch's names; UserError for the first misfit."""
     made: dict[str, Any] = {}
     for name, (path, shape) in layout().items():
         if name not in tensors:

@@ -25,9 +25,9 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     """{name: array} of a weight file: .safetensors, .npz, or a PyTorch state dict (.pth or .pt).
 
     A state dict may be the file's object or its entry "state_dict"; entries that are not tensors
-    are left out. Arrays are contiguous and have the file's dtype, except that bfloat16 becomes
-    float32. Raises UserError where the file is missing, damaged or of another kind, where a PyTorch
-    file holds anything but tensors in plain containers, or where torch is needed and not installed.
+    are left out. Arrays have the file's dtype, except that bfloat16 becomes float32. Raises
+    UserError where the file is missing, damaged or of another kind, where a PyTorch file holds
+    anything but tensors in plain containers, or where torch is needed and not installed.
     """
     path = Path(path)
     readers: dict[str, Callable[[Path], dict[str, np.ndarray]]]
