@@ -31,8 +31,8 @@ def fld(
 
     Features are standardised by the mean and the deviation (ddof 1) of held_out; those that are
     constant there are left out. A mixture of isotropic Gaussians of equal weights, one centred on
-    each generated example, has its variances fitted to train (`fit`). With NLL the mean of -log
-    p(x) / d in nats,
+    each generated example, has its variances fitted to train (`fit`). NLL is the
+    mean of -log p(x) / d in nats.
 
         train_nll, held_out_nll: NLL of either set under the mixture
         fld: 100 (held_out_nll - baseline): lower is better; copies (without bound), poor samples
@@ -43,7 +43,7 @@ def fld(
     baseline: `baseline_nll`, the held-out NLL of real data in the generator's place for this
     extractor, data and `centres`; 0 only orders generators of one data set. centres: at most so
     many generated examples are used, drawn with `seed`; FLD of different numbers of them does not
-    compare. Cost: 4,000 of each with 128 features take some 10 s on two CPU cores.
+    compare.
     Raises UserError where features are not finite, fewer than 2, of different widths, or constant.
     """
     train, held_out, generated = _standardised(train, held_out, generated)

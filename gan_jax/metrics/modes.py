@@ -20,8 +20,7 @@ def coverage(points: ArrayLike, modes: ArrayLike, sigma: ArrayLike) -> dict[str,
     """Modes reached, share of good points, reverse KL (VEEGAN, Srivastava et al., 2017; PacGAN).
 
     points [n, d], published with n = 2,500; modes [k, d] and sigma: means and standard deviation of
-    isotropic Gaussians (`data.toys.Mixture`). Good is a finite point within 3 sigma of the nearest
-    mode.
+    isotropic Gaussians (`data.toys.Mixture`). A point nearer to some mode than 3 sigma is good.
 
         modes: the number of modes, 0 to k, that are nearest to a good point
         high_quality: the share of good points, in [0, 1]

@@ -27,8 +27,8 @@ PAIRS = 2**24  # numbers at a time in such a comparison
 class SelfPairs:
     """Numbers of the pairs of different examples of one set of n.
 
-    distance, index: the Euclidean distance of each example to the nearest other one, and which
-      it is
+    distance, index: the Euclidean distance of each example to the nearest other one, which
+      `index` is
     radius: the distance of each example to its k-th nearest other one
     kernel_sum, kernel_rows, kernel_squares: sums of k(x_i, x_j), i != j: all, by row, of k^2
     """

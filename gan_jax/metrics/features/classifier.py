@@ -34,9 +34,9 @@ class Training:
     """How a classifier is trained.
 
     width, hidden: channels of the first convolution (others have twice as many), units of the
-    hidden layer. epochs: passes over the images, at least `least` steps. shift: images are shifted
-    by up to this share of their side (at least a pixel), edges repeated; 0 for none. seed: of
-    weights, order and shifts.
+    hidden layer. epochs: passes over the images, at least `least` steps. decay, smoothing: of the
+    weights, of the labels. shift: images are shifted by up to this share of their side (at least a
+    pixel), edges repeated; 0 for none. seed: of weights, order and shifts.
     """
 
     width: int = 32
