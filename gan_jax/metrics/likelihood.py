@@ -31,8 +31,8 @@ def fld(
 
     Features are standardised by the mean and the deviation (ddof 1) of held_out; those that are
     constant there are left out. A mixture of isotropic Gaussians of equal weights, one centred on
-    each generated example, has its variances fitted to train (`fit`). NLL is the
-    mean of -log p(x) / d in nats.
+    each generated example, has its variances fitted to train (`fit`). NLL is the mean of
+    -log p(x) / d in nats.
 
         train_nll, held_out_nll: NLL of either set under the mixture
         fld: 100 (held_out_nll - baseline): lower is better; copies (without bound), poor samples

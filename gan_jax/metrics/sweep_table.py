@@ -47,10 +47,8 @@ def check(table: pd.DataFrame, *metrics: str) -> None:
             raise UserError(f"the table's column {name!r} has empty cells; every row needs a value there")
     for metric in metrics:
         if metric not in known:
-            near = difflib.get_close_matches(str(metric), known, 3) or known[-8:]
-            raise UserError(
-                f"{metric!r} is no metric of the table; choose another, such as {', '.join(near) or '(it has none)'}"
-            )
+            near = ", ".join(difflib.get_close_matches(str(metric), known, 3) or known[-8:]) or "(it has none)"
+            raise UserError(f"{metric!r} is no metric of the table; choose another, such as {near}")
         try:
             table[metric].astype(float)
         except (TypeError, ValueError) as error:

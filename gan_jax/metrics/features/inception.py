@@ -243,9 +243,7 @@ def _extractor(path: str | Path, mode: str, sha256: str | None, name: str, outpu
         )
     found = weights.sha256(path)
     if sha256 is not None and found != sha256.lower():
-        raise UserError(
-            f"{path}: sha256 is {found}, not {sha256}: download the file again, or pass sha256=None for a converted file"
-        )
+        raise UserError(f"{path}: sha256 is {found}, not {sha256}: download it again, or pass sha256=None for a conversion")
     variables = variables_of(weights.read(path), str(path))
     digest = digest_of("inception", VERSION, output, found, mode)
     function, settings = partial(_features, variables, mode, output), {"resize": mode, "weights": found}
