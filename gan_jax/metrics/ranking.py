@@ -1,10 +1,7 @@
-"""Which setting of a sweep is best: means over seeds, paired tests against a baseline, and Holm's
-correction for the number of tests.
+"""Which setting of a sweep is best: means over seeds, and paired tests with Holm's correction.
 
-The input is a sweep's table. It has one row for each evaluation of each member (a setting, a number
-n of training images, a seed), the columns setting, seed, n, step and diverged, and a column for
-each metric; other columns are ignored. pandas, SciPy and statsmodels are imported where they are
-used, because most runs need none of them.
+A sweep's table has one row for each evaluation of each member (a setting, a number n of training
+images, a seed): the columns setting, seed, n, step and diverged, and one for each metric.
 """
 
 from __future__ import annotations
@@ -47,34 +44,22 @@ def rank(
     n: int | None = None,
     guard: str | None = None,
 ) -> pd.DataFrame:
-    """One row per setting and n, best first within each n, each compared with the baseline at the
-    same n.
+    """One row per setting and n, best first within each n, compared with the baseline at that n.
 
-    A mean over the seeds that did not diverge flatters a setting: those with diverged seeds come
-    after those without, and those with no value at all last. A comparison that lacks diverged seeds
-    (of either side) says "among survivors".
+    metric: the column to rank by. baseline: the setting to compare with, by default the table's
+    first. step: of the evaluation, by default the table's last. n: only rows with this many
+    training images. guard: a second column, smaller is better. Settings that are shown worse in it
+    than the baseline (Holm's correction over settings), or are by more than a quarter of the
+    baseline's mean, come after all others.
 
-    Args:
-        table: a sweep's table.
-        metric: the column to rank by.
-        baseline: the setting to compare with; by default the table's first.
-        step: of the evaluation; by default the table's last, which need not be where any setting is
-        at its best.
-        n: only rows with this many training images.
-        guard: a second column, smaller is better: settings that are shown worse in it than the
-            baseline (Holm's correction over settings), or are by more than a quarter of the
-            baseline's mean, come after all others, so that none wins by giving up what the guard
-            measures.
-
-    Returns: Columns: setting, n, seeds (with a finite value), diverged (seeds), mean, low and high
-        (95 % Student-t interval over seeds; NaN for one), difference (mean over common seeds of
-        setting minus baseline), difference_low, difference_high, p (two-sided paired t-test; NaN
-        for the baseline and for fewer than 5 common seeds), p_holm (Holm's correction over every p
-        here), verdict. `.attrs` holds step, higher_is_better and baseline.
-
-    Raises:
-        UserError: a table without rows or with two rows for one evaluation; an unknown metric,
-            baseline, step or n; a metric that was not measured at this step.
+    Columns: setting, n, seeds (with a finite value), diverged (seeds), mean, low and high (95 %
+    Student-t interval over seeds; NaN for one), difference (mean over common seeds of setting minus
+    baseline), difference_low, difference_high, p (two-sided paired t-test; NaN for the baseline and
+    below 5 common seeds), p_holm (Holm's correction over every p here), verdict. Means leave
+    diverged seeds out, which flatters: such settings come after those without, and their verdicts
+    read "among survivors"; settings without any value come last. `.attrs` holds step,
+    higher_is_better and baseline. Raises UserError for a table that `check` refuses, an unknown
+    baseline, step or n, and a metric that was not measured at this step.
     """
     check(table, metric)
     baseline = baseline_of(table, baseline)
@@ -98,8 +83,7 @@ def rank(
 
 
 def ranking_text(ranked: pd.DataFrame, metric: str) -> str:
-    """What `rank` returns as text for a terminal of 100 columns, with what the numbers are at the
-    foot."""
+    """The result of `rank` as text for a terminal of 100 columns, with notes at the foot."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -127,10 +111,9 @@ def ranking_text(ranked: pd.DataFrame, metric: str) -> str:
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, low and high of the 95 % Student-t interval over the first axis, [seeds, ...] -> three
-    of [...].
+    """Mean, low and high [...] of the 95 % Student-t interval over the first axis of [seeds, ...].
 
-    Values that are not finite are left out. All NaN without values; low and high NaN with one.
+    Values that are not finite are left out. Without values all are NaN; with one, low and high are.
     """
     from scipy import stats
 
@@ -160,8 +143,7 @@ def _compare(cells: Cells, baseline: str, higher_is_better: bool) -> pd.DataFram
 
 
 def _too_dear(rows: pd.DataFrame, baseline: str) -> np.ndarray:
-    """Which rows of a guard, smaller being better, are shown worse than the baseline or lie too far
-    above it."""
+    """The rows of a guard that are shown worse than the baseline or lie too far above it."""
     mean = rows["mean"].to_numpy()
     of_baseline = {n: y for setting, n, y in zip(rows["setting"], rows["n"], mean, strict=True) if setting == baseline}
     most = (1 + PRICE) * np.array([of_baseline.get(n, math.nan) for n in rows["n"]])
@@ -169,8 +151,7 @@ def _too_dear(rows: pd.DataFrame, baseline: str) -> np.ndarray:
 
 
 def _row(setting: str, n: int, cells: Cells, baseline: str) -> dict[str, Any]:
-    """A row of the ranking without its corrected p and verdict; "p" is NaN where nothing is
-    tested."""
+    """A row of the ranking without its corrected p and verdict; p is NaN without a test."""
     cell, base = cells[setting, n], cells.get((baseline, n))
     ours = theirs = np.zeros(0)
     if base is not None and setting != baseline:
@@ -185,8 +166,7 @@ def _row(setting: str, n: int, cells: Cells, baseline: str) -> dict[str, Any]:
 
 
 def _paired_p(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Of the two-sided paired t-test: 1 where all pairs are equal (SciPy says NaN), 0 where all
-    differ by the same."""
+    """The paired t-test's p: 1 where all pairs are equal (SciPy has NaN), 0 for one difference."""
     from scipy import stats
 
     if (ours == theirs).all():
@@ -230,8 +210,7 @@ def _texts(row: dict[str, Any], decimals: int) -> dict[str, str]:
 
 
 def _decimals(means: list[float]) -> int:
-    """As many as give the middle one of the means three significant digits; the largest, where some
-    are 0 (of shares)."""
+    """Three significant digits of the middle one of the means, or of the largest if some are 0."""
     sizes = [abs(mean) for mean in means if math.isfinite(mean) and mean]
     shown = np.max if 0 in means else np.median
     return 3 if not sizes else min(max(2 - math.floor(math.log10(float(shown(sizes)))), 0), 9)
