@@ -1,7 +1,5 @@
 """The range of each number of a recipe, by its name."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -43,8 +41,6 @@ RANGES = {
     "loss.share": Limits(0.0, 1.0, closed=True),
     "controllers.target": Limits(-np.inf),
 }
-
-
 ENDS = ("start", "stop", "before", "after", "floor")  # numbers of a schedule with the range of its leaf
 
 

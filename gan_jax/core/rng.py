@@ -1,10 +1,8 @@
 """Randomness: every draw is a pure function of a key, a name, the step and the example's index.
 
-Draws are keyed by name, so that adding a regulariser changes no other draw. They are keyed by the
-index of the example in the whole batch, so that a run does not depend on the number of devices.
+Thus adding a regulariser changes no other draw, and a run does not depend on the number of devices,
+as the index is that of the example in the whole batch.
 """
-
-from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
@@ -20,7 +18,7 @@ def named(key: Key[Array, ""], name: str) -> Key[Array, ""]:
     """The key of a named draw: the words of the key, changed by a hash of the name.
 
     A counter-based generator gives unrelated streams for any two keys. `fold_in` for each name and
-    example would give the same, and took two fifths of the time to compile a step.
+    example would do as well, but took two fifths of the time to compile a step.
     """
     digest = np.frombuffer(hashlib.sha256(name.encode()).digest(), np.uint32)
     words = jax.random.key_data(key)
@@ -49,15 +47,15 @@ def in_a_row(draw: Callable, key: Key[Array, ""], shape: tuple[int, ...], *argum
 class Draws(struct.PyTreeNode):
     """The draws of one batch. index: [b] position of each example in the whole batch.
 
-    What is drawn for an example depends on its index, and is sharded as the index is. Names add up
-    to a path, which enters the key where something is drawn.
+    What is drawn for an example depends on its index, and is sharded as the index is. Names make a
+    path, which enters the key where something is drawn.
     """
 
     key: Key[Array, ""]
     index: Int[Array, "b"]
     path: str = struct.field(pytree_node=False, default="")
 
-    def named(self, *names: str) -> Draws:
+    def named(self, *names: str) -> "Draws":
         return self.replace(path="/".join([self.path, *names]))
 
     def per_example(self, draw: Callable[[Key[Array, ""]], Array]) -> Array:

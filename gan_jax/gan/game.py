@@ -1,7 +1,5 @@
 """The GAN as a `Game`: the functions that training, sweeps and reports call."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax
@@ -37,7 +35,7 @@ def check_data(recipe: Recipe, data) -> None:
 
 
 def sampler(recipe: Recipe, feed: Feed) -> Any:
-    """The recipe's choice of reals for these data; None to keep the order of the data."""
+    """The recipe's choice of reals for these data; None keeps the order of the data."""
     if recipe.sampling is None or feed.labels is None:
         return None
     table = class_table(feed.labels, feed.size, recipe.sampling.options["classes"])
@@ -60,8 +58,8 @@ def check_sampling(recipe: Recipe, data) -> None:
 
 def _logged(recipe: Recipe, data) -> set[str]:
     """The names of all metrics that training logs."""
-    judged = lambda split, n: (jnp.asarray(split.images[:n]), None if split.labels is None else jnp.asarray(split.labels[:n]))
-    examples, rows = _examples(recipe), judged(data.validation, 2)
+    split, examples = data.validation, _examples(recipe)
+    rows = jnp.asarray(split.images[:2]), None if split.labels is None else jnp.asarray(split.labels[:2])
 
     def names(key):
         state = init(recipe, key)
@@ -84,10 +82,7 @@ GAN = part("gan", "GAN")(Game(init, train_step, _examples, _dtype, check_data, e
 
 
 def game_of(knobs: Any, game: Game | None = None) -> Game:
-    """The game given, or the game that the knobs name as `knobs.game`, or the GAN for a Recipe.
-
-    Raises UserError where none of these says which game it is.
-    """
+    """The game given, or `knobs.game`, or the GAN for a Recipe. Raises UserError without any."""
     found = game or getattr(knobs, "game", None) or (GAN if isinstance(knobs, Recipe) else None)
     if found is None:
         raise UserError(f"{type(knobs).__name__} does not say of which game it is: give game=")

@@ -1,7 +1,5 @@
 """What to train: a recipe is a whole GAN, written down as data."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from flax import struct
@@ -15,8 +13,8 @@ class Side(struct.PyTreeNode):
     """One player: its network, the network's numbers, its optimizer and its penalties.
 
     net:       a `Net`, or any object with its two methods; static
-    optimizer: a bound function that returns an optax transformation. The step rebuilds it from its
-               numbers, so that these can be swept.
+    optimizer: a bound function that returns an optax transformation; each step rebuilds it, so that
+               its numbers can be swept
     numbers:   {name: leaf} given to the network at each call (dropout rate, ...). A part of the
                network is left out where its number is absent.
     penalties: {name: function of a `PenaltyContext`, one value per example}, added to the loss

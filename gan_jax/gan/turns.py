@@ -1,7 +1,5 @@
 """A turn: one player's loss, the gradient of the loss, and the optimizer step that applies it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -29,11 +27,8 @@ from gan_jax.gan.state import Player, State
 
 
 class PlayerGradient(NamedTuple):
-    """The gradient of one player's loss, and what computing the loss changed.
-
-    gradient: of the player's parameters; stats: the player's new batch statistics; memory: what
-    penalties remember afterwards; metrics: {name: scalar}, means over the batch.
-    """
+    """The gradient by the player's parameters, the player's new batch statistics, what penalties
+    remember afterwards, and {name: scalar}, means over the batch."""
 
     gradient: Any
     stats: Any
@@ -42,10 +37,7 @@ class PlayerGradient(NamedTuple):
 
 
 def discriminator_turn(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
-    """The discriminator takes one optimizer step against fresh fakes.
-
-    The generator's batch statistics do not change here: they change in the generator's turn.
-    """
+    """The discriminator takes one optimizer step. The generator's statistics do not change."""
     gradient = player_gradient("discriminator", discriminator_loss, recipe, state, batch, draws, axis_name)
     return apply_gradient(recipe, state, "discriminator", gradient)
 
@@ -76,8 +68,8 @@ def generator_loss(
 ) -> tuple:
     """(loss, (stats, memory, metrics)) of a generator with these parameters on this batch.
 
-    lookahead: from the generator's parameters to those of the discriminator that it plays against,
-    for dynamics that look ahead; None plays against the discriminator as it is.
+    lookahead: from the generator's parameters to those of the discriminator that it plays against;
+    None for the discriminator as it is.
     """
     g, d = state.generator, state.discriminator
     batch, z = draw_latents(recipe, batch, draws, axis_name)
@@ -97,8 +89,8 @@ def player_gradient(
     """The gradient of a player's loss, averaged over the devices.
 
     With `recipe.accumulate` > 1 it is the mean over so many parts of the batch, one after the
-    other. Every example keeps its index, and with it its draws. Batch statistics, and losses that
-    compare examples, see one part at a time.
+    other. Every example keeps its index and its draws. Batch statistics, and losses that compare
+    examples, see one part at a time.
     """
     once = partial(_gradient_of, name, loss, recipe)
     if recipe.accumulate > 1:
@@ -156,11 +148,8 @@ def mean_terms(name: str, values: dict, axis_name) -> dict:
 
 
 def logit_metrics(recipe: Recipe, real: Array, fake: Array, axis_name) -> dict:
-    """The discriminator's mean logits, and the mean sign of its logits of reals.
-
-    The mean sign is r_t of Karras et al. (2020b): 1 where the discriminator is sure of all reals.
-    It is counted from the logit at which the loss leaves the discriminator undecided.
-    """
+    """The discriminator's mean logits, and r_t of Karras et al. (2020b): the mean sign of the
+    logits of reals, counted from the logit at which the loss leaves D undecided."""
     means = mean_terms("discriminator", {"real_logit": real, "fake_logit": fake}, axis_name)
     undecided = losses.boundary(recipe.loss)
     if undecided is None:

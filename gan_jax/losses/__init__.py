@@ -2,14 +2,11 @@
 per example for each player to minimise.
 
 In the formulae d_r and d_f are the logits of reals and fakes. The training step weights the terms
-and takes their mean; losses that compare examples return terms whose mean is the loss.
-
-A new loss is one new file here. A function marked `@part("losses")` is found without any list: it
-becomes `losses.<name>`, and recipes and command lines know it by its name. A loss whose
-discriminator is undecided at another logit than 0 says so with `@decides_at`.
+and takes their mean. A new loss is one new file here: a function marked `@part("losses")` becomes
+`losses.<name>`, which recipes and command lines know by its name.
 """
 
-from __future__ import annotations
+# ruff: noqa: F401
 
 import inspect
 
@@ -29,13 +26,6 @@ from gan_jax.losses.relativistic import (
 from gan_jax.losses.selection import top_k
 from gan_jax.losses.terms import Terms, boundary, decides_at, places, real_weights
 from gan_jax.losses.weighting import class_weighted
-
-__all__ = [
-    "LOSSES", "POINTWISE", "Terms", "auxiliary_classifier", "blend", "boundary", "class_weighted", "decides_at",
-    "dual_contrastive", "hinge", "kernel_values", "least_squares", "minimax", "mmd", "multi_class", "multi_hinge",
-    "non_saturating", "places", "real_weights", "relativistic_average", "relativistic_average_hinge",
-    "relativistic_average_least_squares", "relu", "representation", "rpgan", "softplus", "top_k", "wasserstein", "witness",
-]  # fmt: skip
 
 POINTWISE = {f.__name__: bind(f) for f in (non_saturating, minimax, least_squares, wasserstein, hinge)}
 """The losses whose terms each depend on one logit alone."""
