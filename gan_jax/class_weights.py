@@ -10,10 +10,8 @@ from gan_jax.core.errors import UserError
 
 
 def effective_number(counts: Any, beta: Any) -> Array:
-    """(1 - beta^n) / (1 - beta) of each count n (Cui et al., 2019, equation 2).
-
-    counts: [K]; a count below 1 counts as 1. beta: in [0, 1]: 0 gives 1, and 1 is the limit, n.
-    """
+    """(1 - beta^n) / (1 - beta) of each count n (Cui et al., 2019, equation 2). counts: [K]; a
+    count below 1 counts as 1. beta: in [0, 1]: 0 gives 1, and 1 is the limit, n."""
     counts = jnp.maximum(jnp.asarray(counts), 1)
     left = jnp.clip(1 - jnp.asarray(beta, counts.dtype), 0, 1)  # 1 - beta
     safe = jnp.clip(left, jnp.finfo(counts.dtype).tiny, 1 - jnp.finfo(counts.dtype).epsneg)
@@ -36,10 +34,9 @@ def class_weights(counts: Any, beta: Any = 0.99, balance: Any = 0.0) -> Array:
     mean of Cui et al. (2019), over classes, would shift the balance of reals and fakes in the
     discriminator's loss, and let beta change both learning rates.
 
-    counts:  [K] examples of each class
-    beta:    in [0, 1]: 0 weighs all alike, 1 by inverse frequency. Cui et al. use .9 to .9999,
-             Rangwani et al. (2021) .99.
-    balance: how evenly the examples are drawn, see `class_shares`
+    counts: [K] examples of each class. balance: how evenly they are drawn, see `class_shares`.
+    beta: in [0, 1]: 0 weighs all alike, 1 by inverse frequency. Cui et al. use .9 to .9999,
+    Rangwani et al. (2021) .99.
     """
     weights = 1 / effective_number(counts, beta)
     return weights / (class_shares(counts, balance) * weights).sum()

@@ -5,11 +5,10 @@ statistic of training meets its target.
     controller = drive("D/train_validation_auc", 0.55, high=100, log=True)
     recipe.replace(controllers={path: controller})
 
-The recipe's own value is the start. The live value is `state.memory["live"][path]`, is logged as
-`live/<path>`, and replaces the number wherever the recipe is used. Any number can be controlled,
-but no structure. A statistic is any name that training logs. Statistics of a step
-(`discriminator/...`, `generator/...`) are averaged over `every` steps; those of an evaluation
-(`D/...`, `G/...`) change the number each time they are logged.
+The recipe's own value is the start. The live value, `state.memory["live"][path]`, is logged as
+`live/<path>`. Any number can be controlled, but no structure. A statistic is any name that training
+logs. Statistics of a step (`discriminator/...`, `generator/...`) are averaged over `every` steps;
+those of an evaluation (`D/...`, `G/...`) change the number each time they are logged.
 
 ADA's p is `{"augment.<name>.p": ada()}` (Karras et al., 2020b), APA's is `{"augment.apa.p": ada()}`
 (Jiang et al., 2021), and adaptive dropout is `{"discriminator.numbers.dropout": ada(high=0.9)}`.
@@ -76,8 +75,7 @@ def drive(
     every:     steps over which a statistic of the step is averaged; >= 1
     lowers:    whether a higher number lowers the statistic; False for D's learning rate
     log:       equal factors instead of equal steps, for rates and weights
-    rule:      `fixed_steps`, `proportional`, or (value, error, share of the range, low, high, *,
-               lowers, log) -> value
+    rule:      `fixed_steps`, `proportional`, or a function with their parameters
 
     Raises UserError for bounds, a horizon or a number of steps that are out of range.
     """

@@ -25,7 +25,7 @@ def uniform(draws: Draws, labels, dtype, *, dimension: int) -> Float[Array, "b d
 @part("latents")
 def truncated(draws: Draws, labels, dtype, *, dimension: int, threshold) -> Float[Array, "b d"]:
     """z ~ N(0, 1), redrawn while |z| > threshold: the truncation trick (Brock et al., 2019, section
-    3.1), for samples of a generator that was trained with `normal`.
+    3.1), for samples of a generator trained with `normal`.
 
     threshold: > 0. A smaller one gives likelier and less varied samples (Brock et al. use 2 to
     .04). The distribution function is inverted: example i shrinks towards 0 with the threshold, and
@@ -58,8 +58,7 @@ def rarity_scale(counts, strength, dtype=jnp.float32) -> Float[Array, "k"]:
 
 
 def slerp(start: Float[Array, "*b d"], end: Float[Array, "*b d"], share) -> Float[Array, "*b d"]:
-    """Spherical interpolation (Shoemake, 1985; for latents, White, 2016), which keeps the length of
-    normal latents.
+    """Spherical interpolation (Shoemake, 1985; White, 2016), which keeps normal latents' length.
 
     share: of the angle from start to end, in [0, 1], broadcast against [*b, 1]. Lengths of the ends
     are not normalised. Parallel or opposite ends are joined by a straight line.
@@ -79,10 +78,8 @@ def interpolate(
     start: Float[Array, "k d"], end: Float[Array, "k d"], steps: int, spherical: bool = True
 ) -> Float[Array, "k s d"]:
     """`steps` evenly spaced points from each start to its end, both included: [k, steps, d].
-
     spherical: use `slerp`, for normal latents; else a straight line, for uniform latents, whose
-    range an arc would leave. Raises UserError for fewer than 2 steps.
-    """
+    range an arc would leave. Raises UserError for fewer than 2 steps."""
     if steps < 2:
         raise UserError(f"an interpolation has at least its two ends, so steps >= 2, not {steps}")
     share = jnp.linspace(0, 1, steps, dtype=start.dtype)[:, None]

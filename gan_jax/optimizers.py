@@ -23,8 +23,7 @@ def adam(learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999) -> Bou
 
     m <- b1 * m + (1 - b1) * g, v <- b2 * v + (1 - b2) * g^2, p <- p - rate * m' / (sqrt(v') + 1e-8)
 
-    m' = m / (1 - b1^t) and v' = v / (1 - b2^t), where m and v start at 0. b2 is .999 as in Kingma &
-    Ba, whose rate is 1e-3 and b1 .9.
+    m' = m / (1 - b1^t) and v' = v / (1 - b2^t); m and v start at 0. b2 is .999 as in Kingma & Ba.
     """
     return bind(optax.adam, learning_rate=learning_rate, b1=b1, b2=b2)
 
@@ -107,11 +106,10 @@ def amsgrad(learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999) -> 
 
 
 def adabelief(learning_rate: float = 2e-4, b1: float = 0.5, b2: float = 0.999, eps: float = 1e-16) -> Bound:
-    """Adam whose second moment is s <- b2 * s + (1 - b2) * (g - m)^2 + eps (Zhuang et al., 2020,
-    algorithm 2).
+    """Adam whose second moment is s <- b2 * s + (1 - b2) * (g - m)^2 + eps (Zhuang et al., 2020).
 
-    eps, 1e-16 as in their code, is also added to the root. Rate 2e-4, b1 .5 and b2 .999 are those
-    of `adam`. b1 must be above 0: without an average m, s is eps alone, and the steps are enormous.
+    m is the average of g (their algorithm 2). eps, 1e-16 as in their code, is also added to the
+    root. Rate 2e-4, b1 .5 and b2 .999 are those of `adam`. With b1 0, s would be eps alone.
     """
     return bind(optax.adabelief, learning_rate=learning_rate, b1=b1, b2=b2, eps=eps, eps_root=eps)
 

@@ -46,8 +46,7 @@ def class_balanced(
     frequent class still goes through its examples in turn.
 
     strength: in [0, 1]: 0 is the order of the data, bit for bit, and 1 draws all classes alike.
-              Above 1 rare classes prevail.
-    classes:  structure, as the data have them
+    Above 1 rare classes prevail.
 
     For a Recipe: `sampling=bind(sampling.class_balanced, strength=1.0, classes=data.classes)`.
     Labels of fakes follow the reals by default (`latents.batch_labels`). In a subset of traced

@@ -44,8 +44,7 @@ def linear(start: float, stop: float, steps: float) -> Schedule:
 
 
 def cosine(start: float, stop: float, steps: float) -> Schedule:
-    """From `start` to `stop` over `steps` along half a cosine, then constant (as R3GAN: Huang et
-    al., 2024)."""
+    """From `start` to `stop` in `steps` along half a cosine, then constant (Huang et al., 2024)."""
     return schedule(_cosine, start=start, stop=stop, steps=steps)
 
 

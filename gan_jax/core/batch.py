@@ -12,10 +12,8 @@ from gan_jax.core.errors import UserError
 
 def device_mean(x: Any, axis_name: str | None) -> Any:
     """The mean over devices of a pytree that is already averaged over this device's examples.
-
     Raises UserError inside a `jax.shard_map` with check_vma=True, its default: there the gradient
-    of a replicated value is already the sum over devices, so that every step would be too large.
-    """
+    of a replicated value is already the sum over devices, so that every step would be too large."""
     if axis_name is None:
         return x
     if axis_name in _varying(jax.lax.axis_index(axis_name)):  # x may not vary: such a sum does not
@@ -43,7 +41,6 @@ class Shared:
         return device_mean(values.mean(0), self.axis_name)
 
     def all_gather(self, values: Array) -> Array:
-        """[b, ...] of this device -> [B, ...] of the whole batch, in the order of the devices."""
         return all_gather(values, self.axis_name)
 
 
@@ -69,10 +66,8 @@ class Batch(struct.PyTreeNode, Shared):
 
 
 def split_batch(batch: Batch, parts: int) -> Batch:
-    """[parts * b, ...] -> [parts, b, ...]: example j stays on its device, in part j % parts.
-
-    Raises UserError where the batch does not divide.
-    """
+    """[parts * b, ...] -> [parts, b, ...]: example j stays on its device, in part j % parts. Raises
+    UserError where the batch does not divide."""
     n = len(batch.index)
     if n % parts:
         raise UserError(f"{n} examples cannot be dealt in {parts} equal parts: give a multiple")
@@ -85,12 +80,9 @@ def to_unit(images: Array, dtype="float32") -> Float[Array, "b *shape"]:
 
 
 class Feed(struct.PyTreeNode):
-    """A training set on the device.
-
-    images: [N, ...]; labels: [N] or None; key: of their order. weights [N] and mask [N, ...] go
-    into the batch. size: how many images to use, a leaf, so that one compiled program trains on the
-    first 100, 300 or 1,000 of them.
-    """
+    """A training set on the device. images: [N, ...]; labels: [N] or None; key: of their order.
+    weights [N] and mask [N, ...] go into the batch. size: how many images to use, a leaf, so that
+    one compiled program trains on the first 100, 300 or 1,000 of them."""
 
     images: Array
     labels: Array | None
@@ -101,10 +93,8 @@ class Feed(struct.PyTreeNode):
 
 
 class Window(struct.PyTreeNode):
-    """The streamed examples of the next steps, in the place of a `Feed`.
-
-    images: [steps, b, ...]; labels: [steps, b] or None; first: the step of the first batch.
-    """
+    """The streamed examples of the next steps, in the place of a `Feed`. images: [steps, b, ...];
+    labels: [steps, b] or None; first: the step of the first batch."""
 
     images: Array
     labels: Array | None

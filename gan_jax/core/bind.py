@@ -27,9 +27,7 @@ def static(**kwargs) -> Any:
 
 def number(value: Any) -> Any:
     """A Python or NumPy number as a float32 array; anything else (a tracer, a schedule) unchanged.
-
-    10, 10.0 and np.float32(10) thus share one program. A NumPy array starts no JAX backend.
-    """
+    10, 10.0 and np.float32(10) thus share one program. A NumPy array starts no JAX backend."""
     if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
         return np.asarray(value, np.float32)
     if isinstance(value, np.ndarray):
@@ -55,9 +53,7 @@ def _structural_names(function: Callable) -> frozenset[str]:
 @cache
 def defaults(function: Callable) -> Mapping[str, np.ndarray]:
     """The default numbers of a function: its keyword-only parameters whose default is a float.
-
-    Those of optax are left out, as its factories may branch on them in Python.
-    """
+    Those of optax are left out, as its factories may branch on them in Python."""
     if (getattr(function, "__module__", None) or "").partition(".")[0] == "optax":
         return {}
     floats = [p for p in _parameters(function) if p.kind is p.KEYWORD_ONLY and isinstance(p.default, float)]
@@ -66,11 +62,8 @@ def defaults(function: Callable) -> Mapping[str, np.ndarray]:
 
 @jax.tree_util.register_pytree_with_keys_class
 class Bound:
-    """A module-level function with arguments attached.
-
-    `numbers` are leaves; the function and `options` are structure. `parts` are positional arguments
-    that are bound functions themselves.
-    """
+    """A module-level function with arguments attached. `numbers` are leaves; the function and
+    `options` are structure; `parts` are positional arguments, bound functions themselves."""
 
     def __init__(self, function: Callable, parts: tuple = (), numbers: Mapping | None = None, options: Mapping | None = None):
         self.function, self.parts = function, tuple(parts)
@@ -147,9 +140,8 @@ def bind(function: Callable, *parts: Any, **values: Any) -> Bound:
     default if that is a float, so that it can be swept and is recorded. Leaves are traced: the
     function may not branch on them in Python or make shapes of them.
 
-    Define the function once, at module level or in a notebook cell: a closure made anew compiles
-    anew. Raises UserError for a keyword that the function does not take, and for one without a
-    default that is left out.
+    Define the function once, at module level: a closure made anew compiles anew. Raises UserError
+    for an unknown keyword, and for one without a default that is left out.
 
     >>> bind(penalties.r1, gamma=10.0)
     r1(gamma=10)
@@ -177,9 +169,7 @@ def leaves(knobs: Any) -> dict[str, Any]:
 
 def with_leaves(knobs: Any, values: Mapping[str, Any]) -> Any:
     """The same knobs with the named leaves replaced. The path of a schedule replaces all of it.
-
-    Raises UserError for a path that names no leaf.
-    """
+    Raises UserError for a path that names no leaf."""
     whole = lambda x: isinstance(x, Schedule) and x is not knobs
     flat, tree = jax.tree_util.tree_flatten_with_path(knobs, is_leaf=whole)
     flat = [(dotted(path), leaf) for path, leaf in flat]
@@ -198,9 +188,7 @@ def with_leaves(knobs: Any, values: Mapping[str, Any]) -> Any:
 
 def resolve(knobs: Any, step: jax.Array, live: Mapping[str, Any] | None = None) -> Any:
     """The knobs at this step: schedules evaluated, and controlled leaves at their live values.
-
-    live: {path: value}. Knobs without schedules and live values are returned unchanged.
-    """
+    live: {path: value}. Knobs without schedules and live values are returned unchanged."""
     if live:
         knobs = with_leaves(knobs, live)
     is_schedule = lambda x: isinstance(x, Schedule)

@@ -28,9 +28,7 @@ PARTS: dict[str, Any] = {}
 
 def part(kind: str, name: str | None = None) -> Callable[[T], T]:
     """Marks a recipe part, whose public name is `kind.name`. Raises ValueError for a second one.
-
-    kind: begins with a key of PACKAGES. name: by default the thing's own, without leading `_`.
-    """
+    kind: begins with a key of PACKAGES. name: by default the thing's own, without leading `_`."""
 
     def mark(thing: T) -> T:
         public = f"{kind}.{name or getattr(thing, '__name__', '').lstrip('_')}"

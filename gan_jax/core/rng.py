@@ -15,11 +15,9 @@ from jaxtyping import Array, Float, Int, Key
 
 
 def named(key: Key[Array, ""], name: str) -> Key[Array, ""]:
-    """The key of a named draw: the words of the key, changed by a hash of the name.
-
-    A counter-based generator gives unrelated streams for any two keys. `fold_in` for each name and
-    example would do as well, but took two fifths of the time to compile a step.
-    """
+    """The key of a named draw: the words of the key, changed by a hash of the name. A counter-based
+    generator gives unrelated streams for any two keys. `fold_in` for each name and example would do
+    as well, but took two fifths of the time to compile a step."""
     digest = np.frombuffer(hashlib.sha256(name.encode()).digest(), np.uint32)
     words = jax.random.key_data(key)
     return _rekeyed(key, words ^ digest[: words.shape[-1]])
@@ -37,19 +35,15 @@ def _rekeyed(key, words):
 
 
 def in_a_row(draw: Callable, key: Key[Array, ""], shape: tuple[int, ...], *arguments) -> Array:
-    """The numbers of `draw(key, shape, *arguments)`, drawn on one axis and then reshaped.
-
-    On a CPU, XLA compiles a draw of several axes up to twenty times more slowly.
-    """
+    """The numbers of `draw(key, shape, *arguments)`, drawn on one axis and then reshaped. On a CPU,
+    XLA compiles a draw of several axes up to twenty times more slowly."""
     return draw(key, (int(np.prod(shape)),), *arguments).reshape(shape)
 
 
 class Draws(struct.PyTreeNode):
-    """The draws of one batch. index: [b] position of each example in the whole batch.
-
-    What is drawn for an example depends on its index, and is sharded as the index is. Names make a
-    path, which enters the key where something is drawn.
-    """
+    """The draws of one batch. index: [b] position of each example in the whole batch. What is drawn
+    for an example depends on its index, and is sharded as the index is. Names make a path, which
+    enters the key where something is drawn."""
 
     key: Key[Array, ""]
     index: Int[Array, "b"]

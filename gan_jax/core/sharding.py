@@ -49,10 +49,8 @@ def gathering(mesh: Mesh | None) -> Iterator[None]:
 
 
 def whole(tree: Any) -> Any:
-    """Gradients or parameters, replicated where the state is sharded; else unchanged.
-
-    Otherwise XLA would shard the layers as the optimizer's state is, and move their activations.
-    """
+    """Gradients or parameters, replicated where the state is sharded; else unchanged. Otherwise XLA
+    would shard the layers as the optimizer's state is, and move their activations."""
     mesh = _MESH.get()
     return tree if mesh is None else jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, P()))
 

@@ -71,9 +71,8 @@ def extragradient(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis
 def consensus(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, *, weight) -> tuple[State, dict]:
     """Simultaneous descent along F + weight * grad |F|^2 / 2 (Mescheder et al., 2017, equation 12).
 
-    weight: the paper's gamma, >= 0: 10 for its images, .1 for its toys (in their code). A step
-    costs about two simultaneous ones, and the memory of a second derivative. Raises UserError for
-    more than one discriminator turn.
+    weight: the paper's gamma, >= 0: 10 for its images, .1 for its toys (in their code). The cost is
+    about two steps. Raises UserError for more than one discriminator turn.
     """
     here = {name: getattr(state, name).params for name in PLAYERS}
 
@@ -98,8 +97,7 @@ def unrolled(
 
     D_{k+1} = D_k - rate * grad L_D(G, D_k), equation 7, all k on G's batch; the gradient of G goes
     through these steps (equation 10). D_0 is the D after its turns, so that 0 steps are
-    `alternating`; in the paper it is the D before its turn (equations 10 and 11; the order in their
-    notebook is not set).
+    `alternating`; in the paper it is the D before its turn (equations 10 and 11).
 
     rate: of those steps, > 0: 1e-4 in the paper's toys (their notebook takes Adam's steps).
     steps: 5 by default, as in their notebook; the paper has 5 and 10. With 5 a training step takes

@@ -61,12 +61,11 @@ def _gaps(live: Recipe, outputs: dict[str, DiscriminatorOutput], train_labels, v
     row["D/train_validation_auc"] = pair_auc(logits["train"], logits["validation"])
     train, validation, fake = (x.mean() for x in logits.values())
     row["D/r_v"] = (train - validation) / jnp.maximum(train - fake, 1e-8)
-    on = lambda name, labels: live.loss(outputs[name], outputs["fake"], _batch(live, labels, train_labels)).real.mean()
-    row["D/loss_gap"] = on("validation", validation_labels) - on("train", train_labels)
+
+    def loss_on(name: str, labels) -> Array:
+        read = (labels, train_labels) if live.classes else (None, None)  # what a loss may read of a batch
+        batch = Batch(jnp.zeros(0), jnp.zeros(0, jnp.int32), read[0], fake_labels=read[1])
+        return live.loss(outputs[name], outputs["fake"], batch).real.mean()
+
+    row["D/loss_gap"] = loss_on("validation", validation_labels) - loss_on("train", train_labels)
     return row
-
-
-def _batch(live: Recipe, labels, fake_labels) -> Batch:
-    """A batch with what a loss may read in an evaluation: the labels."""
-    labels, fake_labels = (x if live.classes else None for x in (labels, fake_labels))
-    return Batch(jnp.zeros(0), jnp.zeros(0, jnp.int32), labels, fake_labels=fake_labels)

@@ -63,10 +63,8 @@ def discriminate_both(recipe: Recipe, params, stats, batch: Batch, fakes, draws:
 
 def with_mixed_fakes(recipe: Recipe, g: Player, batch: Batch, draws: Draws, axis_name) -> Batch:
     """The batch with fakes among its reals, where an augmentation mixes them in (`augment.mixing`).
-
     These fakes are other draws than the batch's fakes. They have the labels of the reals that they
-    replace, under which the discriminator sees them.
-    """
+    replace, under which the discriminator sees them."""
     if not any(augment.mixing(change) for change in recipe.augment.values()):
         return batch
     own = draws.named("posing")

@@ -29,7 +29,8 @@ def check_data(recipe: Recipe, data) -> None:
     """Raises UserError for a recipe that does not fit the data, naming both sides."""
     made = jax.eval_shape(lambda key: sample(recipe, init(recipe, key), key, 1), jax.random.key(0)).shape[1:]
     check_fit("recipe", recipe, made, data)
-    check_sampling(recipe, data)
+    if recipe.sampling is not None:
+        _check_sampling(recipe.sampling.options.get("classes"), data)
     if recipe.controllers:
         control.check_statistics(recipe, _logged(recipe, data))
 
@@ -46,13 +47,10 @@ def sampler(recipe: Recipe, feed: Feed) -> Any:
     return choose
 
 
-def check_sampling(recipe: Recipe, data) -> None:
-    """Raises UserError for a sampling by classes that the data do not have."""
-    if recipe.sampling is None:
-        return
+def _check_sampling(classes: int | None, data) -> None:
     if data.train.labels is None:
         raise UserError(f"the recipe draws reals by their class, but {data.name} has no labels")
-    if (classes := recipe.sampling.options.get("classes")) != data.classes:
+    if classes != data.classes:
         raise UserError(f"the recipe's sampling is of {classes} classes, but {data.name} has {data.classes}")
 
 

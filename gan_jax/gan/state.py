@@ -63,10 +63,8 @@ def keep_dtypes(new: Any, old: Any) -> Any:
 
 
 def warm_started(state: State, other: State) -> State:
-    """`state` with the networks of another run: parameters, statistics and moving average.
-
-    The optimizers start anew. Raises UserError where the networks differ in shape.
-    """
+    """`state` with the networks of another run: parameters, statistics and moving average. The
+    optimizers start anew. Raises UserError where the networks differ in shape."""
     network = lambda player: {"params": player.params, "stats": player.stats}
     shape = lambda x: (jax.tree.structure(x), [leaf.shape for leaf in jax.tree.leaves(x)])
     copied = lambda old, new: jax.tree.map(lambda a, b: jnp.array(b, a.dtype), old, new)  # the state is donated
@@ -81,6 +79,5 @@ def warm_started(state: State, other: State) -> State:
 
 def networks(state: State) -> State:
     """What `warm_started` takes of a state: the networks, without optimizers and memory."""
-    bare = lambda player: player.replace(opt_state=None)
-    generator, discriminator = bare(state.generator), bare(state.discriminator)
+    generator, discriminator = (player.replace(opt_state=None) for player in (state.generator, state.discriminator))
     return state.replace(key=None, memory={}, generator=generator, discriminator=discriminator)

@@ -25,11 +25,9 @@ from gan_jax.gan.state import State, finish_step, init_player
 
 
 def init(recipe: Recipe, key: Key[Array, ""]) -> State:
-    """A fresh state in `recipe.dtype`. The moving average starts as a copy of the generator.
-
-    Raises UserError for an unsupported image size, a controller whose path names no number, and a
-    penalty that has no meaning for its player.
-    """
+    """A fresh state in `recipe.dtype`. The moving average starts as a copy of the generator. Raises
+    UserError for an unsupported image size, a controller whose path names no number, and a penalty
+    that has no meaning for its player."""
     recipe = resolve(recipe, jnp.int32(0))
     draws = Draws(named(key, "init"), jnp.arange(2))
     labels = jnp.zeros(2, jnp.int32) if recipe.classes else None
@@ -56,11 +54,9 @@ def init(recipe: Recipe, key: Key[Array, ""]) -> State:
 
 
 def train_step(recipe: Recipe, state: State, batch: Batch, axis_name: str | None = None) -> tuple[State, dict]:
-    """One step: both players are updated. axis_name: the device axis under pmap.
-
-    Returns the new state, and scalars averaged over the whole batch: each player's loss, penalties,
-    logits and gradient norms.
-    """
+    """One step: both players are updated. Returns the new state, and scalars averaged over the
+    whole batch: each player's loss, penalties, logits and gradient norms. axis_name: of the devices
+    under pmap."""
     resolved = control.resolved(recipe, state)
     batch = batch if recipe.classes else batch.replace(labels=None)  # no network sees these labels
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)

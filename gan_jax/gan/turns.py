@@ -1,7 +1,6 @@
 """A turn: one player's loss, the gradient of the loss, and the optimizer step that applies it."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -67,10 +66,8 @@ def generator_loss(
     params: Any, recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, lookahead: Callable | None = None
 ) -> tuple:
     """(loss, (stats, memory, metrics)) of a generator with these parameters on this batch.
-
     lookahead: from the generator's parameters to those of the discriminator that it plays against;
-    None for the discriminator as it is.
-    """
+    None for the discriminator as it is."""
     g, d = state.generator, state.discriminator
     batch, z = draw_latents(recipe, batch, draws, axis_name)
     d = d.replace(params=lookahead(params)) if lookahead else d
@@ -86,37 +83,32 @@ def generator_loss(
 def player_gradient(
     name: str, loss: Callable, recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name
 ) -> PlayerGradient:
-    """The gradient of a player's loss, averaged over the devices.
+    """The gradient of a player's loss, averaged over the devices. With `recipe.accumulate` > 1 it
+    is the mean over so many parts of the batch, one after the other. Every example keeps its index
+    and its draws. Batch statistics, and losses that compare examples, see one part at a time."""
 
-    With `recipe.accumulate` > 1 it is the mean over so many parts of the batch, one after the
-    other. Every example keeps its index and its draws. Batch statistics, and losses that compare
-    examples, see one part at a time.
-    """
-    once = partial(_gradient_of, name, loss, recipe)
-    if recipe.accumulate > 1:
-        once = partial(_accumulate, once, name, recipe.accumulate)
-    found = once(state, batch, draws, axis_name)
+    def once(state: State, batch: Batch, draws: Draws) -> PlayerGradient:
+        of_params = lambda params: loss(params, recipe, state, batch, draws, axis_name)
+        (_, rest), gradient = jax.value_and_grad(of_params, has_aux=True)(getattr(state, name).params)
+        return PlayerGradient(gradient, *rest)
+
+    parts = recipe.accumulate
+    found = once(state, batch, draws) if parts == 1 else _accumulate(once, name, parts, state, batch, draws)
     return found._replace(gradient=device_mean(found.gradient, axis_name))
 
 
-def _gradient_of(name: str, loss: Callable, recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name):
-    of_params = lambda params: loss(params, recipe, state, batch, draws, axis_name)
-    (_, rest), gradient = jax.value_and_grad(of_params, has_aux=True)(getattr(state, name).params)
-    return PlayerGradient(gradient, *rest)
-
-
-def _accumulate(once: Callable, name: str, count: int, state: State, batch: Batch, draws: Draws, axis_name):
+def _accumulate(once: Callable, name: str, count: int, state: State, batch: Batch, draws: Draws) -> PlayerGradient:
     """The mean of `once` over parts of the batch. Statistics and memory pass from part to part."""
 
     def add(carry, part):
         state, so_far = carry
-        found = once(state, part, draws.replace(index=part.index), axis_name)
+        found = once(state, part, draws.replace(index=part.index))
         state = state.replace(**{name: getattr(state, name).replace(stats=found.stats)}, memory=found.memory)
         return (state, jax.tree.map(jnp.add, so_far, (found.gradient, found.metrics))), None
 
     parts = split_batch(batch, count)
     first = jax.tree.map(lambda x: x[0], parts)
-    shape = jax.eval_shape(lambda part: once(state, part, draws.replace(index=part.index), axis_name), first)
+    shape = jax.eval_shape(lambda part: once(state, part, draws.replace(index=part.index)), first)
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shape.gradient, shape.metrics))
     (state, summed), _ = jax.lax.scan(add, (state, zero), parts)
     gradient, metrics = jax.tree.map(lambda x: x / count, summed)

@@ -1,5 +1,4 @@
-"""Losses on class logits: an auxiliary classifier beside any loss, and D as a classifier with one
-more class, for fakes."""
+"""Losses on class logits: an auxiliary classifier, or D as a classifier with a class for fakes."""
 
 from typing import Any
 
@@ -18,13 +17,12 @@ _cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 
 
 def auxiliary_classifier(loss: Any, weight_real=1.0, weight_fake=1.0, weight_generator=1.0) -> Bound:
-    """Any loss plus the cross-entropy of D's class logits (ACGAN, Odena et al., 2017, equations 2
-    and 3).
+    """Any loss plus the cross-entropy CE of D's class logits (ACGAN: Odena et al., 2017).
 
     D adds weight_real * CE on reals and weight_fake * CE on fakes; G adds weight_generator * CE on
-    fakes. CE is against the label of a real, or the label that a fake was made with. The weights
-    are >= 0, and 1 in the paper; with weight_fake 0, D learns classes from reals alone. Raises
-    UserError without classes, and for a discriminator without `conditioning="auxiliary"`.
+    fakes (equations 2 and 3). CE is against the label of a real, or that a fake was made with. The
+    weights are >= 0, and 1 in the paper; with weight_fake 0, D learns classes from reals alone.
+    Raises UserError without classes, and for a D without `conditioning="auxiliary"`.
     """
     numbers = {"weight_real": weight_real, "weight_fake": weight_fake, "weight_generator": weight_generator}
     return bind(_auxiliary, bind(loss), **numbers)
@@ -47,13 +45,12 @@ def _auxiliary(
 
 @part("losses")
 def multi_class(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
-    """Cross-entropy of K classes of reals and one class of fakes, whose logit is 0 (Salimans et
-    al., 2016, section 5).
+    """Cross-entropy of K classes of reals and a class of fakes of logit 0 (Salimans et al., 2016).
 
     With class logits l and Z = sum_k e^l_k, D minimises log(1 + Z) - l_y on reals of class y and
-    log(1 + Z) on fakes; G minimises log(1 + Z) - l_y on fakes made as class y (their G matches
-    features instead). D(x) = Z / (1 + Z), so that D's logit is log Z: use
-    `conditioning="multi_class"`. Raises UserError without class logits or labels.
+    log(1 + Z) on fakes (section 5); G minimises log(1 + Z) - l_y on fakes made as class y (theirs
+    matches features). D(x) = Z / (1 + Z), so D's logit is log Z: use `conditioning="multi_class"`.
+    Raises UserError without class logits or labels.
     """
     return _with_fake_class("multi_class", _cross_entropy, real, fake, batch)
 

@@ -16,10 +16,7 @@ SCALES = {"rational_quadratic": (0.1, 1.0, 10.0), "rbf": (2.0, 5.0, 10.0, 20.0, 
 
 def kernel_values(x: Float[Array, "n d"], y: Float[Array, "m d"], kernel: str, dot=0.0) -> Float[Array, "n m"]:
     """k(x_i, y_j), with s = |x - y|^2 the sum over SCALES of (1 + s / (2 a))^-a or of exp(-s / (2
-    sigma^2)), plus dot * x.y.
-
-    Raises UserError for an unknown kernel.
-    """
+    sigma^2)), plus dot * x.y. Raises UserError for an unknown kernel."""
     if kernel not in SCALES:
         raise UserError(f"unknown kernel {kernel!r}: use one of {', '.join(SCALES)}")
     between = jnp.square(x[:, None] - y[None]).sum(-1)
@@ -43,11 +40,9 @@ def representation(output: DiscriminatorOutput, on: str) -> Float[Array, "b d"]:
 
 
 def witness(values, real, fake, kernel: str = "rational_quadratic", dot=0.0) -> Float[Array, "n"]:
-    """mean_j k(values, real_j) - mean_j k(values, fake_j), all arrays being [., d].
-
-    Binkowski et al. (2018, section 3) hold the norm of its gradient at 1, with weight 1 in their
-    code. Give the reals and fakes of all devices (`batch.all_gather`).
-    """
+    """mean_j k(values, real_j) - mean_j k(values, fake_j), all arrays being [., d]. Binkowski et
+    al. (2018, section 3) hold the norm of its gradient at 1, with weight 1 in their code. Give the
+    reals and fakes of all devices (`batch.all_gather`)."""
     return kernel_values(values, real, kernel, dot).mean(1) - kernel_values(values, fake, kernel, dot).mean(1)
 
 
@@ -62,8 +57,7 @@ def mmd(
     on: str = "logits",
     dot=0.0,
 ) -> Terms:
-    """D: -MMD^2; G: MMD^2, without bias and over all devices (Li et al., 2017; Binkowski et al.,
-    2018).
+    """D: -MMD^2; G: MMD^2, unbiased, over all devices (Li et al., 2017; Binkowski et al., 2018).
 
     MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j) of
     reals x and fakes y (Gretton et al., 2012). It is the mean over i of h(x_i) + h(y_i), with

@@ -42,9 +42,8 @@ def minimax(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, *,
 def least_squares(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, *, smoothing=0.0) -> Terms:
     """D: (d_r - 1)^2 / 2 + d_f^2 / 2; G: (d_f - 1)^2 / 2 (Mao et al., 2017, with targets 0 and 1).
 
-    The squares are of logits, as in StudioGAN and TF-GAN; compare_gan squares sigmoid
-    probabilities. smoothing: in [0, 1), default 0, as in the paper; the target of reals is 1 -
-    smoothing.
+    The squares are of logits, as in StudioGAN and TF-GAN; compare_gan squares probabilities.
+    smoothing: in [0, 1), default 0, as in the paper; the target of reals is 1 - smoothing.
     """
     target = 1 - jnp.asarray(smoothing, real.logits.dtype)
     d_r, d_f = real.logits, fake.logits

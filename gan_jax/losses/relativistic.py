@@ -20,8 +20,7 @@ from gan_jax.losses.terms import Terms, decides_at, real_weights
 @decides_at(None)
 def rpgan(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """D: softplus(-(d_r - d_f)); G: softplus(-(d_f - d_r)), where each real is paired with the fake
-    at its place in the batch (Jolicoeur-Martineau, 2019; in R3GAN with R1 and R2: Huang et al.,
-    2024, equation 2).
+    at its place in the batch (Jolicoeur-Martineau, 2019; R3GAN: Huang et al., 2024, equation 2).
 
     The term of a pair stands in Terms.real and Terms.fake is 0, so that a weight of the real is the
     weight of the pair, for both players.

@@ -19,11 +19,9 @@ class Terms(NamedTuple):
 
 
 def decides_at(logit: float | None) -> Callable:
-    """Marks a loss whose discriminator is undecided at this logit; without the mark it is 0.
-
-    None: only differences of logits count (relativistic losses, critics). The logged accuracies and
-    r_t, which drives ADA, then use the middle of the mean logits of reals and fakes.
-    """
+    """Marks a loss whose discriminator is undecided at this logit; without the mark it is 0. Losses
+    of differences of logits (relativistic losses, critics) have None: the logged accuracies and
+    r_t, which drives ADA, then use the middle of the mean logits of reals and fakes."""
 
     def mark(loss):
         loss.decides_at = logit
@@ -41,12 +39,9 @@ def boundary(loss: Bound) -> float | None:
 
 def real_weights(batch: Any, values: Float[Array, "b *d"]) -> Float[Array, "b"]:
     """The weights of the reals (`batch.weights`) in the dtype of `values`, one for each of the
-    values; 1 where the batch has none.
-
-    The training step multiplies Terms.real by the weights. A loss that uses reals anywhere else (in
-    a mean of d_r, or in G's terms) multiplies by them itself, so that both players see the weighted
-    distribution.
-    """
+    values; 1 where the batch has none. The training step multiplies Terms.real by the weights. A
+    loss that uses reals anywhere else (in a mean of d_r, or in G's terms) multiplies by them
+    itself, so that both players see the weighted distribution."""
     if batch is None or batch.weights is None:
         return jnp.ones(len(values), values.dtype)
     return of_packets(batch.weights, len(values)).astype(values.dtype)

@@ -1,5 +1,4 @@
-"""What a penalty sees (`PenaltyContext`), and the marks of penalties: `remembers`, `only_for`,
-`lazy`."""
+"""What a penalty sees (`PenaltyContext`), and its marks: `remembers`, `only_for`, `lazy`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,12 +69,8 @@ def only_for(player: str) -> Callable:
 
 @part("penalties")
 class Lazy(struct.PyTreeNode):
-    """A penalty that is computed every `every` steps and multiplied by `every` (lazy
-    regularisation, Karras et al., 2020a).
-
-    Its mean over steps is the mean of the penalty itself. The optimizer's rates stay as they are,
-    since loss and penalty share one update.
-    """
+    """A penalty that `lazy` makes. Its mean over steps is the mean of the penalty itself. The
+    optimizer's rates stay as they are, since loss and penalty share one update."""
 
     penalty: Bound
     every: int = struct.field(pytree_node=False, default=16)
@@ -92,11 +87,10 @@ class Lazy(struct.PyTreeNode):
 
 
 def lazy(penalty: Bound, every: int) -> Lazy | Bound:
-    """every * penalty at the steps that `every` divides, and 0 at the others (lazy regularisation,
-    Karras et al., 2020a).
+    """every * penalty at the steps that `every` divides, else 0 (Karras et al., 2020a).
 
     every: at least 1, which is the penalty itself; structure. StyleGAN2 has 16 for R1 and 4 for
-    path lengths, and rescales Adam for them, which is not done here (see `Lazy`).
+    path lengths, and rescales Adam for them, which is not done here.
     """
     return penalty if every == 1 else Lazy(penalty, every)
 

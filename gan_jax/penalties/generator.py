@@ -1,5 +1,4 @@
-"""Penalties for the generator: on the derivative of images by latents, and on the features that
-fakes should share with reals."""
+"""Penalties for the generator: on its derivative by the latent, and on D's features of fakes."""
 
 import math
 
@@ -23,11 +22,9 @@ def path_length(
     sqrt(height * width), and a moving average a of the mean length (Karras et al., 2020a, equation
     4). For G.
 
-    a <- a + decay * (mean length - a). It includes this batch, and a gradient goes through it, as
-    in the authors' code.
-
-    weight: 2 in StyleGAN2, with `lazy(..., 4)`; its CIFAR-10 runs have no such penalty. decay: .01
-    (the default) in StyleGAN2.
+    a <- a + decay * (mean length - a) includes this batch, and a gradient goes through it, as in
+    their code.
+    weight: 2 in StyleGAN2, with `lazy(..., 4)`, and none for CIFAR-10. decay: .01 (the default).
     layers, style: 0 by default: the latent is z. Else it is w, [layers, style] for each example, of
     a generator that takes a number `shift` (StyleGAN2's, whose module has both as `style_shape`),
     and |.|^2 is averaged over layers, as in the authors' code. Raises UserError for one alone.

@@ -33,7 +33,7 @@ def r1(context: PenaltyContext, *, gamma) -> Float[Array, "b"]:
     gamma: >= 0; .01 in StyleGAN2-ADA's CIFAR-10, 10 in the paper's experiments, whose code leaves
     out the 1/2 (there 10 is 20 here).
     """
-    return _half(gamma, context) * square_norm(input_gradient(context, context.reals, context.real_labels))
+    return _half_square(context, context.reals, context.real_labels, gamma)
 
 
 @part("penalties")
@@ -43,14 +43,13 @@ def r2(context: PenaltyContext, *, gamma) -> Float[Array, "b"]:
     gamma: >= 0, as for `r1`. R3GAN (Huang et al., 2024) takes R1 and R2 together with one gamma,
     which falls from .05 to .005 for CIFAR-10.
     """
-    return _half(gamma, context) * square_norm(input_gradient(context, context.fakes, context.fake_labels))
+    return _half_square(context, context.fakes, context.fake_labels, gamma)
 
 
 @part("penalties")
 def wgan_gp(context: PenaltyContext, *, weight, target=1.0, one_sided: bool = False) -> Float[Array, "b"]:
     """weight * (|grad D(x^)| - target)^2 at x^ = u x + (1 - u) G(z), with u ~ U(0, 1) for each pair
-    (Gulrajani et al., 2017, equation 3). Labels are those of the reals; the norm is sqrt(|.|^2 +
-    1e-12).
+    (Gulrajani et al., 2017, equation 3), of the reals' labels. The norm is sqrt(|.|^2 + 1e-12).
 
     weight: 10 in the paper (algorithm 1). target: 1 (the default) in the paper; 0 pulls all slopes
     to 0. one_sided: only norms above the target cost (Petzka et al., 2018); False in the paper.
@@ -62,9 +61,7 @@ def wgan_gp(context: PenaltyContext, *, weight, target=1.0, one_sided: bool = Fa
 def max_gp(context: PenaltyContext, *, weight) -> Float[Array, "rows"]:
     """weight * max |grad D(x^)|^2 over the batch, on all devices, with x^ as in `wgan_gp` (Zhou et
     al., 2019). The value is the same for every example. It pulls the Lipschitz constant towards 0.
-
-    weight: 10 in StudioGAN's configurations.
-    """
+    weight: 10 in StudioGAN's configurations."""
     steepness = square_norm(input_gradient(context, _between(context), context.real_labels))
     return jnp.broadcast_to(jnp.asarray(weight, steepness.dtype) * context.all_gather(steepness).max(), steepness.shape)
 
@@ -72,8 +69,7 @@ def max_gp(context: PenaltyContext, *, weight) -> Float[Array, "rows"]:
 @part("penalties")
 @only_for("discriminator")
 def dragan(context: PenaltyContext, *, weight, target=1.0, spread=1.0) -> Float[Array, "b"]:
-    """weight * (|grad D(x + noise)| - target)^2 around the reals (Kodali et al., 2017). For D. The
-    labels are those of the reals.
+    """weight * (|grad D(x + noise)| - target)^2 around the reals x (Kodali et al., 2017). For D.
 
     The noise of each value is spread * std(x) * U(-1/2, 1/2), with the standard deviation over all
     values of the batch, as in Google's compare_gan, which also clips x + noise to the range of its
@@ -100,5 +96,5 @@ def _slope(context, images, weight, target, one_sided):
     return jnp.asarray(weight, norm.dtype) * jnp.square(jax.nn.relu(excess) if one_sided else excess)
 
 
-def _half(gamma, context):
-    return jnp.asarray(gamma, context.reals.dtype) / 2
+def _half_square(context, images, labels, gamma):
+    return jnp.asarray(gamma, images.dtype) / 2 * square_norm(input_gradient(context, images, labels))

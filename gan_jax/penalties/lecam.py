@@ -12,8 +12,7 @@ from gan_jax.penalties.context import PenaltyContext, remembers
 @remembers(real=0.0, fake=0.0)
 def lecam(context: PenaltyContext, *, weight, decay=0.99, start=1000.0) -> tuple[Float[Array, "b"], dict]:
     """weight * (relu(d_r - a_f)^2 + relu(a_r - d_f)^2), with a_r and a_f moving averages of the
-    mean logits of reals and fakes (Tseng et al., 2021, equation 4; only their code has the relu).
-    For D.
+    mean logits of reals and fakes (Tseng et al., 2021, equation 4; relu in their code). For D.
 
     a <- decay * a + (1 - decay) * mean logit. It includes this batch, and no gradient goes through
     it. Up to step `start` an average is the mean of its batch, and the penalty is 0 before it.

@@ -13,10 +13,9 @@ def l2(context: PenaltyContext, *, weight) -> Float[Array, "b"]:
     """weight / 2 * sum |W|^2 over the kernels W (Krogh & Hertz, 1992). For either player. Biases,
     scales and embeddings do not count.
 
+    weight: >= 0. There is no published value for GANs; compare_gan takes the mean over D's kernels.
     Under SGD of rate a, that is weight decay by a * weight. Under Adam it is not (Loshchilov &
     Hutter, 2019): use `optimizers.adamw`.
-
-    weight: >= 0. There is no published value for GANs; compare_gan takes the mean over D's kernels.
     """
     return _shared(context, weight, sum(jnp.square(w).sum() for w in _kernels(context)) / 2)
 
@@ -24,13 +23,12 @@ def l2(context: PenaltyContext, *, weight) -> Float[Array, "b"]:
 @part("penalties")
 def orthogonal(context: PenaltyContext, *, weight) -> Float[Array, "b"]:
     """weight * sum |W^T W * (1 - I)|_F^2 over the kernels W [inputs, features] (Brock et al., 2019,
-    equation 3). For either player.
+    equation 3). For either player. Norms of columns are free.
 
-    Norms of columns are free. Features of a grouped kernel are compared across its groups as well,
-    and embeddings do not count, as in the authors' code.
+    Features of a grouped kernel are compared across its groups as well, and embeddings do not
+    count, as in the authors' code, which adds half of this formula's gradient.
 
-    weight: 1e-4 in the paper, for G alone; 0 in the authors' CIFAR-10 script. Their code adds half
-    of this formula's gradient.
+    weight: 1e-4 in the paper, for G alone; 0 in the authors' CIFAR-10 script.
     """
     return _shared(context, weight, sum(_overlap(w) for w in _kernels(context) if w.shape[-1] > 1))
 

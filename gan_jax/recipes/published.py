@@ -29,9 +29,8 @@ def _maps(classes: int, conditioning: str) -> tuple[str, ...]:
 
 
 def wgan_gp(image_shape: tuple[int, ...], *, width: int = 64, latent_dim: int = 128, **fields: Any) -> Recipe:
-    """WGAN-GP (Gulrajani et al., 2017, algorithm 1) on the article's DCGAN, whose D has no batch
-    norm: Wasserstein loss, weight 10, 5 critic turns a step, Adam 1e-4 with betas (0, .9), batches
-    of 64."""
+    """WGAN-GP (Gulrajani et al., 2017, algorithm 1) on the article's DCGAN without batch norm in D:
+    weight 10, 5 critic turns a step, Adam 1e-4 with betas (0, .9), batches of 64."""
     fields = {"loss": "wasserstein", "d_steps": 5, "batch_size": 64} | fields
     made = dcgan(image_shape, width=width, latent_dim=latent_dim, **fields)
     return with_penalty(with_optimizer(made, optimizers.adam(1e-4, 0.0, 0.9)), "wgan_gp", weight=10.0)
@@ -95,10 +94,8 @@ def biggan_diffaugment(image_shape: tuple[int, ...], *, consistency: float | Non
 
 def lecam(image_shape: tuple[int, ...], *, weight: float = 0.3, decay: float = 0.99, **fields: Any) -> Recipe:
     """`biggan` with LeCam regularisation (Tseng et al., 2021; their code's BigGAN on CIFAR-10,
-    whose data are mirrored): weight .3, from step 1,000.
-
-    decay: of the averages, .99 in the paper (the default), .9 in their code.
-    """
+    whose data are mirrored): weight .3, from step 1,000. decay: of the averages, .99 in the paper
+    (the default), .9 in their code."""
     return with_penalty(biggan(image_shape, **fields), "lecam", weight=weight, decay=decay, start=1000.0)
 
 

@@ -64,8 +64,7 @@ def dcgan(
     conditioning: str = "projection",
     **fields: Any,
 ) -> Recipe:
-    """The article's DCGAN and training: 100 normal latents, Adam 2e-4 with b1 .5 for both players,
-    batches of 64.
+    """The article's DCGAN and training: 100 normal latents, Adam 2e-4 with b1 .5, batches of 64.
 
     image_shape: (side, side, 1 or 3), side one of those in `networks/dcgan.py`. Raises UserError
     for a shape, loss, conditioning or normalisation that is not there.
@@ -120,11 +119,8 @@ def dirac(
     *, theta: float = 1.0, psi: float = 1.0, learning_rate: float = 0.2, loss: str | Bound = "non_saturating", **fields: Any
 ) -> Recipe:
     """The Dirac-GAN (Mescheder et al., 2018): data at the point 0, a generator at theta, D(x) = psi
-    * x, SGD for both. (Their psi has the opposite sign: their D is high on fakes.)
-
-    Its batches are rows [b, 1] of zeros. theta, psi: the start; to sweep it, replace the state's
-    params.
-    """
+    * x, SGD for both. (Their psi has the opposite sign: their D is high on fakes.) Its batches are
+    rows [b, 1] of zeros. theta, psi: the start; it is swept in the state's params."""
     modules = dirac_networks.Generator(theta), dirac_networks.Discriminator(psi)
     sides = [Side(net=Net(m), optimizer=optimizers.sgd(learning_rate)) for m in modules]
     return assembled(sides, loss, 1, **{"batch_size": 2} | fields)
