@@ -54,7 +54,7 @@ def steer(recipe: Recipe, state: State, metrics: Mapping[str, Array]) -> tuple[S
         if (name := controller.options["statistic"]) in metrics:
             summed[path] = summed[path] + metrics[name]
             due = (state.step + 1) % every == 0
-            value = _move(recipe, state, controller, live[path], summed[path] / every, every)
+            value = _next_value(recipe, state, controller, live[path], summed[path] / every, every)
             live[path], summed[path] = jnp.where(due, value, live[path]), jnp.where(due, 0, summed[path])
     return state.replace(memory=state.memory | {"live": live, "summed": summed}), dict(metrics) | shown
 
@@ -65,10 +65,10 @@ def observe(recipe: Recipe, state: State, row: Mapping[str, Array], steps) -> di
     live = dict(state.memory["live"])
     for path, controller in recipe.controllers.items():
         if (name := controller.options["statistic"]) in row:
-            live[path] = _move(recipe, state, controller, live[path], row[name], steps).astype(live[path].dtype)
+            live[path] = _next_value(recipe, state, controller, live[path], row[name], steps).astype(live[path].dtype)
     return state.memory | {"live": live}
 
 
-def _move(recipe: Recipe, state: State, controller: Bound, value, measured, steps) -> Array:
+def _next_value(recipe: Recipe, state: State, controller: Bound, value, measured, steps) -> Array:
     images = recipe.batch_size * recipe.d_steps
     return controller(value, measured, images * steps, images * state.step.astype(jnp.float32))

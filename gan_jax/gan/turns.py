@@ -93,7 +93,7 @@ def player_gradient(
         return PlayerGradient(gradient, *rest)
 
     parts = recipe.accumulate
-    found = once(state, batch, draws) if parts == 1 else _accumulate(once, name, parts, state, batch, draws)
+    found = _accumulate(once, name, parts, state, batch, draws) if parts > 1 else once(state, batch, draws)
     return found._replace(gradient=device_mean(found.gradient, axis_name))
 
 

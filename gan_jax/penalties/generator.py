@@ -57,6 +57,6 @@ def feature_matching(context: PenaltyContext, *, weight) -> Float[Array, "b"]:
     """
     real, fake = context.real.features, context.fake.features
     if real is None or fake is None:
-        raise UserError("feature_matching wants a discriminator whose DiscriminatorOutput has features; this one tells none")
+        raise UserError("feature_matching wants a discriminator whose DiscriminatorOutput has features; this one has none")
     distance = jnp.square(context.mean(real) - context.mean(fake)).sum()
     return jnp.broadcast_to(jnp.asarray(weight, distance.dtype) * distance, (len(fake),))
