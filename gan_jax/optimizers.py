@@ -90,8 +90,11 @@ def momentum(learning_rate: float = 2e-4, momentum: float = 0.9, nesterov: bool 
 
 def rmsprop(learning_rate: float = 1e-4, decay: float = 0.99, eps: float = 1e-8) -> Bound:
     """v <- decay * v + (1 - decay) * g^2 from 0, p <- p - rate * g / (sqrt(v) + eps) (Tieleman &
-    Hinton, 2012). Rate 1e-4 and PyTorch's decay .99 and eps 1e-8 are those of GAN_stability
-    (Mescheder et al., 2018). WGAN (Arjovsky et al., 2017) has rate 5e-5."""
+    Hinton, 2012).
+
+    Rate 1e-4 and PyTorch's decay .99 and eps 1e-8 are those of GAN_stability (Mescheder et al.,
+    2018). WGAN (Arjovsky et al., 2017) has rate 5e-5.
+    """
     return bind(optax.rmsprop, learning_rate=learning_rate, decay=decay, eps=eps, eps_in_sqrt=False)
 
 

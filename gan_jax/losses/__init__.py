@@ -6,8 +6,6 @@ and takes their mean. A new loss is one new file here: a function marked `@part(
 `losses.<name>`, which recipes and command lines know by its name.
 """
 
-# ruff: noqa: F401
-
 import inspect
 
 from gan_jax.core.bind import bind
@@ -26,6 +24,13 @@ from gan_jax.losses.relativistic import (
 from gan_jax.losses.selection import top_k
 from gan_jax.losses.terms import Terms, boundary, decides_at, places, real_weights
 from gan_jax.losses.weighting import class_weighted
+
+__all__ = [
+    "LOSSES", "POINTWISE", "Terms", "auxiliary_classifier", "blend", "boundary", "class_weighted", "decides_at",
+    "dual_contrastive", "hinge", "kernel_values", "least_squares", "minimax", "mmd", "multi_class", "multi_hinge",
+    "non_saturating", "places", "real_weights", "relativistic_average", "relativistic_average_hinge",
+    "relativistic_average_least_squares", "relu", "representation", "rpgan", "softplus", "top_k", "wasserstein", "witness",
+]  # fmt: skip
 
 POINTWISE = {f.__name__: bind(f) for f in (non_saturating, minimax, least_squares, wasserstein, hinge)}
 """The losses whose terms each depend on one logit alone."""
