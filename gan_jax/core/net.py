@@ -4,8 +4,6 @@ A generator is called as module(z, labels, mode, **numbers) and returns images. 
 called as module(images, labels, mode, **numbers) and returns a `DiscriminatorOutput`.
 """
 
-from __future__ import annotations
-
 import inspect
 from dataclasses import dataclass, fields
 from typing import Any
@@ -32,9 +30,8 @@ class DiscriminatorOutput(struct.PyTreeNode):
 class Mode(struct.PyTreeNode):
     """How a network runs: in training, with batch statistics and random layers, or in evaluation.
 
-    draws: for the random layers; axis_name: of the devices that share the batch, or None
-    passes: number of batches that are concatenated in this one, 2 for reals and fakes together
-    """
+    draws: for the random layers. axis_name: of the devices that share the batch, or None. passes:
+    number of batches that are concatenated in this one, 2 for reals and fakes together."""
 
     train: bool = struct.field(pytree_node=False, default=False)
     draws: Draws | None = None
@@ -52,10 +49,8 @@ def cast(tree: Any, dtype: Any) -> Any:
 
 
 def numbers_of(module: nn.Module) -> list[str] | None:
-    """The numbers that a module takes after inputs, labels and mode; None if it takes any.
-
-    A module that takes any and holds one other network, as a decoder does, passes them to it.
-    """
+    """The numbers that a module takes after inputs, labels and mode; None if it takes any. A module
+    that takes any and holds one other network, as a decoder does, passes them to it."""
     parameters = list(inspect.signature(type(module).__call__).parameters.values())
     inputs = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
@@ -69,19 +64,16 @@ def check_module_numbers(module: nn.Module, numbers: dict) -> None:
     """Raises UserError for a number that the module does not take."""
     known = numbers_of(module) if numbers else None
     if known is not None and (unknown := [name for name in numbers if name not in known]):
-        place = type(module).__module__.rpartition(".")[2]
-        network = f"{place}.{type(module).__qualname__}"
+        network = f"{type(module).__module__.rpartition('.')[2]}.{type(module).__qualname__}"
         raise UserError(f"the network {network} has no number {unknown[0]!r}: it has {', '.join(known) or 'none'}")
 
 
 @part("gan")
 @dataclass(frozen=True)
 class Net:
-    """A linen module as two pure functions, compared by value: equal recipes share one program.
-
-    Any object with these two methods can take its place. Both methods raise UserError for a number
-    that the module does not take.
-    """
+    """A linen module as two pure functions, compared by value: equal recipes share one program. Any
+    object with these two methods can take its place. Both raise UserError for a number that the
+    module does not take."""
 
     module: nn.Module
 

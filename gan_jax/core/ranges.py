@@ -1,7 +1,5 @@
 """The range of each number of a recipe, by its name."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -31,28 +29,18 @@ class Limits(NamedTuple):
 
 
 # By name, or by field and name. Any other number must be finite and not negative.
-RANGES = {
-    "dropout": Limits(0.0, 1.0),
-    "smoothing": Limits(0.0, 1.0),
-    "ema_decay": Limits(0.0, 1.0),
-    "b1": Limits(0.0, 1.0),
-    "b2": Limits(0.0, 1.0),
-    "decay": Limits(0.0, 1.0),
+RANGES = dict.fromkeys(("dropout", "smoothing", "ema_decay", "b1", "b2", "decay"), Limits(0.0, 1.0)) | {
     "momentum": Limits(-1.0, 1.0),
     "augment.p": Limits(0.0, 1.0, closed=True),
     "loss.share": Limits(0.0, 1.0, closed=True),
     "controllers.target": Limits(-np.inf),
 }
-
-
 ENDS = ("start", "stop", "before", "after", "floor")  # numbers of a schedule with the range of its leaf
 
 
 def limits(path: str, schedules: Iterable[str] = ()) -> Limits:
-    """The range of the number at this path. schedules: the paths of leaves that are schedules.
-
-    The ends of a schedule, and the bounds of a controller, have the range of the leaf itself.
-    """
+    """The range of the number at this path. schedules: the paths of leaves that are schedules. The
+    ends of a schedule, and the bounds of a controller, have the range of the leaf itself."""
     owner, _, name = path.rpartition(".")
     if owner in schedules and name in ENDS:
         return limits(owner, schedules)

@@ -1,7 +1,5 @@
 """Names of the user's as text for one line."""
 
-from __future__ import annotations
-
 from typing import Any
 
 

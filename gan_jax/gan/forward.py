@@ -1,7 +1,5 @@
 """The forward passes of a turn: latents, generated images, outputs and penalties."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +17,6 @@ from gan_jax.penalties import PenaltyContext
 
 
 def training_mode(draws: Draws, axis_name: str | None) -> Mode:
-    """How networks run in training: with batch statistics and random layers."""
     return Mode(train=True, draws=draws, axis_name=axis_name)
 
 
@@ -40,9 +37,7 @@ def discriminate(
     recipe: Recipe, params, stats, images, labels, draws: Draws, axis_name, passes: int = 1
 ) -> tuple[DiscriminatorOutput, Any]:
     """(output, new statistics) of the discriminator in training, which sees augmented images.
-
-    passes: the number of batches that are concatenated in `images`, see `Mode`.
-    """
+    passes: the number of batches that are concatenated in `images`, see `Mode`."""
     side = recipe.discriminator
     for name, change in recipe.augment.items():
         if not augment.mixing(change):
@@ -52,11 +47,8 @@ def discriminate(
 
 
 def discriminate_both(recipe: Recipe, params, stats, batch: Batch, fakes, draws: Draws, axis_name):
-    """(output for reals, output for fakes, new statistics).
-
-    Two forward passes, reals first; or one pass over both where `recipe.judge_together` is set, so
-    that reals and fakes share the statistics of batch normalisation.
-    """
+    """(output for reals, output for fakes, new statistics). Two forward passes, reals first, or
+    one pass with shared batch statistics where `recipe.judge_together` is set."""
     fake_labels = batch.fake_labels
     if not recipe.judge_together:
         real, stats = discriminate(recipe, params, stats, batch.images, batch.labels, draws.named("reals"), axis_name)
@@ -71,10 +63,8 @@ def discriminate_both(recipe: Recipe, params, stats, batch: Batch, fakes, draws:
 
 def with_mixed_fakes(recipe: Recipe, g: Player, batch: Batch, draws: Draws, axis_name) -> Batch:
     """The batch with fakes among its reals, where an augmentation mixes them in (`augment.mixing`).
-
-    These fakes are drawn apart from those that the discriminator compares with the reals. They have
-    the labels of the reals that they replace, under which the discriminator sees them.
-    """
+    These fakes are other draws than the batch's fakes. They have the labels of the reals that they
+    replace, under which the discriminator sees them."""
     if not any(augment.mixing(change) for change in recipe.augment.values()):
         return batch
     own = draws.named("posing")

@@ -1,7 +1,5 @@
 """What to train: a recipe is a whole GAN, written down as data."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from flax import struct
@@ -15,8 +13,7 @@ class Side(struct.PyTreeNode):
     """One player: its network, the network's numbers, its optimizer and its penalties.
 
     net:       a `Net`, or any object with its two methods; static
-    optimizer: a bound function that returns an optax transformation. The step rebuilds it from its
-               numbers, so that these can be swept.
+    optimizer: a bound function that returns an optax transformation, rebuilt in each step
     numbers:   {name: leaf} given to the network at each call (dropout rate, ...). A part of the
                network is left out where its number is absent.
     penalties: {name: function of a `PenaltyContext`, one value per example}, added to the loss
@@ -39,12 +36,9 @@ class Recipe(struct.PyTreeNode):
     latent:         (draws, labels, dtype) -> z [b, d]
     fake_labels:    (draws, batch, classes) -> labels [b] of the generated examples
     play:           the order of the players' updates, see `gan/dynamics.py`
-    augment:        {name: (images, labels, draws) -> images}, before the discriminator, of reals
-                    and fakes alike
-    controllers:    {path of a leaf: controller} of leaves driven by a statistic, see
-                    `controllers.py`
-    sampling:       (draws, rows, labels, table) -> rows, which reals are drawn, see `sampling.py`;
-                    None for the order of the data
+    augment:        {name: (images, labels, draws) -> images}, of reals and fakes, before D
+    controllers:    {path of a leaf: controller} of leaves that follow a statistic
+    sampling:       (draws, rows, labels, table) -> rows of the reals; None for the data's order
     ema_decay:      of the generator's moving average, in [0, 1). Step t uses a constant decay, or
                     (1 + t) / (10 + t) where that is smaller.
     batch_size:     examples of one discriminator turn, over all devices
