@@ -3,8 +3,6 @@
 `order` runs on the device; `HostOrder` gives the same integers to processes that have no device.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 
@@ -59,11 +57,9 @@ def order(key: Key[Array, ""], position: Int[Array, ""], n: Int[Array, ""]) -> I
 
 @dataclass(frozen=True, eq=False)
 class HostOrder:
-    """`order` for some epochs, in NumPy: the same integers.
+    """`order` in NumPy, the same integers, for epochs of n examples from the epoch `first` on.
 
-    keys:  uint32 [epochs, rounds], the round keys of the epochs from `first` on
-    n:     examples of an epoch
-    first: the first epoch
+    keys: uint32 [epochs, ROUNDS], the round keys of each epoch
     """
 
     keys: np.ndarray
@@ -71,7 +67,7 @@ class HostOrder:
     first: int
 
     @classmethod
-    def between(cls, key: Key[Array, ""], start: int, stop: int, n: int) -> HostOrder:
+    def between(cls, key: Key[Array, ""], start: int, stop: int, n: int) -> "HostOrder":
         """The order of the epochs that hold the positions from `start` to `stop` - 1."""
         first, last = start // n, max(start, stop - 1) // n
         epochs = jnp.arange(first, last + 1, dtype=jnp.uint32)

@@ -6,8 +6,6 @@ element i is the batch of step i, and a resumed run begins to read at its step: 
 the state of the reader.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -18,7 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -29,13 +27,12 @@ from gan_jax.data.arrays import as_images, as_labels, reason
 from gan_jax.data.order import MAX_POSITION, HostOrder
 from gan_jax.data.splits import as_integer
 
-DAMAGED = ("refuse", "skip")
 TRIES = 100  # examples that are tried in place of a damaged one
 AT_ONCE = 64  # examples that one thread reads in turn
 
 
 class RandomAccess(Protocol):
-    """Where examples lie. It may also have these:
+    """A store of examples. It may also have these:
 
     `__getitems__(rows)`  many examples at once
     `name(row)`           the name of an example, for messages
@@ -55,21 +52,20 @@ class Stream:
 
     source:  any `RandomAccess`; picklable where workers > 0
     rows:    which of its examples, in this order; None for all
-    damaged: what happens at an example that cannot be read. 'refuse' ends the run with one line
-             that names it. 'skip' takes the next readable example of this stream in its place, the
-             same one in every epoch; `damaged_examples` {name: why} lists those skipped, and the
-             end of a run reports them.
-    workers: processes that read and decode; 0 for threads of this process. A script that uses
-             processes needs the usual `if __name__ == "__main__":`, since each of them imports it.
-    threads: threads that read and decode where workers is 0
+    damaged: 'refuse' ends the run at an example that cannot be read, with one line that names it.
+             'skip' takes the next readable example of this stream in its place, the same one in
+             every epoch. The end of a run reports `damaged_examples`, {name: why} of those skipped.
+    workers: processes that read and decode, or 0. Each process imports the script, which therefore
+             needs the usual `if __name__ == "__main__":`.
+    threads: threads of this process that read and decode where workers is 0
 
     Raises UserError for settings out of range, an empty source, and a first example that cannot be
     used.
     """
 
     def __init__(self, source: RandomAccess, rows: Any = None, *, damaged: str = "refuse", workers: int = 0, threads: int = 2):
-        if damaged not in DAMAGED:
-            raise UserError(f"damaged={damaged!r}: choose what becomes of unreadable examples: {' or '.join(DAMAGED)}")
+        if damaged not in ("refuse", "skip"):
+            raise UserError(f"damaged={damaged!r}: choose what becomes of unreadable examples: refuse or skip")
         self.source, self.damaged = source, damaged
         self.workers = as_integer(workers, "workers", least=0)
         self.threads = as_integer(threads, "threads", least=1)
@@ -81,14 +77,18 @@ class Stream:
         first, labels = self.read(np.arange(1))
         self._example = first.shape[1:], first.dtype
         self.images = Column(self, 0, *self._example)
-        self.labels = None if labels is None else _known_labels(source, self.rows)
-        if labels is not None and self.labels is None:
+        known = getattr(source, "labels", None)
+        if labels is None:
+            self.labels = None
+        elif known is None:
             self.labels = Column(self, 1, (), labels.dtype)
+        else:
+            self.labels = as_labels(np.asarray(known)[self.rows], len(self), "streamed examples")
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def first(self, n: int) -> Stream:
+    def first(self, n: int) -> "Stream":
         """The stream of its first n examples."""
         fewer = Stream(self.source, self.rows[:n], damaged=self.damaged, workers=self.workers, threads=self.threads)
         fewer.damaged_examples |= self.damaged_examples
@@ -96,16 +96,14 @@ class Stream:
 
     @property
     def hash(self) -> str:
-        """sha256 (hex) of the source's identity, the rows, and the examples' shape and dtype. No
-        example is read."""
+        """sha256 (hex) of the source's identity, the rows, and the examples' shape and dtype."""
         assert self._example is not None
         shape, dtype = self._example
         text = f"{getattr(self.source, 'identity', '')} {len(self.source)} {shape} {dtype.str} {self.labels is not None}\n"
         return hashlib.sha256(text.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
 
     def read(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """The examples at these places of the stream: images [m, ...], and labels int32 [m] or
-        None."""
+        """Images [m, ...], and labels int32 [m] or None, at these places [m] of the stream."""
         images, labels, damaged = self.attempt(places)
         self.damaged_examples |= damaged
         return images, labels
@@ -124,20 +122,17 @@ class Stream:
         """`read`, and the examples that were skipped: {name: why}. Raises UserError for the first
         example that may not be skipped."""
         rows = [int(row) for row in self.rows[places]]
+        many = getattr(self.source, "__getitems__", lambda rows: [self.source[row] for row in rows])
         try:
-            return *self._checked(self._many(rows)), {}
+            return *self._checked(list(many(rows))), {}
         except Exception:  # one by one, to find those that are damaged
             damaged: dict[str, str] = {}
             found = [self._one(int(place), damaged) for place in places]
             return *self._checked(found), damaged
 
-    def _many(self, rows: list[int]) -> list:
-        many = getattr(self.source, "__getitems__", None)
-        return list(many(rows)) if many else [self.source[row] for row in rows]
-
     def _one(self, place: int, damaged: dict[str, str]) -> Any:
         """The example at a place, or the next one that can be read."""
-        why = ""
+        why, name_of = "", getattr(self.source, "name", "example {}".format)
         for other in range(place, place + min(TRIES, len(self.rows))):
             row = int(self.rows[other % len(self.rows)])
             try:
@@ -145,17 +140,13 @@ class Stream:
                 self._checked([example])
                 return example
             except Exception as error:  # a user's source, and a damaged file, may raise anything
-                name = self._name(row)
+                name = name_of(row)
                 text = " ".join(str(error).split()) if isinstance(error, UserError) else f"cannot be read ({reason(error)})"
                 why = text if name in text else f"{name}: {text}"
                 if self.damaged == "refuse":
                     raise UserError(f"{why}; or stream with damaged='skip'") from error
                 damaged[name] = why
         raise UserError(f"{len(damaged)} training examples in a row cannot be read, the last: {why}")
-
-    def _name(self, row: int) -> str:
-        named = getattr(self.source, "name", None)
-        return named(row) if named else f"example {row}"
 
     def _checked(self, examples: list) -> tuple[np.ndarray, np.ndarray | None]:
         """Images [m, ...] and labels of examples. Raises UserError where they differ in kind."""
@@ -166,12 +157,6 @@ class Stream:
             raise UserError(f"streamed examples are {dtype} {shape}, one is {images.dtype} {images.shape[1:]}; give a size")
         labels = np.array([e[1] for e in examples]) if labelled else None
         return images, as_labels(labels, len(images), "streamed examples")
-
-
-def _known_labels(source: Any, rows: np.ndarray) -> Any:
-    """The labels of these rows, where the source knows them without reading, or None."""
-    labels = getattr(source, "labels", None)
-    return labels if labels is None else as_labels(np.asarray(labels)[rows], len(rows), "streamed examples")
 
 
 class Column:
@@ -199,37 +184,20 @@ class Column:
         return self[:].astype(dtype or self.dtype, copy=False)
 
 
-@dataclass(frozen=True, eq=False)
-class Batches:
-    """The list that grain reads: element i is one process's share of the batch of step `first` + i.
+def _batch(stream: Stream, order: HostOrder, examples: int, shard: tuple[int, int], step: int) -> dict[str, Any]:
+    """What grain reads: this process's share of the batch of a step, process k the k-th stretch.
 
-    examples: of a whole batch
-    shard:    (this process, the number of processes); process k takes the k-th stretch of each
-              batch
-
-    An element that cannot be read holds the reason. An exception in a worker would show a traceback
-    alone.
+    A share that cannot be read is its reason: an exception in a worker would show its traceback.
     """
-
-    stream: Stream
-    order: HostOrder
-    examples: int
-    first: int
-    last: int
-    shard: tuple[int, int] = (0, 1)
-
-    def __len__(self) -> int:
-        return self.last - self.first
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        share = self.examples // self.shard[1]
-        position = (self.first + index) * self.examples + self.shard[0] * share + np.arange(share)
-        try:
-            images, labels, damaged = self.stream.attempt(self.order(position))
-        except UserError as error:
-            return {"refused": str(error)}
-        element: dict[str, Any] = {"images": images} if labels is None else {"images": images, "labels": labels}
-        return element | {"damaged": json.dumps(damaged)} if damaged else element
+    process, processes = shard
+    share = examples // processes
+    position = step * examples + process * share + np.arange(share)
+    try:
+        images, labels, damaged = stream.attempt(order(position))
+    except UserError as error:
+        return {"refused": str(error)}
+    element = {"images": images, "labels": labels, "damaged": json.dumps(damaged) if damaged else None}
+    return {name: value for name, value in element.items() if value is not None}
 
 
 def batches(
@@ -246,9 +214,8 @@ def batches(
     Raises UserError without grain, for a batch that does not divide, and as `Stream` for damaged
     examples.
     """
-    process, processes = shard
-    if examples % processes:
-        raise UserError(f"a batch of {examples} does not divide among {processes} processes: change the batch size")
+    if examples % shard[1]:
+        raise UserError(f"a batch of {examples} does not divide among {shard[1]} processes: change the batch size")
     if last * examples > MAX_POSITION:
         raise UserError(f"{last} steps of {examples} examples are more than {MAX_POSITION}: take fewer")
     try:
@@ -256,7 +223,7 @@ def batches(
     except ImportError:
         raise UserError('streaming reads with grain: pip install "gan-jax[stream]"') from None
     order = HostOrder.between(key, first * examples, last * examples, len(stream))
-    source = grain.MapDataset.source(Batches(stream, order, examples, first, last, (process, processes)))
+    source = grain.MapDataset.range(first, last).map(partial(_batch, stream, order, examples, shard))
     if stream.workers:
         from absl import flags
 
@@ -280,16 +247,14 @@ def end_with_parent(*_) -> None:
 def _reported(iterator: Any, stream: Stream) -> Iterator[dict[str, np.ndarray]]:
     """The elements, with their damaged examples noted. Raises UserError for whatever goes wrong."""
     try:
-        while True:
-            try:
-                element = next(iterator)
-            except StopIteration:
-                return
-            except Exception as error:
-                raise UserError(f"reading the training data failed: {reason(error)}") from error
+        for element in iterator:
             if "refused" in element:
                 raise UserError(element["refused"])
             stream.damaged_examples |= json.loads(element.pop("damaged", "{}"))
             yield element
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"reading the training data failed: {reason(error)}") from error
     finally:
         iterator.close()

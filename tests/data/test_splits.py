@@ -199,7 +199,7 @@ def test_arrays_may_be_grey_without_channel_axis_points_or_unlabelled():
 
 def test_bad_arrays_are_refused():
     good = different_images(20)
-    refused("convert them to uint8", from_arrays, good.astype(np.float32))
+    refused("images are float32; they must be uint8", from_arrays, good.astype(np.float32))
     refused("must be uint8", from_arrays, good.astype(np.int64))
     refused("points .* must be float32", from_arrays, np.zeros((20, 2)))
     refused("finite", from_arrays, np.full((20, 2), np.nan, np.float32))
