@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,10 +59,18 @@ def read_folder(name: str, root: str | Path, size: int | None, channels: int | N
     """
     files = ImageFiles(root, size, channels)
     headers = [decoded(files.root / name, lambda image: (image.size, channels_of(image))) for name in files.names]
-    if channels is None:
-        _check_channels(files, [channels for _, channels in headers])
-    width, height = (size, size) if size else _common_size(files, [size for size, _ in headers])
-    images = np.empty((len(files), height, width, files.channels), np.uint8)
+    named = list(zip(files.names, headers, strict=True))
+    grey = [name for name, (_, c) in named if c == 1]
+    if channels is None and 0 < len(grey) < len(files):
+        found = f"{len(grey)} of {len(files)} images are grey ({grey[0]})"
+        raise UserError(f"folder {files.root}: {found}, not all; pass --channels 1 or 3")
+    (width, height), _ = headers[0]
+    others = [f"{name} {w}x{h}" for name, ((w, h), _) in named if (w, h) != (width, height)]
+    if size is None and others:
+        differing = f"{files.names[0]} {width}x{height}, {others[0]}"
+        raise UserError(f"folder {files.root}: images differ in size ({differing}); pass --size")
+    shape = (height, width) if size is None else (size, size)
+    images = np.empty((len(files), *shape, files.channels), np.uint8)
     for i in range(len(files)):
         images[i] = files.image(i)
     return Source(name, images, files.labels, class_names=files.class_names)
@@ -70,22 +78,20 @@ def read_folder(name: str, root: str | Path, size: int | None, channels: int | N
 
 def _find_images(root: Path) -> list[str]:
     """The sorted paths, below `root`, of the image files."""
-    if not root.is_dir():
-        raise UserError(f"folder {root}: no such folder; check the path")
-    files = sorted(path.relative_to(root).as_posix() for path in _visible_files(root))
-    images = [name for name in files if name.lower().endswith(ENDINGS)]
-    if not images:
-        raise UserError(f"folder {root}: no PNG or JPEG file in it ({len(files)} other files ignored); check the path")
-    return images
 
-
-def _visible_files(root: Path) -> Iterator[Path]:
     def refuse(error: OSError):
         raise UserError(f"folder {error.filename}: cannot be read ({error.strerror}); check its permissions")
 
+    if not root.is_dir():
+        raise UserError(f"folder {root}: no such folder; check the path")
+    files = []
     for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(folder, name) for name in names if not name.startswith("."))
+        files += [Path(folder, name).relative_to(root).as_posix() for name in names if not name.startswith(".")]
+    images = sorted(name for name in files if name.lower().endswith(ENDINGS))
+    if not images:
+        raise UserError(f"folder {root}: no PNG or JPEG file in it ({len(files)} other files ignored); check the path")
+    return images
 
 
 def _classes_of(root: Path, names: list[str]) -> tuple[tuple[str, ...], np.ndarray | None]:
@@ -99,22 +105,6 @@ def _classes_of(root: Path, names: list[str]) -> tuple[tuple[str, ...], np.ndarr
     if SPLIT_NAMES.issuperset(classes):
         raise UserError(f"folder {root}: {', '.join(classes)} are splits, not classes; give one: {root / classes[-1]}")
     return tuple(classes), np.array([classes.index(name) for name in nested], np.int32)
-
-
-def _check_channels(files: ImageFiles, channels: list[int]) -> None:
-    grey = [name for name, c in zip(files.names, channels, strict=True) if c == 1]
-    if 0 < len(grey) < len(files):
-        found = f"{len(grey)} of {len(files)} images are grey ({grey[0]})"
-        raise UserError(f"folder {files.root}: {found}, not all; pass --channels 1 or 3")
-
-
-def _common_size(files: ImageFiles, sizes: list[tuple[int, int]]) -> tuple[int, int]:
-    first, (width, height) = files.names[0], sizes[0]
-    for name, size in zip(files.names, sizes, strict=True):
-        if size != sizes[0]:
-            differing = f"{first} {width}x{height}, {name} {size[0]}x{size[1]}"
-            raise UserError(f"folder {files.root}: images differ in size ({differing}); pass --size")
-    return width, height
 
 
 def decoded(path: Path, read: Callable[[Image.Image], T]) -> T:

@@ -12,8 +12,6 @@ import numpy as np
 from gan_jax.core.errors import UserError
 from gan_jax.data.splits import Split, Splits, as_integer, seed_sequence
 
-KINDS = ("long_tailed", "step")
-
 
 def imbalanced_counts(available: Any, ratio: float, kind: str = "long_tailed") -> np.ndarray:
     """Images [K] to keep of each class, from `available` [K], the most frequent class first.
@@ -30,8 +28,8 @@ def imbalanced_counts(available: Any, ratio: float, kind: str = "long_tailed") -
     left with no image.
     """
     available = np.asarray(available)
-    if kind not in KINDS:
-        raise UserError(f"unknown imbalance {kind!r}: use one of {', '.join(KINDS)}")
+    if kind not in ("long_tailed", "step"):
+        raise UserError(f"unknown imbalance {kind!r}: use one of long_tailed, step")
     if not (isinstance(ratio, (int, float, np.number)) and math.isfinite(ratio) and ratio >= 1):
         raise UserError(f"ratio={ratio!r}: the most frequent class over the rarest, a number of at least 1 (1: no imbalance)")
     if len(available) < 2:
@@ -76,7 +74,6 @@ def imbalanced(data: Splits, ratio: float = 10.0, kind: str = "long_tailed", *, 
     Each class keeps at least one image; SMOTE and a covariance need two. A `density` remains that
     of the balanced data.
 
-    data:        labelled splits
     ratio, kind: as for `imbalanced_counts`, which has the formulae
     order:       as for `class_order`: which classes are the frequent ones
 
@@ -94,17 +91,13 @@ def imbalanced(data: Splits, ratio: float = 10.0, kind: str = "long_tailed", *, 
     spread = np.concatenate([(np.arange(n) + 0.5) / n for n in counts])
     chosen = chosen[np.lexsort((chosen, spread))]
     train = Split(data.train.images[chosen], labels[chosen])
-    recorded: dict[str, Any] = {"ratio": float(ratio), "kind": kind} | ({} if order is None else {"order": order})
-    return replace(data, name=f"{data.name} ({kind} {ratio:g})", train=train, source=_source(data, recorded))
-
-
-def _source(data: Splits, recorded: dict[str, Any]) -> dict[str, Any] | None:
-    """The arguments of `load` that give the imbalanced splits again, or None."""
-    if not data.source or "imbalance" in data.source:  # no argument of `load` makes data imbalanced twice
-        return None
-    source = dict(data.source)
-    before = {"subset": source.pop("subset")} if "subset" in source else {}  # it was taken before the imbalance
-    return source | {"imbalance": recorded | before}
+    source = None
+    if data.source and "imbalance" not in data.source:  # no argument of `load` makes data imbalanced twice
+        subset = data.source.get("subset")  # it was taken before the imbalance
+        recorded = {"ratio": float(ratio), "kind": kind, "order": order, "subset": subset}
+        source = {name: value for name, value in data.source.items() if name != "subset"}
+        source["imbalance"] = {name: value for name, value in recorded.items() if value is not None}
+    return replace(data, name=f"{data.name} ({kind} {ratio:g})", train=train, source=source)
 
 
 def from_record(data: Splits, recorded: dict[str, Any]) -> Splits:

@@ -1,10 +1,10 @@
-"""Masks of missing cells: at random (MCAR), by other columns (MAR), by their own value (MNAR), in
-blocks.
+"""Masks of missing cells: at random (MCAR), by other columns (MAR), by their own value (MNAR), or
+in blocks.
 
-Each mechanism takes values (or their shape), a rate in [0, 1) and a seed, and returns a boolean
-array: True where a cell is observed. The missing probabilities of a column have the rate as their
-mean over the rows (to 1e-9). A mask of n cells therefore misses rate * n cells in expectation, with
-a standard deviation of at most sqrt(n rate (1 - rate)).
+Each mechanism takes values, a rate in [0, 1) and a seed, and returns a boolean array: True where a
+cell is observed. A column's missing probabilities have the rate as their mean over the rows (to
+1e-9). A mask of n cells therefore misses rate * n of them in expectation, with a standard deviation
+of at most sqrt(n rate (1 - rate)).
 """
 
 from collections.abc import Callable, Sequence
@@ -79,13 +79,12 @@ def mnar_probabilities(values: npt.ArrayLike, rate: Rate, strength: float = 1.0)
 
 
 def blocks(images: npt.ArrayLike, rate: float, seed: int, size: int = 7) -> np.ndarray:
-    """Squares of `size` x `size` pixels missing from images [n, h, w] or [n, h, w, c], in all
-    channels.
+    """Squares of `size` x `size` pixels missing, in all channels, from images [n, h, w] or
+    [n, h, w, c].
 
-    A square starts at each place, also partly outside the image, with probability
-    1 - (1 - rate)^(1 / size^2), so that every pixel is missing with probability `rate`. size 1 is
-    `mcar` of pixels.
-    Raises UserError for a rate outside [0, 1), a shape that is no image's, and a size below 1.
+    Each place that covers a pixel, also over the edge, has a square with probability
+    1 - (1 - rate)^(1 / size^2), so that every pixel is missing with probability `rate`; size 1 is
+    `mcar` of pixels. Raises UserError as `mcar`, for other shapes, and for a size below 1.
     """
     shape, size = np.shape(images), as_integer(size, "size", least=1)
     if len(shape) not in (3, 4):
@@ -105,8 +104,7 @@ MECHANISMS: dict[str, Callable] = {"mcar": mcar, "mar": mar, "mnar": mnar, "bloc
 
 
 def incomplete(data: Splits, rate: Rate, *, mechanism: Callable = mcar, seed: int = 0, **options: Any) -> Splits:
-    """The same splits with examples float32 [2, ...]: the values in [0, 1], and the mask (1:
-    observed).
+    """The same splits with examples float32 [2, ...]: values in [0, 1], and a mask, 1 if observed.
 
     Images are divided by 255. Columns of tables are min-max scaled by the range of the training
     rows. Every split has its own mask, mechanism(values, rate, seed, **options). Hidden values are

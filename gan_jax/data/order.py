@@ -18,7 +18,7 @@ ROUNDS = 24  # with 8 fewer than ten examples came in visibly unequal orders
 
 
 def feistel(x, a, b, keys):
-    """The Feistel network of `_shuffled`: a bijection of the a x b grid, uint32 of JAX or NumPy."""
+    """A Feistel network: a bijection of the a x b grid, of integers uint32 of JAX or NumPy."""
     left, right = x % a, x // a
     for i in range(0, ROUNDS, 2):
         left = (left + mix(right ^ keys[i])) % a
@@ -31,28 +31,21 @@ def round_keys(key):
     return jax.random.bits(key, (ROUNDS,), jnp.uint32)
 
 
-def _shuffled(j, n, key):
-    """The example at position j of an epoch: a keyed bijection of [0, n), with n traced.
-
-    A Feistel network permutes an a x b grid of at least n cells. A value outside [0, n) is permuted
-    again until it is inside, which keeps the map a bijection. Integer arithmetic gives the same
-    order on every kind of device.
-    """
-    bits = 32 - jax.lax.clz(jnp.maximum(n, 1) - jnp.uint32(1))
-    a = jnp.uint32(1) << ((bits + 1) // 2)
-    once = partial(feistel, a=a, b=(n + a - 1) // a, keys=round_keys(key))
-    return jax.lax.while_loop(lambda x: x >= n, once, once(j))
-
-
 def order(key: Key[Array, ""], position: Int[Array, ""], n: Int[Array, ""]) -> Int[Array, ""]:
     """The example at `position` of an endless sequence of shuffled epochs of [0, n).
 
-    Each epoch visits every example once, in its own order. position: below 2**31; n: at least 1,
-    may be traced.
+    Each epoch visits every example once, in its own order: a Feistel network permutes an a x b grid
+    of at least n cells, and permutes a value outside [0, n) again until it is inside, which keeps
+    the map a bijection. Integer arithmetic gives the same order on every kind of device.
+
+    position: below 2**31; n: at least 1, may be traced
     """
     position, n = jnp.asarray(position, jnp.uint32), jnp.asarray(n, jnp.uint32)
     epoch = jax.random.fold_in(key, position // n)
-    return _shuffled(position % n, n, epoch).astype(jnp.int32)
+    bits = 32 - jax.lax.clz(jnp.maximum(n, 1) - jnp.uint32(1))
+    a = jnp.uint32(1) << ((bits + 1) // 2)
+    once = partial(feistel, a=a, b=(n + a - 1) // a, keys=round_keys(epoch))
+    return jax.lax.while_loop(lambda x: x >= n, once, once(position % n)).astype(jnp.int32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,19 +21,15 @@ def to_8bit(image: Image.Image, channels: int) -> Image.Image:
     Transparent pixels are composited over white. Colour becomes grey by ITU-R 601 luma."""
     natural = channels_of(image)
     if image.mode.startswith("I"):
-        image = _from_16bit(image)
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65_535:
+            raise UserError(f"grey values {values.min()}..{values.max()} exceed 16 bits; save it as 8-bit")
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))  # 65535 = 255 * 257, rounded to nearest
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     # The natural mode comes first, because grey composited over white is grey.
     return image.convert("L" if natural == 1 else "RGB").convert("L" if channels == 1 else "RGB")
-
-
-def _from_16bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65_535:
-        raise UserError(f"grey values {values.min()}..{values.max()} exceed 16 bits; save it as 8-bit")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))  # 65535 = 255 * 257, rounded to nearest
 
 
 def to_array(image: Image.Image, size: int | None, channels: int) -> np.ndarray:

@@ -17,7 +17,7 @@ import tempfile
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from PIL import Image
@@ -117,8 +117,7 @@ def url_infos(name: str) -> dict[str, Any]:
     """{url: size, checksum (sha256) and file name}, as TFDS registers them."""
     import tensorflow_datasets as tfds
 
-    builder: Any = tfds.builder_cls(name)
-    return builder.url_infos
+    return cast(Any, tfds.builder_cls(name)).url_infos
 
 
 def _verified(path: Path, sha256: str, origin: str, unpack: Callable[[bytes], bytes] = bytes) -> bytes:
@@ -170,22 +169,17 @@ def download(name: str, folder: Path) -> Path:
     (folder / name).mkdir(parents=True, exist_ok=True)
     for url, info in url_infos(name).items():
         path = folder / name / info.filename
-        if not path.is_file():
-            _download(url, path, info.checksum)
+        if path.is_file():
+            continue
+        try:
+            with urllib.request.urlopen(url, timeout=30) as response:  # seconds without a byte
+                blob = response.read()
+            found = hashlib.sha256(blob).hexdigest()
+            if found != info.checksum:
+                raise UserError(f"{url}: sha256 is {found}, not {info.checksum}; get it elsewhere, pass --from DIR")
+            with tempfile.TemporaryDirectory(dir=path.parent) as temporary:  # an interruption leaves no part of the file
+                Path(temporary, path.name).write_bytes(blob)
+                Path(temporary, path.name).replace(path)
+        except (OSError, http.client.HTTPException) as error:
+            raise UserError(f"{url}: cannot be downloaded ({error}); get it elsewhere, pass --from DIR") from error
     return folder
-
-
-def _download(url: str, path: Path, sha256: str) -> None:
-    """Download to a temporary folder and rename once the sha256 is right."""
-    try:
-        with urllib.request.urlopen(url, timeout=30) as response:  # seconds without a byte
-            blob = response.read()
-        found = hashlib.sha256(blob).hexdigest()
-        if found != sha256:
-            raise UserError(f"{url}: sha256 is {found}, not {sha256}; get it elsewhere, pass --from DIR")
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            temporary = Path(folder, path.name)
-            temporary.write_bytes(blob)
-            temporary.replace(path)
-    except (OSError, http.client.HTTPException) as error:
-        raise UserError(f"{url}: cannot be downloaded ({error}); get it elsewhere, pass --from DIR") from error

@@ -53,10 +53,9 @@ def load(
     _check_options(name, channels, imbalance, stream)
     size = None if size is None else as_integer(size, "size", least=1)
     folder = None if data_dir is None else str(data_dir)
-    splits = _splits(name, seed, size, channels, folder, stream)
     given = {"size": size, "channels": channels, "data_dir": folder, "stream": None if stream is False else stream or True}
     source = {"name": name, "seed": seed} | {k: v for k, v in given.items() if v is not None}
-    splits = replace(splits, source=source)
+    splits = replace(_splits(name, seed, size, channels, folder, stream), source=source)
     if imbalance is not None:
         splits = imbalances.from_record(splits, imbalance)
     return splits if subset is None else splits.subset(subset)
@@ -87,20 +86,12 @@ def _splits(name: str, seed: int, size: int | None, channels: int | None, data_d
 
 
 def from_arrays(
-    images: Any,
-    labels: Any = None,
-    *,
-    test_images: Any = None,
-    test_labels: Any = None,
-    name: str = "arrays",
-    seed: int = 0,
-    subset: int | None = None,
+    images, labels=None, *, test_images=None, test_labels=None, name: str = "arrays", seed: int = 0, subset: int | None = None
 ) -> Splits:
-    """Split arrays in memory, as `load` does.
+    """The splits of arrays in memory, as by `load`.
 
-    images: uint8 [n, h, w, c] or [n, h, w], or float32 points [n, d]
-    labels: integers [n] or None
-    test_images, test_labels: the test split, if given
+    images, test_images: uint8 [n, h, w, c] or [n, h, w], or float32 points [n, d]
+    labels, test_labels: integers [n] or None
     """
     splits = split(checked(name, images, labels, test_images, test_labels), seed)
     return splits if subset is None else splits.subset(subset)
@@ -109,13 +100,12 @@ def from_arrays(
 def streamed(name: str, seed: int, size: int | None, channels: int | None, data_dir: str | None, **settings: Any) -> Splits:
     """`load(name, ..., stream=settings)`: splits whose training images stay on disk.
 
-    settings: of `Stream`: damaged, workers, threads; and held_out: the most images of V, S and E
-              each, the first of them, which are decoded now and kept in memory
+    settings: damaged, workers and threads of `Stream`; and held_out: at most so many images of V,
+              of S and of E, the first ones, are decoded now and kept in memory
 
-    The cut is that of `load`: the same files of a folder are in T and in V, unless some images are
-    equal. Equal images in two splits are not searched for, because every file would have to be
-    decoded, so `duplicates` is empty. Records of TFDS are not stratified, because their labels are
-    known only once they are read.
+    The cut is that of `load`, with two exceptions. Equal images in two splits stay, because every
+    file would have to be decoded to find them; `duplicates` is empty. Records of TFDS are not
+    stratified, because their labels are known only once they are read.
     """
     from gan_jax.data.streaming import Stream
 
@@ -123,10 +113,12 @@ def streamed(name: str, seed: int, size: int | None, channels: int | None, data_
     if unknown := settings.keys() - {"damaged", "workers", "threads"}:
         raise UserError(f"stream has no setting {', '.join(sorted(unknown))}: it has damaged, workers, threads and held_out")
     kind, rest = kind_of(name)
-    if kind not in ("folder", "tfds"):
+    if kind == "folder":
+        stored, test = ImageFiles(rest, size, channels), None
+    elif kind == "tfds":
+        stored, test = open_records(rest, data_dir, size, channels)
+    else:
         raise UserError(f"{name!r} cannot be streamed: folder:PATH, tfds:NAME and {', '.join(PREPARED_BY_SCRIPT)} can")
-    folder = kind == "folder"
-    stored, test = (ImageFiles(rest, size, channels), None) if folder else open_records(rest, data_dir, size, channels)
     # Row numbers are split in place of images; those of the test part follow the others.
     n = len(stored)
     rows = np.arange(n if test is None else n + len(test))[:, None]
@@ -135,10 +127,11 @@ def streamed(name: str, seed: int, size: int | None, channels: int | None, data_
     held = {}
     for part in NAMES[1:]:
         index = getattr(cut, part).images[:held_out, 0]
-        found = (
-            Stream(test, index - n, **settings) if test is not None and part == "test" else Stream(stored, index, **settings)
-        )
-        held[part] = Split(*found.at(np.arange(len(found))))
+        if test is not None and part == "test":
+            found = Stream(test, index - n, **settings)
+        else:
+            found = Stream(stored, index, **settings)
+        held[part] = Split(*found.read(np.arange(len(found))))
         train.damaged_examples |= found.damaged_examples
     return Splits(name, cut.seed, cast(Split, train), **held, class_names=stored.class_names, duplicates={})
 
@@ -149,29 +142,21 @@ def _read(name: str, size: int | None, channels: int | None, data_dir: str | Non
         return read_tfds(name, rest, data_dir, size, channels)
     if kind == "folder":
         return read_folder(name, rest, size, channels)
-    if kind == "npz":
-        return _conformed(read_npz(name, rest), size, channels)
-    if name == "digits":
-        return _conformed(read_digits(), size, channels)
-    raise UserError(f"unknown data set {name!r}; known: {', '.join(KNOWN)}")
-
-
-def _conformed(source: Source, size: int | None, channels: int | None) -> Source:
-    """`source` with all its images at `size` and `channels`."""
+    if kind != "npz" and name != "digits":
+        raise UserError(f"unknown data set {name!r}; known: {', '.join(KNOWN)}")
+    source = read_npz(name, rest) if kind == "npz" else read_digits()
     if (size, channels) == (None, None):
         return source
     if source.images.ndim != 4:
-        raise UserError(f"{source.name}: holds points, not images; leave out size and channels")
-    parts = {"images": source.images, "test_images": source.test_images}
-    for field, images in parts.items():
+        raise UserError(f"{name}: holds points, not images; leave out size and channels")
+    for field, images in {"images": source.images, "test_images": source.test_images}.items():
         if images is not None and len(images):
             source = replace(source, **{field: np.stack([conform(image, size, channels) for image in images])})
     return source
 
 
 def read_digits() -> Source:
-    """scikit-learn's 1,797 handwritten digits, uint8 [1797, 8, 8, 1]. Values 0..16 are scaled to
-    0..255 and rounded."""
+    """scikit-learn's digits, uint8 [1797, 8, 8, 1]: values 0..16 scaled to 0..255 and rounded."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)

@@ -7,9 +7,8 @@ is in several splits stays only in the first of S, V, E, T; copies inside one sp
 split has a seeded order in which each prefix is as nearly stratified as its length allows, so that
 "the first n" is a fair subset and subsets are nested.
 
-The draws. Each is the raw 64-bit output of PCG64 on `SeedSequence(seed,
-spawn_key=(crc32(purpose),))`, sorted stably. NumPy keeps that stream fixed, so a seed gives the
-same splits on every platform and with every NumPy version.
+The draws. Each is the raw 64-bit output of PCG64 on `seed_sequence(seed, purpose)`, sorted stably.
+NumPy keeps that stream fixed: a seed gives the same splits on every platform and NumPy version.
 """
 
 import hashlib
@@ -90,8 +89,7 @@ class Splits:
 
     train:       a `Split`, or a `streaming.Stream` whose images are read when they are indexed
     class_names: one name for each class, () without labels
-    duplicates:  {split name: number of images dropped because another split has them}; {} where
-                 they were not searched for
+    duplicates:  {split name: images dropped because another split has them}; {} if not searched for
     density:     the distribution of the points (see `toys.Mixture`); None where it is unknown
     source:      the arguments with which `load` gives these splits again; None for arrays in memory
     """
@@ -171,18 +169,13 @@ def split(source: Source, seed: int) -> Splits:
 
 
 def split_sizes(n: int, official_test: bool) -> dict[str, int]:
-    """How many of `n` images each split takes before duplicates are dropped.
-
-    official_test: there is an official test part, so that S takes none of these images
-    """
-    test = 0 if official_test else _fifteen_percent(n)
-    held_out = min(_fifteen_percent(n - test), LARGEST_HELD_OUT)
+    """How many of `n` images each split takes before duplicates are dropped. With an official test
+    part S takes none of them."""
+    fifteen_percent = lambda n: max(1, (15 * n + 50) // 100)  # rounded half up, in integers
+    test = 0 if official_test else fifteen_percent(n)
+    held_out = min(fifteen_percent(n - test), LARGEST_HELD_OUT)
     sizes = {} if official_test else {"test": test}
     return sizes | {"validation": held_out, "extractor": held_out, "train": n - test - 2 * held_out}
-
-
-def _fifteen_percent(n: int) -> int:
-    return max(1, (15 * n + 50) // 100)  # rounded half up, in integers
 
 
 def _cut(source: Source, seed: int) -> dict[str, Split]:

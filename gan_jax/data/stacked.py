@@ -1,5 +1,4 @@
-"""Stacked digits (Metz et al., 2017): three random grey images in the colour channels of one, 1,000
-modes.
+"""Stacked digits (Metz et al., 2017): three random digits in one image's channels, 1,000 modes.
 
 A stack of the digits r, g and b has the label 100 r + 10 g + b. Each split holds stacks of its own
 digits alone, so that no training image (T) is inside a validation (V), test (S) or extractor (E)
@@ -17,12 +16,10 @@ SINGLES = {"stacked_digits": "digits", "stacked_mnist": "mnist", "stacked_fashio
 
 
 def stack(singles: Split, n: int, seed: int, classes: int = 10, purpose: str = "stack") -> Split:
-    """n stacks uint8 [n, h, w, 3] of grey images, each channel drawn from all of them.
+    """n stacks uint8 [n, h, w, 3] of grey images, each channel drawn from all of them. The first m
+    stacks are `stack(..., m, ...)`.
 
-    The first m stacks are `stack(..., m, ...)`.
-
-    classes: of the grey images; a stack of labels r, g and b has the label
-             (r * classes + g) * classes + b
+    classes: of the grey images; labels r, g and b make (r * classes + g) * classes + b
     purpose: names the random numbers; another purpose gives other stacks of the same seed
 
     Raises UserError for images that are not grey or have no labels.

@@ -1,9 +1,8 @@
 """Training images that stay on disk, decoded ahead by grain in threads or in other processes.
 
 A `Stream` takes the place of a training `Split`. Step i takes the examples that data on the device
-would have in step i (`order`), so a streamed run equals a resident one. Grain reads a list whose
-element i is the batch of step i, and a resumed run begins to read at its step: the step alone is
-the state of the reader.
+would have in step i (`order`), so a streamed run equals a resident one. Grain maps a step to its
+batch, and a resumed run begins to read at its step: the step alone is the state of the reader.
 """
 
 import hashlib
@@ -17,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import numpy as np
@@ -32,19 +31,16 @@ AT_ONCE = 64  # examples that one thread reads in turn
 
 
 class RandomAccess(Protocol):
-    """A store of examples. It may also have these:
+    """A store of examples, each uint8 [h, w, c] or float32 [d], or a tuple of that and its label.
 
-    `__getitems__(rows)`  many examples at once
-    `name(row)`           the name of an example, for messages
-    `labels`              of all examples, where they are known without reading
-    `identity`            a text that identifies the examples
+    It may also have `__getitems__(rows)`, many examples at once; `name(row)` of an example, for
+    messages; `labels` of all examples, if they are known without reading; and `identity`, a text
+    that identifies the examples.
     """
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, row: int, /) -> Any:
-        """One example, uint8 [h, w, c] or float32 [d], or a tuple of it and its label."""
-        ...
+    def __getitem__(self, row: int, /) -> Any: ...
 
 
 class Stream:
@@ -59,8 +55,7 @@ class Stream:
              needs the usual `if __name__ == "__main__":`.
     threads: threads of this process that read and decode where workers is 0
 
-    Raises UserError for settings out of range, an empty source, and a first example that cannot be
-    used.
+    Raises UserError for settings out of range, an empty source, and an unusable first example.
     """
 
     def __init__(self, source: RandomAccess, rows: Any = None, *, damaged: str = "refuse", workers: int = 0, threads: int = 2):
@@ -97,26 +92,21 @@ class Stream:
     @property
     def hash(self) -> str:
         """sha256 (hex) of the source's identity, the rows, and the examples' shape and dtype."""
-        assert self._example is not None
-        shape, dtype = self._example
-        text = f"{getattr(self.source, 'identity', '')} {len(self.source)} {shape} {dtype.str} {self.labels is not None}\n"
+        kind = f"{self.images.shape[1:]} {self.images.dtype.str} {self.labels is not None}"
+        text = f"{getattr(self.source, 'identity', '')} {len(self.source)} {kind}\n"
         return hashlib.sha256(text.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
 
     def read(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Images [m, ...], and labels int32 [m] or None, at these places [m] of the stream."""
-        images, labels, damaged = self.attempt(places)
-        self.damaged_examples |= damaged
-        return images, labels
-
-    def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """`read` of any number of places, by as many threads as the stream has."""
         if not len(places):
             images, labels = self.read(np.arange(1))
             return images[:0], None if labels is None else labels[:0]
         with ThreadPoolExecutor(self.threads) as pool:
-            parts = list(pool.map(self.read, np.array_split(places, -(-len(places) // AT_ONCE))))
-        labels = [labels for _, labels in parts if labels is not None]
-        return np.concatenate([images for images, _ in parts]), np.concatenate(labels) if labels else None
+            parts = list(pool.map(self.attempt, np.array_split(places, -(-len(places) // AT_ONCE))))
+        images, labels, damaged = zip(*parts, strict=True)
+        for skipped in damaged:
+            self.damaged_examples |= skipped
+        return np.concatenate(images), None if labels[0] is None else np.concatenate(labels)
 
     def attempt(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, dict[str, str]]:
         """`read`, and the examples that were skipped: {name: why}. Raises UserError for the first
@@ -176,9 +166,7 @@ class Column:
         places = np.arange(len(self))[which]
         if not np.ndim(places):
             return self[[which]][0]
-        found = self.stream.at(places)[self.field]
-        assert found is not None
-        return found
+        return cast(np.ndarray, self.stream.read(places)[self.field])
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return self[:].astype(dtype or self.dtype, copy=False)
@@ -210,9 +198,8 @@ def batches(
     ahead:    batches that are decoded in advance
     shard:    (this process, the number of processes); b is examples / processes
 
-    Close the iterator to end its threads or processes.
-    Raises UserError without grain, for a batch that does not divide, and as `Stream` for damaged
-    examples.
+    Close the iterator to end its threads or processes. Raises UserError without grain, for a batch
+    that does not divide, and as `Stream` for damaged examples.
     """
     if examples % shard[1]:
         raise UserError(f"a batch of {examples} does not divide among {shard[1]} processes: change the batch size")

@@ -84,8 +84,8 @@ def open_split(builder: Any, split: str) -> Any:
 
             found = len(ArrayRecordDataSource([str(path) for path in promised.filepaths]))
     if found != promised.num_examples:
-        records = f"{found} of {promised.num_examples} records"
-        raise UserError(f"{folder}: {split} has {records}; delete the folder and prepare it again")
+        held = f"{found} of {promised.num_examples} records"
+        raise UserError(f"{folder}: {split} has {held}; delete the folder and prepare it again")
     return source
 
 
@@ -189,8 +189,7 @@ def _read(records: Records) -> tuple[np.ndarray, np.ndarray | None]:
             if images is None:
                 images = np.empty((n, *image.shape), np.uint8)
             if image.shape != images.shape[1:]:
-                shapes = f"{images.shape[1:]}, {image.shape}"
-                raise UserError(f"{records.builder.name}: images differ in shape ({shapes}); pass --size")
+                raise UserError(f"{records.dataset}: images differ in shape ({images.shape[1:]}, {image.shape}); pass --size")
             images[row] = image
     if images is None:
         raise UserError(f"{records.builder.data_dir}: {records.split} is empty; delete the folder and prepare it again")
