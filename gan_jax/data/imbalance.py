@@ -75,7 +75,7 @@ def imbalanced(data: Splits, ratio: float = 10.0, kind: str = "long_tailed", *, 
     of the balanced data.
 
     ratio, kind: as for `imbalanced_counts`, which has the formulae
-    order:       as for `class_order`: which classes are the frequent ones
+    order:       which classes are the frequent ones, as for `class_order`
 
     Raises UserError for data without labels, for labels out of range, and as `imbalanced_counts`.
     """

@@ -194,7 +194,7 @@ def _cut(source: Source, seed: int) -> dict[str, Split]:
 
 
 def _drop_duplicates(parts: dict[str, Split]) -> dict[str, int]:
-    """Removes from each of `parts` the images that an earlier one of KEEP_FIRST has; how many."""
+    """Takes from `parts` the images that an earlier one of KEEP_FIRST has; returns how many."""
     seen: set[bytes] = set()
     dropped = {}
     for name in KEEP_FIRST:

@@ -31,7 +31,7 @@ AT_ONCE = 64  # examples that one thread reads in turn
 
 
 class RandomAccess(Protocol):
-    """A store of examples, each uint8 [h, w, c] or float32 [d], or a tuple of that and its label.
+    """A store of examples: arrays uint8 [h, w, c] or float32 [d], or tuples of array and label.
 
     It may also have `__getitems__(rows)`, many examples at once; `name(row)` of an example, for
     messages; `labels` of all examples, if they are known without reading; and `identity`, a text
@@ -173,9 +173,10 @@ class Column:
 
 
 def _batch(stream: Stream, order: HostOrder, examples: int, shard: tuple[int, int], step: int) -> dict[str, Any]:
-    """What grain reads: this process's share of the batch of a step, process k the k-th stretch.
+    """One step's element for grain: process k reads the k-th stretch of the batch.
 
-    A share that cannot be read is its reason: an exception in a worker would show its traceback.
+    Where it cannot be read, the element holds the reason, because an exception in a worker would
+    show a traceback alone.
     """
     process, processes = shard
     share = examples // processes

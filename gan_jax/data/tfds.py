@@ -23,7 +23,7 @@ RECORDS_AT_ONCE = 1024
 
 
 def kind_of(name: str) -> tuple[str, str]:
-    """(KIND, rest) of a data set called KIND:rest, or ("", name). "mnist" is "tfds:mnist"."""
+    """(KIND, rest) of a data set called KIND:rest, else ("", name). "mnist" means "tfds:mnist"."""
     if name in PREPARED_BY_SCRIPT:
         return "tfds", name
     kind, _, rest = name.partition(":")
@@ -122,7 +122,7 @@ class Records:
     """The examples of one split, opened by each process that reads them: images uint8 [h, w, c],
     or tuples of an image and its label."""
 
-    labels = None  # they are in the records
+    labels = None  # the records hold them, so that they are known only once they are read
 
     def __init__(self, dataset: str, data_dir: str | None, split: str, size: int | None, channels: int | None):
         self.dataset, self.data_dir, self.split, self.size, self.channels = dataset, data_dir, split, size, channels
@@ -173,7 +173,7 @@ def read_tfds(name: str, dataset: str, data_dir: str | None, size: int | None, c
 
 
 def open_records(dataset: str, data_dir: str | None, size: int | None, channels: int | None) -> tuple[Records, Records | None]:
-    """The splits "train" and, or None, "test" of a prepared data set."""
+    """The splits "train" and "test" of a prepared data set; None where it has no test split."""
     train = Records(dataset, data_dir, "train", size, channels)
     official = "test" in train.builder.info.splits
     return train, Records(dataset, data_dir, "test", size, channels) if official else None
