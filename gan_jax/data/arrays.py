@@ -1,7 +1,5 @@
 """A data set before it is split: arrays in memory, checked."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,25 +39,19 @@ def as_images(array: Any, what: str) -> np.ndarray:
     except ValueError as error:
         raise UserError(f"{what}: not one array ({reason(error)}); give all images one shape") from error
     if array.ndim == 2:
-        return _as_points(array, what)
+        if array.dtype != np.float32:
+            raise UserError(f"{what}: {array.dtype} {array.shape}; points [n, d] must be float32, images [n, h, w, c]")
+        if array.shape[1] == 0 or not np.isfinite(array).all():
+            raise UserError(f"{what}: points must be finite with d >= 1; shape {array.shape}, remove NaN and infinity")
+        return array
     if array.ndim not in (3, 4):
         raise UserError(f"{what}: shape {array.shape}; give images [n, h, w] or [n, h, w, c] or points [n, d]")
-    if np.issubdtype(array.dtype, np.floating):
-        raise UserError(f"{what}: images are {array.dtype}; convert them to uint8, range 0..255")
     if array.dtype != np.uint8:
-        raise UserError(f"{what}: images are {array.dtype}; they must be uint8, range 0..255")
+        raise UserError(f"{what}: images are {array.dtype}; they must be uint8, range 0..255: convert them to uint8")
     if array.ndim == 3:
         array = array[..., None]
     if 0 in array.shape[1:] or array.shape[3] not in (1, 3):
         raise UserError(f"{what}: shape {array.shape}; images must be [n, h, w, c] with c 1 or 3, channels last")
-    return array
-
-
-def _as_points(array: np.ndarray, what: str) -> np.ndarray:
-    if array.dtype != np.float32:
-        raise UserError(f"{what}: {array.dtype} {array.shape}; points [n, d] must be float32, images [n, h, w, c]")
-    if array.shape[1] == 0 or not np.isfinite(array).all():
-        raise UserError(f"{what}: points must be finite with d >= 1; shape {array.shape}, remove NaN and infinity")
     return array
 
 
@@ -72,21 +64,13 @@ def as_labels(labels: Any, n: int, what: str) -> np.ndarray | None:
         raise UserError(f"{what}: labels are {labels.dtype}; they must be integers 0, 1, 2, ...")
     if labels.shape != (n,):
         raise UserError(f"{what}: labels have shape {labels.shape} for {n} images; give one integer for each image")
-    if n and labels.min() < 0:
-        raise UserError(f"{what}: label {labels.min()} is negative; number the classes from 0")
-    if n and labels.max() >= MAX_CLASSES:
-        raise UserError(f"{what}: label {labels.max()} is not below {MAX_CLASSES}; number the classes 0, 1, 2, ...")
+    if n and not 0 <= labels.min() <= labels.max() < MAX_CLASSES:
+        found = f"labels lie in {labels.min()} to {labels.max()}"
+        raise UserError(f"{what}: {found}; number the classes 0, 1, 2, ... below {MAX_CLASSES}")
     return labels.astype(np.int32)
 
 
-def checked(
-    name: str,
-    images: Any,
-    labels: Any = None,
-    test_images: Any = None,
-    test_labels: Any = None,
-    class_names: tuple[str, ...] | None = None,
-) -> Source:
+def checked(name: str, images, labels=None, test_images=None, test_labels=None, class_names=None) -> Source:
     """A `Source` of checked arrays; classes without names are named by their number."""
     images = as_images(images, f"{name}: images")
     labels = as_labels(labels, len(images), name)
@@ -95,9 +79,8 @@ def checked(
     if test_images is not None:
         test_images = as_images(test_images, f"{name}: test_images")
         test_labels = as_labels(test_labels, len(test_images), f"{name}: test")
-        one, other = images.shape[1:], test_images.shape[1:]
-        if one != other:
-            raise UserError(f"{name}: images are {one}, test_images {other}; give both one shape")
+        if images.shape[1:] != test_images.shape[1:]:
+            raise UserError(f"{name}: images are {images.shape[1:]}, test_images {test_images.shape[1:]}; give both one shape")
         if (test_labels is None) != (labels is None):
             raise UserError(f"{name}: only one of images and test_images has labels; give labels for both or neither")
     largest = max((int(part.max()) for part in (labels, test_labels) if part is not None and len(part)), default=-1)

@@ -7,17 +7,13 @@ is in several splits stays only in the first of S, V, E, T; copies inside one sp
 split has a seeded order in which each prefix is as nearly stratified as its length allows, so that
 "the first n" is a fair subset and subsets are nested.
 
-The draws. Each is the raw 64-bit output of PCG64 on `SeedSequence(seed,
-spawn_key=(crc32(purpose),))`, sorted stably. NumPy keeps that stream fixed, so a seed gives the
-same splits on every platform and with every NumPy version.
+The draws. Each is the raw 64-bit output of PCG64 on `seed_sequence(seed, purpose)`, sorted stably.
+NumPy keeps that stream fixed: a seed gives the same splits on every platform and NumPy version.
 """
-
-from __future__ import annotations
 
 import hashlib
 import operator
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -34,7 +30,7 @@ LARGEST_HELD_OUT = 10_000
 
 
 class Density(Protocol):
-    """A mixture whose density is known. modes: [k, d]; sigma: standard deviation of every mode."""
+    """A mixture whose density is known, as `toys.Mixture`."""
 
     @property
     def modes(self) -> np.ndarray: ...
@@ -42,9 +38,7 @@ class Density(Protocol):
     @property
     def sigma(self) -> float: ...
 
-    def log_density(self, x: npt.ArrayLike) -> np.ndarray:
-        """The natural logarithm of the density, [n], at points x [n, d]."""
-        ...
+    def log_density(self, x: npt.ArrayLike) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +62,13 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
-    def first(self, n: int) -> Split:
+    def take(self, index: np.ndarray | slice) -> "Split":
+        """The examples at `index`."""
+        return Split(self.images[index], None if self.labels is None else self.labels[index])
+
+    def first(self, n: int) -> "Split":
         """The first n examples."""
-        return Split(self.images[:n], None if self.labels is None else self.labels[:n])
+        return self.take(slice(n))
 
     @cached_property
     def hash(self) -> str:
@@ -89,10 +87,9 @@ class Split:
 class Splits:
     """The four splits of one data set and one seed.
 
-    train:       a `Split`, or a `streaming.Stream` whose images are read where they are indexed
+    train:       a `Split`, or a `streaming.Stream` whose images are read when they are indexed
     class_names: one name for each class, () without labels
-    duplicates:  {split name: number of images dropped because another split has them}; {} where
-                 they were not looked for
+    duplicates:  {split name: images dropped because another split has them}; {} if not searched for
     density:     the distribution of the points (see `toys.Mixture`); None where it is unknown
     source:      the arguments with which `load` gives these splits again; None for arrays in memory
     """
@@ -123,7 +120,7 @@ class Splits:
         """{split name: `Split.hash`}."""
         return {name: getattr(self, name).hash for name in NAMES}
 
-    def subset(self, n: int) -> Splits:
+    def subset(self, n: int) -> "Splits":
         """The same splits with the first `n` training images; subsets of one seed are nested."""
         n = as_integer(n, "subset", least=1)
         if n > len(self.train):
@@ -155,8 +152,8 @@ def as_integer(value: Any, what: str, least: int) -> int:
 
 
 def seed_sequence(seed: int, purpose: str) -> np.random.SeedSequence:
-    """A stream of random numbers for each seed and purpose."""
-    return np.random.SeedSequence(seed, spawn_key=(zlib.crc32(purpose.encode()),))
+    """The random stream of a seed and a purpose. Raises UserError for a seed below 0."""
+    return np.random.SeedSequence(as_integer(seed, "seed", least=0), spawn_key=(zlib.crc32(purpose.encode()),))
 
 
 def split(source: Source, seed: int) -> Splits:
@@ -164,81 +161,55 @@ def split(source: Source, seed: int) -> Splits:
     seed = as_integer(seed, "seed", least=0)
     parts = _cut(source, seed)
     duplicates = _drop_duplicates(parts)
-    emptied = [name for name in NAMES if not len(parts[name][0])]
-    if emptied:
+    if emptied := [name for name in NAMES if not len(parts[name])]:
         raise UserError(f"{source.name}: too few different images, {emptied[0]} is empty without duplicates; give more")
-    train, validation, test, extractor = (_ordered(*parts[name], seed=seed, purpose=name) for name in NAMES)
+    orders = {name: stratified_order(part.labels, len(part), seed, name) for name, part in parts.items()}
+    train, validation, test, extractor = (parts[name].take(orders[name]) for name in NAMES)
     return Splits(source.name, seed, train, validation, test, extractor, source.class_names, duplicates)
 
 
 def split_sizes(n: int, official_test: bool) -> dict[str, int]:
-    """How many of `n` images each split takes before duplicates are dropped.
-
-    official_test: whether an official test part takes the place of S, which then takes none of
-                   these
-    """
-    test = 0 if official_test else _fifteen_percent(n)
-    held_out = min(_fifteen_percent(n - test), LARGEST_HELD_OUT)
+    """How many of `n` images each split takes before duplicates are dropped. With an official test
+    part S takes none of them."""
+    fifteen_percent = lambda n: max(1, (15 * n + 50) // 100)  # rounded half up, in integers
+    test = 0 if official_test else fifteen_percent(n)
+    held_out = min(fifteen_percent(n - test), LARGEST_HELD_OUT)
     sizes = {} if official_test else {"test": test}
     return sizes | {"validation": held_out, "extractor": held_out, "train": n - test - 2 * held_out}
 
 
-def _fifteen_percent(n: int) -> int:
-    return max(1, (15 * n + 50) // 100)  # rounded half up, in integers
-
-
-Part = tuple[np.ndarray, np.ndarray | None]
-
-
-def _take(images: np.ndarray, labels: np.ndarray | None, index: np.ndarray) -> Part:
-    return images[index], None if labels is None else labels[index]
-
-
-def _cut(source: Source, seed: int) -> dict[str, Part]:
+def _cut(source: Source, seed: int) -> dict[str, Split]:
     """The parts before duplicates are dropped: consecutive stretches of one stratified order."""
-    official = source.test_images is not None
-    n, least = len(source.images), 3 if official else 4
-    if n < least or (source.test_images is not None and not len(source.test_images)):
-        beside = " beside a test split of at least 1" if official else ""
+    images = Split(source.images, source.labels)
+    test = None if source.test_images is None else Split(source.test_images, source.test_labels)
+    n, least = len(images), 4 if test is None else 3
+    if n < least or (test is not None and not len(test)):
+        beside = "" if test is None else " beside a test split of at least 1"
         raise UserError(f"{source.name}: {n} images are too few to split; give at least {least}{beside}")
+    sizes = split_sizes(n, official_test=test is not None)
     order = stratified_order(source.labels, n, seed, "cut")
-    parts: dict[str, Part] = {}
-    start = 0
-    for name, size in split_sizes(n, official).items():
-        parts[name] = _take(source.images, source.labels, order[start : start + size])
-        start += size
-    if source.test_images is not None:
-        parts["test"] = (source.test_images, source.test_labels)
-    return parts
+    stretches = np.split(order, np.cumsum(list(sizes.values()))[:-1])
+    parts = {name: images.take(stretch) for name, stretch in zip(sizes, stretches, strict=True)}
+    return parts if test is None else parts | {"test": test}
 
 
-def _drop_duplicates(parts: dict[str, Part]) -> dict[str, int]:
-    """How many images each split lost because an earlier one of KEEP_FIRST has them; `parts` is
-    changed."""
+def _drop_duplicates(parts: dict[str, Split]) -> dict[str, int]:
+    """Takes from `parts` the images that an earlier one of KEEP_FIRST has; returns how many."""
     seen: set[bytes] = set()
     dropped = {}
     for name in KEEP_FIRST:
-        images, labels = parts[name]
-        digests = list(_digests(images))
+        rows = map(memoryview, np.ascontiguousarray(parts[name].images))
+        digests = [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
         keep = np.array([digest not in seen for digest in digests], bool)
         dropped[name] = int(len(keep) - keep.sum())
         if dropped[name]:
-            parts[name] = _take(images, labels, keep)
+            parts[name] = parts[name].take(keep)
         seen.update(digests)
     return {name: dropped[name] for name in NAMES}
 
 
-def _digests(images: np.ndarray) -> Iterable[bytes]:
-    return (hashlib.blake2b(row, digest_size=16).digest() for row in map(memoryview, np.ascontiguousarray(images)))
-
-
-def _ordered(images: np.ndarray, labels: np.ndarray | None, seed: int, purpose: str) -> Split:
-    return Split(*_take(images, labels, stratified_order(labels, len(images), seed, purpose)))
-
-
 def stratified_order(labels: np.ndarray | None, n: int, seed: int, purpose: str) -> np.ndarray:
-    """A seeded order of n examples, int64 [n]. Each prefix holds every class in proportion, as
-    nearly as it can."""
+    """A seeded order, int64 [n]; each of its prefixes is as nearly stratified as it can be."""
     ticket = np.random.PCG64(seed_sequence(seed, purpose)).random_raw(n)
     if labels is None:
         return np.argsort(ticket, kind="stable")

@@ -199,7 +199,7 @@ def test_arrays_may_be_grey_without_channel_axis_points_or_unlabelled():
 
 def test_bad_arrays_are_refused():
     good = different_images(20)
-    refused("convert them to uint8", from_arrays, good.astype(np.float32))
+    refused("images are float32; they must be uint8", from_arrays, good.astype(np.float32))
     refused("must be uint8", from_arrays, good.astype(np.int64))
     refused("points .* must be float32", from_arrays, np.zeros((20, 2)))
     refused("finite", from_arrays, np.full((20, 2), np.nan, np.float32))
@@ -219,7 +219,7 @@ def test_bad_labels_are_refused():
     good = different_images(20)
     refused("labels have shape \\(19,\\) for 20 images", from_arrays, good, np.zeros(19, int))
     refused("labels have shape \\(20, 1\\)", from_arrays, good, np.zeros((20, 1), int))
-    refused("label -1 is negative", from_arrays, good, np.arange(20) - 1)
+    refused("labels lie in -1 to 18; number the classes", from_arrays, good, np.arange(20) - 1)
     refused("labels are float64", from_arrays, good, np.zeros(20))
     refused("labels are <U1", from_arrays, good, ["a"] * 20)
     refused("number the classes", from_arrays, good, np.arange(20) + 10**6)
