@@ -133,10 +133,10 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def multiple_impute(self, X: Any, m: int = 5) -> list[Any]:
         """m completed tables, to be analysed one by one (Rubin, 1987): each imputed cell is a draw.
 
-        Table j has its own noise z, and takes network j modulo `networks`: with one network, the
-        tables do not show what it does not know. A number gets an independent normal error with the
-        RMSE that GAIN has on hidden cells of the training rows, and stays in the observed range. A
-        category is drawn by its probabilities.
+        Table j has its own noise z, and takes network j modulo `networks`. With one network, the
+        spread of the tables lacks the uncertainty of the network's weights. A number gets an
+        independent normal error with the RMSE that GAIN has on hidden cells of the training rows,
+        and stays in the observed range. A category is drawn by its probabilities.
         """
         check_is_fitted(self)
         drawing = [copy.copy(self) for _ in range(as_integer(m, "multiple_impute: m", least=1))]
@@ -156,9 +156,7 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 part[:] = np.log(part + 1e-30) + rng.gumbel(size=part.shape)
         return answer
 
-    def _answers(
-        self, cells: np.ndarray, known: np.ndarray, z: np.ndarray | None = None, which: Any = slice(None)
-    ) -> np.ndarray:
+    def _answers(self, cells: np.ndarray, known: np.ndarray, z: Any = None, which: Any = slice(None)) -> np.ndarray:
         """[networks, n, k]: the answers of all networks, or of some (see `rows_padded`)."""
         n, extra = len(cells), rows_padded(len(cells)) - len(cells)
         pad = lambda x: np.pad(x, ((0, extra), (0, 0)))
