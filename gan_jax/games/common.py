@@ -22,7 +22,7 @@ class Knobs(struct.PyTreeNode):
     """The base of a recipe, as data. Its numbers become float32 leaves, which can be swept inside
     one program; static fields cannot."""
 
-    def __post_init__(self):
+    def __post_init__(self: Any):
         for field in dataclasses.fields(self):
             if field.metadata.get("pytree_node", True):
                 object.__setattr__(self, field.name, number(getattr(self, field.name)))
