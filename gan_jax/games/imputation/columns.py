@@ -3,8 +3,6 @@
 A number is one cell, min-max scaled; a category of k values is k cells, one-hot.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,31 +18,23 @@ def is_missing(column: Any) -> np.ndarray:
     """[n]: where a column has NaN, None, pandas' NA or NaT."""
     import pandas as pd
 
-    return np.asarray(pd.isna(np.asarray(column, object)) if not isinstance(column, np.ndarray) else pd.isna(column), bool)
+    return pd.isna(column if isinstance(column, np.ndarray) else np.asarray(column, object))
 
 
 def floats(column: Any, missing: np.ndarray, what: str) -> np.ndarray:
-    """A column as float64 [n], with NaN where it is missing. Raises UserError for an infinity, and
-    TypeError or ValueError for what is not a number."""
+    """A column as float64 [n], with NaN where it is missing. Raises UserError for an infinity or a
+    string that is no number, and TypeError for another object."""
     column = np.asarray(column)
     values = np.full(len(column), np.nan)
-    present = column[~missing]
-    if present.dtype.kind == "O" and (odd := next((v for v in present if not _is_number(v)), None)) is not None:
-        kind = TypeError if not isinstance(odd, str) else UserError
-        raise kind(f"{what}: argument must be a string or a number, not {type(odd).__name__} {odd!r:.40}")
-    values[~missing] = present.astype(np.float64)
+    try:
+        values[~missing] = column[~missing].astype(np.float64)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else UserError
+        raise kind(f"{what}: {error}") from None
     if np.isinf(values).any():
         row = int(np.isinf(values).argmax())
         raise UserError(f"{what} is infinity in row {row}: put a number there, or NaN where it is missing")
     return values
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 @dataclass
@@ -62,7 +52,7 @@ class Numeric:
     cells: int = 1
 
     @classmethod
-    def learn(cls, column: Any, missing: np.ndarray, what: str, rounding: int) -> Numeric:
+    def learn(cls, column: Any, missing: np.ndarray, what: str, rounding: int) -> "Numeric":
         present = floats(column, missing, what)[~missing]
         few = len(different := np.unique(present)) < rounding
         return cls(float(present.min()), float(present.max()), bool(few and (different == np.rint(different)).all()))
@@ -94,8 +84,8 @@ class Category:
         return len(self.values)
 
     @classmethod
-    def learn(cls, column: Any, missing: np.ndarray, what: str) -> Category:
-        seen = {value: None for value in np.asarray(column, object)[~missing]}
+    def learn(cls, column: Any, missing: np.ndarray, what: str) -> "Category":
+        seen = dict.fromkeys(np.asarray(column, object)[~missing])
         try:
             ordered = sorted(seen)
         except TypeError:
@@ -149,10 +139,8 @@ class Columns:
     def encode(self, table: Sequence[Any], missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(cells [n, k] float32 in [0, 1], 0 where unknown; known [n, k]) of columns and where they
         are missing."""
-        parts = [
-            kind.encode(column, missing[:, j], name)
-            for j, (kind, column, name) in enumerate(zip(self.kinds, table, self.names, strict=True))
-        ]
+        columns = zip(self.kinds, table, missing.T, self.names, strict=True)
+        parts = [kind.encode(column, gone, name) for kind, column, gone, name in columns]
         cells, known = (np.concatenate(x, 1) for x in zip(*parts, strict=True))
         return np.where(known, cells, 0).astype(np.float32), known
 
@@ -165,13 +153,10 @@ class Columns:
 def learn(table: Sequence[Any], missing: np.ndarray, names: list[str], categorical: Sequence[bool], rounding: int) -> Columns:
     """The columns of a table, from its observed cells. A column without observed cells is filled
     with 0, or with "missing" if it is categorical."""
-    kinds: list[Numeric | Category | Empty] = []
-    for j, (column, name) in enumerate(zip(table, names, strict=True)):
-        gone = missing[:, j]
+
+    def kind(column: Any, gone: np.ndarray, name: str, is_category: bool) -> Numeric | Category | Empty:
         if gone.all():
-            kinds.append(Empty("missing" if categorical[j] else 0.0))
-        elif categorical[j]:
-            kinds.append(Category.learn(column, gone, name))
-        else:
-            kinds.append(Numeric.learn(column, gone, name, rounding))
-    return Columns(kinds, names)
+            return Empty("missing" if is_category else 0.0)
+        return Category.learn(column, gone, name) if is_category else Numeric.learn(column, gone, name, rounding)
+
+    return Columns(list(map(kind, table, missing.T, names, categorical)), names)

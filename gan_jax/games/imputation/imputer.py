@@ -1,17 +1,15 @@
 """GAIN as a scikit-learn transformer: it fills in the missing values of a table."""
 
-from __future__ import annotations
-
+import copy
 import warnings
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils._set_output import _wrap_data_with_container  # what `transform` of every transformer is wrapped by
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gan_jax.core.errors import UserError
@@ -21,18 +19,19 @@ from gan_jax.games.imputation.training import rows_padded, train
 from gan_jax.optimizers import adam
 
 FOLDS = 5  # every observed cell is hidden in one of them, to measure the error of its answer
+OF_GAIN = ("depth", "alpha", "hint_rate", "hint_fill", "noise", "hide", "ema_decay", "batch_size")
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Fills missing values (NaN, None, pandas' NA) by GAIN (Yoon et al., 2018); see
     `imputation.gain.recipe`.
 
-    Observed cells come back bit for bit, and so does a table without missing values. Numbers are
-    min-max scaled, and imputed numbers lie in the observed range. Categories are one-hot, and the
-    most probable value is imputed. A column without any observed value is kept, with a warning, and
-    filled with 0 ("missing" if it is categorical).
+    Observed cells come back bit for bit. Numbers are min-max scaled, and imputed numbers lie in the
+    observed range. Categories are one-hot, and the most probable value is imputed. A column without
+    any observed value is kept, with a warning, and filled with 0 ("missing" if it is categorical).
 
-    categorical:  columns of categories, by name or index, besides those whose dtype says so
+    categorical:  columns of categories, by name or index, besides those of a categorical dtype
                   (pandas' category, object, string and bool; strings in an array)
     steps:        of training. The default takes seconds on a small table; the authors' code takes
                   10,000 steps.
@@ -52,44 +51,23 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     Raises UserError, a ValueError, for infinities and for numbers out of range.
     """
 
-    def __init__(
-        self,
-        *,
-        categorical: Sequence[str | int] = (),
-        steps: int = 2000,
-        width: int | None = None,
-        depth: int = 2,
-        alpha: float = 1000.0,
-        hint_rate: float = 0.9,
-        hint_fill: float = 0.0,
-        noise: float = 0.01,
-        hide: float = 0.2,
-        ema_decay: float = 0.99,
-        learning_rate: float = 1e-3,
-        batch_size: int = 128,
-        networks: int = 1,
-        rounding: int = 20,
-        random_state: Any = None,
-    ):
-        self.categorical = categorical
-        self.steps = steps
-        self.width = width
-        self.depth = depth
-        self.alpha = alpha
-        self.hint_rate = hint_rate
-        self.hint_fill = hint_fill
-        self.noise = noise
-        self.hide = hide
-        self.ema_decay = ema_decay
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.networks = networks
-        self.rounding = rounding
-        self.random_state = random_state
+    categorical: Sequence[str | int] = ()
+    steps: int = 2000
+    width: int | None = None
+    depth: int = 2
+    alpha: float = 1000.0
+    hint_rate: float = 0.9
+    hint_fill: float = 0.0
+    noise: float = 0.01
+    hide: float = 0.2
+    ema_decay: float = 0.99
+    learning_rate: float = 1e-3
+    batch_size: int = 128
+    networks: int = 1
+    rounding: int = 20
+    random_state: Any = None
 
-    # ---- fitting --------------------------------------------------------------------------------
-
-    def fit(self, X: Any, y: Any = None) -> GAINImputer:
+    def fit(self, X: Any, y: Any = None) -> "GAINImputer":
         """Train on the table X [n, d]. y is not used."""
         for name, least in {"steps": 1, "networks": 1, "rounding": 0}.items():
             as_integer(getattr(self, name), f"GAINImputer: {name}", least)
@@ -102,6 +80,7 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.columns_ = columns.learn(table, missing, names, chosen, self.rounding)
         self.random_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.params_ = None
+        self.draw_: int | None = None  # the draw that `transform` gives; None for the mean answer
         if self.columns_.groups:
             self._train(*self.columns_.encode(table, missing))
         return self
@@ -113,19 +92,15 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         for which in self.categorical:
             j = names.index(which) if which in names else which
             if isinstance(j, str) or not -len(table) <= j < len(table):
-                raise UserError(
-                    f"GAINImputer: categorical names {which!r}, which is no column: give names or indices of columns"
-                )
+                raise UserError(f"GAINImputer: categorical names {which!r}, which is no column: give names or indices")
             chosen[int(j)] = True
         return chosen
 
     def _train(self, cells: np.ndarray, known: np.ndarray) -> None:
         width = max(2 * cells.shape[1], 32) if self.width is None else self.width
-        self.knobs_ = gain.recipe(
-            self.columns_.groups, width=width, depth=self.depth, alpha=self.alpha, hint_rate=self.hint_rate,
-            hint_fill=self.hint_fill, noise=self.noise, hide=self.hide, ema_decay=self.ema_decay,
-            optimizer=adam(self.learning_rate, b1=0.9), batch_size=self.batch_size,
-        )  # fmt: skip
+        numbers = {name: getattr(self, name) for name in OF_GAIN}
+        optimizer = adam(self.learning_rate, b1=0.9)
+        self.knobs_ = gain.recipe(self.columns_.groups, width=width, optimizer=optimizer, **numbers)
         seeds = np.random.SeedSequence(self.random_).generate_state(self.networks)
         state, metrics = train([self.knobs_], [(cells, known)], seeds.tolist(), steps=self.steps)
         if not all(np.isfinite(v).all() for v in metrics.values()):
@@ -134,45 +109,46 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.residual_ = self._residual(cells, known)
 
     def _residual(self, cells: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """[k]: the RMSE of each cell over the training rows, where each observed cell is hidden
-        once."""
+        """[k]: the RMSE of each cell over the training rows, each observed cell hidden once."""
         column = np.repeat(np.arange(len(self.columns_.groups)), self.columns_.groups)
         fold = (np.arange(len(cells))[:, None] + column) % FOLDS
         errors = np.zeros_like(cells)
         for k in range(FOLDS):
-            answer = self._answers(cells, known & (fold != k), None).mean(0)
+            answer = self._answers(cells, known & (fold != k)).mean(0)
             errors = np.where(known & (fold == k), answer - cells, errors)
         return np.sqrt((errors**2).sum(0) / np.maximum(known.sum(0), 1))
 
-    # ---- filling --------------------------------------------------------------------------------
-
     def transform(self, X: Any) -> Any:
-        """The table with its missing cells filled in; a row's answer does not depend on the other
-        rows."""
+        """X with its missing cells filled in; a row's answer does not depend on the other rows."""
         check_is_fitted(self)
         X = self._validated(X, reset=False)
-        return self._completed(X, lambda cells, known: self._answers(cells, known, None).mean(0))
+        table, missing = _columns_of(X)
+        cells, known = self.columns_.encode(table, missing)  # raises for infinities, also where nothing is missing
+        if not missing.any():
+            return _filled(X, missing, [])
+        if self.params_ is not None:
+            cells = self._answers(cells, known).mean(0) if self.draw_ is None else self._draw(cells, known, self.draw_)
+        return _filled(X, missing, self.columns_.decode(cells))
 
     def multiple_impute(self, X: Any, m: int = 5) -> list[Any]:
         """m completed tables, to be analysed one by one (Rubin, 1987): each imputed cell is a draw.
 
-        Draw j has its own noise z, and takes network j modulo `networks`. A number gets a normal
-        error with the RMSE that GAIN has on hidden cells of the training rows, and stays in the
-        observed range. A category is drawn by its probabilities. The errors of a row's cells are
-        independent. What the networks do not know shows between draws only with several `networks`.
+        Table j has its own noise z, and takes network j modulo `networks`. With one network, the
+        spread of the tables lacks the uncertainty of the network's weights. A number gets an
+        independent normal error with the RMSE that GAIN has on hidden cells of the training rows,
+        and stays in the observed range. A category is drawn by its probabilities.
         """
         check_is_fitted(self)
-        m = as_integer(m, "multiple_impute: m", least=1)
-        X = self._validated(X, reset=False)
-        tables = (self._completed(X, partial(self._draw, j=j)) for j in range(m))
-        return [_wrap_data_with_container("transform", table, X, self) for table in tables]
+        drawing = [copy.copy(self) for _ in range(as_integer(m, "multiple_impute: m", least=1))]
+        for j, imputer in enumerate(drawing):
+            imputer.draw_ = j
+        return [imputer.transform(X) for imputer in drawing]  # scikit-learn wraps what `transform` returns
 
     def _draw(self, cells: np.ndarray, known: np.ndarray, j: int) -> np.ndarray:
         rng = np.random.default_rng([self.random_, j])
         z = rng.random(cells.shape, np.float32)
-        answer = self._answers(cells, known, z, j % self.networks)[0]
-        ends = np.cumsum(self.columns_.groups)
-        for end, k in zip(ends, self.columns_.groups, strict=True):
+        answer = self._answers(cells, known, z, [j % self.networks])[0]
+        for end, k in zip(np.cumsum(self.columns_.groups), self.columns_.groups, strict=True):
             part = answer[:, end - k : end]
             if k == 1:
                 part += self.residual_[end - 1] * rng.standard_normal(part.shape)
@@ -180,36 +156,22 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 part[:] = np.log(part + 1e-30) + rng.gumbel(size=part.shape)
         return answer
 
-    def _answers(self, cells: np.ndarray, known: np.ndarray, z: np.ndarray | None, network: int | None = None) -> np.ndarray:
-        """[networks, n, k]: the answers of each network, or of one. Rows are padded to a power of
-        two, so that few programs serve any number of rows."""
+    def _answers(self, cells: np.ndarray, known: np.ndarray, z: Any = None, which: Any = slice(None)) -> np.ndarray:
+        """[networks, n, k]: the answers of all networks, or of some (see `rows_padded`)."""
         n, extra = len(cells), rows_padded(len(cells)) - len(cells)
-        pad = lambda x: np.concatenate([x, np.zeros((extra, x.shape[1]), x.dtype)])
+        pad = lambda x: np.pad(x, ((0, extra), (0, 0)))
+        chosen = jax.tree.map(lambda x: x[which], self.params_)
         z = None if z is None else pad(z)
-        chosen = jax.tree.map(lambda x: x if network is None else x[[network]], self.params_)
         return np.array(_each_network(self.knobs_, chosen, pad(cells), pad(known), z))[:, :n]
-
-    def _completed(self, X: Any, answer: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Any:
-        """X with its missing cells taken from `answer(cells, known)`."""
-        table, missing = _columns_of(X)
-        cells, known = self.columns_.encode(table, missing)  # raises for infinities, also where nothing is missing
-        if not missing.any():
-            return _filled(X, missing, [])
-        filled = answer(cells, known) if self.params_ is not None else cells
-        return _filled(X, missing, self.columns_.decode(filled))
-
-    # ---- what scikit-learn asks -----------------------------------------------------------------
 
     def _validated(self, X: Any, reset: bool) -> Any:
         """X as a pandas table, or as an array [n, d] of floats or objects."""
-        if _is_pandas(X):
-            validate_data(self, X, skip_check_array=True, reset=reset)
-            if 0 in X.shape:
-                raise UserError(
-                    f"GAINImputer: a table of shape {X.shape}: 0 sample(s) or feature(s) while a minimum of 1 is required"
-                )
-            return X
-        return validate_data(self, X, dtype=None, ensure_all_finite=False, reset=reset)
+        if not _is_pandas(X):
+            return validate_data(self, X, dtype=None, ensure_all_finite=False, reset=reset)
+        validate_data(self, X, skip_check_array=True, reset=reset)
+        if 0 in X.shape:
+            raise UserError(f"GAINImputer: a table of shape {X.shape}: it needs at least 1 sample(s) and 1 feature(s)")
+        return X
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -232,16 +194,14 @@ def _is_pandas(X: Any) -> bool:
 
 
 def _is_category(column: Any) -> bool:
-    """Whether a column's dtype is a category's; an array of objects counts where it has strings or
-    bools."""
-    if hasattr(column, "dtype") and column.dtype.kind in "Ob" and not hasattr(column, "iloc"):
-        return column.dtype.kind == "b" or any(isinstance(v, (str, bool, np.bool_)) for v in column)
+    """Whether a column is of categories by its dtype; an object array, by its values."""
     if hasattr(column, "iloc"):
-        import pandas as pd
+        from pandas.api import types
 
-        kinds = pd.api.types
-        return not kinds.is_numeric_dtype(column.dtype) or kinds.is_bool_dtype(column.dtype)
-    return column.dtype.kind in "US"
+        return not types.is_numeric_dtype(column.dtype) or types.is_bool_dtype(column.dtype)
+    if column.dtype.kind == "O":
+        return any(isinstance(v, (str, bool, np.bool_)) for v in column)
+    return column.dtype.kind in "USb"
 
 
 def _columns_of(X: Any) -> tuple[list, np.ndarray]:
@@ -251,12 +211,8 @@ def _columns_of(X: Any) -> tuple[list, np.ndarray]:
 
 
 def _filled(X: Any, missing: np.ndarray, values: list[np.ndarray]) -> Any:
-    """A copy of X with `values`, one array for each column, in its missing cells.
-
-    A pandas table with columns of several dtypes gives a table, because an array of one dtype could
-    not hold every cell as it was. A table of plain numbers of one dtype gives an array, as
-    scikit-learn's imputers do.
-    """
+    """A copy of X with `values`, one array for each column, in its missing cells. A table of plain
+    numbers of one dtype gives an array, as scikit-learn's imputers do."""
     if not _is_pandas(X):
         out = np.array(X)
         for j, column in enumerate(values):
@@ -273,8 +229,7 @@ def _filled(X: Any, missing: np.ndarray, values: list[np.ndarray]) -> Any:
 
 
 def _filled_series(series: Any, missing: np.ndarray, values: np.ndarray) -> Any:
-    """A pandas column with `values` in its missing places, in its own dtype. Whole numbers are
-    rounded, and categories kept."""
+    """A pandas column with `values` in its missing places, in its own dtype."""
     out = series.copy()
     if hasattr(out, "cat") and not set(values) <= set(out.cat.categories):
         out = out.cat.add_categories(sorted(set(values) - set(out.cat.categories)))
