@@ -55,7 +55,7 @@ def rotate90(images: Images, labels, draws: Draws, *, p) -> Images:
 
 @image_part("augment.ada_geometry")
 def integer_translation(images: Images, labels, draws: Draws, *, p, most=0.125) -> Images:
-    """With probability p, moves the image by round(U(-most, most) * side) pixels along each side
+    """With probability p, shifts the image by round(U(-most, most) * side) pixels along each side
     (Karras et al., 2020b).
 
     most: 1/8, the published code's `xint_max`."""
@@ -86,18 +86,14 @@ def rotate(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
 @image_part("augment.ada_geometry")
 def anisotropic_scale(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
     """With probability p, scales the width by s = 2^(std * N(0, 1)) and the height by 1/s (Karras
-    et al., 2020b).
-
-    std: .2, the published code's `aniso_std`."""
+    et al., 2020b). std: .2, the published code's `aniso_std`"""
     return _warped(images, draw_geometry(draws, p, images.dtype, aniso_std=std), "aniso")
 
 
 @image_part("augment.ada_geometry")
 def fractional_translation(images: Images, labels, draws: Draws, *, p, std=0.125) -> Images:
-    """With probability p, moves the image by std * N(0, 1) of each side, between pixels too (Karras
-    et al., 2020b).
-
-    std: 1/8, the published code's `xfrac_std`."""
+    """With probability p, shifts the image by std * N(0, 1) of each side, between pixels too
+    (Karras et al., 2020b). std: 1/8, the published code's `xfrac_std`"""
     return _warped(images, draw_geometry(draws, p, images.dtype, xfrac_std=std), "xfrac")
 
 
@@ -109,7 +105,7 @@ def _sides(images) -> tuple[int, int]:
     return images.shape[2], images.shape[1]
 
 
-# ---- parameters --------------------------------------------------------------------------------
+# ---- the pipeline ------------------------------------------------------------------------------
 
 
 def draw_blit(draws: Draws, p, dtype, xint_max=0.125) -> dict[str, Array]:
@@ -137,9 +133,6 @@ def draw_geometry(draws: Draws, p, dtype, scale_std=0.2, rotate_max=1.0, aniso_s
         "rotate_after": sometimes(lots[3], once, angles[:, 1], 0),
         "xfrac": sometimes(lots[4], p, xfrac_std * z[:, 2:], 0),
     }
-
-
-# ---- matrices ----------------------------------------------------------------------------------
 
 
 def inverse_matrix(parameters: dict[str, Array], sides: tuple[int, int]) -> Matrices:

@@ -75,7 +75,7 @@ def draw_colour(draws: Draws, count: int, p, dtype) -> Float[Array, "count b"]:
 
 @image_part("augment")
 def translation(images: Images, labels, draws: Draws, *, ratio=0.125, p=1.0) -> Images:
-    """Moves the image by whole pixels, uniformly in -n ... n with n = round(ratio * side), and
+    """Shifts the image by whole pixels, uniformly in -n ... n with n = round(ratio * side), and
     fills with zeros (Zhao et al., 2020; `rand_translation`).
 
     ratio: in [0, 1], .125 as published. p: 1 as published."""

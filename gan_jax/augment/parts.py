@@ -58,7 +58,7 @@ def spread(values: Array, dtype) -> Array:
 
 
 def copied(images: Images, rows: Int[Array, "b i"], columns: Int[Array, "b j"]) -> Float[Array, "b i j c"]:
-    """Pixel (rows[i], columns[j]) of each image, and zero where an index lies outside."""
+    """Pixel (rows[i], columns[j]) of each image, and zero where an index is outside."""
     tall = (rows[:, :, None] == jnp.arange(images.shape[1])).astype(images.dtype)
     broad = (columns[:, :, None] == jnp.arange(images.shape[2])).astype(images.dtype)
     return resampled(images, tall, broad)

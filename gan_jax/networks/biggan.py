@@ -17,9 +17,9 @@ the generator's embeddings, with epsilon 1e-8, or 1e-6 for ImageNet:
 
 The paper trains with the hinge loss, Adam with b1 0 and b2 .999, learning rates 5e-5 for G and 2e-4
 for D, two D steps a G step, orthogonal regularisation of 1e-4 on G (appendix C), and a moving
-average of decay .9999. The scripts of the PyTorch code have 1e-4 and 4e-4 with one D step at 128
-pixels, and 2e-4 for both with four at 32. Its biases start uniform (PyTorch's default), here at
-zero. Its evaluation uses singular vectors after one more iteration, here the stored ones.
+average of decay .9999. The PyTorch scripts have 1e-4 and 4e-4 with one D step at 128 pixels, and
+`recipes.biggan` at 32. Their biases start uniform (PyTorch's default), here at zero. Their
+evaluation uses singular vectors after one more iteration, here the stored ones.
 """
 
 from functools import partial

@@ -15,13 +15,12 @@ from gan_jax.core.parts import part
 @part("networks")
 @dataclass(frozen=True)
 class Packed:
-    """A discriminator of packets: `size` consecutive examples of the batch, joined on their last
-    axis.
+    """A discriminator of packets: `size` consecutive examples of the batch, joined as channels of
+    images or features of points (section 2.1).
 
     It takes the place of a Net: `Packed(Net(Discriminator()), 4)`. Its DiscriminatorOutput has one
-    row for each packet (b / size). Images are stacked as channels, points as features (section
-    2.1). In evaluation, examples that fill no packet are left out. Gradient penalties are those of
-    the packet.
+    row for each packet (b / size), and gradient penalties are those of the packet. In evaluation,
+    examples that fill no packet are left out.
 
     size:    2 to 4 in the paper; 1 is no packing
     classes: number of labels, which the paper lacks. Each example is joined with its one-hot label

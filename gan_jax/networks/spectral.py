@@ -27,8 +27,8 @@ class SpectralNorm:
     u <- W v / |W v|, `iterations` times. They are constants for the gradient, which flows through W
     and sigma (equation 9). They are statistics, in the collection "spectral", and evaluation does
     not change them. They are normalised when used, because a moving average of unit vectors is
-    shorter. The second training call of a turn (reals, fakes) starts from the vectors of the first.
-    They change in the turn of their player alone (in PyTorch, D's also change in G's turn).
+    shorter. The vectors change in the turn of their player alone (in PyTorch, D's also change in
+    G's turn); the second training call of a turn (reals, fakes) starts from those of the first.
 
     Weights are the leaves "kernel" of two dimensions or more, as matrices [inputs, outputs], and
     embedding tables as they are. Biases, norms, gains, R3GAN's bases and StyleGAN2's constant are
