@@ -23,10 +23,9 @@ from typing import Any, Self
 
 import jax
 import numpy as np
-from jax.experimental.multihost_utils import process_allgather
 
 from gan_jax.core.errors import UserError
-from gan_jax.training.distributed import is_key
+from gan_jax.training.distributed import fetch, is_key
 
 FILES = "files.json"  # sha256 of every file of a checkpoint
 
@@ -142,7 +141,7 @@ class Checkpoints:
         return [step for step in steps if any((self.folder / str(step)).glob("*"))]
 
     def _write(self, step: int, arrays: dict[str, np.ndarray], record: dict) -> None:
-        """In the worker: write under another name, rename, then delete what is too old."""
+        """In the worker: write under another name, rename, then delete the oldest checkpoints."""
         fresh = self.folder / f"{step}.new"
         try:
             self._delete("*.new", "*.deleted", "*.orbax-checkpoint-tmp")  # left by killed saves
@@ -168,7 +167,7 @@ class Checkpoints:
             raise failed from error
 
     def _rename(self, step: int, ending: str) -> None:
-        """Take a checkpoint out of sight at once, so that nobody reads half of one."""
+        """Rename a checkpoint, so that no process reads half of it while it is deleted."""
         self._delete(f"{step}.{ending}")
         if (path := self.folder / str(step)).exists():
             path.rename(self.folder / f"{step}.{ending}")
@@ -251,10 +250,7 @@ def _signature(leaf: Any) -> list:
 def _host_copy(path: str, leaf: Any) -> np.ndarray:
     """A copy of the whole leaf: on a CPU a view would change with the caller's buffer."""
     try:
-        data = jax.random.key_data(leaf) if is_key(leaf) else leaf
-        if isinstance(data, jax.Array) and not (data.is_fully_addressable or data.is_fully_replicated):
-            data = process_allgather(data, tiled=True)
-        array = np.array(data, order="C")
+        array = np.array(fetch(jax.random.key_data(leaf) if is_key(leaf) else leaf), order="C")
     except Exception as error:
         raise UserError(f"cannot save state leaf {path}: {_one_line(error)}") from error
     if array.dtype.kind in "OSUMm" or not array.dtype.isnative:
@@ -279,5 +275,5 @@ def _place(value: np.ndarray, like: Any, key_impl: str | None) -> Any:
 def _one_line(error: BaseException) -> str:
     """The error in one line of at most 320 characters or so."""
     text = " ".join(str(error).split())
-    text = text if len(text) < 320 else f"{text[:150]} ... {text[-150:]}"  # tensorstore says what happened last
+    text = text if len(text) < 320 else f"{text[:150]} ... {text[-150:]}"  # tensorstore puts the cause last
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

@@ -1,5 +1,4 @@
-"""A chunk: many steps of a game as one compiled scan, in which each batch is gathered on the
-device. A run that is no longer finite freezes at its last good state."""
+"""A chunk: many steps of a game as one compiled scan, which gathers each batch on the device."""
 
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -86,11 +85,10 @@ def single_chunk(
 
 @lru_cache(maxsize=64)
 def compiled_chunk(game: Game, length: int, placement: Placement, streamed: bool = False):
-    """A run's chunk as one program: (knobs, state, feed) -> (state, metrics). streamed: whether the
-    feed is a window.
+    """A run's chunk as one program: (knobs, state, feed) -> (state, metrics).
 
-    The state's buffers are donated. Nothing is copied where `Placement.shard_state` has placed the
-    state and `Placement.replicate` the feed.
+    streamed: whether the feed is a window. The state's buffers are donated. Nothing is copied where
+    `Placement.shard_state` has placed the state and `Placement.replicate` the feed.
     """
     function = partial(single_chunk, game, length, placement)
     if placement.style == "pmap":

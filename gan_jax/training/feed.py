@@ -1,5 +1,4 @@
-"""The training set on its way to the devices: whole, where it fits on each of them, or streamed
-from disk in windows of a few steps."""
+"""The training set on the devices: whole, or streamed from disk in windows of a few steps."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator

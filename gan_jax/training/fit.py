@@ -1,5 +1,4 @@
-"""`fit` and `resume`: train one run, in memory or in a run folder. The arguments are checked before
-anything is written."""
+"""`fit` and `resume`: check the arguments, then train one run in memory or in a run folder."""
 
 import sys
 from collections.abc import Sequence

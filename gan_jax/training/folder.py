@@ -1,8 +1,7 @@
-"""Folders of runs, sweeps and studies: what makes a folder the same run, and files that a crash
-leaves whole.
+"""Folders of runs, sweeps and studies, and files that a crash leaves whole.
 
 A run folder has recipe.json, metrics.jsonl, timings.jsonl, samples/*.png, checkpoints/, status.json
-and report.html. metrics.jsonl holds what a resumed run repeats exactly, timings.jsonl the rest.
+and report.html. A resumed run repeats metrics.jsonl exactly, and timings.jsonl not.
 """
 
 import json
@@ -13,6 +12,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,8 +25,6 @@ from gan_jax.training.serialization import FORMAT, check_format, completed, diff
 
 def environment() -> dict[str, Any]:
     """All that bit-for-bit repetition depends on: versions, device kind and number, threads."""
-    from importlib.metadata import version
-
     names = ("gan_jax", "jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
     device = jax.devices()[0]
     return {
@@ -116,8 +114,7 @@ class RunFolder:
         return record
 
     def start(self, record: dict[str, Any], resume: bool, overwrite: bool) -> None:
-        """Make the folder this run's: a new one, an emptied one (`overwrite`), or one that holds
-        the same run (`resume`)."""
+        """Begin a run in a free folder, or with its own run (`resume`), or in any (`overwrite`)."""
         if self.exists and not overwrite:
             old = self.read()
             changed = differences({k: completed(old.get(k)) for k in self.identity}, {k: record.get(k) for k in self.identity})
@@ -191,8 +188,7 @@ class RunFolder:
 
 
 class StudyFolder(RunFolder):
-    """The files of a study that compares methods: study.json, parts/*.npz (the numbers of each
-    method), table, pictures."""
+    """A study that compares methods: study.json, parts/*.npz (of each method), table, pictures."""
 
     kind, record, inside = "study", "study.json", "parts"
     files = ("study.json", "parts", "table.csv", "pictures")
@@ -214,9 +210,8 @@ class StudyFolder(RunFolder):
 
 
 class SweepFolder(RunFolder):
-    """The files of a sweep: sweep.json, plan.json, table.csv, ranking.csv, pictures, and for each
-    part the files of a run in groups/<group>-<part>/. The plans of tasks are in plans/, and their
-    logs and nodes in tasks/."""
+    """A sweep: sweep.json, plan.json, table.csv, ranking.csv, pictures, and the files of a run in
+    groups/<group>-<part>/. The plans of tasks are in plans/, their logs and nodes in tasks/."""
 
     kind, record, inside = "sweep", "sweep.json", "groups"
     files = (

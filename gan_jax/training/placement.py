@@ -32,7 +32,7 @@ class Placement:
     """Style 'single', 'sharding' or 'pmap' over these devices.
 
     per_member: devices that share the batch of each member of a population; neighbours are a group.
-    shard: the part of the state that is sharded, one of None and `core.sharding.SHARDED`.
+    shard: the part of the state that is sharded: 'optimizer', 'parameters' or None.
     """
 
     style: str
@@ -77,16 +77,14 @@ class Placement:
             return tree
         if self.style == "pmap":  # on this process's devices, since each call would else copy it there
             return jax.device_put(tree, NamedSharding(Mesh(np.array(self.local_devices), (AXIS,)), P()))
-        everywhere = NamedSharding(self.mesh, P())
-        return self._put(tree, jax.tree.map(lambda _: everywhere, tree))
+        return self._put(tree, sharding.layout(tree, self.mesh, None))
 
     def _put(self, tree: Any, where: Any) -> Any:
         """The pytree on the devices. where: the sharding of each leaf."""
         return jax.tree.map(_global_array, tree, where) if self.spans_hosts else jax.device_put(tree, where)
 
     def layout(self, state: Any) -> Any:
-        """The sharding of each leaf of a state (arrays or shapes) between steps; None leaves it to
-        JAX."""
+        """The sharding of each leaf of a state (arrays or shapes) between steps, or None."""
         return sharding.layout(state, self.mesh, self.shard) if self.style == "sharding" else None
 
     def shard_state(self, state: Any) -> Any:

@@ -1,5 +1,4 @@
-"""Progress of a run and of a sweep: a bar with losses, images per second and time left, or plain
-lines where there is no terminal."""
+"""Progress of a run and of a sweep: a bar on a terminal, and lines where there is none."""
 
 import sys
 import time
@@ -11,7 +10,7 @@ SHOWN = {"discriminator/loss": "D", "generator/loss": "G"}
 
 
 class _Bar:
-    """A context with a tqdm bar on a terminal, and with lines where there is none."""
+    """A context with a tqdm bar or lines."""
 
     def __init__(self, total: int, initial: int, enabled: bool, **settings: Any):
         self.lines = enabled and not sys.stderr.isatty()
@@ -31,7 +30,7 @@ class _Bar:
         return self.last - before
 
     def show(self, text: str, done: int, line: str) -> None:
-        """Advance the bar by `done`, with this text; without a terminal, print the line."""
+        """Advance the bar by `done`, with this text, or print the line."""
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update(done)
         if self.lines:
@@ -46,8 +45,7 @@ class Progress(_Bar):
         self.first, self.step, self.steps, self.examples = start, start, steps, examples
 
     def update(self, step: int, row: dict[str, Any]) -> dict[str, float]:
-        """Show the step and its losses. Returns {"seconds": since the last log,
-        "images_per_second"}."""
+        """Show the losses. Returns "seconds" and "images_per_second" since the last log."""
         seconds, done, self.step = self.seconds(), step - self.step, step
         rate = done * self.examples / max(seconds, 1e-9)
         names = {k: v for k, v in SHOWN.items() if k in row} or {k: k for k in list(row)[1:3]}
@@ -59,8 +57,7 @@ class Progress(_Bar):
 
 
 class SweepProgress(_Bar):
-    """Progress of a sweep in member-steps (members x steps), with the best member by `metric` so
-    far and how many members diverged."""
+    """Progress of a sweep in member-steps (members x steps), with the best member by `metric`."""
 
     def __init__(self, total: int, metric: str | None, higher_is_better: bool = False, enabled: bool = True):
         super().__init__(total, 0, enabled, unit="member-step", unit_scale=True)
@@ -90,8 +87,7 @@ class SweepProgress(_Bar):
         return "" if name is None else f"best {self.metric} {self.latest[name]:.3f} ({name}), "
 
     def update(self, where: str, members: int, steps: int) -> dict[str, float]:
-        """Show the progress after `steps` more of so many members. Returns {"seconds": since the
-        last call, "steps_per_second": of all members together}."""
+        """Show `steps` more of each member. Returns "seconds" and "steps_per_second" of them."""
         seconds, done = self.seconds(), members * steps
         self.done, self.trained = self.done + done, self.trained + done
         rate = done / max(seconds, 1e-9)

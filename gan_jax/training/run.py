@@ -9,11 +9,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from PIL import Image
 
 from gan_jax import plots
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
-from gan_jax.data.splits import Splits
+from gan_jax.data import Splits, load
 from gan_jax.gan.game import game_of
 from gan_jax.gan.recipe import Recipe
 from gan_jax.training import generation
@@ -27,11 +28,8 @@ PICTURED = 64  # images in each picture of samples, always of the same latents
 
 @dataclass
 class Run:
-    """A trained run of a game.
-
-    game: that of the recipe unless given. history: one dict per log. folder: of the run's files,
-    None in memory. stopped: why the run ended early, or None.
-    """
+    """A trained run. game: by default that of the recipe. history: one dict per log. folder: of the
+    files, None in memory. stopped: why the run ended early, or None."""
 
     recipe: Any
     state: Any
@@ -59,8 +57,7 @@ class Run:
 
         labels: [n], for a conditional GAN; by default every class in turn. ema: whether they are of
         the moving average or of the generator itself. truncation: see `generation.with_truncation`.
-        Raises UserError for n < 1, for labels that do not fit, and for a truncation that does not
-        fit the recipe.
+        Raises UserError for n < 1, and for labels or a truncation that do not fit the recipe.
         """
         if n < 1:
             raise UserError(f"samples asked for: {n}; ask for at least 1")
@@ -87,21 +84,16 @@ class Run:
             raise UserError(f"label {wrong[0]} is none of the {classes} classes: 0 to {classes - 1}")
         return labels
 
-    def show(self, n: int = PICTURED, **settings: Any):
+    def show(self, n: int = PICTURED, **settings: Any) -> Image.Image:
         """A grid of n samples as a PIL image, for runs of images. settings: as for `samples`."""
-        from PIL import Image
-
         return Image.fromarray(plots.sample_grid(self.samples(n, **settings)))
 
-    def interpolate(self, rows: int = 8, steps: int = 9, **settings: Any):
+    def interpolate(self, rows: int = 8, steps: int = 9, **settings: Any) -> Image.Image:
         """Paths between samples as a PIL image: row i goes from sample i to sample rows + i.
 
-        settings: labels (one for each row), ema, seed and truncation as for `samples`, and
-        spherical as for `generation.paths`.
+        settings: labels (one for each row), ema, seed, truncation, spherical: `generation.paths`.
         Raises UserError for a run of anything but a GAN of images.
         """
-        from PIL import Image
-
         if not isinstance(self.recipe, Recipe) or len(self.data.image_shape) != 3:
             raise UserError("interpolate makes a picture of a GAN's images: this run is of something else; use samples")
         if rows < 1:
@@ -111,9 +103,8 @@ class Run:
         images = generation.paths(self.recipe, self.state, starts, rows + starts, steps, **settings)
         return Image.fromarray(plots.interpolation_grid(np.asarray(images)))
 
-    def curves(self):
-        """The training curves as a PIL image: losses, and the discriminator's logits and accuracies
-        on training, validation and generated images."""
+    def curves(self) -> Image.Image:
+        """Losses, and D's logits and accuracies on training, validation and generated images."""
         return plots.as_image(plots.curves_figure(self.history))
 
     def verdict(self) -> str:
@@ -156,10 +147,7 @@ def _sampler(game: Game, n: int, ema: bool):
 
 
 def load_again(record: dict[str, Any]) -> Splits:
-    """The data of a run, loaded by the name in its record. Raises UserError where the data have no
-    name or have changed since."""
-    from gan_jax.data import load
-
+    """The data of a run by the name in its record. Raises UserError where they have changed."""
     if not record.get("source"):
         raise UserError(f"the run's data, {record['data']['name']!r}, were given in memory: give them again with data=")
     data = load(**record["source"])
@@ -177,11 +165,8 @@ def open_run(
     trusted: Sequence[str] = (),
     step: int | None = None,
 ) -> Run:
-    """The run in a folder at its newest intact checkpoint, or at that of `step`, without training.
-
-    The other arguments are those of `resume`. Raises UserError where there is no run or no such
-    checkpoint.
-    """
+    """The run in a folder at its newest intact checkpoint, or at that of `step`. The other
+    arguments are those of `resume`. Raises UserError where there is no such run or checkpoint."""
     files = RunFolder(folder)
     record = files.read()
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe

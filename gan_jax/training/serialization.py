@@ -19,8 +19,7 @@ from gan_jax.core.bind import Bound, Schedule, defaults
 from gan_jax.core.errors import UserError
 from gan_jax.core.parts import find, name_of
 
-FORMAT = 1
-"""The version of the records that this code writes and reads. It stands in each as "format"."""
+FORMAT = 1  # the version of the records that this code writes and reads, in each record as "format"
 
 
 def check_format(record: Any, where: Any) -> None:
@@ -32,8 +31,7 @@ def check_format(record: Any, where: Any) -> None:
 
 
 def to_json(value: Any) -> Any:
-    """Any knobs (recipes, bound functions, networks, numbers, dicts) as values that JSON can hold.
-    Raises UserError for anything else."""
+    """Knobs (recipes, bound functions, networks, numbers, dicts) as JSON values, or a UserError."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
@@ -91,7 +89,7 @@ def _bound(kind: type[Bound], function: Callable, parts: tuple, bound: dict[str,
 
 
 def _name(thing: Any) -> str:
-    """The public name of a part; `module:name` of what is the user's."""
+    """The public name of a part; `module:name` of a function or class of the user's."""
     return name_of(thing) or f"{thing.__module__}:{thing.__qualname__}"
 
 
@@ -135,8 +133,7 @@ def completed(value: Any) -> Any:
 
 
 def differences(a: Any, b: Any, path: str = "") -> list[str]:
-    """One line for each difference of two JSON values: 'discriminator.penalties.r1.gamma: 10.0, not
-    1.0'."""
+    """A line for each difference of JSON values, such as 'generator.ema_decay: 0.9, not 0.99'."""
     if isinstance(a, dict) and isinstance(b, dict):
         rows = []
         for key in sorted(set(a) | set(b)):

@@ -1,5 +1,4 @@
-"""Ctrl-C and SIGTERM while a run trains: the first one asks for a stop at the end of the chunk, and
-a second one stops at once."""
+"""Ctrl-C and SIGTERM in training: the first stops at the end of the chunk, a second at once."""
 
 import signal
 import sys
@@ -10,8 +9,7 @@ from gan_jax.training import distributed
 
 
 class StopSignal:
-    """A context in which `received` is the name of the signal that asks for a stop, or None. No
-    signal arrives in another thread than the main one."""
+    """A context of the main thread. `received` is the name of the signal that asks for a stop."""
 
     def __init__(self):
         self.received: str | None = None

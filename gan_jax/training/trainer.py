@@ -179,8 +179,7 @@ class RunTrainer:
     # ---- writing --------------------------------------------------------------------------------
 
     def log(self, start: int, until: int, measured: tuple[dict, dict]) -> None:
-        """Write one row: the metrics' means over the chunk, and the evaluation at its end. A metric
-        that is not finite stops the run."""
+        """Write the means of metrics over the chunk, or stop the run where one is not finite."""
         result = self.result
         if result.stopped:
             return
@@ -215,8 +214,7 @@ class RunTrainer:
             self.checkpoints.save(step, state, {"environment": environment()})
 
     def save_samples(self, state: Any, step: int) -> None:
-        """A picture of samples of the moving average, and one of the generator itself. All pictures
-        of a run are of the same latents."""
+        """Pictures of samples of the moving average and of the generator, of the same latents."""
         if not self.files or not self.game.sample:
             return
         run = Run(self.recipe, state, self.data, game=self.game)
