@@ -21,7 +21,7 @@ AHEAD = 50  # batches that are read ahead at most: those of the default interval
 
 
 class Windows:
-    """A context with a run's batches from a stream. Its end prints which examples were skipped.
+    """A context with a run's streamed batches on the devices. Its end prints the skipped examples.
 
     examples: of a batch. last: the step that the run ends with. note: is called with {"name": ...,
     "why": ...} for each damaged example whose name is not in `noted`.

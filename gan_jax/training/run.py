@@ -147,7 +147,7 @@ def _sampler(game: Game, n: int, ema: bool):
 
 
 def load_again(record: dict[str, Any]) -> Splits:
-    """The data of a run by the name in its record. Raises UserError where they have changed."""
+    """The data that a record names. Raises UserError where they have no name or have changed."""
     if not record.get("source"):
         raise UserError(f"the run's data, {record['data']['name']!r}, were given in memory: give them again with data=")
     data = load(**record["source"])

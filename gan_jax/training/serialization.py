@@ -133,7 +133,7 @@ def completed(value: Any) -> Any:
 
 
 def differences(a: Any, b: Any, path: str = "") -> list[str]:
-    """A line for each difference of JSON values, such as 'generator.ema_decay: 0.9, not 0.99'."""
+    """A line for each difference of JSON values, such as 'ema_decay: 0.99, not 0.5'."""
     if isinstance(a, dict) and isinstance(b, dict):
         rows = []
         for key in sorted(set(a) | set(b)):
