@@ -49,7 +49,7 @@ def _in_memory(like: jax.ShapeDtypeStruct) -> Any:
     return like if distributed.is_key(like) else np.empty(like.shape, like.dtype)
 
 
-def _cpu() -> jax.Device | None:
+def _cpu() -> Any:
     """This process's CPU, with the host's memory; None where JAX was started without it."""
     try:
         return jax.local_devices(backend="cpu")[0]
