@@ -1,7 +1,4 @@
-"""`fit` and `resume`: train one run, in memory or in a run folder. The arguments are checked before
-anything is written."""
-
-from __future__ import annotations
+"""`fit` and `resume`: check the arguments, then train one run in memory or in a run folder."""
 
 import sys
 from collections.abc import Sequence
@@ -28,12 +25,8 @@ from gan_jax.training.run import Run, load_again, open_run
 from gan_jax.training.serialization import from_json, to_json
 from gan_jax.training.trainer import IN_MEMORY, RunTrainer
 
-SAME = (
-    "jax_enable_x64",
-    "jax_default_prng_impl",
-    "jax_threefry_partitionable",
-    "jax_default_matmul_precision",
-)  # in all processes
+# Settings of JAX that all processes must have in common.
+SAME = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_default_matmul_precision")
 
 
 def fit(
@@ -63,21 +56,15 @@ def fit(
     does the same, with the last good state. Of several processes (see `distributed`) all call `fit`
     with the same arguments, and process 0 alone writes.
 
-    Args:
-        log_every, checkpoint_every, sample_every: in steps. The latter two are multiples of
-            log_every, by default the first ones from 100 and from 500 on.
-        keep: how many of the newest checkpoints stay.
-        resume: continue the run in `out` bit for bit, from step 0 where it has no checkpoint yet.
-        overwrite: start again in `out`, whatever run is there.
-        devices, parallel, shard: how many devices of all processes share a batch, by 'sharding' or
-            'pmap', and which part of the state they shard ('optimizer', 'parameters' or None). See
-            `placement.place`.
-        warm_start: begin with the networks of another GAN's run (or run folder). Optimizers start
-            anew.
-        game: by default that of the recipe (a GAN, a VAE, ...).
-
-    Raises:
-        UserError: an argument cannot be meant. No step was run then.
+    log_every, checkpoint_every, sample_every: in steps. The latter two are multiples of log_every,
+        by default the first ones from 100 and from 500 on.
+    keep: how many of the newest checkpoints stay.
+    resume: continue the run in `out` bit for bit, from step 0 where it has no checkpoint yet.
+    overwrite: start again in `out`, whatever run is there.
+    devices, parallel, shard: see `placement.place`.
+    warm_start: begin with the networks, not the optimizers, of another GAN's run or run folder.
+    game: by default that of the recipe (a GAN, a VAE, ...).
+    Raises UserError for arguments that do not fit, before the first step.
     """
     game = game_of(recipe, game)
     check_numbers(recipe)
@@ -117,36 +104,34 @@ def fit(
 
 
 def describe_warm_start(warm_start: Run | str | Path | None) -> str | None:
-    """A warm start as a record names it."""
+    """The name of a warm start in a record."""
     return IN_MEMORY if isinstance(warm_start, Run) else warm_start and str(warm_start)
 
 
 def origin_of(warm_start: Run | str | Path, data: Splits, trusted: Sequence[str] = ()) -> Run:
-    """The run to begin from, which may be given as its folder. Raises UserError where there is
-    none."""
+    """The run to begin from, given as a run or as its folder."""
     return warm_start if isinstance(warm_start, Run) else open_run(warm_start, data=data, trusted=trusted)
 
 
 def check_origin(run: Run, recipe: Any, game: Game) -> None:
-    """Raises UserError where a run to begin from has other networks than the recipe."""
+    """Raises UserError where the run to begin from has other networks than the recipe."""
     if not (isinstance(recipe, Recipe) and isinstance(run.recipe, Recipe)):
         raise UserError(f"a warm start is of a GAN by a GAN, not of {type(recipe).__name__} by {type(run.recipe).__name__}")
     jax.eval_shape(lambda key: warm_started(game.init(recipe, key), run.state), jax.random.key(0))
 
 
 def multiple(given: int | None, log_every: int, least: int) -> int:
-    """The given interval, or else the first multiple of `log_every` that is at least `least`."""
+    """The given interval; if None, the first multiple of `log_every` that is at least `least`."""
     return -(-least // max(1, log_every)) * log_every if given is None else given
 
 
 def check_intervals(steps: int, log_every: int, checkpoint_every: int, sample_every: int, keep: int) -> None:
-    """Raises UserError for a number below 1, and for an interval that is no multiple of
-    `log_every`."""
-    named_values = {"steps": steps, "log_every": log_every, "checkpoint_every": checkpoint_every, "keep": keep}
-    for name, value in (named_values | {"sample_every": sample_every}).items():
+    """Raises UserError for a number below 1, and for intervals that log_every does not divide."""
+    intervals = {"checkpoint_every": checkpoint_every, "sample_every": sample_every}
+    for name, value in ({"steps": steps, "log_every": log_every, "keep": keep} | intervals).items():
         if value < 1:
             raise UserError(f"{name} is {value}: it must be at least 1")
-    for name, value in {"checkpoint_every": checkpoint_every, "sample_every": sample_every}.items():
+    for name, value in intervals.items():
         if value % log_every:
             raise UserError(f"{name} is {value}: it must be a multiple of log_every, {log_every}")
 
@@ -163,14 +148,11 @@ def resume(
 ) -> Run:
     """Continue the run in a folder with its own recipe, data, seed and intervals.
 
-    Args:
-        steps: the step to train to, by default the run's own last step.
-        data, recipe: to be given where the run was given its own in memory.
-        trusted: modules of yours that the recipe names.
-        settings: devices, parallel, shard and progress of `fit`.
-
-    Raises:
-        UserError: there is no run, or it cannot be read.
+    steps: the step to train to, by default the run's own last step.
+    data, recipe: to be given where the run was given its own in memory.
+    trusted: modules of yours that the recipe names.
+    settings: devices, parallel, shard and progress of `fit`.
+    Raises UserError where there is no run, or where it cannot be read.
     """
     record = distributed.broadcast(RunFolder(folder).read)
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe

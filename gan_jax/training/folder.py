@@ -1,11 +1,8 @@
-"""Folders of runs, sweeps and studies: what makes a folder the same run, and files that a crash
-leaves whole.
+"""Folders of runs, sweeps and studies, and files that a crash leaves whole.
 
 A run folder has recipe.json, metrics.jsonl, timings.jsonl, samples/*.png, checkpoints/, status.json
-and report.html. metrics.jsonl holds what a resumed run repeats exactly, timings.jsonl the rest.
+and report.html. A resumed run repeats metrics.jsonl exactly, and timings.jsonl not.
 """
-
-from __future__ import annotations
 
 import json
 import os
@@ -13,9 +10,11 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 import numpy as np
@@ -25,9 +24,7 @@ from gan_jax.training.serialization import FORMAT, check_format, completed, diff
 
 
 def environment() -> dict[str, Any]:
-    """What bit-for-bit repetition depends on: versions, device kind and number, threads."""
-    from importlib.metadata import version
-
+    """All that bit-for-bit repetition depends on: versions, device kind and number, threads."""
     names = ("gan_jax", "jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
     device = jax.devices()[0]
     return {
@@ -49,24 +46,37 @@ def git_commit() -> str | None:
     return head.stdout.strip() + ("+" if status.stdout.strip() else "") if head.returncode == 0 else None
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write the whole text or nothing: beside the target, flushed to disk, then renamed."""
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file beside `path`, which is renamed to `path` once all of it is on disk."""
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
+    with open(temporary, "wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write the whole text, as UTF-8, or nothing."""
+    with _replacing(path) as file:
+        file.write(text.encode())
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], save: Callable = np.savez) -> None:
-    """The whole .npz file or nothing, as `write_atomic`."""
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
+    """Write the whole .npz file or nothing."""
+    with _replacing(path) as file:
         save(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """A context in which an OSError becomes a UserError of one line."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot write to {path}: {reason}: free space or choose another folder") from None
 
 
 class RunFolder:
@@ -76,8 +86,8 @@ class RunFolder:
     files = (
         *("recipe.json", "metrics.jsonl", "timings.jsonl", "status.json", "curves.png", "samples", "checkpoints"),
         *("report.html", "report.json", "damaged.jsonl"),
-    )  # openings.jsonl stays: whoever opened the test images is on record
-    identity = ("recipe", "data", "seed", "intervals", "warm_start")  # what makes a run the same run
+    )  # without openings.jsonl, so that each opening of the test images stays on record
+    identity = ("recipe", "data", "seed", "intervals", "warm_start")  # entries of the record that make a run the same run
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
@@ -91,35 +101,29 @@ class RunFolder:
         return (self.path / self.record).exists()
 
     def read(self) -> dict[str, Any]:
-        """The record (recipe.json) as a dict. Raises UserError where there is none of this
-        format."""
+        """The record (recipe.json). Raises UserError where there is none of this format."""
         path = self.path / self.record
         try:
             record = json.loads(path.read_text())
         except OSError as error:
-            raise UserError(
-                f"{self.path} is not a {self.kind} folder: {self.record} cannot be read ({error.strerror})"
-            ) from None
+            why = f"{self.record} cannot be read ({error.strerror})"
+            raise UserError(f"{self.path} is not a {self.kind} folder: {why}") from None
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}): use another folder or --overwrite") from None
         check_format(record, path)
         return record
 
     def start(self, record: dict[str, Any], resume: bool, overwrite: bool) -> None:
-        """Make the folder this run's: a new one, an emptied one (`overwrite`), or one that holds
-        the same run (`resume`)."""
+        """Begin a run in a free folder, or with its own run (`resume`), or in any (`overwrite`)."""
         if self.exists and not overwrite:
             old = self.read()
             changed = differences({k: completed(old.get(k)) for k in self.identity}, {k: record.get(k) for k in self.identity})
-            if changed and not resume:
-                raise UserError(f"{self.path} holds another {self.kind} ({changed[0]}): choose another folder, or --overwrite")
             if changed:
-                raise UserError(
-                    f"{self.path} holds another {self.kind} ({'; '.join(changed[:3])}): resume it as it was, or --overwrite"
-                )
+                which, advice = (changed[:3], "resume it as it was") if resume else (changed[:1], "choose another folder")
+                raise UserError(f"{self.path} holds another {self.kind} ({'; '.join(which)}): {advice}, or --overwrite")
             if not resume:
                 raise UserError(f"{self.path} already holds this {self.kind}: --resume continues it, --overwrite starts again")
-        elif not self.exists and not overwrite and self.path.is_dir() and any(self.path.iterdir()):
+        elif not overwrite and self.path.is_dir() and any(self.path.iterdir()):
             raise UserError(f"{self.path} is not empty and is not a {self.kind} folder: choose another, or --overwrite")
         with writing(self.path):
             if overwrite:
@@ -147,12 +151,12 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def log(self, row: dict[str, Any], timing: dict[str, float]) -> None:
-        """A row of metrics.jsonl, and how long it took as one of timings.jsonl."""
+        """Append a row to metrics.jsonl, and how long its steps took to timings.jsonl."""
         self.append("metrics.jsonl", row)
         self.append("timings.jsonl", {"step": row["step"]} | timing)
 
     def rows(self, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
-        """The whole lines of a .jsonl file. A line that a crash cut off is left out."""
+        """The rows of a .jsonl file, without a line that a crash cut off."""
         path, rows = self.path / name, []
         for line in path.read_text().split("\n")[:-1] if path.exists() else []:
             try:
@@ -162,7 +166,7 @@ class RunFolder:
         return rows
 
     def write_status(self, step: int, stopped: str | None) -> None:
-        """How the run ended: at which step, and why if early."""
+        """Write at which step the run ended, and why where it ended early."""
         with writing(self.path):
             write_atomic(self.path / "status.json", json.dumps({"step": step, "stopped": stopped}))
 
@@ -175,7 +179,7 @@ class RunFolder:
         return status.get("stopped") if status.get("step") == step else None
 
     def truncate(self, step: int) -> list[dict[str, Any]]:
-        """Drop what was logged after `step`. Returns the metrics that stay."""
+        """Drop the rows after `step`. Returns the rows of metrics.jsonl that stay."""
         for name in ("metrics.jsonl", "timings.jsonl"):
             kept = [row for row in self.rows(name) if row["step"] <= step]
             with writing(self.path):
@@ -183,31 +187,15 @@ class RunFolder:
         return self.rows()
 
 
-class writing:
-    """A context in which an OSError becomes a UserError of one line."""
-
-    def __init__(self, path: Path | str):
-        self.path = path
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-            raise UserError(f"cannot write to {self.path}: {reason}: free space or choose another folder") from None
-
-
 class StudyFolder(RunFolder):
-    """The files of a study that compares methods: study.json, parts/*.npz (what each method found),
-    table, pictures."""
+    """A study that compares methods: study.json, parts/*.npz (of each method), table, pictures."""
 
     kind, record, inside = "study", "study.json", "parts"
     files = ("study.json", "parts", "table.csv", "pictures")
     identity = ("options",)
 
     def part(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """What `make` returns, which is called once in this folder's life."""
+        """The arrays of this part, read from the folder where `make` was called before."""
         path = self.path / self.inside / f"{name}.npz"
         if path.exists():
             try:
@@ -222,11 +210,8 @@ class StudyFolder(RunFolder):
 
 
 class SweepFolder(RunFolder):
-    """The files of a sweep: sweep.json, plan.json, table.csv, ranking.csv, pictures, and for each
-    part the files of a run in groups/<group>-<part>/.
-
-    Groups that tasks trained have their plans in plans/, and their logs and nodes in tasks/.
-    """
+    """A sweep: sweep.json, plan.json, table.csv, ranking.csv, pictures, and the files of a run in
+    groups/<group>-<part>/. The plans of tasks are in plans/, their logs and nodes in tasks/."""
 
     kind, record, inside = "sweep", "sweep.json", "groups"
     files = (

@@ -1,7 +1,4 @@
-"""What a trained generator makes besides plain samples: truncated samples, paths between samples,
-and images of given latents."""
-
-from __future__ import annotations
+"""Images of a trained generator: truncated samples, paths between samples, given latents."""
 
 import inspect
 from collections.abc import Callable
@@ -62,17 +59,14 @@ def paths(
 ) -> Float[Array, "k s *shape"]:  # fmt: skip
     """Images on the paths from one sample to another: [k, steps, ...] in the data's scale.
 
-    Args:
-        recipe, state: of a trained GAN, such as `run.recipe` and `run.state`.
-        starts, ends: [k] positions of samples in `run.samples(n, seed=seed)`.
-        steps: images of each path, see `latents.interpolate`.
-        spherical: see `latents.interpolate`; by default True for normal latents and their kin.
-        labels: [k], one for each path; by default the label of its start.
-        seed, ema, truncation: see `run.samples`.
-
-    Raises:
-        UserError: starts, ends and labels differ in number or are empty, steps < 2, or the recipe
-            knows no such truncation.
+    recipe, state: of a trained GAN, such as `run.recipe` and `run.state`.
+    starts, ends: [k] positions of samples in `run.samples(n, seed=seed)`.
+    steps, spherical: see `latents.interpolate`. spherical is True by default for normal latents and
+        their variants `truncated` and `rare_noise`.
+    labels: [k], one for each path; by default the label of its start.
+    seed, ema, truncation: see `run.samples`.
+    Raises UserError where starts, ends and labels differ in number or are empty, for steps < 2, and
+    for a truncation that does not fit the recipe.
     """
     starts, ends = jnp.atleast_1d(jnp.asarray(starts)), jnp.atleast_1d(jnp.asarray(ends))
     labels = starts % recipe.classes if recipe.classes and labels is None else labels
@@ -107,8 +101,7 @@ def generator_of(recipe: Recipe, state: State) -> tuple[Callable[..., Array], Dr
     scale. It raises UserError for a conditional generator without labels.
     draw: (key, n) -> z [n, k], float32.
     """
-    live = resolved(recipe, state)
-    weights = state.ema
+    live, weights = resolved(recipe, state), state.ema
 
     def generate(z, labels=None):
         if live.classes and labels is None:

@@ -1,7 +1,5 @@
 """A trained run: its samples, pictures and verdict. `open_run` reads it from a run folder."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,11 +9,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from PIL import Image
 
 from gan_jax import plots
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
-from gan_jax.data.splits import Splits
+from gan_jax.data import Splits, load
 from gan_jax.gan.game import game_of
 from gan_jax.gan.recipe import Recipe
 from gan_jax.training import generation
@@ -23,17 +22,14 @@ from gan_jax.training.checkpoints import Checkpoints
 from gan_jax.training.folder import RunFolder
 from gan_jax.training.serialization import from_json
 
-EVALUATED = 512  # training images (T), and as many validation images (V), that an evaluation judges at most
+EVALUATED = 512  # images of the training split in an evaluation at most, and as many of the validation split
 PICTURED = 64  # images in each picture of samples, always of the same latents
 
 
 @dataclass
 class Run:
-    """A trained run of a game.
-
-    game: that of the recipe unless given. history: one dict per log. folder: of its files, None in
-    memory. stopped: why it ended early, or None.
-    """
+    """A trained run. game: by default that of the recipe. history: one dict per log. folder: of the
+    files, None in memory. stopped: why the run ended early, or None."""
 
     recipe: Any
     state: Any
@@ -53,20 +49,15 @@ class Run:
 
     @property
     def exit_code(self) -> int:
-        """For a command line: 0 when the run is complete, 128 + the signal that stopped it, 1 when
-        it diverged."""
+        """0 for a complete run, 128 + the signal that stopped the run, 1 for one that diverged."""
         return exit_code(self.stopped)
 
-    def samples(
-        self, n: int, *, labels=None, ema: bool = True, seed: int = 0, truncation: float | None = None
-    ) -> np.ndarray:  # fmt: skip
+    def samples(self, n: int, *, labels=None, ema: bool = True, seed: int = 0, truncation: float | None = None) -> np.ndarray:
         """n generated examples: uint8 [n, h, w, c] for images, float32 [n, d] for points.
 
-        labels: [n], for a conditional GAN; by default every class in turn. ema: whether the moving
-        average makes them, or the generator itself. truncation: for likelier samples of less
-        variety, see `generation.with_truncation`.
-        Raises UserError for n < 1, labels that do not fit, and a truncation that the recipe does
-        not know.
+        labels: [n], for a conditional GAN; by default every class in turn. ema: whether they are of
+        the moving average or of the generator itself. truncation: see `generation.with_truncation`.
+        Raises UserError for n < 1, and for labels or a truncation that do not fit the recipe.
         """
         if n < 1:
             raise UserError(f"samples asked for: {n}; ask for at least 1")
@@ -81,8 +72,7 @@ class Run:
         return plots.to_uint8(made) if made.ndim == 4 else made.astype(np.float32)
 
     def _labels(self, labels: Any, n: int, what: str) -> np.ndarray | None:
-        """The labels of n samples or paths (`what`), as int32. Raises UserError where they do not
-        fit."""
+        """Labels of n samples or paths (`what`) as int32, checked."""
         if labels is None:
             return None
         classes, labels = getattr(self.recipe, "classes", 0), np.asarray(labels, np.int32)
@@ -94,21 +84,16 @@ class Run:
             raise UserError(f"label {wrong[0]} is none of the {classes} classes: 0 to {classes - 1}")
         return labels
 
-    def show(self, n: int = PICTURED, **settings: Any):
+    def show(self, n: int = PICTURED, **settings: Any) -> Image.Image:
         """A grid of n samples as a PIL image, for runs of images. settings: as for `samples`."""
-        from PIL import Image
-
         return Image.fromarray(plots.sample_grid(self.samples(n, **settings)))
 
-    def interpolate(self, rows: int = 8, steps: int = 9, **settings: Any):
+    def interpolate(self, rows: int = 8, steps: int = 9, **settings: Any) -> Image.Image:
         """Paths between samples as a PIL image: row i goes from sample i to sample rows + i.
 
-        settings: labels (one for each row), ema, seed and truncation as for `samples`, and
-        spherical as for `generation.paths`. Raises UserError for a run of anything but a GAN of
-        images.
+        settings: labels (one for each row), ema, seed, truncation, spherical: `generation.paths`.
+        Raises UserError for a run of anything but a GAN of images.
         """
-        from PIL import Image
-
         if not isinstance(self.recipe, Recipe) or len(self.data.image_shape) != 3:
             raise UserError("interpolate makes a picture of a GAN's images: this run is of something else; use samples")
         if rows < 1:
@@ -118,14 +103,32 @@ class Run:
         images = generation.paths(self.recipe, self.state, starts, rows + starts, steps, **settings)
         return Image.fromarray(plots.interpolation_grid(np.asarray(images)))
 
-    def curves(self):
-        """The training curves as a PIL image: losses, and the discriminator's logits and accuracies
-        on training, validation and generated images."""
+    def curves(self) -> Image.Image:
+        """Losses, and D's logits and accuracies on training, validation and generated images."""
         return plots.as_image(plots.curves_figure(self.history))
 
     def verdict(self) -> str:
-        """One line: whether the discriminator has begun to tell training from validation images."""
-        return discriminator_verdict(self.history, min(EVALUATED, len(self.data.train), len(self.data.validation)))
+        """One line: whether D overfits, by its AUC of n training and n held-out images.
+
+        Overfitting has begun where the AUC is more than 3 standard errors above chance, and stays
+        so in all later logs. Under chance the standard error is that of the Mann-Whitney statistic,
+        sqrt((2 n + 1) / (12 n^2)).
+        """
+        rows = [row for row in self.history if np.isfinite(row.get("D/train_validation_auc", np.nan))]
+        if not rows:
+            return "D: nothing was evaluated, so nothing can be said of overfitting"
+        n = min(EVALUATED, len(self.data.train), len(self.data.validation))
+        error = ((2 * n + 1) / (12 * n * n)) ** 0.5
+        over = [row["D/train_validation_auc"] - 0.5 > 3 * error for row in rows]
+        since = len(over) - next((i for i, o in enumerate(reversed(over)) if not o), len(over))
+        last = rows[-1]
+        measured = (
+            f"AUC {last['D/train_validation_auc']:.3f} for {n} training against {n} held-out images at step {last['step']}, "
+            f"chance .500 +- {error:.3f}; mean logit {last['D/train_logit']:+.2f} against {last['D/validation_logit']:+.2f}"
+        )
+        if over[-1]:
+            return f"D has begun to overfit, since step {rows[since]['step']}: {measured}"
+        return f"D shows no overfitting yet: {measured}"
 
 
 def exit_code(stopped: str | None) -> int:
@@ -143,35 +146,8 @@ def _sampler(game: Game, n: int, ema: bool):
     return jax.jit(lambda knobs, state, key, labels, first: sample(knobs, state, key, n, labels, ema=ema, first=first))
 
 
-def discriminator_verdict(history: list[dict], n: int) -> str:
-    """Whether the discriminator overfits, in one line, from its AUC of n training against n
-    held-out images.
-
-    Overfitting has begun where the AUC is more than 3 standard errors above chance, and stays so in
-    all later logs. Under chance the standard error is sqrt((2 n + 1) / (12 n^2)), the Mann-Whitney
-    statistic's.
-    """
-    rows = [row for row in history if np.isfinite(row.get("D/train_validation_auc", np.nan))]
-    if not rows:
-        return "D: nothing was evaluated, so nothing can be said of overfitting"
-    error = ((2 * n + 1) / (12 * n * n)) ** 0.5
-    over = [row["D/train_validation_auc"] - 0.5 > 3 * error for row in rows]
-    since = len(over) - next((i for i, o in enumerate(reversed(over)) if not o), len(over))
-    last = rows[-1]
-    measured = (
-        f"AUC {last['D/train_validation_auc']:.3f} for {n} training against {n} held-out images at step {last['step']}, "
-        f"chance .500 +- {error:.3f}; mean logit {last['D/train_logit']:+.2f} against {last['D/validation_logit']:+.2f}"
-    )
-    if over[-1]:
-        return f"D has begun to overfit, since step {rows[since]['step']}: {measured}"
-    return f"D shows no overfitting yet: {measured}"
-
-
 def load_again(record: dict[str, Any]) -> Splits:
-    """The data of a run, loaded by the name in its record. Raises UserError where they have no name
-    or have changed since."""
-    from gan_jax.data import load
-
+    """The data that a record names. Raises UserError where they have no name or have changed."""
     if not record.get("source"):
         raise UserError(f"the run's data, {record['data']['name']!r}, were given in memory: give them again with data=")
     data = load(**record["source"])
@@ -189,12 +165,8 @@ def open_run(
     trusted: Sequence[str] = (),
     step: int | None = None,
 ) -> Run:
-    """The run in a folder at its newest intact checkpoint, or at that of `step`. Nothing is
-    trained.
-
-    The other arguments are those of `resume`. Raises UserError where there is no run or no such
-    checkpoint.
-    """
+    """The run in a folder at its newest intact checkpoint, or at that of `step`. The other
+    arguments are those of `resume`. Raises UserError where there is no such run or checkpoint."""
     files = RunFolder(folder)
     record = files.read()
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe

@@ -1,16 +1,14 @@
 """A recipe as JSON and back: its numbers as they are, its functions and networks by their public
 names (`penalties.r1`, see `core/parts.py`). Nothing is pickled.
 
-A record can name nothing but recipe parts, and what a module of the user's defines that the caller
-trusts. Reading a run folder from elsewhere therefore runs no code of its author's choosing.
+A record can name only recipe parts, and functions and dataclasses of modules that the caller
+trusts. A run folder from elsewhere can therefore not choose the code that runs when it is read.
 """
-
-from __future__ import annotations
 
 import dataclasses
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,8 +19,7 @@ from gan_jax.core.bind import Bound, Schedule, defaults
 from gan_jax.core.errors import UserError
 from gan_jax.core.parts import find, name_of
 
-FORMAT = 1
-"""The version of the records that this code writes and reads. It stands in each as "format"."""
+FORMAT = 1  # the version of the records that this code writes and reads, in each record as "format"
 
 
 def check_format(record: Any, where: Any) -> None:
@@ -34,10 +31,7 @@ def check_format(record: Any, where: Any) -> None:
 
 
 def to_json(value: Any) -> Any:
-    """Any knobs (recipes, bound functions, networks, numbers, dicts) as JSON-able values.
-
-    Raises UserError for what cannot be recorded.
-    """
+    """Knobs (recipes, bound functions, networks, numbers, dicts) as JSON values, or a UserError."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
@@ -63,12 +57,10 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any, trusted: Sequence[str] = ()) -> Any:
-    """The inverse of `to_json`.
+    """The inverse of `to_json`. A number that the record lacks takes the default of its function.
 
-    trusted: modules of the user's whose functions and classes may be named, for example
-        ["my_losses"].
-    A number that a function has by default, and that the record lacks, is at its default.
-    Raises UserError for a name that is no recipe part, and for what is no record.
+    trusted: modules of the user's that the record may name, for example ["my_losses"].
+    Raises UserError for a name that is no recipe part, and for a value that is no record.
     """
     if isinstance(value, list):
         return tuple(from_json(v, trusted) for v in value)
@@ -82,26 +74,22 @@ def from_json(value: Any, trusted: Sequence[str] = ()) -> Any:
             return each(items)
         case {"class": name, "fields": fields}:
             return _made(name, each(fields), trusted)
-        case {"function": name, "with": bound}:
-            return _bound(Bound, name, value.get("parts", []), each(bound), trusted)
-        case {"schedule": name, "with": bound}:
-            return _bound(Schedule, name, value.get("parts", []), each(bound), trusted)
+        case {"function": name, "with": bound} | {"schedule": name, "with": bound}:
+            parts = tuple(from_json(part, trusted) for part in value.get("parts", []))
+            return _bound(Bound if "function" in value else Schedule, _find(name, trusted), parts, each(bound))
         case {"name": name}:
             return _find(name, trusted)
     raise UserError(f"this is not the record of a recipe: it has {', '.join(map(str, value)) or 'nothing'}")
 
 
-def _bound(kind, name, parts, values, trusted):
-    function = _find(name, trusted)
-    values = {**defaults(function), **values}
-    is_number = lambda v: isinstance(v, (np.ndarray, np.generic, Bound))
-    numbers = {k: v for k, v in values.items() if is_number(v)}
-    options = {k: v for k, v in values.items() if not is_number(v)}
-    return kind(function, tuple(from_json(p, trusted) for p in parts), numbers, options)
+def _bound(kind: type[Bound], function: Callable, parts: tuple, bound: dict[str, Any]) -> Bound:
+    bound = {**defaults(function), **bound}
+    numbers = {k: v for k, v in bound.items() if isinstance(v, (np.ndarray, np.generic, Bound))}
+    return kind(function, parts, numbers, {k: v for k, v in bound.items() if k not in numbers})
 
 
 def _name(thing: Any) -> str:
-    """The public name of a part; `module:name` of what is the user's."""
+    """The public name of a part; `module:name` of a function or class of the user's."""
     return name_of(thing) or f"{thing.__module__}:{thing.__qualname__}"
 
 
@@ -132,8 +120,7 @@ def _find(name: str, trusted: Sequence[str]) -> Any:
 
 
 def completed(value: Any) -> Any:
-    """A record with the numbers that its parts have by default and that it lacks: as it would be
-    written now."""
+    """A record with the default numbers that it lacks: as this version would write it."""
     if isinstance(value, list):
         return [completed(v) for v in value]
     if not isinstance(value, dict):
@@ -146,8 +133,7 @@ def completed(value: Any) -> Any:
 
 
 def differences(a: Any, b: Any, path: str = "") -> list[str]:
-    """Where two JSON values differ, a line each: 'discriminator.penalties.r1.gamma: 10.0, not
-    1.0'."""
+    """A line for each difference of JSON values, such as 'ema_decay: 0.99, not 0.5'."""
     if isinstance(a, dict) and isinstance(b, dict):
         rows = []
         for key in sorted(set(a) | set(b)):

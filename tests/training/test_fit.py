@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_newest_intact_one_and_says_so(di
     same(gan.open_run(tmp_path / "run").state, whole.state)
 
 
-def test_a_number_that_changed_elsewhere_is_said(digits, tmp_path, capfd, monkeypatch):
+def test_a_number_that_changed_elsewhere_is_reported(digits, tmp_path, capfd, monkeypatch):
     fit(tiny(digits), digits, steps=20, out=tmp_path / "run")
     monkeypatch.setattr("gan_jax.training.trainer.environment", lambda: {"threads": 1000})
     fit(tiny(digits), digits, steps=40, out=tmp_path / "run", resume=True)

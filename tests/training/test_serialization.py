@@ -138,7 +138,7 @@ SWEPT = {"number": [0.1, 0.2], "dtype": "float32"}
 
 
 @pytest.mark.parametrize(
-    "record, said",
+    "record, message",
     [
         ({"name": "os:system"}, "no recipe part of gan_jax"),
         ({"function": "subprocess:run", "with": {}}, "no recipe part of gan_jax"),
@@ -161,8 +161,8 @@ SWEPT = {"number": [0.1, 0.2], "dtype": "float32"}
         ({}, "not the record of a recipe"),
     ],
 )
-def test_a_record_that_cannot_be_trusted_or_read_is_refused(record, said):
-    with pytest.raises(gan.UserError, match=said) as error:
+def test_a_record_that_cannot_be_trusted_or_read_is_refused(record, message):
+    with pytest.raises(gan.UserError, match=message) as error:
         from_json({"dict": {"inside": [record]}})
     assert "\n" not in str(error.value)
 
@@ -304,8 +304,10 @@ def test_a_task_trusts_what_its_caller_trusts_and_nothing_that_a_record_says(pla
 
 
 @pytest.mark.parametrize("kind", [RunFolder, SweepFolder, StudyFolder])
-@pytest.mark.parametrize("version, said", [(None, "no format version"), (0, "format 0"), (FORMAT + 1, f"format {FORMAT + 1}")])
-def test_a_folder_of_another_format_is_refused_in_one_line(tmp_path, kind, version, said):
+@pytest.mark.parametrize(
+    "version, message", [(None, "no format version"), (0, "format 0"), (FORMAT + 1, f"format {FORMAT + 1}")]
+)
+def test_a_folder_of_another_format_is_refused_in_one_line(tmp_path, kind, version, message):
     files = kind(tmp_path / "old")
     files.start({"steps": 1}, False, False)
     path = files.path / files.record
@@ -314,7 +316,7 @@ def test_a_folder_of_another_format_is_refused_in_one_line(tmp_path, kind, versi
     path.write_text(json.dumps({"steps": 1} if version is None else record | {"format": version}))
     openers = {RunFolder: gan.open_run, SweepFolder: gan.open_sweep, StudyFolder: lambda path: StudyFolder(path).read()}
     for way in (lambda: openers[kind](files.path), lambda: files.start({"steps": 1}, True, False)):
-        with pytest.raises(gan.UserError, match=f"{said}, and this gan_jax reads format {FORMAT}") as error:
+        with pytest.raises(gan.UserError, match=f"{message}, and this gan_jax reads format {FORMAT}") as error:
             way()
         assert "\n" not in str(error.value)
     files.start({"steps": 2}, False, True)
