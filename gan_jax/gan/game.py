@@ -76,7 +76,12 @@ def _dtype(recipe: Recipe) -> str:
     return recipe.dtype
 
 
-GAN = part("gan", "GAN")(Game(init, train_step, _examples, _dtype, check_data, evaluate, observe, sample, sampler=sampler))
+GAN = part("gan", "GAN")(
+    Game(
+        init=init, step=train_step, examples=_examples, dtype=_dtype, check=check_data,
+        evaluate=evaluate, observe=observe, sample=sample, sampler=sampler,
+    )  # fmt: skip
+)
 
 
 def game_of(knobs: Any, game: Game | None = None) -> Game:
