@@ -78,8 +78,15 @@ def _dtype(recipe: Recipe) -> str:
 
 GAN = part("gan", "GAN")(
     Game(
-        init=init, step=train_step, examples=_examples, dtype=_dtype, check=check_data,
-        evaluate=evaluate, observe=observe, sample=sample, sampler=sampler,
+        init=init,
+        step=train_step,
+        examples=_examples,
+        dtype=_dtype,
+        check=check_data,
+        evaluate=evaluate,
+        observe=observe,
+        sample=sample,
+        sampler=sampler,
     )  # fmt: skip
 )
 
