@@ -15,6 +15,7 @@ import numpy as np
 from gan_jax import plots
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
+from gan_jax.data.labels import class_numbers
 from gan_jax.data.splits import Splits
 from gan_jax.gan.game import game_of
 from gan_jax.gan.recipe import Recipe
@@ -62,9 +63,10 @@ class Run:
     ) -> np.ndarray:  # fmt: skip
         """n generated examples: uint8 [n, h, w, c] for images, float32 [n, d] for points.
 
-        labels: [n], for a conditional GAN; by default every class in turn. ema: whether the moving
-        average makes them, or the generator itself. truncation: for likelier samples of less
-        variety, see `generation.with_truncation`.
+        labels: for a conditional GAN, one for all or [n]: class numbers, or names of
+        `data.class_names`; by default every class in turn. ema: whether the moving average makes
+        them, or the generator itself. truncation: for likelier samples of less variety, see
+        `generation.with_truncation`.
         Raises UserError for n < 1, labels that do not fit, and a truncation that the recipe does
         not know.
         """
@@ -81,18 +83,14 @@ class Run:
         return plots.to_uint8(made) if made.ndim == 4 else made.astype(np.float32)
 
     def _labels(self, labels: Any, n: int, what: str) -> np.ndarray | None:
-        """The labels of n samples or paths (`what`), as int32. Raises UserError where they do not
-        fit."""
+        """The labels of n samples or paths (`what`) as class numbers, see `class_numbers`. Raises
+        UserError where they do not fit."""
         if labels is None:
             return None
-        classes, labels = getattr(self.recipe, "classes", 0), np.asarray(labels, np.int32)
-        if not classes:
+        if not (classes := getattr(self.recipe, "classes", 0)):
             raise UserError("the generator knows no classes: leave the labels out, or train a conditional one")
-        if len(labels) != n:
-            raise UserError(f"{len(labels)} labels for {n} {what}: give one each")
-        if len(wrong := labels[(labels < 0) | (labels >= classes)]):
-            raise UserError(f"label {wrong[0]} is none of the {classes} classes: 0 to {classes - 1}")
-        return labels
+        names = getattr(self.data, "class_names", ())
+        return class_numbers(labels, n, names if len(names) == classes else [str(i) for i in range(classes)], what)
 
     def show(self, n: int = PICTURED, **settings: Any):
         """A grid of n samples as a PIL image, for runs of images. settings: as for `samples`."""
