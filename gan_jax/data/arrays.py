@@ -47,6 +47,8 @@ def check_memory(n: int, shape: tuple[int, ...], what: str) -> None:
 
 def as_images(array: Any, what: str) -> np.ndarray:
     """`array` as uint8 [n, h, w, c] or float32 [n, d]. Raises UserError that names `what`."""
+    if np.ma.is_masked(array):
+        raise UserError(f"{what}: some values are masked; fill them in, or leave those images out")
     try:
         array = np.asarray(array)
     except ValueError as error:

@@ -163,7 +163,8 @@ def _header(image: Image.Image, turn: bool) -> Header:
     """turn: whether the size is that of the upright image, for which Pillow may have to decode."""
     frames = getattr(image, "is_animated", False) and image.format != "MPO"  # a photo, and its preview
     sideways = turn and image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
-    return Header(image.size[::-1] if sideways else image.size, channels_of(image), range_of(image), bool(frames))
+    width, height = image.size
+    return Header((height, width) if sideways else (width, height), channels_of(image), range_of(image), bool(frames))
 
 
 def _scale(root: Path, paths: list[Path], limit: int) -> int:

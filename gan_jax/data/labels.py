@@ -21,12 +21,18 @@ def as_labels(labels: Any, n: int, what: str) -> np.ndarray | None:
     if labels is None:
         return None
     try:
-        labels = np.asarray(labels)
+        given, labels = labels, np.asarray(labels)
     except ValueError as error:
-        raise UserError(f"{what}: labels are not one array ({error}); give one integer or name for each image") from None
+        raise UserError(
+            f"{what}: labels are not one array ({str(error)[:60]}); give one integer or name for each image"
+        ) from None
+    if np.ma.is_masked(given):
+        raise UserError(f"{what}: some labels are masked; leave those images out")
     if labels.dtype.kind == "T" or (labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels.flat)):
         labels = labels.astype(np.str_)
-    if labels.dtype.kind == "O" and all(type(label) is int or isinstance(label, np.integer) for label in labels.flat):
+    if labels.dtype.kind == "O" and all(
+        type(label) is int and abs(label) < 2**63 or isinstance(label, np.integer) for label in labels.flat
+    ):
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "biuU":
         raise UserError(f"{what}: labels are {labels.dtype}; they must be integers or names (texts), none missing")

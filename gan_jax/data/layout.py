@@ -105,7 +105,7 @@ def _images(root: Path) -> list[str]:
 
 def _files(root: Path) -> list[str]:
     """The paths, below `root`, of all files; each folder is entered once, by its own name first."""
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise UserError(f"folder {root}: no such folder; check the path")
     real_root, files, again = os.path.realpath(root), [], []
     entered, folders, links = set[str](), [str(root)], list[str]()

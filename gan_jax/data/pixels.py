@@ -6,7 +6,7 @@ from PIL import Image, ImageOps
 from gan_jax.core.errors import UserError
 
 # PIL mode -> channels. 16-bit grey is "I;16" and its like, or "I" in some versions of Pillow.
-CHANNELS = dict.fromkeys(("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"), 1)
+CHANNELS: dict[str, int] = dict.fromkeys(("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"), 1)
 CHANNELS |= dict.fromkeys(("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"), 3)
 
 

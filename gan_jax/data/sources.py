@@ -1,5 +1,6 @@
 """Data sets by name."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from gan_jax.core.errors import UserError
+from gan_jax.core.text import say
 from gan_jax.data import imbalance as imbalances
 from gan_jax.data import stacked, toys
 from gan_jax.data.arrays import HELD_OUT, Source, check_memory, checked, reason
@@ -98,8 +100,7 @@ def _splits(
 ) -> Splits:
     """The splits of `load`, neither imbalanced nor cut to a subset."""
     if stream is not False:
-        settings = {} if stream is True else stream
-        return streamed(name, seed, size, channels, data_dir, own_held_out=held_out, sizes=sizes, **settings)
+        return streamed(name, seed, size, channels, data_dir, {} if stream is True else stream, held_out, sizes)
     if name in TOYS:
         if (size, channels) != (None, None):
             raise UserError(f"{name}: holds points, not images; leave out size and channels")
@@ -150,12 +151,12 @@ def from_arrays(
 
 
 def streamed(
-    name: str, seed: int, size: int | None, channels: int | None, data_dir: str | None, own_held_out: str | None = None,
-    sizes: Any = None, **settings: Any,
+    name: str, seed: int, size: int | None, channels: int | None, data_dir: str | None, settings: dict[str, Any],
+    held_out: str | None = None, sizes: Any = None,
 ) -> Splits:  # fmt: skip
     """`load(name, ..., stream=settings)`: splits whose training images stay on disk.
 
-    own_held_out, sizes: the arguments held_out and split of `load`
+    held_out, sizes: the arguments held_out and split of `load`
     settings: damaged, workers and threads of `Stream`; and held_out: at most so many images of V,
               of S and of E, the first ones, are decoded now and kept in memory
 
@@ -165,29 +166,33 @@ def streamed(
     """
     from gan_jax.data.streaming import Stream
 
-    held_out = as_integer(settings.pop("held_out", LARGEST_HELD_OUT), "held_out", least=1)
+    settings = dict(settings)
+    most = as_integer(settings.pop("held_out", LARGEST_HELD_OUT), "held_out", least=1)
     if unknown := settings.keys() - {"damaged", "workers", "threads"}:
-        raise UserError(f"stream has no setting {', '.join(sorted(unknown))}: it has damaged, workers, threads and held_out")
+        raise UserError(
+            f"stream has no setting {', '.join(sorted(map(str, unknown)))}: it has damaged, workers, threads and held_out"
+        )
     kind, rest = kind_of(name)
     if kind == "folder":
-        other = None if own_held_out is None else _same_kind(name, own_held_out)
+        other = None if held_out is None else _same_kind(name, held_out)
         stored = open_folder(rest, size, channels, other, tolerant=settings.get("damaged") == "skip")
         pools = folder_pools(stored)
-    elif kind == "tfds" and own_held_out is None:
+    elif kind == "tfds" and held_out is None:
         records = dict(zip(("train", "test"), open_records(rest, data_dir, size, channels), strict=True))
         stored = {part: found for part, found in records.items() if found is not None}
         pools = {
             part: Pool(np.arange(len(found)) + (part == "test") * len(stored["train"]), None) for part, found in stored.items()
         }
     else:
-        raise UserError(f"{name!r} cannot be streamed: folder:PATH, tfds:NAME and {', '.join(PREPARED_BY_SCRIPT)} can")
+        kinds = "folder:PATH can" if held_out else f"folder:PATH, tfds:NAME and {', '.join(PREPARED_BY_SCRIPT)} can"
+        raise UserError(f"{name!r} cannot be streamed{' beside held_out' * bool(held_out)}: {kinds}")
     rows, duplicates = cut(name, pools, seed, as_sizes(sizes))
     train = Stream(stored["train"], rows["train"][1], **settings)
     held = {}
     for part in NAMES[1:]:
         pool, index = rows[part]
-        found = Stream(stored[pool], index[:held_out] if len(index) else None, **settings)
-        held[part] = Split(*found.read(np.arange(min(len(index), held_out))))
+        found = Stream(stored[pool], index[:most] if len(index) else None, **settings)
+        held[part] = Split(*found.read(np.arange(min(len(index), most))))
         train.damaged_examples |= found.damaged_examples
     names = stored["train"].class_names
     return Splits(name, seed, cast(Split, train), **held, class_names=names, duplicates=duplicates)
@@ -247,19 +252,21 @@ def read_digits() -> Source:
 def read_npz(name: str, path: str | Path) -> Source:
     """The arrays images and, where present, labels, test_images and test_labels of an .npz file."""
     path = Path(path).expanduser()
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path}: no such file; check the path")
-    arrays, found = {}, "one array without a name"
+    arrays, found = {}, ["one array without a name"]
     try:
         file = np.load(path, allow_pickle=False)  # a pickled object could run code
         if isinstance(file, np.lib.npyio.NpzFile):
             with file:
-                found = ", ".join(file) or "nothing"
+                found = list(file)
                 arrays = {key: file[key] for key in ("images", "labels", "test_images", "test_labels") if key in file}
     except Exception as error:  # NumPy raises ValueError, OSError, BadZipFile, zlib.error ... for damaged files
         raise UserError(f"{path}: not a readable .npz of plain arrays ({reason(error)}); write it with np.savez") from error
     if "images" not in arrays:
-        raise UserError(f"{path}: no array named images, it holds {found}; np.savez(path, images=...)")
+        raise UserError(f"{path}: no array named images, it holds {', '.join(found) or 'nothing'}; np.savez(path, images=...)")
+    if others := sorted(set(found) - set(arrays)):
+        say(f"{path}: arrays of other names were not read: {', '.join(others)}; images, labels, test_images, test_labels are")
     test = {"test": (arrays["test_images"], arrays.get("test_labels"))} if "test_images" in arrays else None
     if test is None and "test_labels" in arrays:
         raise UserError(f"{path}: test_labels without test_images; write both or neither")

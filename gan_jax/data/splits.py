@@ -15,6 +15,7 @@ NumPy keeps that stream fixed: a seed gives the same splits on every platform an
 
 import hashlib
 import operator
+import re
 import zlib
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -175,8 +176,8 @@ def as_sizes(sizes: Any) -> dict[str, int] | None:
     if sizes is None:
         return None
     given = sizes.split("/") if isinstance(sizes, str) else sizes
-    given = given if isinstance(given, (list, tuple)) else []
-    numbers = [int(n) if isinstance(n, str) and n.strip().isdecimal() else n for n in given]
+    given = list(given) if isinstance(given, (list, tuple, np.ndarray)) and np.ndim(given) == 1 else []
+    numbers = [int(n) if isinstance(n, str) and re.fullmatch("[0-9]{1,18}", n.strip()) else n for n in given]
     if len(numbers) != len(NAMES):
         raise UserError(f"split={sizes!r:.60}: give the sizes of T, V, S and E, as in 400/100/100/0")
     return {
@@ -196,9 +197,8 @@ def split(source: Source, seed: int, sizes: Any = None) -> Splits:
         pools[part] = Pool(ids, labels[part])
     rows, duplicates = cut(source.name, pools, seed, as_sizes(sizes))
     parts = {name: Split(images[pool], labels[pool]).take(index) for name, (pool, index) in rows.items()}
-    return Splits(
-        source.name, as_integer(seed, "seed", least=0), **parts, class_names=source.class_names, duplicates=duplicates
-    )
+    four = (parts[name] for name in NAMES)
+    return Splits(source.name, as_integer(seed, "seed", least=0), *four, source.class_names, duplicates)
 
 
 def split_sizes(n: int, official_test: bool = False, official_validation: bool = False) -> dict[str, int]:
@@ -230,7 +230,7 @@ def cut(
     if sum(duplicates.values()):
         dropped = ", ".join(f"{count} of {part}" for part, count in duplicates.items() if count)
         say(f"{name}: images that another split has as well were left out: {dropped}")
-    _check_classes(name, pools["train"], rows["train"][1], sizes is None or duplicates["train"] > 0)
+    _check_classes(name, pools["train"], rows["train"][1], duplicates["train"])
     for part, (pool, index) in rows.items():
         known = pools[pool].labels
         order = stratified_order(None if known is None else known[index], len(index), seed, part)
@@ -298,16 +298,15 @@ def _drop_duplicates(rows: dict[str, tuple[str, np.ndarray]], pools: dict[str, P
     return {name: dropped[name] for name in NAMES}
 
 
-def _check_classes(name: str, pool: Pool, train: np.ndarray, complete: bool) -> None:
-    """Raises UserError where T has lost all images of a class, unless few were asked for."""
-    if pool.labels is None or not complete:
+def _check_classes(name: str, pool: Pool, train: np.ndarray, dropped: int) -> None:
+    """Says which classes have no image in T. Raises UserError where that is because of copies."""
+    if pool.labels is None or not len(lost := np.setdiff1d(pool.labels, pool.labels[train])):
         return
-    if len(lost := np.setdiff1d(pool.labels, pool.labels[train])):
-        n = int((pool.labels == lost[0]).sum())
-        raise UserError(
-            f"{name}: no image of class number {lost[0]} is left to train on: its {n} images are copies of others, "
-            "or of held-out ones; give it images of its own, or leave it out"
-        )
+    own = pool.ids[pool.labels == lost[0]]
+    found = f"{name}: {len(lost)} classes have no training image, such as class number {lost[0]} of {len(own)} images"
+    if dropped or len(np.unique(own)) < len(own):
+        raise UserError(f"{found}: all are copies of held-out ones; give it images of its own, or leave it out")
+    say(f"{found}: all are held out")
 
 
 def stratified_order(labels: np.ndarray | None, n: int, seed: int, purpose: str) -> np.ndarray:

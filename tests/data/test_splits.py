@@ -176,8 +176,13 @@ def test_a_class_oversampled_by_copying_keeps_its_shares():
 
 def test_a_class_that_lost_its_training_images_is_refused():
     images = different_images(40)
-    refused("no image of class number 1 is left", from_arrays, images, np.arange(40) % 2,
+    refused("no training image, such as class number 1 of 20 images: all are copies", from_arrays, images, np.arange(40) % 2,
             test_images=images[1::2], test_labels=[1] * 20)  # fmt: skip
+
+
+def test_a_class_whose_only_image_is_held_out_is_named(capsys):
+    assert from_arrays(different_images(40), np.arange(40)).classes == 40
+    assert "classes have no training image, such as class number" in capsys.readouterr().err
 
 
 def test_arrays_sorted_by_class_are_drawn_at_random():
@@ -279,6 +284,7 @@ def test_bad_arrays_are_refused():
     refused("subset=99", from_arrays, good, subset=99)
     refused("seed='a'", from_arrays, good, seed="a")
     refused("name=5", from_arrays, good, name=5)
+    refused("some values are masked", from_arrays, np.ma.masked_array(good, good > 100))
     refused("images \\* np.uint8.255.", from_arrays, good > 100)
     refused("0..1, .*np.rint.images \\* 255.", from_arrays, (good > 100) * 1.0)
     refused("-1..1, .*np.rint..images \\+ 1. \\* 127.5.", from_arrays, np.where(good > 100, 1.0, -1.0))
