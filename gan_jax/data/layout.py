@@ -23,10 +23,19 @@ from gan_jax.data.arrays import reason
 
 # Formats of Pillow that are no pictures of pixels alone, or that other programs decode.
 NO_IMAGES = {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FITS", "PCD", "IPTC"}
-IMAGES = {"images", "image", "imgs", "img"}
+IMAGES = {"images", "image", "imgs", "img", "jpegimages"}
 CONTAINERS = IMAGES | {"data", "dataset"}
 COMPANIONS = {"mask", "masks", "annotation", "annotations", "label", "labels", "gt", "groundtruth", "ground_truth"}
-COMPANIONS |= {"segmentation", "segmentations", "depth", "edges", "thumbs", "thumbnails"}
+COMPANIONS |= {
+    "segmentationclass",
+    "segmentationobject",
+    "segmentation",
+    "segmentations",
+    "depth",
+    "edges",
+    "thumbs",
+    "thumbnails",
+}
 SPLIT = re.compile(r"(train|training|val|valid|validation|test|testing)(?:[ _-]?(?:set|split|data|images?|imgs?|\d+|[ab]))?")
 ROLES = {"train": "train", "training": "train", "test": "test", "testing": "test"}  # others are validation
 
@@ -48,6 +57,9 @@ def find(root: Path) -> dict[str, tuple[list[str], list | None]]:
     names = _images(root)
     prefix, tops = _inner(names)
     roles = {top: role for top in tops if (role := _role(top))}
+    if not roles and len(tops) > 1:  # such as seg_train and seg_test
+        loose = {top: _role(re.sub("^.*[ _-](?=train|test|val)", "", top.lower())) for top in tops}
+        roles = {top: role for top, role in loose.items() if role and all(loose.values())}
     if roles and (set(roles.values()) != {"train"} or len(roles) == len(tops)):
         if len(roles) < len(tops) or len(set(roles.values())) < len(roles) or "train" not in roles.values():
             named = ", ".join(sorted(tops))
@@ -74,11 +86,14 @@ def _inner(names: Sequence[str], prefix: str = "") -> tuple[str, list[str]]:
     while True:
         rest = [name[len(prefix) :].split("/") for name in names]
         tops = sorted({parts[0] for parts in rest if len(parts) > 1})
-        nested = all(len(parts) > 2 for parts in rest) and len({parts[1] for parts in rest}) > 1
         if len(tops) != 1 or any(len(parts) == 1 for parts in rest):
             return prefix, tops
-        role = _role(tops[0])
-        if role in ("validation", "test") or not (role or nested or tops[0].lower() in CONTAINERS):
+        below = {parts[1].lower() for parts in rest} if all(len(parts) > 2 for parts in rest) else set[str]()
+        nested = len(below) > 1 or any(name in CONTAINERS or _role(name) for name in below)
+        role, own = _role(tops[0]), _role(prefix.rstrip("/").rpartition("/")[2])
+        if role in ("validation", "test") and role != own:
+            return prefix, tops
+        if not (role or nested or tops[0].lower() in CONTAINERS):
             return prefix, tops
         prefix += tops[0] + "/"
 
@@ -90,7 +105,7 @@ def _images(root: Path) -> list[str]:
     if not images:
         raise UserError(f"folder {root}: no image file in it ({len(files)} other files ignored); check the path")
     parted = [PurePosixPath(name).parts for name in images]
-    beside = {parts[:i] for parts in parted for i, part in enumerate(parts[:-1]) if part.lower() in IMAGES}
+    beside = {parts[:i] for parts in parted for i, part in enumerate(parts[:-1]) if part.lower() in IMAGES or _role(part)}
     companion = lambda parts: any(part.lower() in COMPANIONS and parts[:i] in beside for i, part in enumerate(parts[:-1]))
     kept = [name for name, parts in zip(images, parted, strict=True) if not companion(parts)]
     if dropped := len(images) - len(kept):

@@ -197,8 +197,9 @@ def split(source: Source, seed: int, sizes: Any = None) -> Splits:
         pools[part] = Pool(ids, labels[part])
     rows, duplicates = cut(source.name, pools, seed, as_sizes(sizes))
     parts = {name: Split(images[pool], labels[pool]).take(index) for name, (pool, index) in rows.items()}
-    four = (parts[name] for name in NAMES)
-    return Splits(source.name, as_integer(seed, "seed", least=0), *four, source.class_names, duplicates)
+    train, validation, test, extractor = (parts[name] for name in NAMES)
+    seed = as_integer(seed, "seed", least=0)
+    return Splits(source.name, seed, train, validation, test, extractor, source.class_names, duplicates)
 
 
 def split_sizes(n: int, official_test: bool = False, official_validation: bool = False) -> dict[str, int]:

@@ -58,6 +58,12 @@ def names_of(root):
         (["cat/images", "cat/masks", "dog/images", "dog/masks"], {"train": ["cat", "dog"]}),
         (["photos/cat", "photos/dog"], {"train": ["cat", "dog"]}),
         (["cats"], {"train": ["cats"]}),
+        (["pets/images/cat", "pets/images/dog"], {"train": ["cat", "dog"]}),
+        (["train/train/a", "train/train/b", "test_set/test_set/a"], {"train": ["a", "b"], "test": ["a"]}),
+        (["seg_train/a", "seg_train/b", "seg_test/a"], {"train": ["a", "b"], "test": ["a"]}),
+        (["crash_test", "road"], {"train": ["crash_test", "road"]}),
+        (["JPEGImages", "SegmentationClass"], {"train": None}),
+        (["train", "test", "masks"], {"train": None, "test": None}),
         (["train", "car", "bus"], {"train": ["bus", "car", "train"]}),  # vehicles
         (["10", "2", "1"], {"train": ["1", "10", "2"]}),
         (["masks", "faces"], {"train": ["faces", "masks"]}),
