@@ -39,8 +39,8 @@ class Options:
     truncation: float | None = None
     """Of StyleGAN2 psi, of other GANs the threshold of normal latents: the smaller, the likelier
     and the less varied."""
-    labels: tuple[int, ...] = ()
-    """Classes, in turn; all when left out. Of a conditional GAN."""
+    labels: tuple[str, ...] = ()
+    """Classes by name or number, in turn; all when left out. Of a conditional GAN."""
     raw: bool = False
     """The generator as it is, not its moving average."""
     step: int | None = None

@@ -23,6 +23,8 @@ class DataOptions:
 
     data: str = "digits"  # Data set: digits, ring, grid, mnist, fashion_mnist, cifar10, tfds:NAME, npz:PATH or folder:PATH.
     subset: int | None = None  # Train on the first N images of a seeded, stratified order; all when left out.
+    held_out: str | None = None  # Another data set, of held-out images: V is half of it, S and E a quarter each.
+    split: str | None = None  # Numbers of images of T, V, S and E, as in 400/100/100/0; shares by rule when left out.
     size: int | None = None  # Resize and crop images to this side.
     channels: Literal[1, 3] | None = None  # Grey (1) or RGB (3).
     data_dir: Path | None = None  # Where TensorFlow Datasets keeps its prepared sets; its own default when left out.
@@ -36,6 +38,7 @@ class DataOptions:
         from gan_jax.data import load
 
         given = {"subset": self.subset, "size": self.size, "channels": self.channels, "data_dir": self.data_dir}
+        given |= {"held_out": self.held_out, "split": self.split}
         return load(self.data, seed=self.seed, **given, **settings)
 
 

@@ -22,7 +22,8 @@ import jax
 import numpy as np
 
 from gan_jax.core.errors import UserError
-from gan_jax.data.arrays import as_images, as_labels, reason
+from gan_jax.data.arrays import as_images, reason
+from gan_jax.data.labels import as_numbers
 from gan_jax.data.order import MAX_POSITION, HostOrder
 from gan_jax.data.splits import as_integer
 
@@ -78,7 +79,7 @@ class Stream:
         elif known is None:
             self.labels = Column(self, 1, (), labels.dtype)
         else:
-            self.labels = as_labels(np.asarray(known)[self.rows], len(self), "streamed examples")
+            self.labels = as_numbers(np.asarray(known)[self.rows], len(self), "streamed examples")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -146,7 +147,7 @@ class Stream:
             shape, dtype = self._example
             raise UserError(f"streamed examples are {dtype} {shape}, one is {images.dtype} {images.shape[1:]}; give a size")
         labels = np.array([e[1] for e in examples]) if labelled else None
-        return images, as_labels(labels, len(images), "streamed examples")
+        return images, as_numbers(labels, len(images), "streamed examples")
 
 
 class Column:

@@ -15,15 +15,18 @@ from typing import Any
 import numpy as np
 
 from gan_jax.core.errors import UserError
-from gan_jax.data.arrays import Source, checked, reason
+from gan_jax.data.arrays import Source, check_memory, checked, reason
 from gan_jax.data.pixels import conform
 
 PREPARED_BY_SCRIPT = ("mnist", "fashion_mnist", "cifar10")
 RECORDS_AT_ONCE = 1024
 
 
-def kind_of(name: str) -> tuple[str, str]:
-    """(KIND, rest) of a data set called KIND:rest, else ("", name). "mnist" means "tfds:mnist"."""
+def kind_of(name: Any) -> tuple[str, str]:
+    """(KIND, rest) of a data set called KIND:rest, else ("", name). "mnist" means "tfds:mnist".
+    Raises UserError for what is no text."""
+    if not isinstance(name, str):
+        raise UserError(f"{name!r:.60} names no data set: give a text, such as 'digits' or 'folder:PATH'")
     if name in PREPARED_BY_SCRIPT:
         return "tfds", name
     kind, _, rest = name.partition(":")
@@ -168,8 +171,8 @@ def read_tfds(name: str, dataset: str, data_dir: str | None, size: int | None, c
     Other splits are not used. Its "label" feature gives the labels where it is a ClassLabel.
     """
     train, test = open_records(dataset, data_dir, size, channels)
-    official = (None, None) if test is None else _read(test)
-    return checked(name, *_read(train), *official, class_names=train.class_names)
+    official = None if test is None else {"test": _read(test)}
+    return checked(name, *_read(train), official, class_names=train.class_names or None)
 
 
 def open_records(dataset: str, data_dir: str | None, size: int | None, channels: int | None) -> tuple[Records, Records | None]:
@@ -187,6 +190,7 @@ def _read(records: Records) -> tuple[np.ndarray, np.ndarray | None]:
         for row, example in zip(rows, records.__getitems__(list(rows)), strict=True):
             image, labels[row] = example if records.class_names else (example, 0)
             if images is None:
+                check_memory(n, image.shape, records.dataset)
                 images = np.empty((n, *image.shape), np.uint8)
             if image.shape != images.shape[1:]:
                 raise UserError(f"{records.dataset}: images differ in shape ({images.shape[1:]}, {image.shape}); pass --size")

@@ -118,6 +118,7 @@ def sweep(
             "seeds": list(dict.fromkeys(m.seed for m in result.members)),
             "sizes": list(dict.fromkeys(m.n for m in result.members)),
             "order": order, "data": data.describe(), "intervals": [log_every], "source": getattr(data, "source", None),
+            "class_names": list(getattr(data, "class_names", ())),
             "baseline": baseline, "rank_by": rank_by, "higher_is_better": higher_is_better,
             "steps": steps, "environment": environment(), "git_commit": git_commit(),
             "warm_start": describe_warm_start(warm_start), "command": command or " ".join(sys.argv),

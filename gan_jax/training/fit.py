@@ -79,6 +79,7 @@ def fit(
     record = {
         "recipe": to_json(recipe), "data": data.describe(), "seed": seed, "intervals": [log_every],
         "numbers": {k: np.asarray(v).tolist() for k, v in leaves(recipe).items()},
+        "class_names": list(getattr(data, "class_names", ())),
         "source": getattr(data, "source", None), "schedule": [log_every, checkpoint_every, sample_every, keep],
         "steps": steps, "environment": environment(), "git_commit": git_commit(), "command": command or " ".join(sys.argv),
         "warm_start": describe_warm_start(warm_start),

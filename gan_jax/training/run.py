@@ -15,6 +15,7 @@ from gan_jax import plots
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
 from gan_jax.data import Splits, load
+from gan_jax.data.labels import class_numbers
 from gan_jax.gan.game import game_of
 from gan_jax.gan.recipe import Recipe
 from gan_jax.training import generation
@@ -55,8 +56,9 @@ class Run:
     def samples(self, n: int, *, labels=None, ema: bool = True, seed: int = 0, truncation: float | None = None) -> np.ndarray:
         """n generated examples: uint8 [n, h, w, c] for images, float32 [n, d] for points.
 
-        labels: [n], for a conditional GAN; by default every class in turn. ema: whether they are of
-        the moving average or of the generator itself. truncation: see `generation.with_truncation`.
+        labels: for a conditional GAN, one for all or [n]: class numbers, or names of
+        `data.class_names`; by default every class in turn. ema: whether they are of the moving
+        average or of the generator itself. truncation: see `generation.with_truncation`.
         Raises UserError for n < 1, and for labels or a truncation that do not fit the recipe.
         """
         if n < 1:
@@ -72,17 +74,13 @@ class Run:
         return plots.to_uint8(made) if made.ndim == 4 else made.astype(np.float32)
 
     def _labels(self, labels: Any, n: int, what: str) -> np.ndarray | None:
-        """Labels of n samples or paths (`what`) as int32, checked."""
+        """Labels of n samples or paths (`what`) as class numbers, see `class_numbers`."""
         if labels is None:
             return None
-        classes, labels = getattr(self.recipe, "classes", 0), np.asarray(labels, np.int32)
-        if not classes:
+        if not (classes := getattr(self.recipe, "classes", 0)):
             raise UserError("the generator knows no classes: leave the labels out, or train a conditional one")
-        if len(labels) != n:
-            raise UserError(f"{len(labels)} labels for {n} {what}: give one each")
-        if len(wrong := labels[(labels < 0) | (labels >= classes)]):
-            raise UserError(f"label {wrong[0]} is none of the {classes} classes: 0 to {classes - 1}")
-        return labels
+        names = getattr(self.data, "class_names", ())
+        return class_numbers(labels, n, names if len(names) == classes else [str(i) for i in range(classes)], what)
 
     def show(self, n: int = PICTURED, **settings: Any) -> Image.Image:
         """A grid of n samples as a PIL image, for runs of images. settings: as for `samples`."""
