@@ -51,14 +51,13 @@ class MetricSpec:
         return _ENDS.get(self.key, (-math.inf, math.inf))
 
 
-_SHARES = ("fd_gap_p", "precision", "coverage", "missing", "c_t_share", "near_copies", "near_copies_pixels")
+_SHARES: tuple[str, ...] = ("fd_gap_p", "precision", "coverage", "missing", "c_t_share", "near_copies", "near_copies_pixels")
 _SHARES += ("one_nn_train", "one_nn", "one_nn_generated", "one_nn_real", "d_auc", "d_tpr", "elbo_auc", "recovery_p")
 _SHARES += ("gan_train", "truth_high_quality")
-_ENDS = dict.fromkeys(_SHARES, (0.0, 1.0)) | dict.fromkeys(
-    ("fd", "density", "truth_modes", "truth_reverse_kl"), (0.0, math.inf)
-)
-_ENDS |= dict.fromkeys(("coverage_gap", "authenticity_gap", "d_r_t"), (-1.0, 1.0))
-_ENDS |= dict.fromkeys(("copy_share", "recovery_gap"), (-math.inf, 1.0))
+_ENDS: dict[str, tuple[float, float]] = {key: (0.0, 1.0) for key in _SHARES}
+_ENDS |= {key: (0.0, math.inf) for key in ("fd", "density", "truth_modes", "truth_reverse_kl")}
+_ENDS |= {key: (-1.0, 1.0) for key in ("coverage_gap", "authenticity_gap", "d_r_t")}
+_ENDS |= {key: (-math.inf, 1.0) for key in ("copy_share", "recovery_gap")}
 
 _KINDS = (
     MetricSpec(

@@ -171,7 +171,7 @@ def _decimal(leaf: Any) -> float:
     """A number as it was written: 2e-4 and not 0.00019999999494757503, its nearest in float32, so
     that `table[table["..."] == 2e-4]` finds it."""
     value = np.asarray(leaf)
-    return float(str(value)) if value.dtype.kind in "fV" else float(value)  # V: bfloat16
+    return float(str(value)) if value.dtype.kind == "f" else float(value)
 
 
 def recorded(
