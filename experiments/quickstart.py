@@ -175,7 +175,7 @@ def optimizer_of(options: Options):
 def main(options: Options) -> int:
     options.prepare()
     import gan_jax as gan
-    from gan_jax.report.controls import enough
+    from gan_jax.report.expectation import expectation, too_few
     from gan_jax.training.folder import RunFolder
     from gan_jax.training.serialization import differences, to_json
 
@@ -189,6 +189,8 @@ def main(options: Options) -> int:
             print(f"resuming {options.out} as it was begun; set aside: {'; '.join(aside)}", file=sys.stderr)
         result = gan.resume(options.out, steps=options.steps, **devices)
     else:
+        if options.report and distributed.is_primary():
+            print(expectation(data), file=sys.stderr)
         result = gan.fit(
             recipe, data, steps=options.steps, seed=options.seed, out=options.out, overwrite=options.overwrite,
             log_every=options.log_every, checkpoint_every=options.checkpoint_every, sample_every=options.sample_every,
@@ -200,7 +202,9 @@ def main(options: Options) -> int:
     if result.stopped:
         print(f"stopped at step {result.step} of {options.steps}: {result.stopped}; --resume continues from there")
     print(result.verdict())
-    if options.report and not result.stopped and enough(data, len(data.train)):
+    if options.report and not result.stopped and (why := too_few(result.data)):
+        print(why)
+    elif options.report and not result.stopped:
         report = gan.overfitting_report(result)
         print(f"report: {report.save(options.out)}\n{report.verdict_line()}")
     return result.exit_code

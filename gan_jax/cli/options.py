@@ -2,6 +2,7 @@
 JAX is not imported until the arguments are read."""
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,17 +159,19 @@ class ComparisonOptions(SweepOptions):
         """
         self.prepare()
         from gan_jax.report import sweep_report
-        from gan_jax.report.controls import enough
+        from gan_jax.report.expectation import expectation, too_few
 
         data = self.load()
+        smallest = min(self.sizes or (len(data.train),))
+        print(expectation(data, smallest), file=sys.stderr)
         swept = self.run(
             settings_of(self, data.image_shape), data, steps=self.steps, rank_by=self.rank_by, log_every=self.log_every
         )
         if swept.stopped:
             print(f"stopped by {swept.stopped}; --resume finishes what is missing")
             return swept.exit_code
-        if not enough(data, min(self.sizes or (len(data.train),))):
-            print(f"{swept.report()}\ntoo few images for the overfitting report\n\npictures: {self.out}/pictures")
+        if why := too_few(data, smallest):
+            print(f"{swept.report()}\n{why}\n\npictures: {self.out}/pictures")
             return swept.exit_code
         report = sweep_report(swept, final=self.final)
         page = report.save(self.out)

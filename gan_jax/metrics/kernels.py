@@ -10,7 +10,10 @@ import numpy as np
 
 from gan_jax.core.errors import UserError
 from gan_jax.metrics.checks import check_two
+from gan_jax.metrics.order import content_order
 from gan_jax.metrics.pairs import CrossPairs, SelfPairs, check_fit, cross_pairs, self_pairs
+
+MEDIAN = 1000  # examples of each set whose median distance is the default bandwidth, at most
 
 
 def kid(x: Any, y: Any) -> float:
@@ -122,14 +125,16 @@ def mmd(x: Any, y: Any, bandwidth: float | None = None) -> float:
     """MMD^2 with the kernel exp(-|a - b|^2 / (2 bandwidth^2)) (Gretton et al., 2012, equation 3).
 
     bandwidth, in units of the features: by default the median distance of two examples of both sets
-    together (of the first 1,000 of each). Xu et al. (2018) publish the root of the biased
-    V-statistic. Raises UserError for a bandwidth that is not positive, or a median that is 0.
+    together (of 1,000 of a larger set, the same in any order). Xu et al. (2018) publish the root of
+    the biased V-statistic. Raises UserError for a bandwidth that is not positive, or a median that
+    is 0.
     """
     from scipy.spatial.distance import cdist, pdist
 
     x, y = check_two(x, y, "mmd")
     if bandwidth is None:
-        bandwidth = float(np.median(pdist(np.concatenate([x[:1000], y[:1000]]))))
+        few = [each if len(each) <= MEDIAN else each[content_order(each)[:MEDIAN]] for each in (x, y)]
+        bandwidth = float(np.median(pdist(np.concatenate(few))))
     if not 0 < bandwidth < np.inf:
         raise UserError(f"mmd: the bandwidth is {bandwidth:g}: give a positive one")
     return _unbiased(*(np.exp(cdist(a, b, "sqeuclidean") / (-2 * bandwidth**2)) for a, b in ((x, x), (y, y), (x, y))))

@@ -225,12 +225,16 @@ def near_copies(
 
 
 def share_interval(share: float, n: float) -> tuple[float, float]:
-    """The 95 % interval (Clopper & Pearson, 1934) of a share of n examples; n need not be whole."""
+    """The 95 % interval (Clopper & Pearson, 1934) of a share of n examples.
+
+    n need not be whole: of less than one example the formula gives ends such as 1e-51. Ends nearer
+    than 1e-6 to 0 or 1 are 0 or 1."""
     from scipy.stats import beta
 
     count = share * n
     low = float(beta.ppf(0.025, count, n - count + 1)) if count > 0 else 0.0
-    return low, float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
+    high = float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
+    return (low if low > 1e-6 else 0.0), (high if high < 1 - 1e-6 else 1.0)
 
 
 def mifid(fd: float, generated: ArrayLike, train: ArrayLike, epsilon: float = 0.1) -> float:

@@ -13,6 +13,7 @@ from gan_jax.metrics import frechet, neighbours
 from gan_jax.metrics.features import Extractor, pixels
 from gan_jax.metrics.labelled import check_generated
 from gan_jax.metrics.memorization import near_copies
+from gan_jax.metrics.order import content_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,14 +42,16 @@ def per_class(
           held-out ones (by a classifier's features a typical image is near to some training image)
         note: why a number is NaN
 
-    Coverage and FD take as many samples, the first, as there are held-out images: k + 1 and 20 at
-    least. near_copies takes all samples, and at least 19 held-out images.
+    Coverage and FD take as many samples of the class, the same in any order, as there are held-out
+    images: k + 1 and 20 at least. near_copies takes all samples, and at least 19 held-out images.
     Raises UserError for data without labels, or samples that do not fit.
     """
     import pandas as pd
 
     extractor = pixels(data.image_shape) if extractor is None else extractor
-    sets = {"made": check_generated(images, labels, data)}
+    images, labels = check_generated(images, labels, data)
+    order = content_order(images, labels)
+    sets = {"made": (images[order], labels[order])}
     for name, split, what in (("train", data.train, "training"), ("held", held_out, "held-out")):
         if split.labels is None:
             raise UserError(f"per_class wants labels, and the {what} images of {data.name} have none")

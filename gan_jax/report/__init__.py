@@ -2,6 +2,7 @@
 any GAN."""
 
 from gan_jax.report.build import extractor_of, overfitting_report, references_of
+from gan_jax.report.expectation import expectation
 from gan_jax.report.metric_specs import METRIC_SPECS, MetricSpec
 from gan_jax.report.number import Number
 from gan_jax.report.numbers import Measured, References
@@ -11,4 +12,5 @@ from gan_jax.report.sweeps import SweepReport, sweep_report
 from gan_jax.report.verdict import PHRASES
 
 __all__ = ["METRIC_SPECS", "PHRASES", "Measured", "MetricSpec", "Number", "References", "Report", "SweepReport"]
-__all__ += ["compare", "extractor_of", "overfitting_report", "references_of", "rejection_samples", "sweep_report"]
+__all__ += ["compare", "expectation", "extractor_of", "overfitting_report", "references_of", "rejection_samples"]
+__all__ += ["sweep_report"]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gan_jax.core.errors import UserError
+from gan_jax.data.imbalance import class_counts
 from gan_jax.data.splits import Splits
 from gan_jax.metrics import neighbours
 from gan_jax.metrics.features import Extractor, check_images, from_function
@@ -16,19 +17,21 @@ from gan_jax.metrics.features.fixed import pixels, random
 from gan_jax.metrics.labelled import gan_train
 from gan_jax.metrics.likelihood import mixture_report
 from gan_jax.metrics.memorization import share_interval
-from gan_jax.report.controls import REAL, sets_of
+from gan_jax.metrics.order import content_order
+from gan_jax.report.controls import CUTS, REAL, sets_of
+from gan_jax.report.expectation import SAMPLES, expected_features
 from gan_jax.report.metric_specs import METRIC_SPECS
 from gan_jax.report.number import VERSION, Number, numbers_of
 from gan_jax.report.numbers import Measured, References, around, discriminator_numbers, share_error
 from gan_jax.report.report import Report
-from gan_jax.report.runs import measure_run, openings, record_opening
-from gan_jax.report.verdict import decide
+from gan_jax.report.runs import measure_run, openings, record_opening, samples_of
+from gan_jax.report.verdict import collapse, decide
 from gan_jax.training.run import Run
 
 Data = Splits | Sequence[ArrayLike]
 Features = str | Extractor | Callable[[Any], Any]
 
-SAMPLES = 2048  # of a run, at least
+USEFUL = 1 / 3  # of the way from chance to 1: with less accuracy a classifier's features are not taken unasked
 SHOWN = 64
 PAIRS = 20
 NOT_MEASURED = {
@@ -58,17 +61,18 @@ def overfitting_report(
 
     fakes: a `Run`, or the samples of any GAN: uint8 [n, h, w, c] (points: float32 [n, d]).
     data: the Splits of `gan.load`, or two arrays (training images, held-out images). A Run brings
-        its own.
-    final: open S. Without it one half of V is held out, and the other is the real control: use that
-        to choose, to stop and to rank, and open S once, for what you chose. The folder of a run
-        records each opening.
-    features: "auto" (the classifier where the data have labels, "random" where not, coordinates for
-        points), "classifier", "random", "pixels", an Extractor (such as
-        `gan.metrics.features.inception(weights)`), or a function of images.
+        its own. Arrays may be in any order: the same ones give the same report.
+    final: open S. Without it one half of V is held out, and the other is the real control (of few
+        images both in turn, over several cuts): use that to choose, to stop and to rank, and open S
+        once, for what you chose. The folder of a run records each opening.
+    features: "auto" (the classifier where the data have labels and it is right often enough,
+        "random" where not, coordinates for points), "classifier", "random", "pixels", an Extractor
+        (such as `gan.metrics.features.inception(weights)`), or a function of images.
     logits: of the GAN's discriminator for {"train", "held_out", "samples"}: [n] each. A Run brings
         its own.
     labels: [n] of the samples, where they have some: a classifier trained on them is tested on
-        held-out images. A conditional Run brings its own.
+        held-out images. A conditional Run makes its samples for them, by default for labels with
+        the shares of T.
     n: images of each set in rows 1 to 5 and 9; by default as many as T, the held-out set and the
         control all have.
     recovery: images of T, and held-out ones, whose latents are searched for (Run only; 0: none).
@@ -92,16 +96,16 @@ def overfitting_report(
         return Report(found, {}, _about(references, run, 0), _protocol(references, run, 0), {"history": run.history})
     if sets.held_out_name == "S" and run is not None:
         record_opening(run.folder, step=run.step)
-    images = check_images(fakes if run is None else run.samples(max(references.n, SAMPLES)), "generated images")
+    images, labels = _samples(fakes, labels, references)
     measured, real = references.measure(images), {}
     evidence: dict[str, Any] = {"history": run.history if run else []}
     if run is not None:
-        labels = np.arange(len(images)) % run.recipe.classes if labels is None and run.recipe.classes else labels
         extra, real, evidence["logits"] = measure_run(run, references, recovery)
         measured |= extra
     elif logits is not None:
+        logits = {name: np.sort(np.ravel(np.asarray(values, np.float64))) for name, values in logits.items()}
         measured |= discriminator_numbers(logits)
-        evidence["logits"] = {k.replace("_", " "): np.asarray(v) for k, v in logits.items()}
+        evidence["logits"] = {k.replace("_", " "): v for k, v in logits.items()}
     if permutations:
         measured["fd_gap_p"] = references.gap_p(images, permutations)
     useful, reference = _useful(references, images, labels)
@@ -113,7 +117,23 @@ def overfitting_report(
     missing = {row: why for row, why in NOT_MEASURED.items() if row not in {METRIC_SPECS[key].row for key in measured}}
     evidence |= _evidence(references, images, numbers)
     about = _about(references, run, len(images))
-    return Report(decide(numbers, references.rate), numbers, about, protocol, evidence, missing)
+    collapsed = collapse(references.extractor(images), references.held_out)
+    judged = decide(numbers, references.rate, collapsed=collapsed)
+    return Report(judged, numbers, about, protocol, evidence, missing, references.notes)
+
+
+def _samples(fakes: Run | ArrayLike, labels: ArrayLike | None, references: References) -> tuple[np.ndarray, np.ndarray | None]:
+    """The images to judge, with their labels: a run's for labels with the shares of T, an array's
+    in an order that depends on the images alone."""
+    if isinstance(fakes, Run) and labels is None:
+        return samples_of(fakes, max(references.n, SAMPLES), references.sets.train)
+    if isinstance(fakes, Run):
+        return fakes.samples(len(np.asarray(labels)), labels=labels), np.asarray(labels)
+    images = check_images(fakes, "generated images")
+    if labels is not None and np.shape(labels) != (len(images),):
+        raise UserError(f"{len(images)} generated images and labels {list(np.shape(labels))}: give one each")
+    order = content_order(images, labels, references.seed)
+    return images[order], None if labels is None else np.asarray(labels)[order]
 
 
 def references_of(
@@ -121,26 +141,40 @@ def references_of(
 ) -> References:
     """What samples are compared with, to be shared by the reports of many runs. The arguments are
     those of `overfitting_report`."""
-    sets = sets_of(data, final)
-    return References(sets, extractor_of(features, data, sets.train.images.shape[1:]), n=n, seed=seed)
+    sets = sets_of(data, final, seed)
+    extractor, notes = _chosen(features, data, sets.train.images.shape[1:])
+    if sets.folds:
+        notes = (
+            *notes,
+            f"few images: {sets.held_out_name} is cut in halves {CUTS} times, each half is held out in turn, means are shown",
+        )
+    return References(sets, extractor, n=n, seed=seed, notes=notes)
 
 
 def extractor_of(features: Features, data: Data, image_shape: tuple[int, ...]) -> Extractor:
     """The extractor that `features` names. Raises UserError for an unknown name, or one that does
     not fit the data."""
+    return _chosen(features, data, image_shape)[0]
+
+
+def _chosen(features: Features, data: Data, image_shape: tuple[int, ...]) -> tuple[Extractor, tuple[str, ...]]:
+    """The extractor that `features` names, and what the reader must know of the choice."""
     if isinstance(features, Extractor):
-        return features
+        return features, ()
     if callable(features):
-        return from_function(features, image_shape)
-    labelled = isinstance(data, Splits) and data.classes and data.extractor.labels is not None
-    if features == "auto":
-        features = "pixels" if len(image_shape) == 1 else "classifier" if labelled else "random"
-    if features == "classifier":
-        if not isinstance(data, Splits):
+        return from_function(features, image_shape), ()
+    if features == "classifier" or (features == "auto" and expected_features(data, image_shape) == "classifier"):
+        if not isinstance(data, Splits) or not len(data.extractor):
             raise UserError("the classifier's features are trained on the split E of gan.load: use features='random'")
-        return classifier(data)
+        found = classifier(data)
+        chance = float(class_counts(data.validation.labels, data.classes).max() / len(data.validation))
+        if (accuracy := found.settings["accuracy"]) >= chance + USEFUL * (1 - chance):
+            return found, ()
+        poor = f"the classifier trained on E is right on {accuracy:.0%} of V, where the largest class has {chance:.0%}"
+        return (found, (poor,)) if features == "classifier" else (random(image_shape), (f"{poor}: random features instead",))
+    features = expected_features(data, image_shape) if features == "auto" else features
     if features in ("random", "pixels"):
-        return {"random": random, "pixels": pixels}[features](image_shape)
+        return {"random": random, "pixels": pixels}[features](image_shape), ()
     raise UserError(f"unknown features {features!r}: use auto, classifier, random, pixels, an Extractor or a function")
 
 
@@ -160,7 +194,7 @@ def _protocol(references: References, run: Run | None, samples: int) -> dict[str
         "dtype": "float64", "n": references.n, "samples": samples, "k": references.k, "near_copy_rate": references.rate,
         "held_out": sets.held_out_name, "held_out_hash": sets.held_out.hash, "control_hash": sets.control.hash,
         "seed": references.seed, "ema": run is not None,
-    }  # fmt: skip
+    } | ({"folds": len(sets.folds)} if sets.folds else {})  # fmt: skip
 
 
 def _about(references: References, run: Run | None, samples: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Gaps are held-out minus training, so that positive means overfitting. {H} stands
 set: the validation split V while choosing, the test split S when it is opened.
 """
 
+import math
 from dataclasses import dataclass
 
 from gan_jax.report.controls import BLURRED, COPYCAT, HALF, NOISY
@@ -44,6 +45,19 @@ class MetricSpec:
     train: bool = False
     meaning: str = ""
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the most that the number can be."""
+        return _ENDS.get(self.key, (-math.inf, math.inf))
+
+
+_SHARES: tuple[str, ...] = ("fd_gap_p", "precision", "coverage", "missing", "c_t_share", "near_copies", "near_copies_pixels")
+_SHARES += ("one_nn_train", "one_nn", "one_nn_generated", "one_nn_real", "d_auc", "d_tpr", "elbo_auc", "recovery_p")
+_SHARES += ("gan_train", "truth_high_quality")
+_ENDS: dict[str, tuple[float, float]] = {key: (0.0, 1.0) for key in _SHARES}
+_ENDS |= {key: (0.0, math.inf) for key in ("fd", "density", "truth_modes", "truth_reverse_kl")}
+_ENDS |= {key: (-1.0, 1.0) for key in ("coverage_gap", "authenticity_gap", "d_r_t")}
+_ENDS |= {key: (-math.inf, 1.0) for key in ("copy_share", "recovery_gap")}
 
 _KINDS = (
     MetricSpec(

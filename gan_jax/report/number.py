@@ -21,8 +21,8 @@ CLEAR = 2.0  # standard errors by which a control has to come out worse than rea
 class Number:
     """One number of the report.
 
-    low, high: its 95 % interval, or None. controls: the same number of each control.
-    protocol: all that the number depends on.
+    low, high: its 95 % interval as far as it is possible, or None. controls: the same number of
+    each control. protocol: all that the number depends on. caveat: that of `Measured`.
     """
 
     kind: MetricSpec
@@ -32,12 +32,15 @@ class Number:
     high: float | None
     controls: Mapping[str, Measured]
     protocol: Mapping[str, Any]
+    caveat: str = ""
 
     @cached_property
     def why(self) -> str:
         """Why the number is no evidence here, or ''."""
         if not np.isfinite(self.value):
             return "it is not finite"
+        if self.caveat:
+            return self.caveat
         if REAL not in self.controls:
             return ""
         real = self.controls[REAL]
@@ -100,5 +103,8 @@ def numbers_of(
         scores = {name: controls[name][key] for name in CONTROLS if key in controls.get(name, {})}
         own = dict(protocol) | (dict(train) if kind.train else {})
         label = kind.label.replace("{H}", held_out)
-        numbers[key] = Number(kind, label, found.value, found.low, found.high, scores, own)
+        least, most = kind.ends
+        low = None if found.low is None else min(max(found.low, least), found.value)
+        high = None if found.high is None else max(min(found.high, most), found.value)
+        numbers[key] = Number(kind, label, found.value, low, high, scores, own, found.caveat)
     return numbers

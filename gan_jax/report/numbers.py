@@ -3,7 +3,7 @@ logits. T are the training images."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +14,8 @@ from gan_jax.metrics import discriminator, frechet, kernels, memorization, neigh
 from gan_jax.metrics.features import Extractor, check_images
 from gan_jax.metrics.features.fixed import pixels
 from gan_jax.metrics.pairs import CrossPairs, SelfPairs
-from gan_jax.report.controls import COPYCAT, Sets, controls
+from gan_jax.report.controls import CONTROLS, COPYCAT, Sets, controls
+from gan_jax.report.measured import Measured, around, averaged, share_error, surely_positive
 
 Nearest = tuple[np.ndarray, np.ndarray]  # (distance, index) of each sample's nearest
 
@@ -22,35 +23,12 @@ NEIGHBOURS = 5
 LARGEST = 10_000  # of a set, in the passes over all pairs
 FEW = 1000  # held-out images below which near-copies have 5 % false positives instead of 1 %
 PER_CELL = 50  # held-out images for each cell, at least
-CELLS = 20  # cells, at most
+FEWEST_CELLS, CELLS = 2, 20  # cells: one would not show that half is missing
 FITTED = 4000  # images of T that the cells are fitted to, at most
 BLOCKS, FEW_BLOCKS, WIDE = 10, 5, 512  # of the jackknife; fewer where there are more than WIDE features
 POINTS = 5  # subset sizes of the extrapolated Frechet distance
+COPIES = 3.0  # times the false-positive rate: more near-copies than that are no accident
 HARDLY = 4  # a cell is missing where samples have less than a quarter of the held-out share
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A number with the ends of its 95 % interval over the draw of the samples, or without."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def error(self) -> float:
-        """Standard error, 0 where none is known."""
-        return 0.0 if self.low is None or self.high is None else (self.high - self.low) / (2 * 1.96)
-
-
-def around(value: float, error: float) -> Measured:
-    """A number with the normal interval of a standard error."""
-    return Measured(float(value), float(value - 1.96 * error), float(value + 1.96 * error))
-
-
-def share_error(share: float, n: float) -> float:
-    """The standard error of a share of n independent examples."""
-    return (share * (1 - share) / n) ** 0.5
 
 
 class References:
@@ -58,18 +36,38 @@ class References:
 
     `measure(images)` gives the numbers of any images; `controls` are those of the five controls.
     The distances of rows 1 to 5 and 9 take `n` images each of T, of the held-out set and of the
-    samples; the copying scores of rows 6 to 8 use all of them. Raises UserError where n is not
-    above k, or a set has fewer images.
+    samples; the copying scores of rows 6 to 8 use all of them. Where `sets` has folds, all are
+    means over the folds. notes: what the reader must know of the features. Raises UserError where n
+    is not above k, or a set has fewer images.
     """
 
-    def __init__(self, sets: Sets, extractor: Extractor, *, n: int | None = None, k: int = NEIGHBOURS, seed: int = 0):
-        self.sets, self.extractor, self.k, self.seed = sets, extractor, k, seed
-        most = min(len(sets.train), len(sets.held_out), len(sets.control), LARGEST)
+    def __init__(
+        self,
+        sets: Sets,
+        extractor: Extractor,
+        *,
+        n: int | None = None,
+        k: int = NEIGHBOURS,
+        seed: int = 0,
+        notes: tuple[str, ...] = (),
+    ):
+        self.sets, self.extractor, self.k, self.seed, self.notes = sets, extractor, k, seed, notes
+        most = min(len(part) for s in (sets.folds or (sets,)) for part in (s.train, s.held_out, s.control))
+        most = min(most, LARGEST)
         self.n = most if n is None else n
         if not k < self.n <= most:
             raise UserError(f"n={self.n} images of each set: there are {most}, and neighbours ask for more than {k}")
         self.rate = 0.01 if len(sets.held_out) >= FEW else 0.05
         self.pixels = pixels(sets.train.images.shape[1:])
+
+    @cached_property
+    def folds(self) -> "list[References]":
+        """The references whose numbers are averaged: of the folds, or these alone."""
+        made = [References(sets, self.extractor, n=self.n, k=self.k, seed=self.seed) for sets in self.sets.folds]
+        for i, fold in enumerate(made):  # each takes the next n of T
+            vars(fold).update({name: np.roll(getattr(self, name), -i * self.n, 0) for name in ("train", "train_distance")})
+            vars(fold).update(train_pixels=self.train_pixels, centres=made[0].centres)
+        return made or [self]
 
     @cached_property
     def train(self) -> np.ndarray:
@@ -78,6 +76,10 @@ class References:
     @cached_property
     def held_out(self) -> np.ndarray:
         return self.extractor(self.sets.held_out.images)
+
+    @cached_property
+    def train_pixels(self) -> np.ndarray:
+        return self.pixels(self.sets.train.images)
 
     @cached_property
     def near(self) -> tuple[SelfPairs, SelfPairs]:
@@ -94,7 +96,7 @@ class References:
 
     @cached_property
     def copying_pixels(self) -> "_Copying":
-        return _Copying(self.pixels(self.sets.train.images), self.pixels(self.sets.held_out.images), self.rate)
+        return _Copying(self.train_pixels, self.pixels(self.sets.held_out.images), self.rate)
 
     @cached_property
     def train_distance(self) -> np.ndarray:
@@ -104,7 +106,7 @@ class References:
     @cached_property
     def centres(self) -> np.ndarray:
         """The centres of cells of the feature space (k-means of T)."""
-        k = int(np.clip(len(self.held_out) // PER_CELL, 1, CELLS))
+        k = int(np.clip(len(self.held_out) // PER_CELL, FEWEST_CELLS, CELLS))
         return memorization.cells(self.train[:FITTED], k, self.seed)
 
     def measure(self, images: np.ndarray) -> dict[str, Measured]:
@@ -117,14 +119,22 @@ class References:
         if len(images) < self.n:
             raise UserError(f"{len(images)} generated images: give at least {self.n}, as many as T and held-out images each")
         x = self.extractor(images)
+        flat = None if self.extractor.digest == self.pixels.digest else self.pixels(images)
+        return averaged([fold._numbers(np.roll(x, -i * self.n, 0), flat) for i, fold in enumerate(self.folds)])
+
+    def _numbers(self, x: np.ndarray, flat: np.ndarray | None) -> dict[str, Measured]:
+        """Rows 1 to 9 of one fold, from features x and pixels, where those are others."""
         numbers, passes = self._distances(x[: self.n])
         cells, held_out_cells = (memorization.assign(features, self.centres) for features in (x, self.held_out))
         held, made = (np.bincount(c, minlength=len(self.centres)) / len(c) for c in (held_out_cells, cells))
         numbers["missing"] = Measured(float(held[made < held / HARDLY].sum()))
         numbers |= self._copying(x, *passes, cells, held_out_cells)
-        if self.extractor.digest != self.pixels.digest:
-            nearest = neighbours.nearest(self.pixels(images), self.copying_pixels.train)
-            numbers["near_copies_pixels"] = self.copying_pixels.near_copies(nearest)
+        if flat is not None:
+            copying = self.copying_pixels
+            numbers["near_copies_pixels"] = copying.near_copies(neighbours.nearest(flat, copying.train))
+            if numbers["near_copies_pixels"].value > COPIES * self.rate and not surely_positive(numbers["copy_share"]):
+                caveat = copying.alike(neighbours.nearest(flat, copying.held_out_features))
+                numbers["near_copies_pixels"] = replace(numbers["near_copies_pixels"], caveat=caveat)
         return numbers
 
     def _distances(self, x: np.ndarray) -> tuple[dict[str, Measured], tuple[CrossPairs, CrossPairs]]:
@@ -182,14 +192,17 @@ class References:
         authentic, expected = (
             memorization.authenticity(self.train_distance, index, distance) for distance, index in (to_train, copying.held_out)
         )
-        return {
+        share = _copy_share(to_train, to_held, len(self.train), len(self.held_out))
+        numbers = {
             "c_t": around(test.global_z, 1.0),
             "c_t_worst": Measured(test.worst_z),
             "c_t_share": Measured(test.share_below),
             "authenticity_gap": around(expected - authentic, share_error(authentic, len(x))),
             "near_copies": copying.near_copies(to_train),
-            "copy_share": _copy_share(to_train, to_held, len(self.train), len(self.held_out)),
         }
+        if not surely_positive(share) and (caveat := copying.alike(to_held)):
+            numbers = {key: replace(number, caveat=caveat) for key, number in numbers.items()}
+        return numbers | {"copy_share": share}
 
     @cached_property
     def control_images(self) -> dict[str, np.ndarray]:
@@ -200,6 +213,8 @@ class References:
     @cached_property
     def controls(self) -> dict[str, dict[str, Measured]]:
         """{control: its numbers}."""
+        if self.sets.folds:
+            return {name: averaged([fold.controls[name] for fold in self.folds]) for name in CONTROLS}
         return {name: self.measure(images) for name, images in self.control_images.items()}
 
     @cached_property
@@ -213,7 +228,7 @@ class _Copying:
     """Near-copies of training features, by the distances of held-out features to them."""
 
     def __init__(self, train: np.ndarray, held_out: np.ndarray, rate: float):
-        self.train, self.rate = train, rate
+        self.train, self.held_out_features, self.rate = train, held_out, rate
         self.held_out = neighbours.nearest(held_out, train)
         self.threshold = memorization.near_copies(self.held_out[0], self.held_out[0], rate).threshold
 
@@ -222,6 +237,15 @@ class _Copying:
         with one nearest image count as one."""
         found = memorization.near_copies(to_train[0], self.held_out[0], self.rate)
         return Measured(found.rate, *memorization.share_interval(found.rate, _effective(to_train[1])))
+
+    def alike(self, to_held: Nearest) -> str:
+        """Why nearness to training features is no sign of copying, or '': more than COPIES times
+        `rate` of the samples are as near to held-out features, which copies of T are not. Blurred
+        images, and those of one grey, are near to everything."""
+        share = float((to_held[0] < self.threshold).mean())
+        if share <= COPIES * self.rate:
+            return ""
+        return f"{share:.0%} of the samples are as near to held-out images: they are blurred or alike, not copies"
 
 
 def _effective(groups: np.ndarray) -> float:

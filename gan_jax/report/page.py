@@ -9,8 +9,9 @@ reorder text are written as \\uXXXX.
 import base64
 import io
 import re
+import shutil
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,35 +28,54 @@ from gan_jax.report import verdict
 from gan_jax.report.controls import CONTROLS
 from gan_jax.report.number import Number
 
-WIDTH = 120  # columns of a terminal
-WIDTHS = (35, 24, *[8] * len(CONTROLS), 14)  # of label, value, controls, null; with blanks between them
+WIDTH = 120  # columns of a wide terminal
+WIDTHS = (35, 24, *[8] * len(CONTROLS), 14)  # of label, value, controls, null, at least; with blanks between them
 
 
-def table_text(rows: Iterable[tuple[int, str, list[Number], str]], verdict_line: str) -> str:
-    """The rows (number, title, numbers, why there are none) as plain text of 120 columns, and the
-    verdict last."""
-    console = Console(file=(out := io.StringIO()), width=WIDTH, color_system=None, force_terminal=False)
+def table_text(rows: Iterable[tuple[int, str, list[Number], str]], verdict_line: str, width: int | None = None) -> str:
+    """The rows (number, title, numbers, why there are none) as plain text, and the verdict last.
 
-    def line(*cells: str) -> None:
+    width: of the terminal, by default its own, or 120 columns where there is none. A table is 120
+    columns wide; narrower terminals get lines that break at blanks, so that no number is broken.
+    """
+    width = min(width or shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH)
+    rows, header = list(rows), ("number", "value [95 % interval]", *CONTROLS, "real data")
+    cells = {id(number): _cells(number) for _, _, numbers, _ in rows for number in numbers}
+    widest = [max([least, *(len(c[i]) for c in cells.values())]) for i, least in enumerate(WIDTHS[:-1])]
+    widths = (WIDTH - sum(widest[1:]) - WIDTHS[-1] - len(WIDTHS) + 1, *widest[1:], WIDTHS[-1])
+    console = Console(file=(out := io.StringIO()), width=width, color_system=None, force_terminal=False)
+
+    def line(cells: Sequence[str]) -> None:
         table = Table.grid(padding=(0, 1, 0, 0))
-        for i, width in enumerate(WIDTHS):
-            table.add_column(width=width, overflow="fold", justify="right" if 0 < i <= len(CONTROLS) + 1 else "left")
+        for i, wide in enumerate(widths):
+            table.add_column(width=wide, overflow="fold", justify="right" if 0 < i <= len(CONTROLS) + 1 else "left")
         label, *figures = map(Text, cells)  # Text: a name in square brackets is no markup
         table.add_row(Padding(label, (0, 0, 0, 5)), *figures)
         console.print(table)
 
-    line("number", "value [95 % interval]", *CONTROLS, "real data")
+    def narrow(cells: Sequence[str]) -> None:
+        named = (f"{name} {cell}" for name, cell in zip(header[2:], cells[2:], strict=True) if cell != "-")
+        console.print(Padding(Text("; ".join((f"{cells[0]}: {cells[1]}", *named))), (0, 0, 0, 5)))
+
+    show = line if width >= WIDTH else narrow
+    if show is line:
+        line(header)
     for row, title, numbers, why in rows:
         console.print(Text(f"{row:2}  {title}"))
         if not numbers:
             console.print(Text(f"     not measured: {visible(why or 'nothing was given to measure it with')}"))
         for number in numbers:
-            controls = (_control(number, name) for name in CONTROLS)
-            line(visible(number.label), _interval(number), *controls, visible(number.kind.null))
+            show(cells[id(number)])
             if number.why:
                 console.print(Text(f"     -> not informative here: {visible(number.why)}"))
     console.print(Text(f"\n{visible(verdict_line)}"))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _cells(number: Number) -> tuple[str, ...]:
+    """Label, value, controls and null of a number, as the table shows them."""
+    controls = (_control(number, name) for name in CONTROLS)
+    return visible(number.label), _interval(number), *controls, visible(number.kind.null)
 
 
 def render(template: str, **given: Any) -> str:

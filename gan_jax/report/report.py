@@ -1,6 +1,8 @@
 """The report: what was found, as text, as HTML, and as files."""
 
 import json
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +26,7 @@ class Report:
     judged: the verdict with its reasons. numbers: by the keys of `metric_specs.METRIC_SPECS`.
     about: the run and the data. protocol: all that the numbers depend on.
     evidence: arrays and rows for the pictures. not_measured: {row: why it has no number}.
+    notes: what the reader must know of how the numbers were made.
     """
 
     judged: Verdict
@@ -32,6 +35,7 @@ class Report:
     protocol: dict[str, Any]
     evidence: dict[str, Any] = field(default_factory=dict, repr=False)
     not_measured: dict[int, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -53,7 +57,7 @@ class Report:
     def verdict_line(self) -> str:
         """The verdict, the numbers that decided it, and what else was found."""
         line = f"verdict: {self.verdict}" + (f" ({'; '.join(self.reasons)})" if self.reasons else "")
-        lines = [line, *(f"also: {sentence}" for sentence in self.judged.also)]
+        lines = [line, *(f"also: {sentence}" for sentence in self.judged.also), *(f"note: {note}" for note in self.notes)]
         if (times := len(self.about.get("openings", []))) > 1:
             lines.append(f"S has been opened {times} times for this run: what it says is no longer fresh")
         return "\n".join(lines)
@@ -63,7 +67,7 @@ class Report:
         return {
             "verdict": self.verdict, "reasons": list(self.reasons), "also": list(self.judged.also), "about": self.about,
             "protocol": self.protocol, "numbers": {key: number.to_json() for key, number in self.numbers.items()},
-            "not_measured": {str(row): why for row, why in self.not_measured.items()},
+            "not_measured": {str(row): why for row, why in self.not_measured.items()}, "notes": list(self.notes),
         }  # fmt: skip
 
     def __str__(self) -> str:
@@ -72,9 +76,10 @@ class Report:
     def _repr_html_(self) -> str:
         return page.render("table.html", report=self, fragment=True)
 
-    def text(self) -> str:
-        """Rows of numbers beside their controls, then the verdict."""
-        return page.table_text(self.rows(), self.verdict_line())
+    def text(self, width: int | None = None) -> str:
+        """Rows of numbers beside their controls, then the verdict, for a terminal of `width`
+        columns, by default this one."""
+        return page.table_text(self.rows(), self.verdict_line(), width)
 
     def html(self) -> str:
         """One page of verdict, table, pictures, rule and protocol, which loads nothing else."""
@@ -91,15 +96,33 @@ class Report:
         """Write report.html and report.json into a folder, or the page alone where `path` ends in
         .html. Returns the page's path.
 
-        The page holds everything, pictures too. Raises UserError where it cannot be written.
+        The page holds everything, pictures too. Where the folder has a report in other features,
+        the names are those of `free_name`. Raises UserError where it cannot be written.
         """
         path = Path(path)
-        target = path if path.suffix == ".html" else path / "report.html"
+        name = path.stem if path.suffix == ".html" else free_name(path, self.protocol)
+        target = path if path.suffix == ".html" else path / f"{name}.html"
         files = {target.name: self.html()}
         if target != path:
-            files["report.json"] = json.dumps(self.to_json(), indent=1)
+            files[f"{name}.json"] = json.dumps(self.to_json(), indent=1)
         write_files(target.parent, files)
         return target
+
+
+def free_name(folder: Path, protocol: Mapping[str, Any]) -> str:
+    """ "report", or "report-" with features and digest where the folder's report.json is in other
+    features: that one stays, and one line on stderr says so."""
+    try:
+        record = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        one = record.get("protocol") or next(iter(record["reports"].values()))["protocol"]
+        there, name = str(one["extractor"]), str(one["features"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration):
+        return "report"
+    if there == protocol["extractor"]:
+        return "report"
+    ours = f"report-{re.sub(r'[^A-Za-z0-9]+', '-', str(protocol['features'])).strip('-')}-{protocol['extractor'][:8]}"
+    print(f"{folder}/report.html is in {name} features and stays: this report is {ours}.html", file=sys.stderr)
+    return ours
 
 
 def write_files(folder: Path, files: Mapping[str, str]) -> None:

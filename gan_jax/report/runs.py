@@ -14,8 +14,10 @@ import numpy as np
 from gan_jax import losses
 from gan_jax.core.batch import to_unit
 from gan_jax.core.errors import UserError
+from gan_jax.data.imbalance import class_counts
 from gan_jax.data.splits import Split
 from gan_jax.gan.evaluate import discriminator_logits
+from gan_jax.metrics.order import labels_in_shares
 from gan_jax.report.numbers import Measured, References, discriminator_numbers, likelihood_numbers
 from gan_jax.report.recovery import latent_recovery
 from gan_jax.training.folder import RunFolder
@@ -38,18 +40,20 @@ def measure_run(
     """
     sets = references.sets
     held_out = sets.splits.validation if sets.splits and sets.held_out_name == "V" else sets.held_out
-    reals = {"train": sets.train, "held_out": held_out} | ({"control": sets.splits.extractor} if sets.splits else {})
+    reals = {"train": sets.train, "held_out": held_out}
+    if sets.splits and len(sets.splits.extractor):
+        reals["control"] = sets.splits.extractor
     if not hasattr(run.state, "discriminator"):
         return _measure_likelihood(run, reals, recovery)
     logits = {name: logits_of(run, split.images, split.labels, EVALUATED) for name, split in reals.items()}
     n = min(len(held_out), EVALUATED)
-    labels = np.arange(n) % run.recipe.classes if run.recipe.classes else None
-    logits["samples"] = logits_of(run, run.samples(n, ema=False), labels)  # D was trained against the raw generator
+    made = samples_of(run, n, sets.train, ema=False)  # D was trained against the raw generator
+    logits["samples"] = logits_of(run, *made)
     boundary = losses.boundary(run.recipe.loss)
     if boundary is None:
         boundary = float(logits["train"].mean() + logits["samples"].mean()) / 2
     found, control = discriminator_numbers(logits, boundary), {}
-    if sets.splits:
+    if "control" in logits:
         control = discriminator_numbers(logits | {"train": logits["control"]}, boundary)
     if recovery:
         found |= _recovery(run, references, recovery)
@@ -66,6 +70,16 @@ def _measure_likelihood(run: Run, reals: dict[str, Split], recovery: int) -> tup
     bounds = {name: _over(run.game.log_density, run, s.images, s.labels, EVALUATED) for name, s in reals.items()}
     found = [likelihood_numbers(bounds[name], bounds["held_out"]) for name in reals if name != "held_out"]
     return found[0], (found[1] if len(found) > 1 else {}), {}
+
+
+def samples_of(run: Run, n: int, train: Split, ema: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
+    """n samples of a run, and the labels that they were made for where it is conditional: as
+    frequent as in T, which the samples are compared with."""
+    if not (classes := run.recipe.classes):
+        return run.samples(n, ema=ema), None
+    in_turn = (np.arange(n) % classes).astype(np.int32)
+    labels = in_turn if train.labels is None else labels_in_shares(class_counts(train.labels, classes), n)
+    return run.samples(n, labels=None if (labels == in_turn).all() else labels, ema=ema), labels
 
 
 def logits_of(run: Run, images: np.ndarray, labels: np.ndarray | None = None, most: int | None = None) -> np.ndarray:

@@ -2,6 +2,7 @@
 that was chosen beforehand, and the test split S for the first of them."""
 
 import json
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from gan_jax.plots.reports import report_pictures
 from gan_jax.report.build import Features, overfitting_report, references_of
 from gan_jax.report.metric_specs import METRIC_SPECS
 from gan_jax.report.page import render
-from gan_jax.report.report import Report, write_files
+from gan_jax.report.report import Report, free_name, write_files
 from gan_jax.report.runs import openings, record_opening
 
 if TYPE_CHECKING:
@@ -64,14 +65,19 @@ class SweepReport:
         verdict = ranked.loc[ranked["n"] == ranked["n"].max(), "verdict"].iloc[0]
         return f"chosen on V by the smallest {_label(PRIMARY)}: {ranking.shorten(self.chosen, 60)} ({verdict})"
 
-    def text(self) -> str:
-        """The rankings by `SHOWN`, the verdicts, and those on S where it was opened."""
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, width: int | None = None) -> str:
+        """The rankings by `SHOWN`, the verdicts, and those on S where it was opened, for a terminal
+        of `width` columns, by default this one."""
+        width = min(width or shutil.get_terminal_size((ranking.WIDTH, 24)).columns, ranking.WIDTH)
         members = zip(*(self.table[name].tolist() for name in ("setting", "n", "verdict")), strict=True)
         lines = [
             f"{ranking.shorten(setting, 50)}, n {n}: {verdict} in {count}"
             for (setting, n, verdict), count in Counter(members).items()
         ]
-        parts = [ranking.ranking_text(self.ranked(key), _label(key)) for key in SHOWN if key in self.table]
+        parts = [ranking.ranking_text(self.ranked(key), _label(key), width) for key in SHOWN if key in self.table]
         parts += ["verdicts, in seeds\n" + "\n".join(lines), self.choice]
         parts += [f"on S, {setting}: {report.verdict_line()}" for setting, report in self.final.items()]
         if len(self.openings) > 1:
@@ -112,10 +118,12 @@ class SweepReport:
         folder = Path(folder)
         title = f"Is it overfitting? {len(self.reports)} settings on {self.about['data']}"
         reports = self.reports | {f"{name} on S": report for name, report in self.final.items()}
-        html = sweep_page_html(title, f"{self.choice}\n\n{self.text()}", self.table, reports, self.pictures())
+        html = sweep_page_html(title, f"{self.choice}\n\n{self.text(ranking.WIDTH)}", self.table, reports, self.pictures())
         record = json.dumps(self.to_json(), indent=1)
-        write_files(folder, {"report.html": html, "report.json": record, "report.csv": self.table.to_csv(index=False)})
-        return folder / "report.html"
+        name = free_name(folder, next(iter(self.reports.values())).protocol)
+        files = {f"{name}.html": html, f"{name}.json": record, f"{name}.csv": self.table.to_csv(index=False)}
+        write_files(folder, files)
+        return folder / f"{name}.html"
 
 
 def sweep_page_html(

@@ -5,6 +5,8 @@ that holds is the verdict, and the others that hold are listed beside it:
 
     diverged                 training stopped at a loss that is not finite, or a parameter is not
                              finite
+    mode loss                the samples have collapsed: their variance is below ONE_POINT of that
+                             of held-out images
     generator memorises      surely (lower end of the interval) more than COPIES times as many
                              samples are near-copies of T, in features or in pixels, as the
                              false-positive rate allows, and samples are surely nearer to T than to
@@ -31,7 +33,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from gan_jax.report.number import Number
+from gan_jax.report.numbers import COPIES
 
 HEALTHY, D_OVERFITS, MEMORISES, MODE_LOSS = "healthy", "discriminator overfits", "generator memorises", "mode loss"
 UNDERFITS, DIVERGED, CANNOT_TELL = "underfits", "diverged", "cannot tell"
@@ -39,12 +44,12 @@ PHRASES = (HEALTHY, D_OVERFITS, MEMORISES, MODE_LOSS, UNDERFITS, DIVERGED, CANNO
 
 Finding = tuple[bool | None, str]  # whether it holds (None: the numbers do not decide), and why
 
-COPIES = 3.0
 GAP = 0.05
 LOST = 0.1
 COVERED = 0.7
 PRECISE = 0.5
 MISFIT = 0.1
+ONE_POINT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -57,15 +62,16 @@ class Verdict:
     also: tuple[str, ...] = ()
 
 
-def decide(numbers: Mapping[str, Number], rate: float, diverged: str | None = None) -> Verdict:
-    """The verdict. rate: the false-positive rate of near-copies; diverged: why the run diverged, or
-    None."""
+def decide(numbers: Mapping[str, Number], rate: float, diverged: str | None = None, collapsed: str | None = None) -> Verdict:
+    """The verdict. rate: the false-positive rate of near-copies; diverged, collapsed: why the run
+    diverged, how the samples collapsed, or None."""
     if diverged:
         return Verdict(DIVERGED, (diverged,))
-    found = {
+    found = {MODE_LOSS: (True, collapsed)} if collapsed else {}
+    found |= {
         MEMORISES: generator_memorises(numbers, rate),
         D_OVERFITS: discriminator_overfits(numbers),
-        MODE_LOSS: mode_loss(numbers),
+        MODE_LOSS: found.get(MODE_LOSS) or mode_loss(numbers),
         UNDERFITS: underfits(numbers),
     }
     held = [phrase for phrase, (holds, _) in found.items() if holds]
@@ -95,8 +101,10 @@ def generator_memorises(numbers: Mapping[str, Number], rate: float) -> Finding:
     COPIES times `rate`, the share that fresh real images would have; and more samples than chance
     explains have their nearest real image in T.
     """
-    near = _usable(numbers, "near_copies", "near_copies_pixels")
-    share = numbers.get("copy_share")
+    keys = ("near_copies", "near_copies_pixels")
+    near, share = _usable(numbers, *keys), numbers.get("copy_share")
+    if not near and (caveats := [numbers[key].caveat for key in keys if key in numbers and numbers[key].caveat]):
+        return False, caveats[0]
     if not near or share is None:
         return None, "near-copies of T are not told from real images here"
     worst = max(near, key=_low)
@@ -132,6 +140,16 @@ def mode_loss(numbers: Mapping[str, Number]) -> Finding:
         )
     holds, sentence = max(outcomes, key=lambda found: found[0])
     return holds and precise, sentence
+
+
+def collapse(samples: np.ndarray, held_out: np.ndarray) -> str | None:
+    """How samples [n, d] have collapsed: their variance is less than ONE_POINT of that of held-out
+    examples [m, d] of the same features; None where it is not."""
+    spread, real = (float(x.var(0, dtype=np.float64).sum()) for x in (samples, held_out))
+    if spread >= ONE_POINT * real:
+        return None
+    part = f"{spread / real:.1g} of that of real data (one point has 0)"
+    return f"the generator has collapsed: the variance of all {len(samples)} samples is {part}"
 
 
 def underfits(numbers: Mapping[str, Number]) -> Finding:

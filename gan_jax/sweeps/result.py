@@ -81,7 +81,8 @@ class Sweep:
         """
         import pandas as pd
 
-        numbers = {m.setting: {k: float(v) for k, v in leaves(m.recipe).items() if np.ndim(v) == 0} for m in self.members}
+        own = lambda member: {k: _decimal(v) for k, v in leaves(member.recipe).items() if np.ndim(v) == 0}
+        numbers = {member.setting: own(member) for member in self.members}
         paths = dict.fromkeys(path for values in numbers.values() for path in values)
         varying = [path for path in paths if len({values.get(path) for values in numbers.values()}) > 1]
         rows = []
@@ -164,6 +165,13 @@ class Sweep:
             real = {"real (V)": self.data.validation.images[:SHOWN]}
             drawn += [plots.sample_sheet(folder / "samples.png", real | self.samples(SHOWN))]
         return drawn
+
+
+def _decimal(leaf: Any) -> float:
+    """A number as it was written: 2e-4 and not 0.00019999999494757503, its nearest in float32, so
+    that `table[table["..."] == 2e-4]` finds it."""
+    value = np.asarray(leaf)
+    return float(str(value)) if value.dtype.kind == "f" else float(value)
 
 
 def recorded(

@@ -1,7 +1,9 @@
 """The overfitting report as text and HTML: tables, a page that holds everything and trusts nothing,
 and its pictures."""
 
+import dataclasses
 import io
+import json
 import math
 from collections import Counter
 from html.parser import HTMLParser
@@ -216,6 +218,23 @@ def test_the_text_has_twelve_rows_of_120_columns_and_ends_with_the_verdict():
     assert normal(" ".join(lines)).endswith(normal(shown.verdict_line())) and "not measured: no latents" in " ".join(lines)
 
 
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 119, 120, 200])
+def test_no_terminal_breaks_a_number(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    shown = report()
+    for key, one in shown.numbers.items():
+        values = {name: Measured(-1.23e-05 * i) for i, name in enumerate(one.controls, 1)}
+        small = {"value": -5.98e-05, "low": -6.98e-05, "high": -1.98e-105, "controls": values}
+        shown.numbers[key] = dataclasses.replace(one, **small)
+    text = str(shown)
+    assert max(map(len, text.splitlines())) <= min(width, 120) and text.count("-5.98e-05") == len(shown.numbers)
+    for figure in ("[-6.98e-05,", "-1.98e-105]"):
+        assert text.count(figure) == len(shown.numbers), figure
+    seen = [one for one in shown.numbers.values() if one.controls]
+    assert all(text.count(f"{-1.23e-05 * i:.3g}") >= len(seen) for i in range(1, 6))
+    assert shown.text(120) == shown.text(500)
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
@@ -347,3 +366,27 @@ def test_quality_and_novelty_are_where_they_belong():
     assert [line.get_xydata()[0].tolist() for line in axis.lines] == [[2, 1], [9, 0.1], [500, 0]]
     assert axis.get_legend_handles_labels()[1] == ["control: copycat", "samples", r"\$r_1\$"]
     assert axis.get_xscale() == "log" and axis.transAxes.inverted().transform(axis.transData.transform((2, 1)))[1] > 0.72
+
+
+# ---- files -------------------------------------------------------------------------------------
+
+
+def test_a_report_in_other_features_is_put_beside_the_one_that_is_there(tmp_path, capsys):
+    of = lambda name, digest, phrase: dataclasses.replace(
+        report(phrase=phrase), protocol={"features": name, "extractor": digest * 64}
+    )
+    assert of("classifier", "a", "healthy").save(tmp_path).name == "report.html"
+    assert of("classifier", "a", "underfits").save(tmp_path).name == "report.html" and not capsys.readouterr().err
+    beside = of("my <features>", "b", "mode loss").save(tmp_path)
+    assert beside.name == "report-my-features-bbbbbbbb.html"
+    assert "report.html is in classifier features and stays" in capsys.readouterr().err
+    verdicts = {path.name: json.loads(path.read_text())["verdict"] for path in tmp_path.glob("*.json")}
+    assert verdicts == {"report.json": "underfits", "report-my-features-bbbbbbbb.json": "mode loss"}
+    (tmp_path / "report.json").write_text("[]")
+    assert of("pixels", "c", "healthy").save(tmp_path).name == "report.html", "a damaged record is made again"
+
+
+def test_notes_are_in_the_text_the_page_and_the_record():
+    shown = dataclasses.replace(report(), notes=("few images <b>",))
+    assert "note: few images <b>" in shown.text() and shown.to_json()["notes"] == ["few images <b>"]
+    assert "Note: few images <b>." in Page(shown.html()).text

@@ -18,6 +18,7 @@ from gan_jax.metrics.neighbours import nearest
 from gan_jax.metrics.ranking import rank
 from gan_jax.metrics.training import _features, training_metrics
 from gan_jax.report.build import overfitting_report, references_of
+from gan_jax.report.runs import samples_of
 from gan_jax.report.sweeps import sweep_report
 from gan_jax.training.folder import RunFolder
 from scripts import compare as compare_script
@@ -57,6 +58,34 @@ def test_a_run_brings_its_data_its_discriminator_and_the_truth(trained):
     assert set(report.not_measured) == {11} and report.about["step"] == 10
     searched = overfitting_report(run, recovery=3)
     assert 11 not in searched.not_measured and searched.numbers["recovery_gap"].value <= 1
+
+
+def test_samples_are_judged_with_the_class_shares_of_t(monkeypatch):
+    data = points()
+    rare = np.flatnonzero((np.asarray(data.train.labels) > 0) | (np.arange(len(data.train)) < 60))
+    train = gan.Split(data.train.images[rare], np.asarray(data.train.labels)[rare])
+    data = dataclasses.replace(data, train=train, density=None)
+    run = gan.fit(recipe(data, classes=8, conditioning="embedding"), data, steps=5, **SCHEDULE)
+    seen = []
+    found = {"accuracy": 0.5, "reference": 0.6, "tested": 100}
+    monkeypatch.setattr("gan_jax.report.build.gan_train", lambda x, y, *_: seen.append((x, y)) or found)
+    overfitting_report(run)
+    images, labels = seen[0]
+    expected = np.bincount(train.labels, minlength=8) * len(labels) / len(train)
+    assert np.abs(np.bincount(labels, minlength=8) - expected).max() <= 1 and expected.min() < 0.8 * expected.max()
+    assert (images == run.samples(len(labels), labels=labels)).all()
+    overfitting_report(run, labels=np.arange(256) % 8)  # uniform where asked
+    images, labels = seen[1]
+    assert (np.bincount(labels) == 32).all() and (images == run.samples(256)).all()
+    assert (samples_of(run, 50, gan.Split(train.images))[1] == np.arange(50) % 8).all(), "no labels to follow"
+
+
+def test_a_run_without_extractor_images_has_a_report(trained):
+    data, run = trained
+    without = dataclasses.replace(data, extractor=gan.Split(data.extractor.images[:0], data.extractor.labels[:0]))
+    report, usual = overfitting_report(run, without), overfitting_report(run)
+    assert report.numbers["d_auc"].value == usual.numbers["d_auc"].value
+    assert "real" not in report.numbers["d_auc"].controls and "real" in usual.numbers["d_auc"].controls
 
 
 class Page(html.parser.HTMLParser):
