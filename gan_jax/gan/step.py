@@ -20,14 +20,15 @@ from gan_jax.core.net import EVALUATION, cast
 from gan_jax.core.rng import Draws, named
 from gan_jax.gan import control
 from gan_jax.gan.forward import generate
-from gan_jax.gan.recipe import Recipe
+from gan_jax.gan.recipe import Recipe, check_parts
 from gan_jax.gan.state import State, finish_step, init_player
 
 
 def init(recipe: Recipe, key: Key[Array, ""]) -> State:
     """A fresh state in `recipe.dtype`. The moving average starts as a copy of the generator. Raises
-    UserError for an unsupported image size, a controller whose path names no number, and a penalty
-    that has no meaning for its player."""
+    UserError for an unsupported image size, a controller whose path names no number, a penalty that
+    has no meaning for its player, and parts of a recipe that are no bound functions."""
+    check_parts(recipe)
     recipe = resolve(recipe, jnp.int32(0))
     draws = Draws(named(key, "init"), jnp.arange(2))
     labels = jnp.zeros(2, jnp.int32) if recipe.classes else None
