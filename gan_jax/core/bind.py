@@ -20,6 +20,7 @@ from gan_jax.core.errors import UserError
 STRUCTURAL = {"int": (int, np.integer), "bool": (bool, np.bool_), "str": (str,)}
 STRUCTURAL |= {f"{name} | None": (*types, type(None)) for name, types in STRUCTURAL.items()}
 """The annotations of structure, and the types of values that they take."""
+VECTORS = ("counts", "label_counts")  # numbers [K], one for each class
 
 
 def static(**kwargs) -> Any:
@@ -143,8 +144,8 @@ def _check_names(function: Callable, values: Mapping) -> None:
 
 
 def _check_kinds(function: Callable, values: Mapping) -> None:
-    """Raises UserError for text in the place of a number (None as well, where the function is no
-    user's), and for a value of another type than the structural one that its parameter has."""
+    """Raises UserError for text in the place of a number (where the function is no user's, also for
+    None, a bool and a list), and for a value of another structural type than its parameter's."""
     ours = (getattr(function, "__module__", None) or "").partition(".")[0] in ("gan_jax", "optax")
     for p in _parameters(function):
         if p.name not in values:
@@ -155,10 +156,15 @@ def _check_kinds(function: Callable, values: Mapping) -> None:
         else:
             needed = ours and p.default is p.empty and "Any" not in kind
             is_number = needed or isinstance(p.default, float)
-            bad = isinstance(value, str) and (is_number or _reads_as_number(value)) or value is None and ours and is_number
+            bad = isinstance(value, str) and (is_number or _reads_as_number(value))
+            bad |= (
+                ours
+                and is_number
+                and (value is None or isinstance(value, bool) or p.name not in VECTORS and np.ndim(value) > 0)
+            )
         if bad:
-            wanted = f"of type {kind}" if types else "a number"
-            raise UserError(f"{getattr(function, '__name__', function)}: {p.name} is {value!r}: it must be {wanted}")
+            wanted, name = f"of type {kind}" if types else "a number", getattr(function, "__name__", repr(function))
+            raise UserError(f"{name.lstrip('_')}: {p.name} is {value!r}: it must be {wanted}")
 
 
 def _reads_as_number(text: str) -> bool:
@@ -190,11 +196,11 @@ def bind(function: Callable, *parts: Any, **values: Any) -> Bound:
 def check_bound(value: Any, where: str, inputs: tuple[str, ...]) -> None:
     """Raises UserError for what is no bound function, and for one that does not take these inputs
     after its parts. A part around another function, such as `penalties.Lazy`, counts as bound."""
+    if callable(value) and not isinstance(value, Bound) and hasattr(value, "function"):
+        return
     if not isinstance(value, Bound):
         name = getattr(value, "__name__", None) or repr(value)
-        if not callable(value) or not hasattr(value, "function"):
-            raise UserError(f"{where} is {name}: it must be a function with its numbers, such as gan.bind({name})")
-        return
+        raise UserError(f"{where} is {name}: it must be a function with its numbers, such as gan.bind({name})")
     try:
         takes = inspect.signature(value.function)
         takes.bind(*value.parts, *inputs, **value.options, **value.numbers)

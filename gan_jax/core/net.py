@@ -131,12 +131,13 @@ class Net:
 
     def __post_init__(self):
         if not isinstance(self.module, nn.Module):
-            raise UserError(f"Net takes a linen module, such as Net(MyDiscriminator()), not {described(self.module)}: {A_NETWORK}")
-        call = getattr(type(self.module), "__call__", None)
+            raise UserError(f"Net takes a linen module, as in Net(MyModule()), not {described(self.module)}: {A_NETWORK}")
+        if not callable(self.module):
+            raise UserError(f"the network {type(self.module).__name__} has no __call__: {A_NETWORK}")
+        takes = inspect.signature(type(self.module).__call__)
         try:
-            inspect.signature(call or (lambda: None)).bind_partial(self.module, *("inputs", "labels", "mode"))
+            takes.bind_partial(self.module, "inputs", "labels", "mode")
         except TypeError:
-            takes = inspect.signature(call) if call else "nothing: it has no __call__"
             raise UserError(f"the network {type(self.module).__name__} takes {takes}: {A_NETWORK}") from None
 
     def init(self, key, inputs, labels, numbers: dict) -> tuple[dict, dict]:

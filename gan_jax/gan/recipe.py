@@ -103,6 +103,8 @@ PENALTY, AUGMENTATION, CONTROLLER = ("context",), ("images", "labels", "draws"),
 def check_parts(recipe: Recipe) -> None:
     """Raises UserError for a part of the recipe that is no bound function, or takes other inputs
     than it is called with."""
+    if recipe.ema_decay is None:
+        raise UserError("the recipe's ema_decay is None: give a number in [0, 1), 0 for no average")
     for name, inputs in SLOTS.items():
         check_bound(getattr(recipe, name), f"the recipe's {name}", inputs)
     sides = {"generator": recipe.generator, "discriminator": recipe.discriminator}
