@@ -119,6 +119,17 @@ def check_judged(output: Any, examples: int, classes: int) -> DiscriminatorOutpu
     return output
 
 
+@contextmanager
+def calling(module: Any, inputs: Any) -> Iterator[None]:
+    """An error of flax, or of a call with other arguments, as a UserError of one line."""
+    try:
+        yield
+    except (TypeError, KeyError, FlaxError) as error:
+        said = " ".join(str(error).partition(" (https://flax")[0].split())
+        name = getattr(module, "__name__", type(module).__name__)
+        raise UserError(f"the network {name} fails for inputs {list(inputs.shape)}: {said}; {A_NETWORK}") from error
+
+
 @part("gan")
 @dataclass(frozen=True)
 class Net:
@@ -143,7 +154,7 @@ class Net:
     def init(self, key, inputs, labels, numbers: dict) -> tuple[dict, dict]:
         """(params, stats) for an example batch. stats: linen's other collections."""
         check_module_numbers(self.module, numbers)
-        with self._said(inputs):
+        with calling(self.module, inputs):
             variables = dict(self.module.init({"params": key}, inputs, labels, EVALUATION, **numbers))
         return variables.pop("params", {}), variables
 
@@ -155,17 +166,7 @@ class Net:
             params, inputs = cast((params, inputs), compute_dtype)
         numbers = cast(numbers, inputs.dtype)
         mutable = list(stats) if mode.train else False
-        with self._said(inputs):
+        with calling(self.module, inputs):
             output = self.module.apply({"params": params, **stats}, inputs, labels, mode, mutable=mutable, **numbers)
         output, new = output if mode.train else (output, stats)
         return cast(output, dtype), dict(new)
-
-    @contextmanager
-    def _said(self, inputs) -> Iterator[None]:
-        """An error of flax, or of a call with other arguments, as a UserError of one line."""
-        try:
-            yield
-        except (TypeError, FlaxError) as error:
-            said = " ".join(str(error).partition(" (https://flax")[0].split())
-            name = f"the network {type(self.module).__name__} fails for inputs {list(inputs.shape)}"
-            raise UserError(f"{name}: {said}; {A_NETWORK}") from error
