@@ -7,7 +7,7 @@ made with `mode.draws`, as `networks.layers.Dropout` does. A flax nnx model is p
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -78,45 +78,12 @@ def check_module_numbers(module: nn.Module, numbers: dict) -> None:
         raise UserError(f"the network {network} has no number {unknown[0]!r}: it has {', '.join(known) or 'none'}")
 
 
-# ---- what users' functions and networks return -------------------------------------------------
-
-
 def described(value: Any) -> str:
     """What a value is, in words: 'float32 of shape [8, 1]', or its type."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if shape is not None and dtype is not None:
         return f"{dtype} of shape {list(shape)}"
     return repr(value) if value is None or isinstance(value, (type, str, int, float)) else f"a {type(value).__name__}"
-
-
-def check_floats(values: Any, fits: Callable[[tuple[int, ...]], bool], what: str, must: str) -> None:
-    """Raises UserError unless `values` are floats of a shape that fits: '<what> returns ..., it
-    must return <must>'."""
-    is_array = hasattr(values, "shape") and hasattr(values, "dtype")
-    if not is_array or not jnp.issubdtype(values.dtype, jnp.floating) or not fits(values.shape):
-        raise UserError(f"{what} returns {described(values)}: it must return {must}")
-
-
-def check_rows(values: Any, counts: Iterable[int], what: str, must: str) -> None:
-    """Raises UserError unless `values` are floats [n], with n one of the counts."""
-    check_floats(values, lambda shape: len(shape) == 1 and shape[0] in tuple(counts), what, must)
-
-
-def check_judged(output: Any, examples: int, classes: int) -> DiscriminatorOutput:
-    """What a discriminator returns for so many examples. Raises UserError unless it has one logit
-    for each example (or for each packet of several), and class logits and features to match."""
-    must = "a DiscriminatorOutput with logits [b], one for each example, such as dense(x)[:, 0]"
-    if not isinstance(output, DiscriminatorOutput):
-        raise UserError(f"the discriminator returns {described(output)}: it must return {must}")
-    alone = lambda shape: len(shape) == 1 and (shape[0] == examples or 0 < 2 * shape[0] <= examples)
-    check_floats(output.logits, alone, f"the discriminator, for {examples} examples,", must)
-    n, rows = len(output.logits), lambda shape: len(shape) > 1 and shape[0] == n
-    if output.features is not None:
-        check_floats(output.features, rows, f"the discriminator with {n} logits", f"features [{n}, d] or None")
-    if output.classes is not None:
-        fits = lambda shape: rows(shape) and len(shape) == 2 and shape[1] >= classes
-        check_floats(output.classes, fits, f"the discriminator of {classes} classes", f"class logits [{n}, classes] or None")
-    return output
 
 
 @contextmanager

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gan_jax import losses
+from gan_jax.checks import check_judged
 from gan_jax.core.batch import Batch, to_unit
-from gan_jax.core.net import EVALUATION, DiscriminatorOutput, check_judged
+from gan_jax.core.net import EVALUATION, DiscriminatorOutput
 from gan_jax.gan.control import resolved
 from gan_jax.gan.forward import loss_terms
 from gan_jax.gan.recipe import Recipe

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gan_jax import augment, losses, penalties
+from gan_jax.checks import check_floats, check_judged, check_rows
 from gan_jax.core.batch import Batch
 from gan_jax.core.errors import UserError
-from gan_jax.core.net import DiscriminatorOutput, Mode, check_floats, check_judged, check_rows, described
+from gan_jax.core.net import DiscriminatorOutput, Mode, described
 from gan_jax.core.rng import Draws
 from gan_jax.gan.recipe import Recipe, Side
 from gan_jax.gan.state import Player, State

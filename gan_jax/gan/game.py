@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from gan_jax.checks import has_own
 from gan_jax.core.batch import Batch, Feed
-from gan_jax.core.bind import Bound
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
-from gan_jax.core.parts import name_of, part
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 from gan_jax.data.checks import check_fit
 from gan_jax.gan import control
@@ -32,7 +32,7 @@ def check_data(recipe: Recipe, data) -> None:
     check_fit("recipe", recipe, made, data)
     if recipe.sampling is not None:
         _check_sampling(recipe.sampling.options.get("classes"), data)
-    if recipe.controllers or _has_own(recipe):  # a step by its shapes alone, before anything is written
+    if recipe.controllers or has_own(recipe):  # a step by its shapes alone, before anything is written
         control.check_statistics(recipe, _logged(recipe, data))
 
 
@@ -53,21 +53,6 @@ def _check_sampling(classes: int | None, data) -> None:
         raise UserError(f"the recipe draws reals by their class, but {data.name} has no labels")
     if classes != data.classes:
         raise UserError(f"the recipe's sampling is of {classes} classes, but {data.name} has {data.classes}")
-
-
-def _has_own(recipe: Recipe) -> bool:
-    """Whether a network or a function of the recipe is the user's, which was never tried."""
-
-    def functions(tree: Any):
-        for x in jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, Bound)):
-            if isinstance(x, Bound):
-                yield x.function
-                yield from functions((x.parts, x.numbers))
-
-    nets = [recipe.generator.net, recipe.discriminator.net]
-    while any(hasattr(net, "net") for net in nets):  # wrappers of another network
-        nets = [getattr(net, "net", net) for net in nets]
-    return any(name_of(thing) is None for thing in (*functions(recipe), *(type(getattr(net, "module", net)) for net in nets)))
 
 
 def _logged(recipe: Recipe, data) -> set[str]:

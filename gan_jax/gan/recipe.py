@@ -5,7 +5,7 @@ from typing import Any
 from flax import linen as nn
 from flax import struct
 
-from gan_jax.core.bind import Bound, check_bound, number, static
+from gan_jax.core.bind import Bound, number, static
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import A_NETWORK, described
 from gan_jax.core.parts import part
@@ -88,32 +88,3 @@ class Recipe(struct.PyTreeNode):
         for name in ("dtype", "compute_dtype"):
             if (value := getattr(self, name)) not in (*DTYPES, *([None] if name == "compute_dtype" else ())):
                 raise UserError(f"the recipe's {name} is {value!r}: it must be one of {', '.join(DTYPES)}")
-
-
-SLOTS = {
-    "loss": ("real", "fake", "batch"),
-    "latent": ("draws", "labels", "dtype"),
-    "fake_labels": ("draws", "batch", "classes"),
-    "play": ("recipe", "state", "batch", "draws", "axis_name"),
-}
-"""What the functions of a recipe are called with; those of its dicts below."""
-PENALTY, AUGMENTATION, CONTROLLER = ("context",), ("images", "labels", "draws"), ("value", "measured", "images", "seen")
-
-
-def check_parts(recipe: Recipe) -> None:
-    """Raises UserError for a part of the recipe that is no bound function, or takes other inputs
-    than it is called with."""
-    if recipe.ema_decay is None:
-        raise UserError("the recipe's ema_decay is None: give a number in [0, 1), 0 for no average")
-    for name, inputs in SLOTS.items():
-        check_bound(getattr(recipe, name), f"the recipe's {name}", inputs)
-    sides = {"generator": recipe.generator, "discriminator": recipe.discriminator}
-    for player, side in sides.items():
-        check_bound(side.optimizer, f"{player}.optimizer", ())
-    entries = {f"{player}.penalties": (side.penalties, PENALTY) for player, side in sides.items()}
-    entries |= {"augment": (recipe.augment, AUGMENTATION), "controllers": (recipe.controllers, CONTROLLER)}
-    for where, (held, inputs) in entries.items():
-        if not isinstance(held, dict):
-            raise UserError(f"{where} is {described(held)}: it must be a dict {{name: bound function}}")
-        for name, function in held.items():
-            check_bound(function, f"{where}.{name}", inputs)

@@ -14,13 +14,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from gan_jax import penalties
+from gan_jax.checks import check_parts
 from gan_jax.core.batch import Batch
 from gan_jax.core.bind import resolve
 from gan_jax.core.net import EVALUATION, cast
 from gan_jax.core.rng import Draws, named
 from gan_jax.gan import control
 from gan_jax.gan.forward import generate
-from gan_jax.gan.recipe import Recipe, check_parts
+from gan_jax.gan.recipe import Recipe
 from gan_jax.gan.state import State, finish_step, init_player
 
 

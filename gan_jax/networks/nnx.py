@@ -36,8 +36,8 @@ class NNX:
         model = nnx.merge(graph, *states)
         with calling(self.module, inputs):
             output = model(inputs, labels, mode, **cast(numbers, inputs.dtype))
-        rest = nnx.to_pure_dict(nnx.split(model, nnx.Param, ...)[2]) if mode.train else dict(stats)
-        return cast(output, dtype), rest
+        rest: Any = nnx.split(model, nnx.Param, ...)[2]
+        return cast(output, dtype), nnx.to_pure_dict(rest) if mode.train else dict(stats)
 
     def _split(self, key) -> Any:
         return nnx.split(self.module(rngs=nnx.Rngs(params=key), **dict(self.options)), nnx.Param, ...)

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from gan_jax.checks import check_rows
 from gan_jax.core.batch import Shared
 from gan_jax.core.bind import Bound, check_bound
 from gan_jax.core.errors import UserError
-from gan_jax.core.net import DiscriminatorOutput, check_rows, described
+from gan_jax.core.net import DiscriminatorOutput, described
 from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 from gan_jax.data.splits import as_integer
