@@ -125,5 +125,10 @@ def evaluate(penalty: Bound | Lazy, context: PenaltyContext) -> tuple[Float[Arra
         raise UserError(f"{what} returns {described(result)}: it must return {wanted}")
     values, memory = result if remembering else (result, context.memory)
     judged = () if context.real is None else (len(context.real.logits),)
-    check_rows(values, (len(context.fakes), *judged), what, "one value per example; jnp.broadcast_to(x, (len(context.fakes),))")
+    check_rows(
+        values,
+        (len(context.reals), len(context.fakes), *judged),
+        what,
+        "one value per example; jnp.broadcast_to(x, (len(context.fakes),))",
+    )
     return values, memory
