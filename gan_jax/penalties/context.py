@@ -124,11 +124,7 @@ def evaluate(penalty: Bound | Lazy, context: PenaltyContext) -> tuple[Float[Arra
         wanted = "(values, new memory), as it is marked @remembers" if remembering else "values alone: mark it @remembers"
         raise UserError(f"{what} returns {described(result)}: it must return {wanted}")
     values, memory = result if remembering else (result, context.memory)
-    judged = () if context.real is None else (len(context.real.logits),)
-    check_rows(
-        values,
-        (len(context.reals), len(context.fakes), *judged),
-        what,
-        "one value per example; jnp.broadcast_to(x, (len(context.fakes),))",
-    )
+    if context.real is not None:  # a packed discriminator has fewer logits than examples
+        must = "one value per example, as jnp.broadcast_to(x, (len(context.fakes),)) does"
+        check_rows(values, (len(context.fakes), len(context.real.logits)), what, must)
     return values, memory
