@@ -79,16 +79,17 @@ def drive(
 
     Raises UserError for bounds, a horizon or a number of steps that are out of range.
     """
+    rule = bind(rule) if not isinstance(rule, Bound) and defaults(rule) else rule  # its own numbers are leaves
+    made = bind(
+        _control, rule=rule, statistic=statistic, every=every, target=target, horizon=horizon, low=low or 0.0, high=high,
+        ramp=ramp, lowers=lowers, log=log,
+    )  # fmt: skip
     low = (high / 10_000 if log else 0.0) if low is None else low
     if not low < high or (log and low <= 0):
         raise UserError(f"a controller's bounds are {low:g} ... {high:g}: give low < high, and low > 0 with log")
-    if horizon <= 0 or every < 1:
+    if not horizon > 0 or every < 1:
         raise UserError(f"a controller's horizon is {horizon:g} images and every {every} steps: both must be positive")
-    rule = bind(rule) if not isinstance(rule, Bound) and defaults(rule) else rule  # its own numbers are leaves
-    return bind(
-        _control, rule=rule, statistic=statistic, every=every, target=target, horizon=horizon, low=low, high=high, ramp=ramp,
-        lowers=lowers, log=log,
-    )  # fmt: skip
+    return made.replace(low=low)
 
 
 def ada(target: float = 0.6, *, horizon: float = 500_000, high: float = 1.0, statistic: str = R_T, **fields: Any) -> Bound:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gan_jax.core.bind import Bound, bind, dotted
+from gan_jax.core.bind import Bound, bind, check_bound, dotted
 from gan_jax.core.errors import UserError
 from gan_jax.core.parts import part
 
@@ -40,7 +40,11 @@ def _chain(*parts: Bound) -> optax.GradientTransformation:
 
 def chain(*parts: Bound) -> Bound:
     """Several bound transformations in turn: `chain(clip_gradient(1.0), adam())`. No paper: it
-    composes other transformations."""
+    composes other transformations. Raises UserError for none, and for one that is not bound."""
+    if not parts:
+        raise UserError("chain: give the transformations, for example chain(clip_gradient(1.0), adam())")
+    for each in parts:
+        check_bound(each, "a part of the chain", ())
     return bind(_chain, *parts)
 
 
@@ -194,9 +198,11 @@ def lookahead(optimizer: Bound, steps: int = 5, alpha: float = 0.5) -> Bound:
     The inner optimizer keeps its state. The trained weights are the fast ones: evaluate after a
     multiple of `steps`, or use the moving average. Raises UserError for steps below 1.
     """
+    check_bound(optimizer, "lookahead's optimizer", ())
+    made = bind(_lookahead, optimizer, steps=steps, alpha=alpha)
     if steps < 1:
         raise UserError(f"lookahead: steps is {steps}; give the fast steps between two slow ones, at least 1")
-    return bind(_lookahead, optimizer, steps=steps, alpha=alpha)
+    return made
 
 
 def _is_named(path, names: str) -> bool:
@@ -233,6 +239,7 @@ def freeze(optimizer: Bound, *names: str) -> Bound:
     parameters do not count in the norm of `clip_gradient`, and do not decay. Batch statistics still
     change. Raises UserError for no names, and, when training begins, for an unknown name.
     """
-    if not names or not all(names):
+    check_bound(optimizer, "freeze's optimizer", ())
+    if not names or not all(name and isinstance(name, str) for name in names):
         raise UserError("freeze: name the parameters to hold, for example freeze(adam(), 'Conv_0')")
     return bind(_freeze, optimizer, names=",".join(names))

@@ -2,6 +2,8 @@
 place of any leaf; its own numbers are leaves too, which can be swept.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from gan_jax.core.bind import Schedule, schedule
@@ -30,7 +32,7 @@ def _switch(step, *, before, after, at):
 
 
 @part("schedules")
-def _half_life(step, *, images, batch_size, ramp):
+def _half_life(step, *, images, batch_size, ramp: Any):
     images = images(step) if isinstance(images, Schedule) else images
     if ramp is not None:
         images = jnp.minimum(images, jnp.asarray(step, FLOAT) * batch_size * ramp)

@@ -8,7 +8,7 @@ There is no base class and no configuration language.
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -17,7 +17,10 @@ from jax.tree_util import DictKey, GetAttrKey, SequenceKey
 
 from gan_jax.core.errors import UserError
 
-STRUCTURAL = {"int", "bool", "str", "int | None", "bool | None", "str | None"}
+STRUCTURAL = {"int": (int, np.integer), "bool": (bool, np.bool_), "str": (str,)}
+STRUCTURAL |= {f"{name} | None": (*types, type(None)) for name, types in STRUCTURAL.items()}
+"""The annotations of structure, and the types of values that they take."""
+VECTORS = ("counts", "label_counts")  # numbers [K], one for each class
 
 
 def static(**kwargs) -> Any:
@@ -43,11 +46,16 @@ def _parameters(function: Callable) -> tuple[inspect.Parameter, ...]:
         return ()
 
 
+def annotation(parameter: inspect.Parameter) -> str:
+    """A parameter's annotation as text; "" without one."""
+    found = "" if parameter.annotation is parameter.empty else parameter.annotation
+    return found if isinstance(found, str) else inspect.formatannotation(found)
+
+
 @cache
 def _structural_names(function: Callable) -> frozenset[str]:
     """The parameters that a function annotates as int, bool or str: they shape the program."""
-    kind = lambda p: p.annotation if isinstance(p.annotation, str) else inspect.formatannotation(p.annotation)
-    return frozenset(p.name for p in _parameters(function) if kind(p) in STRUCTURAL)
+    return frozenset(p.name for p in _parameters(function) if annotation(p) in STRUCTURAL)
 
 
 @cache
@@ -72,9 +80,9 @@ class Bound:
     def __call__(self, *args, **kwargs):
         return self.function(*self.parts, *args, **{**self.options, **self.numbers, **kwargs})
 
-    def replace(self, **values) -> "Bound":
+    def replace(self, **values) -> Self:
         """The same function with some arguments changed; a name that is not bound yet is added."""
-        return bind(self.function, *self.parts, **{**self.options, **self.numbers, **values})
+        return _bound(type(self), self.function, self.parts, {**self.options, **self.numbers, **values})
 
     @property
     def name(self) -> str:
@@ -112,7 +120,10 @@ def _is_structure(value: Any) -> bool:
 
 
 def _bound(kind: type, function: Callable, parts: tuple, values: Mapping) -> Any:
+    if not callable(function):
+        raise UserError(f"{function!r} is no function: give one, such as losses.hinge, or bind(penalties.r1, gamma=1.0)")
     _check_names(function, values)
+    _check_kinds(function, values)
     structural = _structural_names(function)
     values = {**defaults(function), **values}
     options = {k: v for k, v in values.items() if k in structural or _is_structure(v)}
@@ -132,6 +143,37 @@ def _check_names(function: Callable, values: Mapping) -> None:
         raise UserError(f"{name} takes no {unknown[0]!r}: it has {known}")
 
 
+def _check_kinds(function: Callable, values: Mapping) -> None:
+    """Raises UserError for text in the place of a number (where the function is no user's, also for
+    None, a bool and a list), and for a value of another structural type than its parameter's."""
+    ours = (getattr(function, "__module__", None) or "").partition(".")[0] in ("gan_jax", "optax")
+    for p in _parameters(function):
+        if p.name not in values:
+            continue
+        value, kind = values[p.name], annotation(p)
+        if types := STRUCTURAL.get(kind):
+            bad = not isinstance(value, types) or (isinstance(value, bool) and bool not in types)
+        else:
+            needed = ours and p.default is p.empty and "Any" not in kind
+            is_number = needed or isinstance(p.default, float)
+            bad = isinstance(value, str) and (is_number or _reads_as_number(value))
+            bad |= (
+                ours
+                and is_number
+                and (value is None or isinstance(value, bool) or p.name not in VECTORS and np.ndim(value) > 0)
+            )
+        if bad:
+            wanted, name = f"of type {kind}" if types else "a number", getattr(function, "__name__", repr(function))
+            raise UserError(f"{name.lstrip('_')}: {p.name} is {value!r}: it must be {wanted}")
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        return float(text) is not None
+    except ValueError:
+        return False
+
+
 def bind(function: Callable, *parts: Any, **values: Any) -> Bound:
     """`function` with `values` attached. Numbers become float32 leaves; all else is structure.
 
@@ -149,6 +191,23 @@ def bind(function: Callable, *parts: Any, **values: Any) -> Bound:
     if isinstance(function, Bound):
         return function.replace(**values)
     return _bound(Bound, function, parts, values)
+
+
+def check_bound(value: Any, where: str, inputs: tuple[str, ...]) -> None:
+    """Raises UserError for what is no bound function, and for one that does not take these inputs
+    after its parts. A part around another function, such as `penalties.Lazy`, counts as bound."""
+    if callable(value) and not isinstance(value, Bound) and hasattr(value, "function"):
+        return
+    if not isinstance(value, Bound):
+        name = getattr(value, "__name__", None) or repr(value)
+        raise UserError(f"{where} is {name}: it must be a function with its numbers, such as gan.bind({name})")
+    try:
+        takes = inspect.signature(value.function)
+        takes.bind(*value.parts, *inputs, **value.options, **value.numbers)
+    except ValueError:  # a function without a signature
+        return
+    except TypeError as error:
+        raise UserError(f"{where}: {value.name}{takes} is called with ({', '.join(inputs)}): {error}") from None
 
 
 def schedule(function: Callable, **values: Any) -> Schedule:

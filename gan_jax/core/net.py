@@ -1,10 +1,14 @@
 """Networks as pure functions: `Net` gives a linen module's `init` and `apply` over plain dicts.
 
 A generator is called as module(z, labels, mode, **numbers) and returns images. A discriminator is
-called as module(images, labels, mode, **numbers) and returns a `DiscriminatorOutput`.
+called as module(images, labels, mode, **numbers) and returns a `DiscriminatorOutput`. Draws are
+made with `mode.draws`, as `networks.layers.Dropout` does. A flax nnx model is put behind
+`networks.from_nnx`.
 """
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
+from flax.errors import FlaxError
 from jaxtyping import Array, Float
 
 from gan_jax.core.errors import UserError
@@ -41,6 +46,11 @@ class Mode(struct.PyTreeNode):
 
 EVALUATION = Mode()
 
+A_NETWORK = (
+    "a network is Net(module) of a linen module called as module(inputs, labels, mode, **numbers), which draws by mode.draws, "
+    "as networks.layers.Dropout does (for flax nnx see networks.from_nnx)"
+)
+
 
 def cast(tree: Any, dtype: Any) -> Any:
     """Every floating leaf as `dtype`; keys, integers and None as they are."""
@@ -68,19 +78,51 @@ def check_module_numbers(module: nn.Module, numbers: dict) -> None:
         raise UserError(f"the network {network} has no number {unknown[0]!r}: it has {', '.join(known) or 'none'}")
 
 
+def described(value: Any) -> str:
+    """What a value is, in words: 'float32 of shape [8, 1]', or its type."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is not None and dtype is not None:
+        return f"{dtype} of shape {list(shape)}"
+    return repr(value) if value is None or isinstance(value, (type, str, int, float)) else f"a {type(value).__name__}"
+
+
+@contextmanager
+def calling(module: Any, inputs: Any) -> Iterator[None]:
+    """An error of flax, or of a call with other arguments, as a UserError of one line."""
+    try:
+        yield
+    except (TypeError, KeyError, FlaxError) as error:
+        said = " ".join(str(error).partition(" (https://flax")[0].split())
+        name = getattr(module, "__name__", type(module).__name__)
+        raise UserError(f"the network {name} fails for inputs {list(inputs.shape)}: {said}; {A_NETWORK}") from error
+
+
 @part("gan")
 @dataclass(frozen=True)
 class Net:
     """A linen module as two pure functions, compared by value: equal recipes share one program. Any
-    object with these two methods can take its place. Both raise UserError for a number that the
-    module does not take."""
+    object with these two methods can take its place. Raises UserError for what is no module, or
+    does not take (inputs, labels, mode), for a number that the module does not take, and for what
+    flax refuses when it is called."""
 
     module: nn.Module
+
+    def __post_init__(self):
+        if not isinstance(self.module, nn.Module):
+            raise UserError(f"Net takes a linen module, as in Net(MyModule()), not {described(self.module)}: {A_NETWORK}")
+        if not callable(self.module):
+            raise UserError(f"the network {type(self.module).__name__} has no __call__: {A_NETWORK}")
+        takes = inspect.signature(type(self.module).__call__)
+        try:
+            takes.bind_partial(self.module, "inputs", "labels", "mode")
+        except TypeError:
+            raise UserError(f"the network {type(self.module).__name__} takes {takes}: {A_NETWORK}") from None
 
     def init(self, key, inputs, labels, numbers: dict) -> tuple[dict, dict]:
         """(params, stats) for an example batch. stats: linen's other collections."""
         check_module_numbers(self.module, numbers)
-        variables = dict(self.module.init({"params": key}, inputs, labels, EVALUATION, **numbers))
+        with calling(self.module, inputs):
+            variables = dict(self.module.init({"params": key}, inputs, labels, EVALUATION, **numbers))
         return variables.pop("params", {}), variables
 
     def apply(self, params, stats, inputs, labels, mode: Mode, numbers: dict, compute_dtype=None) -> tuple[Any, dict]:
@@ -91,6 +133,7 @@ class Net:
             params, inputs = cast((params, inputs), compute_dtype)
         numbers = cast(numbers, inputs.dtype)
         mutable = list(stats) if mode.train else False
-        output = self.module.apply({"params": params, **stats}, inputs, labels, mode, mutable=mutable, **numbers)
+        with calling(self.module, inputs):
+            output = self.module.apply({"params": params, **stats}, inputs, labels, mode, mutable=mutable, **numbers)
         output, new = output if mode.train else (output, stats)
         return cast(output, dtype), dict(new)

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gan_jax import losses
+from gan_jax.checks import check_judged
 from gan_jax.core.batch import Batch, to_unit
 from gan_jax.core.net import EVALUATION, DiscriminatorOutput
 from gan_jax.gan.control import resolved
+from gan_jax.gan.forward import loss_terms
 from gan_jax.gan.recipe import Recipe
 from gan_jax.gan.state import State
 from gan_jax.gan.step import sample
@@ -25,7 +27,8 @@ def evaluate_discriminator(recipe: Recipe, state: State, images: Array, labels: 
     """The discriminator's output for images in [-1, 1], in evaluation mode, not augmented."""
     side, player = resolved(recipe, state).discriminator, state.discriminator
     labels = labels if recipe.classes else None
-    return side.net.apply(player.params, player.stats, images, labels, EVALUATION, side.numbers)[0]
+    output, _ = side.net.apply(player.params, player.stats, images, labels, EVALUATION, side.numbers)
+    return check_judged(output, len(images), recipe.classes)
 
 
 def evaluate(recipe: Recipe, state: State, train: tuple, validation: tuple) -> dict[str, Array]:
@@ -65,7 +68,7 @@ def _gaps(live: Recipe, outputs: dict[str, DiscriminatorOutput], train_labels, v
     def loss_on(name: str, labels) -> Array:
         read = (labels, train_labels) if live.classes else (None, None)  # what a loss may read of a batch
         batch = Batch(jnp.zeros(0), jnp.zeros(0, jnp.int32), read[0], fake_labels=read[1])
-        return live.loss(outputs[name], outputs["fake"], batch).real.mean()
+        return loss_terms(live, outputs[name], outputs["fake"], batch).real.mean()
 
     row["D/loss_gap"] = loss_on("validation", validation_labels) - loss_on("train", train_labels)
     return row

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gan_jax import augment, penalties
+from gan_jax import augment, losses, penalties
+from gan_jax.checks import check_floats, check_judged, check_rows
 from gan_jax.core.batch import Batch
-from gan_jax.core.net import DiscriminatorOutput, Mode
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import DiscriminatorOutput, Mode, described
 from gan_jax.core.rng import Draws
 from gan_jax.gan.recipe import Recipe, Side
 from gan_jax.gan.state import Player, State
@@ -30,7 +32,10 @@ def draw_latents(recipe: Recipe, batch: Batch, draws: Draws, axis_name) -> tuple
 def generate(recipe: Recipe, params: Any, stats: Any, z: Array, labels: Array | None, mode: Mode) -> tuple[Array, Any]:
     """(images, new statistics) of the generator with these parameters."""
     side = recipe.generator
-    return side.net.apply(params, stats, z, labels, mode, side.numbers, recipe.compute_dtype)
+    images, stats = side.net.apply(params, stats, z, labels, mode, side.numbers, recipe.compute_dtype)
+    batch = lambda shape: len(shape) > 1 and shape[0] == len(z)
+    check_floats(images, batch, f"the generator, for {len(z)} latents,", "one image for each, floats [b, ...]")
+    return images, stats
 
 
 def discriminate(
@@ -41,9 +46,25 @@ def discriminate(
     side = recipe.discriminator
     for name, change in recipe.augment.items():
         if not augment.mixing(change):
-            images = change(images, labels, draws.named("augment", name))
+            changed = change(images, labels, draws.named("augment", name))
+            alike = f"images of the shape it is given, {list(images.shape)}"
+            check_floats(changed, lambda shape, given=images.shape: shape == given, f"the augmentation {name}", alike)
+            images = changed
     mode = training_mode(draws, axis_name).replace(passes=passes)
-    return side.net.apply(params, stats, images, labels, mode, side.numbers, recipe.compute_dtype)
+    output, stats = side.net.apply(params, stats, images, labels, mode, side.numbers, recipe.compute_dtype)
+    return check_judged(output, len(images), recipe.classes), stats
+
+
+def loss_terms(recipe: Recipe, real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Batch) -> losses.Terms:
+    """The terms of the recipe's loss. Raises UserError unless they are `Terms`, one value each per
+    logit."""
+    terms, what = recipe.loss(real, fake, batch), f"the loss {recipe.loss.name}"
+    if not isinstance(terms, losses.Terms):
+        raise UserError(f"{what} returns {described(terms)}: it must return losses.Terms(real, fake, generator), [b] each")
+    for name, values, judged in zip(terms._fields, terms, (real, fake, fake), strict=True):
+        n = len(judged.logits)
+        check_rows(values, (n,), f"{what}, for {n} logits,", f"{name} terms [{n}], one value per example, not their mean")
+    return terms
 
 
 def discriminate_both(recipe: Recipe, params, stats, batch: Batch, fakes, draws: Draws, axis_name):

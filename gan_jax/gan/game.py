@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from gan_jax.checks import has_own
 from gan_jax.core.batch import Batch, Feed
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
@@ -31,7 +32,7 @@ def check_data(recipe: Recipe, data) -> None:
     check_fit("recipe", recipe, made, data)
     if recipe.sampling is not None:
         _check_sampling(recipe.sampling.options.get("classes"), data)
-    if recipe.controllers:
+    if recipe.controllers or has_own(recipe):  # a step by its shapes alone, before anything is written
         control.check_statistics(recipe, _logged(recipe, data))
 
 
@@ -56,13 +57,13 @@ def _check_sampling(classes: int | None, data) -> None:
 
 def _logged(recipe: Recipe, data) -> set[str]:
     """The names of all metrics that training logs."""
-    split, examples = data.validation, _examples(recipe)
-    rows = jnp.asarray(split.images[:2]), None if split.labels is None else jnp.asarray(split.labels[:2])
+    examples, labels = _examples(recipe), (lambda n: jnp.zeros(n, jnp.int32) if data.classes else None)
+    rows = jnp.zeros((2, *data.image_shape), recipe.dtype), labels(2)
 
     def names(key):
         state = init(recipe, key)
-        images = jnp.zeros((examples, *rows[0].shape[1:]), recipe.dtype)
-        batch = Batch(images, jnp.arange(examples), None if rows[1] is None else jnp.zeros(examples, jnp.int32))
+        images = jnp.zeros((examples, *data.image_shape), recipe.dtype)
+        batch = Batch(images, jnp.arange(examples), labels(examples))
         return train_step(recipe, state, batch)[1] | evaluate(recipe, state, rows, rows)
 
     return set(jax.eval_shape(names, jax.random.key(0)))

@@ -2,10 +2,18 @@
 
 from typing import Any
 
+from flax import linen as nn
 from flax import struct
 
 from gan_jax.core.bind import Bound, number, static
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import A_NETWORK, described
 from gan_jax.core.parts import part
+from gan_jax.data.splits import as_integer
+
+COUNTS = {"batch_size": 1, "d_steps": 1, "accumulate": 1, "classes": 0}
+"""The whole numbers of a recipe, and the least that each may be."""
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 @part("gan")
@@ -25,6 +33,8 @@ class Side(struct.PyTreeNode):
     penalties: dict[str, Any] = struct.field(default_factory=dict)
 
     def __post_init__(self):
+        if isinstance(self.net, (nn.Module, type)) or not (hasattr(self.net, "init") and hasattr(self.net, "apply")):
+            raise UserError(f"a player's net is {described(self.net)}: {A_NETWORK}")
         object.__setattr__(self, "numbers", {k: number(v) for k, v in self.numbers.items()})
 
 
@@ -71,3 +81,10 @@ class Recipe(struct.PyTreeNode):
 
     def __post_init__(self):
         object.__setattr__(self, "ema_decay", number(self.ema_decay))
+        for name, least in COUNTS.items():
+            as_integer(getattr(self, name), f"the recipe's {name}", least)
+        if not isinstance(self.judge_together, bool):
+            raise UserError(f"the recipe's judge_together is {self.judge_together!r}: it must be True or False")
+        for name in ("dtype", "compute_dtype"):
+            if (value := getattr(self, name)) not in (*DTYPES, *([None] if name == "compute_dtype" else ())):
+                raise UserError(f"the recipe's {name} is {value!r}: it must be one of {', '.join(DTYPES)}")

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from gan_jax import penalties
+from gan_jax.checks import check_parts
 from gan_jax.core.batch import Batch
 from gan_jax.core.bind import resolve
 from gan_jax.core.net import EVALUATION, cast
@@ -26,8 +27,9 @@ from gan_jax.gan.state import State, finish_step, init_player
 
 def init(recipe: Recipe, key: Key[Array, ""]) -> State:
     """A fresh state in `recipe.dtype`. The moving average starts as a copy of the generator. Raises
-    UserError for an unsupported image size, a controller whose path names no number, and a penalty
-    that has no meaning for its player."""
+    UserError for an unsupported image size, a controller whose path names no number, a penalty that
+    has no meaning for its player, and parts of a recipe that are no bound functions."""
+    check_parts(recipe)
     recipe = resolve(recipe, jnp.int32(0))
     draws = Draws(named(key, "init"), jnp.arange(2))
     labels = jnp.zeros(2, jnp.int32) if recipe.classes else None

@@ -16,6 +16,7 @@ from gan_jax.gan.forward import (
     discriminate_both,
     draw_latents,
     generate,
+    loss_terms,
     penalty_context,
     training_mode,
     with_mixed_fakes,
@@ -54,7 +55,7 @@ def discriminator_loss(params: Any, recipe: Recipe, state: State, batch: Batch, 
     fakes, _ = generate(recipe, g.params, g.stats, z, batch.fake_labels, training_mode(draws.named("generate"), axis_name))
     batch = with_mixed_fakes(recipe, g, batch, draws, axis_name)
     real, fake, stats = discriminate_both(recipe, params, d.stats, batch, fakes, draws.named("judge"), axis_name)
-    terms = recipe.loss(real, fake, batch)
+    terms = loss_terms(recipe, real, fake, batch)
     values = {"loss": losses.real_weights(batch, terms.real) * terms.real + terms.fake}
     context = penalty_context(recipe, state, "discriminator", params, batch, fakes, z, (real, fake), draws)
     values, memory = with_penalties(recipe.discriminator, "discriminator", values, context, state.memory)
@@ -73,7 +74,7 @@ def generator_loss(
     d = d.replace(params=lookahead(params)) if lookahead else d
     fakes, stats = generate(recipe, params, g.stats, z, batch.fake_labels, training_mode(draws.named("generate"), axis_name))
     real, fake, _ = discriminate_both(recipe, d.params, d.stats, batch, fakes, draws.named("judge"), axis_name)
-    values = {"loss": recipe.loss(real, fake, batch).generator}
+    values = {"loss": loss_terms(recipe, real, fake, batch).generator}
     state = state.replace(discriminator=d)
     context = penalty_context(recipe, state, "generator", params, batch, fakes, z, (real, fake), draws)
     values, memory = with_penalties(recipe.generator, "generator", values, context, state.memory)

@@ -190,7 +190,13 @@ def _weigh_native(x, y, *, geometry: Geometry):
 def _bilinear(name: str, shape, cpu, library, product) -> Primitive:
     """A primitive that is linear in each of its two arrays, with an output of this shape."""
     primitive = Primitive(name)
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames="geometry"))
+    compiled = jax.jit(primitive.bind, static_argnames="geometry")
+
+    def alone(*arrays, geometry):
+        with jax.disable_jit(False):  # else the program would call itself without end
+            return compiled(*arrays, geometry=geometry)
+
+    primitive.def_impl(alone)
     primitive.def_abstract_eval(lambda a, b, *, geometry: ShapedArray(shape(a, b, geometry), a.dtype))
     mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
     mlir.register_lowering(primitive, mlir.lower_fun(library, multiple_results=False))

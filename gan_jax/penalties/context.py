@@ -9,12 +9,14 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from gan_jax.checks import check_rows
 from gan_jax.core.batch import Shared
-from gan_jax.core.bind import Bound
+from gan_jax.core.bind import Bound, check_bound
 from gan_jax.core.errors import UserError
-from gan_jax.core.net import DiscriminatorOutput
+from gan_jax.core.net import DiscriminatorOutput, described
 from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
+from gan_jax.data.splits import as_integer
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,9 @@ class Lazy(struct.PyTreeNode):
     penalty: Bound
     every: int = struct.field(pytree_node=False, default=16)
 
+    def __post_init__(self):
+        as_integer(self.every, "lazy: every", least=1)
+
     @property
     def function(self):
         return self.penalty.function
@@ -90,9 +95,12 @@ def lazy(penalty: Bound, every: int) -> Lazy | Bound:
     """every * penalty at the steps that `every` divides, else 0 (Karras et al., 2020a).
 
     every: at least 1, which is the penalty itself; structure. StyleGAN2 has 16 for R1 and 4 for
-    path lengths, and rescales Adam for them, which is not done here.
+    path lengths, and rescales Adam for them, which is not done here. Raises UserError for another
+    `every`, and for a function that is not bound.
     """
-    return penalty if every == 1 else Lazy(penalty, every)
+    made = Lazy(penalty, every)
+    check_bound(penalty, "lazy", ("context",))
+    return penalty if every == 1 else made
 
 
 def check_player(penalty: Bound | Lazy, player: str) -> None:
@@ -108,6 +116,15 @@ def initial_memory(penalty: Bound | Lazy) -> dict[str, float]:
 
 
 def evaluate(penalty: Bound | Lazy, context: PenaltyContext) -> tuple[Float[Array, "b"], Any]:
-    """(one value per example, the penalty's memory afterwards)."""
+    """(one value per example, the penalty's memory afterwards). Raises UserError for values of
+    another shape, and where the penalty does not return what its marks say."""
     result: Any = penalty(context)
-    return result if initial_memory(penalty) else (result, context.memory)
+    remembering, what = initial_memory(penalty), f"the penalty {penalty.function.__name__}"
+    if isinstance(result, tuple) != bool(remembering):
+        wanted = "(values, new memory), as it is marked @remembers" if remembering else "values alone: mark it @remembers"
+        raise UserError(f"{what} returns {described(result)}: it must return {wanted}")
+    values, memory = result if remembering else (result, context.memory)
+    if context.real is not None:  # a packed discriminator has fewer logits than examples
+        must = "one value per example, as jnp.broadcast_to(x, (len(context.fakes),)) does"
+        check_rows(values, (len(context.fakes), len(context.real.logits)), what, must)
+    return values, memory

@@ -7,18 +7,18 @@ from gan_jax import likelihoods, optimizers
 from gan_jax.core.bind import Bound, bind
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Net
-from gan_jax.data.splits import as_integer
 from gan_jax.games.vae import VAE
 from gan_jax.games.vae_gan import VAEGAN
 from gan_jax.gan import dynamics
 from gan_jax.gan.recipe import Side
 from gan_jax.networks import dcgan, mlp
 from gan_jax.networks.decoder import Decoder
-from gan_jax.recipes.starting import check_fields, for_data, side_and_channels
+from gan_jax.recipes.starting import check_fields, checked, for_data, side_and_channels
 
 LIKELIHOODS = {"gaussian": likelihoods.gaussian, "discretized_logistic": likelihoods.discretized_logistic}
 
 
+@checked
 def vae(
     image_shape: tuple[int, ...],
     *,
@@ -42,8 +42,6 @@ def vae(
     check_fields(VAE, fields, ("encoder", "decoder", "likelihood", "latent_dim", "classes"))
     rows = len(image_shape) == 1
     width = (128 if rows else 64) if width is None else width
-    _check_sizes("vae", width=width, latent_dim=latent_dim, batch_size=fields.get("batch_size", 1))
-    as_integer(depth, "vae: depth", least=0)
     outputs = {"representation": 2 * latent_dim, "classes": classes, "conditioning": conditioning}
     if rows:
         made = mlp.Generator(image_shape[0], width, depth, classes=classes)
@@ -62,6 +60,7 @@ def vae(
     return VAE(*sides, likelihood=bind(chosen), latent_dim=latent_dim, classes=classes, **fields)
 
 
+@checked
 def vae_gan(
     image_shape: tuple[int, ...], *, latent_dim: int = 32, beta: float = 0.1, gamma: float = 1.0, **settings: Any
 ) -> VAEGAN:
@@ -73,14 +72,8 @@ def vae_gan(
     collapses (under .5 nats), with .1 it is 3, with .001 45, and samples are as near to the data as
     the GAN's. settings: any of `dcgan` or `mlp`. Raises UserError as these, and for sizes below 1.
     """
-    _check_sizes("vae_gan", latent_dim=latent_dim, **{name: settings.get(name, 1) for name in ("width", "batch_size")})
     gan = for_data(image_shape, latent_dim=latent_dim, **{"play": bind(dynamics.simultaneous)} | settings)
     like = gan.discriminator.net.module.clone(conditioning="embedding", representation=2 * latent_dim, parent=None)
     encoder = Side(net=Net(like), optimizer=gan.generator.optimizer)
     fields = {field.name: getattr(gan, field.name) for field in dataclasses.fields(gan)}
     return VAEGAN(**fields, encoder=encoder, beta=beta, gamma=gamma)
-
-
-def _check_sizes(what: str, **sizes: Any) -> None:
-    for name, value in sizes.items():
-        as_integer(value, f"{what}: {name}", least=1)

@@ -20,7 +20,7 @@ from gan_jax.networks import sngan as sngan_networks
 from gan_jax.networks import stylegan2
 from gan_jax.networks.spectral import SpectralNorm
 from gan_jax.recipes.edits import with_optimizer, with_penalty
-from gan_jax.recipes.starting import assembled, dcgan, side_and_channels
+from gan_jax.recipes.starting import assembled, checked, dcgan, side_and_channels
 
 
 def _maps(classes: int, conditioning: str) -> tuple[str, ...]:
@@ -28,6 +28,7 @@ def _maps(classes: int, conditioning: str) -> tuple[str, ...]:
     return ("label",) if classes and conditioning == "embedding" else ()
 
 
+@checked
 def wgan_gp(image_shape: tuple[int, ...], *, width: int = 64, latent_dim: int = 128, **fields: Any) -> Recipe:
     """WGAN-GP (Gulrajani et al., 2017, algorithm 1) on the article's DCGAN without batch norm in D:
     weight 10, 5 critic turns a step, Adam 1e-4 with betas (0, .9), batches of 64."""
@@ -36,6 +37,7 @@ def wgan_gp(image_shape: tuple[int, ...], *, width: int = 64, latent_dim: int = 
     return with_penalty(with_optimizer(made, optimizers.adam(1e-4, 0.0, 0.9)), "wgan_gp", weight=10.0)
 
 
+@checked
 def sngan(
     image_shape: tuple[int, ...], *, width: int | None = None, d_width: int | None = None, classes: int = 0,
     conditioning: str = "projection", steps: float = 100_000, **fields: Any,
@@ -57,6 +59,7 @@ def sngan(
     return assembled(sides, fields.pop("loss", "hinge"), 128, classes=classes, **fields)
 
 
+@checked
 def biggan(
     image_shape: tuple[int, ...], *, width: int = 64, classes: int = 0, conditioning: str = "projection", **fields: Any
 ) -> Recipe:
@@ -78,6 +81,7 @@ def biggan(
     return assembled(sides, fields.pop("loss", "hinge"), 128, classes=classes, **fields)
 
 
+@checked
 def biggan_diffaugment(image_shape: tuple[int, ...], *, consistency: float | None = None, **fields: Any) -> Recipe:
     """`biggan` with DiffAugment's translation and cutout (Zhao et al., 2020: their CIFAR scripts,
     whose data are mirrored).
@@ -92,6 +96,7 @@ def biggan_diffaugment(image_shape: tuple[int, ...], *, consistency: float | Non
     return made if consistency is None else with_penalty(made, "cr", weight=consistency, flip=True)
 
 
+@checked
 def lecam(image_shape: tuple[int, ...], *, weight: float = 0.3, decay: float = 0.99, **fields: Any) -> Recipe:
     """`biggan` with LeCam regularisation (Tseng et al., 2021; their code's BigGAN on CIFAR-10,
     whose data are mirrored): weight .3, from step 1,000. decay: of the averages, .99 in the paper
@@ -99,6 +104,7 @@ def lecam(image_shape: tuple[int, ...], *, weight: float = 0.3, decay: float = 0
     return with_penalty(biggan(image_shape, **fields), "lecam", weight=weight, decay=decay, start=1000.0)
 
 
+@checked
 def stylegan2_ada(
     image_shape: tuple[int, ...], *, channel_base: int = 32768, channel_max: int = 512, gamma: float = 0.01, classes: int = 0,
     conditioning: str = "projection", target: float = 0.6, group: int = 32, **fields: Any,
@@ -133,6 +139,7 @@ def stylegan2_ada(
     return assembled(sides, chosen, g.style, batch_size=batch_size, classes=classes, **ada | fields)
 
 
+@checked
 def r3gan(
     image_shape: tuple[int, ...], *, width: int = 768, blocks: int = 2, per_group: int = 8, classes: int = 0,
     conditioning: str = "projection", batch_size: int = 512, images: float = 2e7, augmentation: float = 0.55, **fields: Any,

@@ -4,19 +4,59 @@ conditioning: how D knows of classes, one of those in `networks/heads.py`. field
 """
 
 import dataclasses
-from collections.abc import Iterable
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
 
 from gan_jax import latents, losses, optimizers
-from gan_jax.core.bind import Bound, bind
+from gan_jax.core.bind import Bound, annotation, bind
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Net
+from gan_jax.data.splits import as_integer
 from gan_jax.gan import dynamics
-from gan_jax.gan.recipe import Recipe, Side
+from gan_jax.gan.recipe import COUNTS, Recipe, Side
 from gan_jax.networks import dcgan as dcgan_networks
 from gan_jax.networks import dirac as dirac_networks
 from gan_jax.networks import maxout
 from gan_jax.networks import mlp as mlp_networks
+
+Make = TypeVar("Make", bound=Callable[..., Any])
+LEAST = COUNTS | {"depth": 0}
+
+
+def checked(make: Make) -> Make:
+    """A recipe whose settings are checked by their annotations: whole numbers are at least 1 (or
+    as in LEAST), floats are finite, or schedules, and a shape is of whole numbers. Raises
+    UserError."""
+    parameters = inspect.signature(make).parameters
+    kinds = dict.fromkeys(COUNTS, "int") | {name: annotation(p) for name, p in parameters.items()}
+
+    @wraps(make)
+    def recipe(*args: Any, **settings: Any) -> Any:
+        for name, value in (dict(zip(parameters, args, strict=False)) | settings).items():
+            if not (value is None and kinds.get(name, "").endswith("| None")):
+                _check_setting(f"{make.__name__}: {name}", name, value, kinds.get(name, "").partition(" ")[0])
+        return make(*args, **settings)
+
+    return recipe  # pyright: ignore[reportReturnType]
+
+
+def _check_setting(what: str, name: str, value: Any, kind: str) -> None:
+    if name == "image_shape":
+        if not isinstance(value, (tuple, list)):
+            raise UserError(f"{what} is {value!r}: give the shape of an example, such as (32, 32, 3) or (2,)")
+        for side in value:
+            as_integer(side, what, least=1)
+    elif kind == "int":
+        as_integer(value, what, LEAST.get(name, 1))
+    elif kind == "float":
+        numbers = jax.tree.leaves(value)  # also those of a schedule
+        if isinstance(value, bool) or not numbers or not all(np.asarray(x).dtype.kind in "iuf" for x in numbers):
+            raise UserError(f"{what} is {value!r}: it must be a number")
 
 
 def loss(chosen: str | Bound) -> Bound:
@@ -52,6 +92,7 @@ def assembled(sides: list[Side], chosen: str | Bound, latent_dim: int, **fields:
     return Recipe(generator=generator, discriminator=discriminator, loss=loss(chosen), latent=latent, **fields)
 
 
+@checked
 def dcgan(
     image_shape: tuple[int, ...],
     *,
@@ -77,6 +118,7 @@ def dcgan(
     return assembled(sides, loss, latent_dim, classes=classes, **fields)
 
 
+@checked
 def mlp(
     image_shape: tuple[int, ...],
     *,
@@ -97,6 +139,7 @@ def mlp(
     return assembled(sides, loss, latent_dim, classes=classes, **{"batch_size": 256} | fields)
 
 
+@checked
 def pacgan_toy(image_shape: tuple[int, ...] = (2,), *, loss: str | Bound = "non_saturating", **fields: Any) -> Recipe:
     """The GAN of PacGAN's toy experiments (Lin et al., 2018), without packing: Adam 1e-4 with b1
     .8, batches of 100, 2 latents; published on `ring` and `grid` for 400,000 steps.
@@ -115,6 +158,7 @@ def pacgan_toy(image_shape: tuple[int, ...] = (2,), *, loss: str | Bound = "non_
     return assembled(sides, loss, 2, **{"batch_size": 100} | fields)
 
 
+@checked
 def dirac(
     *, theta: float = 1.0, psi: float = 1.0, learning_rate: float = 0.2, loss: str | Bound = "non_saturating", **fields: Any
 ) -> Recipe:

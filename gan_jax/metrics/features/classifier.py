@@ -200,9 +200,9 @@ def _train(weights: Weights, images, labels, order, offsets, margin: int, traini
         weights, memory = carry
         index, offset = turn
         shape = (1, *images.shape[1:])
-        x = jax.vmap(lambda i, at: jax.lax.dynamic_slice(wide, (i, at[0], at[1], 0), shape)[0])(index, offset)
+        x = jax.vmap(lambda i, at: jax.lax.dynamic_slice(wide, (i, at[0], at[1], jnp.int32(0)), shape)[0])(index, offset)
         update, memory = optimizer.update(jax.grad(loss)(weights, x, labels[index]), memory, weights)
-        return (jax.tree.map(jnp.add, weights, update), memory), None
+        return (jax.tree.map(lambda w, u: w + u.astype(w.dtype), weights, update), memory), None  # float64 where JAX has it
 
     weights = jax.tree.map(jnp.asarray, weights)
     return jax.lax.scan(step, (weights, optimizer.init(weights)), (order, offsets))[0][0]
