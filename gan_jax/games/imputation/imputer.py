@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gan_jax.core.errors import UserError
 from gan_jax.data.splits import as_integer
-from gan_jax.games.imputation import columns, gain
+from gan_jax.games.imputation import columns, gain, tables
 from gan_jax.games.imputation.training import rows_padded, train
 from gan_jax.optimizers import adam
 
@@ -72,29 +72,20 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         for name, least in {"steps": 1, "networks": 1, "rounding": 0}.items():
             as_integer(getattr(self, name), f"GAINImputer: {name}", least)
         X = self._validated(X, reset=True)
-        table, missing = _columns_of(X)
-        names = [f"column {name!r}" for name in getattr(self, "feature_names_in_", range(len(table)))]
-        chosen = self._categorical(table)
-        for j in np.flatnonzero(missing.all(0)):
-            warnings.warn(f"GAINImputer: {names[j]} has no observed value: it is filled with one value", stacklevel=2)
+        table, missing = tables.columns_of(X)
+        names = [f"column {name!r}" for name in (X.columns if tables.is_pandas(X) else range(len(table)))]
+        self.dtypes_, self.plain_ = [column.dtype for column in table], tables.is_plain(X)
+        chosen = tables.chosen(self.categorical, X, "GAINImputer: categorical")
         self.columns_ = columns.learn(table, missing, names, chosen, self.rounding)
+        for kind, name in zip(self.columns_.kinds, names, strict=True):
+            if isinstance(kind, columns.Empty):
+                warnings.warn(f"GAINImputer: {name} has no observed value: it is filled with {kind.value}", stacklevel=2)
         self.random_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.params_ = None
         self.draw_: int | None = None  # the draw that `transform` gives; None for the mean answer
         if self.columns_.groups:
             self._train(*self.columns_.encode(table, missing))
         return self
-
-    def _categorical(self, table: list) -> list[bool]:
-        """Which columns are categories, by dtype or because `categorical` names them."""
-        names = list(getattr(self, "feature_names_in_", []))
-        chosen = [_is_category(column) for column in table]
-        for which in self.categorical:
-            j = names.index(which) if which in names else which
-            if isinstance(j, str) or not -len(table) <= j < len(table):
-                raise UserError(f"GAINImputer: categorical names {which!r}, which is no column: give names or indices")
-            chosen[int(j)] = True
-        return chosen
 
     def _train(self, cells: np.ndarray, known: np.ndarray) -> None:
         width = max(2 * cells.shape[1], 32) if self.width is None else self.width
@@ -121,14 +112,15 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def transform(self, X: Any) -> Any:
         """X with its missing cells filled in; a row's answer does not depend on the other rows."""
         check_is_fitted(self)
+        text = getattr(getattr(X, "dtype", None), "kind", "") == "U"
         X = self._validated(X, reset=False)
-        table, missing = _columns_of(X)
+        table, missing = tables.columns_of(X)
         cells, known = self.columns_.encode(table, missing)  # raises for infinities, also where nothing is missing
-        if not missing.any():
-            return _filled(X, missing, [])
-        if self.params_ is not None:
+        if missing.any() and self.params_ is not None:
             cells = self._answers(cells, known).mean(0) if self.draw_ is None else self._draw(cells, known, self.draw_)
-        return _filled(X, missing, self.columns_.decode(cells))
+        values = self.columns_.decode(cells) if missing.any() else []
+        out = tables.filled(X, missing, values, self.dtypes_, self.plain_)
+        return out.astype(str) if text and out.dtype.kind == "O" else out
 
     def multiple_impute(self, X: Any, m: int = 5) -> list[Any]:
         """m completed tables, to be analysed one by one (Rubin, 1987): each imputed cell is a draw.
@@ -165,9 +157,13 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return np.array(_each_network(self.knobs_, chosen, pad(cells), pad(known), z))[:, :n]
 
     def _validated(self, X: Any, reset: bool) -> Any:
-        """X as a pandas table, or as an array [n, d] of floats or objects."""
-        if not _is_pandas(X):
+        """X as a pandas table, or as an array [n, d] of one dtype."""
+        X = tables.prepared(X)
+        if not tables.is_pandas(X):
             return validate_data(self, X, dtype=None, ensure_all_finite=False, reset=reset)
+        if not X.columns.is_unique:
+            twice = X.columns[X.columns.duplicated()][0]
+            raise UserError(f"GAINImputer: two columns are named {twice!r}: give each a name of its own")
         validate_data(self, X, skip_check_array=True, reset=reset)
         if 0 in X.shape:
             raise UserError(f"GAINImputer: a table of shape {X.shape}: it needs at least 1 sample(s) and 1 feature(s)")
@@ -184,57 +180,3 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 @jax.jit
 def _each_network(knobs, params, cells, known, z):
     return jax.vmap(lambda p: gain.impute(knobs, p, cells, known, z))(params)
-
-
-# ---- tables and arrays -------------------------------------------------------------------------
-
-
-def _is_pandas(X: Any) -> bool:
-    return hasattr(X, "iloc") and hasattr(X, "dtypes") and np.ndim(X) == 2
-
-
-def _is_category(column: Any) -> bool:
-    """Whether a column is of categories by its dtype; an object array, by its values."""
-    if hasattr(column, "iloc"):
-        from pandas.api import types
-
-        return not types.is_numeric_dtype(column.dtype) or types.is_bool_dtype(column.dtype)
-    if column.dtype.kind == "O":
-        return any(isinstance(v, (str, bool, np.bool_)) for v in column)
-    return column.dtype.kind in "USb"
-
-
-def _columns_of(X: Any) -> tuple[list, np.ndarray]:
-    """(columns, where they are missing [n, d])."""
-    table = [X.iloc[:, j] for j in range(X.shape[1])] if _is_pandas(X) else list(X.T)
-    return table, np.stack([columns.is_missing(column) for column in table], 1)
-
-
-def _filled(X: Any, missing: np.ndarray, values: list[np.ndarray]) -> Any:
-    """A copy of X with `values`, one array for each column, in its missing cells. A table of plain
-    numbers of one dtype gives an array, as scikit-learn's imputers do."""
-    if not _is_pandas(X):
-        out = np.array(X)
-        for j, column in enumerate(values):
-            out[missing[:, j], j] = column[missing[:, j]]
-        return out
-    kinds = set(X.dtypes)
-    if len(kinds) == 1 and all(isinstance(dtype, np.dtype) and dtype.kind in "fiu" for dtype in kinds):
-        return _filled(X.to_numpy(), missing, values)
-    out = X.copy()
-    for j, column in enumerate(values):
-        if missing[:, j].any():
-            out.isetitem(j, _filled_series(X.iloc[:, j], missing[:, j], column[missing[:, j]]))
-    return out
-
-
-def _filled_series(series: Any, missing: np.ndarray, values: np.ndarray) -> Any:
-    """A pandas column with `values` in its missing places, in its own dtype."""
-    out = series.copy()
-    if hasattr(out, "cat") and not set(values) <= set(out.cat.categories):
-        out = out.cat.add_categories(sorted(set(values) - set(out.cat.categories)))
-    if out.dtype.kind in "iu":
-        values = np.rint(values.astype(np.float64))
-    plain = isinstance(out.dtype, np.dtype) and out.dtype.kind in "fiu"
-    out[missing] = values.astype(out.dtype) if plain else values
-    return out
