@@ -56,6 +56,8 @@ def check_numbers(knobs: Any) -> None:
     schedules = {dotted(path) for path, leaf in flat if isinstance(leaf, Schedule)}
     for path, value in leaves(knobs).items():
         allowed = limits(path, schedules)
+        if np.asarray(value).dtype.kind in "OSUc":
+            raise UserError(f"{path} is {value!r}: it must be a number")
         if np.any(bad := allowed.outside(value)):
             shown = float(np.asarray(value)[bad].ravel()[0])
             raise UserError(f"{path} is {shown:g}: it must be finite and {allowed}")

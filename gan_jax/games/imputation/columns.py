@@ -1,8 +1,8 @@
 """Mixed tables as rows of cells in [0, 1], and back.
 
 A number is one cell, min-max scaled, or its rank where a few values are far from all others (see
-`numeric.Ranks`). A date, a time span or a period is the number of its ticks. A category of k values is k
-cells, one-hot. A column is a pandas Series, and `tables.py` makes it of what the user gives.
+`numeric.Ranks`). A date, a time span or a period is the number of its ticks. A category of k values
+is k cells, one-hot. A column is a pandas Series, and `tables.py` makes it of what the user gives.
 """
 
 import datetime
@@ -39,9 +39,6 @@ class Category:
             seen = dict.fromkeys(np.asarray(column, object)[~missing])
         except TypeError as error:
             raise UserError(f"{what} has values of an {error}: they are no categories, leave the column out") from None
-        if all(isinstance(value, (str, bytes)) and is_number(value) for value in seen):
-            line = f"{what} is text that reads as numbers, and counts as {len(seen)} categories: give numbers to have them imputed"
-            warnings.warn(f"GAINImputer: {line}", stacklevel=4)
         try:
             ordered = sorted(seen)
         except TypeError:
@@ -59,8 +56,8 @@ class Category:
         except TypeError as error:
             raise UserError(f"{what} has values of an {error}: give the categories of fit") from None
         if (new := (code < 0) & ~missing).any():
-            line = f"{what} has {values[new.argmax()]!r} and {new.sum() - 1} more cells that fit did not see: they count as missing"
-            warnings.warn(f"GAINImputer: {line}, and stay as they are", stacklevel=4)
+            line = f"{what} has {new.sum()} value(s) that fit did not see, {values[new.argmax()]!r} first"
+            warnings.warn(f"GAINImputer: {line}: they count as missing, and stay as they are", stacklevel=4)
         known = np.repeat((code >= 0)[:, None], self.cells, 1)
         return (code[:, None] == np.arange(self.cells)).astype(np.float32), known
 
@@ -82,12 +79,12 @@ class Empty:
         dtype, types = column.dtype, pd.api.types
         if isinstance(dtype, pd.PeriodDtype):
             return cls(pd.Period(ordinal=0, freq=dtype.freq))
+        if dtype.type is datetime.date:
+            return cls(datetime.date(1970, 1, 1))
         if types.is_datetime64_any_dtype(dtype):
             return cls(pd.Timestamp(0, tz=column.dt.tz))
         if types.is_timedelta64_dtype(dtype) or dtype.kind == "m":
             return cls(pd.Timedelta(0))
-        if dtype.type is datetime.date:
-            return cls(datetime.date(1970, 1, 1))
         if types.is_bool_dtype(dtype):
             return cls(False)
         return cls("missing" if is_category or not types.is_numeric_dtype(dtype) else 0.0)
@@ -151,6 +148,11 @@ def learn(table: Sequence[Any], missing: np.ndarray, names: list[str], categoric
             if all(isinstance(v, Decimal) for v in present):
                 return Objects(numeric, max(max(0, -int(v.as_tuple().exponent)) for v in present))
             return Objects(numeric, None) if all(isinstance(v, (int, np.integer)) for v in present) else numeric
-        return (Dates if pd.api.types.infer_dtype(present) in DATES else Category).learn(column, gone, name)
+        if pd.api.types.infer_dtype(present) in DATES:
+            return Dates.learn(column, gone, name)
+        if all(isinstance(value, (str, bytes)) and is_number(value) for value in present):
+            line = f"{name} is text that reads as numbers, and counts as categories: give numbers, or name it in `categorical`"
+            warnings.warn(f"GAINImputer: {line}", stacklevel=4)
+        return Category.learn(column, gone, name)
 
     return Columns(list(map(kind, table, missing.T, names, categorical)), names)

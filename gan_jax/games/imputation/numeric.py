@@ -12,7 +12,6 @@ from gan_jax.core.errors import UserError
 HEAVY = 10.0  # a range of more than so many times the middle half of the different values has heavy tails
 DATES = {"datetime64": "datetime", "datetime": "datetime", "date": "datetime", "timedelta64": "timedelta"}
 DATES |= {"timedelta": "timedelta", "period": "period"}  # pandas' names of the values, and what they are here
-GRAINS = ("1D", "1h", "1min", "1s", "1ms", "1us")
 
 
 def floats(column: Any, missing: np.ndarray, what: str) -> np.ndarray:
@@ -22,7 +21,7 @@ def floats(column: Any, missing: np.ndarray, what: str) -> np.ndarray:
     values = np.full(len(column), np.nan)
     if column.dtype.kind in "Mmc" and not missing.all():
         row = int(np.argmin(missing))
-        raise UserError(f"{what} has {column[row]!r} in row {row}, which is no real number: give numbers, or leave it out")
+        raise UserError(f"{what} has {column[row]} in row {row}, where numbers are wanted: give numbers, or leave it out")
     try:
         values[~missing] = column[~missing].astype(np.float64)
     except (TypeError, ValueError):
@@ -166,7 +165,8 @@ class Dates:
         ticks = index.asi8 - index.asi8.min()
         grain = 1
         if kind != "period":
-            sizes = [int(pd.Timedelta(g) / pd.Timedelta(1, index.unit)) for g in GRAINS]
+            one = np.timedelta64(1, index.unit)
+            sizes = [int(np.timedelta64(1, unit) // one) for unit in ("D", "h", "m", "s", "ms", "us")]
             grain = next((size for size in sizes if size > 1 and not (ticks % size).any()), 1)
         plain = pd.api.types.infer_dtype(np.asarray(column[~missing], object)) == "date"
         numeric = Numeric.learn(ticks, np.zeros(len(ticks), bool), what, 0)

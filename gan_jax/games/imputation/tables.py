@@ -28,15 +28,18 @@ def prepared(X: Any) -> Any:
     hold text keep the types of their values, and text that NumPy made of a missing value is missing
     again, with a warning."""
     if isinstance(X, np.ma.MaskedArray):
-        return X.filled(np.nan) if X.dtype.kind == "f" else X.astype(object).filled(None)
+        out = np.array(X.data, X.dtype if X.dtype.kind == "f" else object)
+        out[np.ma.getmaskarray(X)] = np.nan if X.dtype.kind == "f" else None
+        return out
     if isinstance(X, (list, tuple)):
         cells = [cell for row in X if isinstance(row, (list, tuple)) for cell in row]
         if any(isinstance(cell, (str, bytes, datetime.date, datetime.timedelta)) for cell in cells):
             return np.array(X, object)
     if isinstance(X, np.ndarray) and X.dtype.kind == "U" and (gone := np.isin(X, TEXT_OF_MISSING)).any():
-        line = f"{gone.sum()} cells of an array of text are {X[gone][0]!r}: they count as missing (give an array of objects)"
-        warnings.warn(f"GAINImputer: {line}", stacklevel=4)
-        return np.where(gone, None, X.astype(object))
+        line = f"{gone.sum()} cell(s) of an array of text say {str(X[gone][0])!r}: they count as missing"
+        warnings.warn(f"GAINImputer: {line} (an array of objects keeps the types)", stacklevel=4)
+        X = X.astype(object)
+        X[gone] = None
     return X
 
 
@@ -54,8 +57,8 @@ def columns_of(X: Any) -> tuple[list[pd.Series], np.ndarray]:
 
 
 def chosen(which: Any, X: Any, what: str) -> list[bool]:
-    """Which columns of X are named by `which`: one name, names, or a mask of bools; in an array, and
-    in a table that has no other integer as a label than its positions, also positions.
+    """Which columns of X are named by `which`: one name, names, or a mask of bools; also positions,
+    but in a table that has integers as labels, unless they are its positions.
 
     Raises UserError for what is no column.
     """
@@ -81,8 +84,7 @@ def chosen(which: Any, X: Any, what: str) -> list[bool]:
 def filled(X: Any, missing: np.ndarray, values: list[np.ndarray], learned: list[Any], plain: bool) -> Any:
     """A copy of X with `values`, one array for each column, in its missing cells.
 
-    learned: the columns' dtypes in fit, which a column without a value takes where its own cannot
-             hold what is filled in
+    learned: the columns' dtypes in fit
     plain:   whether the table of fit was plain: then a plain X gives an array
     """
     if not is_pandas(X):
@@ -112,7 +114,8 @@ def _filled_array(X: np.ndarray, missing: np.ndarray, values: list[np.ndarray]) 
 
 def _filled_series(series: Any, missing: np.ndarray, values: np.ndarray, learned: Any) -> Any:
     """A pandas column with `values` in its missing places, in its own dtype where that can hold
-    them, otherwise in that of fit or in one of objects."""
+    them, otherwise in that of fit or in one of objects. A column of floats or objects without a
+    value says nothing of its type, and takes that of fit unless it is one of plain numbers."""
     if isinstance(series.dtype, pd.SparseDtype):
         return _filled_series(series.sparse.to_dense(), missing, values, learned).astype(series.dtype)
     if isinstance(series.dtype, pd.CategoricalDtype) and not set(values) <= set(series.cat.categories):
@@ -120,14 +123,19 @@ def _filled_series(series: Any, missing: np.ndarray, values: np.ndarray, learned
             series = series.astype(learned)
         else:
             series = series.cat.add_categories(sorted(set(values) - set(series.cat.categories)))
-    for dtype in (series.dtype, learned if missing.all() else object, object):
+    own, numeric = series.dtype, pd.api.types.is_numeric_dtype
+    fits = missing.all() or (numeric(own) and learned.kind == "f")
+    untyped = missing.all() and own in (np.float64, object) and not (isinstance(learned, np.dtype) and learned.kind in "fiu")
+    for dtype in (learned if untyped else own, learned if fits else object, object):
         try:
             out = series.astype(dtype)
             fill = np.rint(values.astype(np.float64)) if out.dtype.kind in "iu" else values
-            plain = isinstance(out.dtype, np.dtype) and out.dtype.kind in "fiu"
-            out[missing] = fill.astype(out.dtype) if plain else fill
-        except (TypeError, ValueError, OverflowError):
+            if isinstance(out.dtype, np.dtype) and out.dtype.kind in "fiu":
+                with np.errstate(over="raise"):
+                    fill = fill.astype(out.dtype)
+            out[missing] = fill
+        except (TypeError, ValueError, OverflowError, FloatingPointError):
             continue
         if out.dtype == dtype:
             return out
-    raise AssertionError("a column of objects holds anything")
+    raise UserError(f"a column of {own} cannot be filled with {values[0]!r}: give it as objects")
