@@ -114,7 +114,7 @@ class TransportImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _ranked(self, X: np.ndarray) -> np.ndarray:
         """The table with the columns of heavy tails as places in [0, 1]."""
-        X = X.copy()
+        X = X.copy(order="K")  # the layout decides the last digit of a sum
         for j, kind in self.ranks_.items():
             gone = np.isnan(X[:, j])
             X[:, j] = np.where(gone, np.nan, kind.encode(X[:, j], gone, f"column {j}")[0][:, 0])
