@@ -1,5 +1,7 @@
 """How an imputer's columns are scaled, heavy tails included, and the numbers that `fit` chooses."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -118,7 +120,8 @@ def test_auto_takes_the_setting_with_the_smallest_error_on_hidden_cells(monkeypa
     assert (given.alpha_, given.hide_) == (100, 0.1) and len(trained) == 27 + 9
     few = fitted(rows[:5], alpha="auto")
     assert few.alpha_ == 1000 and "5 rows are too few to choose by" in capsys.readouterr().err
-    assert fitted(rows).alpha_ == 1000 and clone(estimator).alpha == "auto"
+    copy: Any = clone(estimator)
+    assert fitted(rows).alpha_ == 1000 and copy.alpha == "auto"
 
 
 def test_no_row_judges_a_network_that_was_trained_on_it(monkeypatch):

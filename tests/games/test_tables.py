@@ -5,6 +5,7 @@ import datetime as dt
 import re
 import warnings
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -254,7 +255,7 @@ def test_text_that_numpy_made_of_missing_values_is_filled_and_nothing_is_cut():
 
 @pytest.mark.parametrize("kind", [float, int])
 def test_the_mask_of_a_masked_array_is_what_is_missing(kind):
-    hidden = np.ma.masked_array(np.array([[1, 99], [3, 4], [5, 6]], kind), [[0, 1], [0, 0], [0, 0]])
+    hidden = np.ma.masked_array(np.array([[1, 99], [3, 4], [5, 6]], kind), np.eye(3, 2, 1, bool))
     done = GAINImputer(random_state=0).fit_transform(hidden)
     assert 4 <= done[0, 1] <= 6 and done[1:].tolist() == [[3, 4], [5, 6]]
 
@@ -313,7 +314,8 @@ def test_it_works_in_pipelines_and_column_transformers():
     both = make_column_transformer((GAINImputer(random_state=0), ["town", "size"])).fit(town())
     assert list(both.get_feature_names_out()) == ["gainimputer__town", "gainimputer__size"]
     assert both.transform(row)[0, 0] in {"Rome", "Oslo", "Lima"}
-    framed = clone(pipeline[0]).set_output(transform="pandas").fit(town()).transform(row)
+    fresh: Any = clone(pipeline[0])
+    framed = fresh.set_output(transform="pandas").fit(town()).transform(row)
     assert list(framed.columns) == ["town", "size"] and framed["size"].dtype == float
 
 
