@@ -66,6 +66,8 @@ def check_numbers(knobs: Any) -> None:
             what = getattr(value, "__name__", None) or repr(value)
             raise UserError(f"{path} is {what}: give a number, or a function with its numbers by gan.bind({what}, ...)")
         allowed = limits(path, schedules)
+        if np.asarray(value).dtype.kind in "OSUc":
+            raise UserError(f"{path} is {value!r}: it must be a number")
         if np.any(bad := allowed.outside(value)):
             shown = float(np.asarray(value)[bad].ravel()[0])
             raise UserError(f"{path} is {shown:g}: it must be finite and {allowed}")

@@ -50,7 +50,7 @@ def mar(values: npt.ArrayLike, rate: Rate, seed: int, pivots: float = 0.3, stren
 def mar_probabilities(values: npt.ArrayLike, rate: Rate, seed: int, pivots: float = 0.3, strength: float = 1.0) -> np.ndarray:
     """[n, d]: the probability with which `mar` makes each cell missing."""
     table = _table(values, "mar")
-    d = table.shape[1]
+    d, pivots, strength = table.shape[1], _number(pivots, "mar: pivots"), _number(strength, "mar: strength")
     if d < 2 or not 0 < pivots < 1:
         raise UserError(f"mar: pivots is {pivots:g} of {d} columns: give a share in (0, 1) of at least two columns")
     rates, rng = np.broadcast_to(_rates(rate, (d,)), d), _rng(seed, "mar columns")
@@ -74,7 +74,7 @@ def mnar(values: npt.ArrayLike, rate: Rate, seed: int, strength: float = 1.0) ->
 
 def mnar_probabilities(values: npt.ArrayLike, rate: Rate, strength: float = 1.0) -> np.ndarray:
     """[n, d]: the probability with which `mnar` makes each cell missing."""
-    table = _table(values, "mnar")
+    table, strength = _table(values, "mnar"), _number(strength, "mnar: strength")
     return _calibrated(strength * _standard(table), np.broadcast_to(_rates(rate, table.shape[1:]), table.shape[1]))
 
 
@@ -103,13 +103,18 @@ def blocks(images: npt.ArrayLike, rate: float, seed: int, size: int = 7) -> np.n
 MECHANISMS: dict[str, Callable] = {"mcar": mcar, "mar": mar, "mnar": mnar, "blocks": blocks}
 
 
-def incomplete(data: Splits, rate: Rate, *, mechanism: Callable = mcar, seed: int = 0, **options: Any) -> Splits:
+def incomplete(data: Splits, rate: Rate, *, mechanism: Callable | str = mcar, seed: int = 0, **options: Any) -> Splits:
     """The same splits with examples float32 [2, ...]: values in [0, 1], and a mask, 1 if observed.
 
     Images are divided by 255. Columns of tables are min-max scaled by the range of the training
-    rows. Every split has its own mask, mechanism(values, rate, seed, **options). Hidden values are
-    kept, so that imputations can be compared with them.
+    rows. Every split has its own mask, mechanism(values, rate, seed, **options), where a mechanism
+    may be given by its name. Hidden values are kept, so that imputations can be compared with them.
+    Raises UserError for a name that is no mechanism.
     """
+    known = mechanism in MECHANISMS if isinstance(mechanism, str) else callable(mechanism)
+    if not known:
+        raise UserError(f"mechanism={mechanism!r}: give a function, or one of {', '.join(MECHANISMS)}")
+    mechanism = MECHANISMS[mechanism] if isinstance(mechanism, str) else mechanism
     train = data.train.images.astype(np.float64)
     low, high = (0.0, 255.0) if data.train.images.dtype == np.uint8 else (train.min(0), train.max(0))
     span = np.where(np.subtract(high, low) > 0, np.subtract(high, low), 1.0)
@@ -128,7 +133,7 @@ def _rng(seed: int, purpose: str) -> np.random.Generator:
 
 
 def _rates(rate: Rate, shape: tuple[int, ...]) -> np.ndarray:
-    rates = np.asarray(rate, np.float64)
+    rates = _floats(rate, "missing rate")
     bad = ~((rates >= 0) & (rates < 1))
     if bad.any():
         raise UserError(f"missing rate {rates[bad].ravel()[0]:g}: it must lie in [0, 1)")
@@ -137,8 +142,22 @@ def _rates(rate: Rate, shape: tuple[int, ...]) -> np.ndarray:
     return rates
 
 
+def _floats(values: Any, what: str) -> np.ndarray:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what}: {error}: give numbers") from None
+
+
+def _number(value: Any, what: str) -> float:
+    number = _floats(value, what)
+    if number.ndim or not np.isfinite(number):
+        raise UserError(f"{what} is {value!r}: give a finite number")
+    return float(number)
+
+
 def _table(values: npt.ArrayLike, what: str) -> np.ndarray:
-    table = np.asarray(values, np.float64)
+    table = _floats(values, f"{what}: values")
     if table.ndim != 2 or not table.size or not np.isfinite(table).all():
         raise UserError(f"{what}: values of shape {table.shape}: give a finite table [rows, columns]")
     return table
