@@ -12,7 +12,6 @@ NumPy keeps that stream fixed: a seed gives the same splits on every platform an
 """
 
 import hashlib
-import operator
 import zlib
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gan_jax.core.arguments import count as as_integer
 from gan_jax.core.errors import UserError
 from gan_jax.data.arrays import Source
 
@@ -138,17 +138,6 @@ class Splits:
             "image_shape": list(self.image_shape),
             "classes": self.classes,
         }
-
-
-def as_integer(value: Any, what: str, least: int) -> int:
-    """`value` as an int. Raises UserError where it is no integer of at least `least`."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise UserError(f"{what}={value!r}: must be an integer of at least {least}")
-    return number
 
 
 def seed_sequence(seed: int, purpose: str) -> np.random.SeedSequence:
