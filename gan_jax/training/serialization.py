@@ -143,6 +143,25 @@ def differences(a: Any, b: Any, path: str = "") -> list[str]:
     return [] if a == b else [f"{path}: {_brief(a)}, not {_brief(b)}"]
 
 
+def differences_of_data(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """A line for the first difference of two `Splits.describe` that explains the others. The same
+    images under another name are the same data."""
+    if a.get("hashes") == b.get("hashes"):
+        a = a | {"name": b.get("name"), "duplicates": b.get("duplicates")}
+    for name in ("name", "seed", "sizes", "image_shape", "classes"):
+        if found := differences(a.get(name), b.get(name), f"data.{name}"):
+            return found
+    changed = [name for name, sha in b.get("hashes", {}).items() if a.get("hashes", {}).get(name) != sha]
+    return [f"data: {b.get('name')} has other contents than then, in its {' and '.join(changed)} part"] if changed else []
+
+
+def differences_of_runs(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """`differences` of the identities of two runs or sweeps."""
+    data = differences_of_data(a.get("data") or {}, b.get("data") or {})
+    rest = [{("log_every" if k == "intervals" else k): v for k, v in one.items() if k != "data"} for one in (a, b)]
+    return data + differences(*rest)
+
+
 def _brief(value: Any) -> str:
     text = "absent" if value is None else str(value)
     return text if len(text) <= 60 else text[:57] + "..."

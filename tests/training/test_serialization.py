@@ -289,7 +289,7 @@ def test_a_task_trusts_what_its_caller_trusts_and_nothing_that_a_record_says(pla
     record = {"settings": {"a": as_an_optimizer(attacks["command"])}, "data": data.describe(), "source": {"name": "ring"}}
     files.start(record | {"trusted": ["posix"]}, False, False)
     (files.path / "tasks").mkdir()
-    monkeypatch.setattr("gan_jax.training.run.load_again", lambda record: data)
+    monkeypatch.setattr("gan_jax.training.run.load_again", lambda record, folder: data)
     spec = {"folder": str(files.path), "group": 0, "attempt": 0, "game": None, "trusted": [], "class_names": []}
     spec |= {"environment": {}, "path": [], "directory": os.getcwd()}
     ended = task.train_group(spec)
