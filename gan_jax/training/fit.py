@@ -101,9 +101,7 @@ def fit(
             warm_start = origin_of(warm_start, data)
             check_origin(warm_start, recipe, game)  # before anything is written
         if folder:
-            folder.check(record, resume, overwrite)
-            folder.acquire()
-            folder.start(record, resume, overwrite)  # checks again: another writer may have come before
+            folder.acquire(record, resume, overwrite)
 
     intervals = (log_every, checkpoint_every, sample_every)
     try:

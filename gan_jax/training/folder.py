@@ -147,14 +147,21 @@ class RunFolder:
         empty = path.name == self.inside and path.is_dir() and not any(path.iterdir())
         return empty or path.name in (LOCK, WRITER, self.record + TEMPORARY, WRITER + TEMPORARY)
 
-    def acquire(self) -> None:
-        """Become the only writer until `release`. Removes what killed writers did not finish."""
+    def acquire(self, record: dict[str, Any], resume: bool, overwrite: bool) -> None:
+        """`start` as the only writer, until `release`. Removes what killed writers did not
+        finish."""
+        self.check(record, resume, overwrite)
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._writer = Writer(self.path)
             for where in (self.path, self.path / self.inside):
                 for name in (*self.files, *(path.name for path in where.glob(f"*.png{TEMPORARY}"))):
                     (where / (name.removesuffix(TEMPORARY) + TEMPORARY)).unlink(missing_ok=True)
+        try:
+            self.start(record, resume, overwrite)  # checks again: another writer may have come before
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
         if self._writer:
