@@ -4,7 +4,9 @@ import hashlib
 import json
 import logging
 import re
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,28 +50,39 @@ def _checkpointer():
 
 
 @contextmanager
+def _quiet() -> Iterator[None]:
+    """A context without the pages that Orbax logs and tensorstore prints of an error, which is
+    raised anyhow."""
+    log, hook = logging.getLogger("absl"), sys.unraisablehook
+    before, log.disabled = log.disabled, True
+    sys.unraisablehook = lambda found: None if "loop is closed" in str(found.exc_value) else hook(found)
+    try:
+        yield
+    except BaseException:
+        time.sleep(0.2)  # the other writes that were begun end after the first that failed
+        raise
+    finally:
+        log.disabled, sys.unraisablehook = before, hook
+
+
+@contextmanager
 def _plain(folder: Path) -> Iterator[Path]:
     """A path to a checkpoint's folder without characters that mean something to Orbax, which takes
-    the path for a pattern or an address. Its logs are pages long and held back."""
-    log = logging.getLogger("absl")
-    before, log.disabled = log.disabled, True
-    try:
-        if re.fullmatch(r"[\w/.,=+@ -]*", str(folder)):
-            yield folder
-            return
-        with tempfile.TemporaryDirectory(prefix="gan_jax-") as where:
-            link = Path(where) / "checkpoints"
-            link.symlink_to(folder.parent, target_is_directory=True)
-            yield link / folder.name
-    finally:
-        log.disabled = before
+    the path for a pattern or an address."""
+    if re.fullmatch(r"[\w/.,=+@ -]*", str(folder)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="gan_jax-") as where:
+        link = Path(where) / "checkpoints"
+        link.symlink_to(folder.parent, target_is_directory=True)
+        yield link / folder.name
 
 
 def write_files(folder: Path, arrays: dict[str, np.ndarray], record: dict) -> None:
     """Write all files of a checkpoint, onto the disk."""
     filled = {path: array for path, array in arrays.items() if array.size}  # Orbax refuses arrays of size zero
     ocp, checkpointer = _checkpointer()
-    with checkpointer, _plain(folder) as plain:
+    with _quiet(), checkpointer, _plain(folder) as plain:
         items = ocp.args.Composite(state=ocp.args.PyTreeSave(filled), meta=ocp.args.JsonSave(record))
         checkpointer.save(plain, args=items)
     (folder / FILES).write_text(json.dumps(_file_digests(folder)))
@@ -84,7 +97,7 @@ def read_files(folder: Path, target: Any, step: int, run: str | None) -> tuple[d
     if damaged := [name for name, sha in digests.items() if sha != found.get(name)]:
         raise UserError(f"{len(damaged)} files damaged or missing: {', '.join(damaged[:2])}")
     ocp, checkpointer = _checkpointer()
-    with checkpointer, _plain(folder) as plain:
+    with _quiet(), checkpointer, _plain(folder) as plain:
         record = checkpointer.restore(plain, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
         schemas.parsed(json.dumps(record).encode(), schemas.LEAVES)
         _check_origin(record, step, run)
