@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from gan_jax.training.distributed import fetch, is_key
 from gan_jax.training.files import fsync
 
 FILES = "files.json"  # sha256 of every file of a checkpoint
+_alone = threading.Lock()
 
 
 def saved_steps(folder: Path) -> list[int]:
@@ -53,6 +55,7 @@ def _checkpointer():
 def _quiet() -> Iterator[None]:
     """A context without the pages that Orbax logs and tensorstore prints of an error, which is
     raised anyhow."""
+    _alone.acquire()  # so that each context leaves the settings as it found them
     log, hook = logging.getLogger("absl"), sys.unraisablehook
     before, log.disabled = log.disabled, True
     sys.unraisablehook = lambda found: None if "loop is closed" in str(found.exc_value) else hook(found)
@@ -63,6 +66,7 @@ def _quiet() -> Iterator[None]:
         raise
     finally:
         log.disabled, sys.unraisablehook = before, hook
+        _alone.release()
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def fit(
     Raises UserError for arguments that do not fit, for a folder that another process writes, and
         where what is saved cannot be read back; all before the first step.
     """
-    check_data(data)
+    check_data(data, given=True)
     game = game_of(recipe, game)
     check_numbers(recipe)
     steps, seed, log_every = count(steps, "steps"), arguments.seed(seed), count(log_every, "log_every")
@@ -119,7 +119,9 @@ def describe_warm_start(warm_start: Run | str | Path | None) -> str | None:
 
 def origin_of(warm_start: Run | str | Path, data: Splits, trusted: Sequence[str] = ()) -> Run:
     """The run to begin from, given as a run or as its folder."""
-    return warm_start if isinstance(warm_start, Run) else open_run(warm_start, data=data, trusted=trusted)
+    if isinstance(warm_start, Run):
+        return warm_start
+    return open_run(arguments.path(warm_start, "warm_start"), data=data, trusted=trusted)
 
 
 def check_origin(run: Run, recipe: Any, game: Game) -> None:

@@ -225,11 +225,12 @@ class RunFolder:
             except ValueError as error:
                 damaged[number] = str(error)
         if name in ("metrics.jsonl", "timings.jsonl"):
-            steps = [-1, *(row["step"] for row in rows.values()), math.inf]
-            around = zip(list(rows), steps, steps[1:], steps[2:], strict=False)
-            damaged |= {
-                n: f"step {at} after {before}" for n, before, at, after in around if before < after and not before < at < after
-            }
+            steps, before = [*(row["step"] for row in rows.values()), math.inf, math.inf], -1
+            for number, at, after, later in zip(list(rows), steps, steps[1:], steps[2:], strict=False):
+                if at <= before or (at >= after and at >= later):
+                    damaged[number] = f"step {at} does not lie between steps {before} and {after}"
+                else:
+                    before = at
         lines = [f"line {number} ({damaged[number]})" for number in sorted(damaged)[:3]]
         more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
         return [row for number, row in rows.items() if number not in damaged], ", ".join(lines) + more

@@ -97,9 +97,7 @@ class Run:
         """
         if not isinstance(self.recipe, Recipe) or len(self.data.image_shape) != 3:
             raise UserError("interpolate makes a picture of a GAN's images: this run is of something else; use samples")
-        rows, steps = arguments.count(rows, "rows"), arguments.count(steps, "steps", least=2)
-        if "seed" in settings:
-            arguments.seed(settings["seed"])
+        rows = arguments.count(rows, "rows")
         settings["labels"] = self._labels(settings.get("labels"), rows, "paths")
         starts = np.arange(rows)
         images = generation.paths(self.recipe, self.state, starts, rows + starts, steps, **settings)
@@ -194,7 +192,7 @@ def open_run(
     return Run(recipe, state, data, record["seed"], game, history, files.path, files.stopped(at))
 
 
-def check_data(data: Any) -> None:
-    """Raises UserError where data are given that are not `Splits`."""
-    if not (data is None or isinstance(data, Splits)):
+def check_data(data: Any, given: bool = False) -> None:
+    """Raises UserError for data that are no `Splits`, and for None where they must be `given`."""
+    if not (isinstance(data, Splits) or (data is None and not given)):
         raise UserError(f"data is a {type(data).__name__}: give gan.load(...) or gan.from_arrays(images)")

@@ -83,7 +83,7 @@ class Leaves(_Open):
 
 
 ANYTHING, RUN, STATUS, LEAVES = (TypeAdapter(kind) for kind in (Any, Run, Status, Leaves))
-FILES = TypeAdapter(dict[str, Sha256])  # files.json of a checkpoint: the digest of each of its files
+FILES = TypeAdapter(Annotated[dict[str, Sha256], Field(min_length=1)])  # files.json: the digest of each file of a checkpoint
 ROWS = {
     "metrics.jsonl": TypeAdapter(Numbers | Members),
     "timings.jsonl": TypeAdapter(Numbers),

@@ -18,6 +18,7 @@ from flax import linen as nn
 from gan_jax.core.bind import Bound, Schedule, defaults
 from gan_jax.core.errors import UserError
 from gan_jax.core.parts import find, name_of
+from gan_jax.core.text import one_line
 
 FORMAT = 1  # the version of the records that this code writes and reads, in each record as "format"
 
@@ -62,11 +63,21 @@ def from_json(value: Any, trusted: Sequence[str] = ()) -> Any:
     trusted: modules of the user's that the record may name, for example ["my_losses"].
     Raises UserError for a name that is no recipe part, and for a value that is no record.
     """
+    try:
+        return _from_json(value, trusted)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the parts say of values that were never theirs
+        why = one_line(f"{type(error).__name__}: {error}")[:200]
+        raise UserError(f"the recipe's record cannot be read ({why}): put a backup back, or give recipe=") from None
+
+
+def _from_json(value: Any, trusted: Sequence[str]) -> Any:
     if isinstance(value, list):
-        return tuple(from_json(v, trusted) for v in value)
+        return tuple(_from_json(v, trusted) for v in value)
     if not isinstance(value, dict):
         return value
-    each = lambda d: {k: from_json(v, trusted) for k, v in d.items()}
+    each = lambda d: {k: _from_json(v, trusted) for k, v in d.items()}
     match value:
         case {"number": data, "dtype": dtype}:
             return np.asarray(data, dtype)
@@ -75,7 +86,7 @@ def from_json(value: Any, trusted: Sequence[str] = ()) -> Any:
         case {"class": name, "fields": fields}:
             return _made(name, each(fields), trusted)
         case {"function": name, "with": bound} | {"schedule": name, "with": bound}:
-            parts = tuple(from_json(part, trusted) for part in value.get("parts", []))
+            parts = tuple(_from_json(part, trusted) for part in value.get("parts", []))
             return _bound(Bound if "function" in value else Schedule, _find(name, trusted), parts, each(bound))
         case {"name": name}:
             return _find(name, trusted)
