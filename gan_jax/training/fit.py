@@ -172,9 +172,8 @@ def resume(
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe
     data = load_again(record, folder) if data is None else data
     log_every, checkpoint_every, sample_every, keep = record["schedule"]
-    steps = record["steps"] if steps is None else steps
     settings = {"warm_start": record.get("warm_start")} | settings
     return fit(
-        recipe, data, steps=steps, seed=record["seed"], out=folder, resume=True, log_every=log_every,
-        checkpoint_every=checkpoint_every, sample_every=sample_every, keep=keep, game=game, **settings,
+        recipe, data, steps=record["steps"] if steps is None else steps, seed=record["seed"], out=folder, resume=True,
+        log_every=log_every, checkpoint_every=checkpoint_every, sample_every=sample_every, keep=keep, game=game, **settings,
     )  # fmt: skip

@@ -169,8 +169,8 @@ def differences_of_data(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
 def differences_of_runs(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     """`differences` of the identities of two runs or sweeps."""
     data = differences_of_data(a.get("data") or {}, b.get("data") or {})
-    rest = [{("log_every" if k == "intervals" else k): v for k, v in one.items() if k != "data"} for one in (a, b)]
-    return data + differences(*rest)
+    before, now = ({("log_every" if k == "intervals" else k): v for k, v in one.items() if k != "data"} for one in (a, b))
+    return data + differences(before, now)
 
 
 def _brief(value: Any) -> str:
