@@ -259,10 +259,14 @@ class RunFolder:
             path, (rows, damaged) = self.path / name, self.intact(name)
             kept[name] = [row for row in rows if row["step"] <= step]
             text = "".join(json.dumps(row) + "\n" for row in kept[name])
-            if path.exists() and path.read_bytes() == text.encode():
+            if name == "metrics.jsonl" and step > 0 and (not kept[name] or kept[name][-1]["step"] < step):
+                damaged = damaged or f"it has no row of step {step}, which the checkpoint has reached"
+            if damaged and not path.exists():
+                warn(f"{path} is not there: the rows up to step {step} are lost")
+            elif not damaged and path.exists() and path.read_bytes() == text.encode():
                 continue
             with writing(self.path):
-                if damaged:
+                if damaged and path.exists():
                     aside = next(p for n in itertools.count(1) if not (p := path.with_suffix(f".damaged-{n}.jsonl")).exists())
                     shutil.copyfile(path, aside)
                     warn(f"{path} is damaged: {damaged}: these rows are lost, and the file is kept as {aside.name}")

@@ -264,6 +264,16 @@ def test_a_damaged_row_is_named_and_no_other_is_lost(run, data, capsys, name):
     assert (run / "metrics.damaged-1.jsonl").read_bytes() == damaged
 
 
+@pytest.mark.parametrize("text", [b"[]", b"null", b"", b'{"step": 10', None])
+def test_rows_that_are_missing_before_the_checkpoint_are_said(run, data, capsys, text):
+    path = run / "metrics.jsonl"
+    path.unlink() if text is None else path.write_bytes(text)
+    assert [row["step"] for row in fit(data, run, 60, resume=True).history] == [50, 60]
+    said = capsys.readouterr().err
+    assert ("is not there: the rows up to step 40 are lost" if text is None else "it has no row of step 40") in said
+    assert text is None or (run / "metrics.damaged-1.jsonl").read_bytes() == text
+
+
 def test_a_last_row_that_was_cut_off_is_made_again_without_a_word(run, data, capsys):
     path = run / "metrics.jsonl"
     path.write_bytes(path.read_bytes() + b'{"step": 50, "lo')
