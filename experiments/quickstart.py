@@ -16,22 +16,25 @@ it tells 229 training from 229 held-out images with AUC .603, where chance is .5
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gan_jax.cli.options import RunOptions
+from gan_jax.cli.options import DataOptions, RunOptions
 from gan_jax.cli.run import run
 from gan_jax.core.errors import UserError
 from gan_jax.training import distributed
+
+STEPS = 4000  # when --steps is left out
 
 
 @dataclass
 class Options(RunOptions):
     """Train a GAN, and see whether its discriminator overfits."""
 
-    steps: int = 4000
-    """Training steps: updates of the generator."""
+    steps: int | None = None
+    """Training steps, updates of the generator; 4,000 when left out, and with --resume those of the
+    run."""
     loss: str = "non_saturating"
     """non_saturating, minimax, least_squares, wasserstein, hinge, rpgan, mmd or another of
     `gan.losses.LOSSES`; those of class logits want --conditional --conditioning auxiliary
@@ -139,7 +142,7 @@ def recipe_of(options: Options, data):
     generator = recipe.generator.replace(optimizer=gan.optimizers.adam(options.learning_rate))
     augment = {}
     if options.instance_noise is not None:
-        std = gan.schedules.linear(options.instance_noise, 0.0, options.steps)
+        std = gan.schedules.linear(options.instance_noise, 0.0, options.steps or STEPS)
         augment = {"instance_noise": gan.bind(gan.augment.instance_noise, std=std)}
     return recipe.replace(generator=generator, discriminator=discriminator, augment=augment)
 
@@ -172,35 +175,53 @@ def optimizer_of(options: Options):
     return parts[0] if len(parts) == 1 else optimizers.chain(*parts)
 
 
+def resume(options: Options, devices: dict[str, Any]):
+    """The run in the folder, trained on as it was begun, with its own data; and its steps. Flags
+    that say something else are set aside, and named."""
+    import gan_jax as gan
+    from gan_jax.training.folder import RunFolder
+    from gan_jax.training.run import load_again
+    from gan_jax.training.serialization import differences, to_json
+
+    record = distributed.broadcast(RunFolder(options.out).read)
+    data, source = load_again(record, options.out), record["source"] | {"data": record["source"]["name"]}
+    as_flags = lambda options: set(differences(to_json(recipe_of(options, data)), record["recipe"]))
+    ours = replace(options, steps=options.steps or record["steps"])
+    aside = sorted(as_flags(ours) - as_flags(Options(steps=ours.steps)))
+    for flag in fields(DataOptions):
+        given, own = getattr(options, flag.name), source.get(flag.name)
+        if flag.name not in ("out", "resume", "overwrite") and given != flag.default and str(given) != str(own):
+            aside.append(f"{flag.name}: {given}, not {'absent' if own is None else own}")
+    if aside and distributed.is_primary():
+        print(f"resuming {options.out} as it was begun; set aside: {'; '.join(aside)}", file=sys.stderr)
+    return gan.resume(options.out, steps=options.steps, data=data, **devices), ours.steps
+
+
 def main(options: Options) -> int:
     options.prepare()
     import gan_jax as gan
     from gan_jax.report.expectation import expectation, too_few
     from gan_jax.training.folder import RunFolder
-    from gan_jax.training.serialization import differences, to_json
 
-    data = options.load()
-    recipe = recipe_of(options, data)
     devices = {"devices": options.devices, "parallel": options.parallel, "shard": options.shard}
+    if options.resume and options.overwrite:
+        raise UserError("--resume continues the run in the folder and --overwrite deletes it: give one of them")
     if options.resume and distributed.broadcast(lambda: RunFolder(options.out).exists):
-        record = distributed.broadcast(RunFolder(options.out).read)
-        aside = differences(to_json(recipe), record["recipe"]) + differences(data.describe(), record["data"])
-        if aside and distributed.is_primary():
-            print(f"resuming {options.out} as it was begun; set aside: {'; '.join(aside)}", file=sys.stderr)
-        result = gan.resume(options.out, steps=options.steps, **devices)
+        result, steps = resume(options, devices)
     else:
+        data, steps = options.load(), STEPS if options.steps is None else options.steps
         if options.report and distributed.is_primary():
             print(expectation(data), file=sys.stderr)
         result = gan.fit(
-            recipe, data, steps=options.steps, seed=options.seed, out=options.out, overwrite=options.overwrite,
-            log_every=options.log_every, checkpoint_every=options.checkpoint_every, sample_every=options.sample_every,
-            warm_start=options.warm_start, **devices,
+            recipe_of(replace(options, steps=steps), data), data, steps=steps, seed=options.seed, out=options.out,
+            overwrite=options.overwrite, log_every=options.log_every, checkpoint_every=options.checkpoint_every,
+            sample_every=options.sample_every, warm_start=options.warm_start, **devices,
         )  # fmt: skip
     if not distributed.is_primary():
         return result.exit_code
     print(f"samples: {options.out}/samples    curves: {options.out}/curves.png")
     if result.stopped:
-        print(f"stopped at step {result.step} of {options.steps}: {result.stopped}; --resume continues from there")
+        print(f"stopped at step {result.step} of {steps}: {result.stopped}; --resume continues from there")
     print(result.verdict())
     if options.report and not result.stopped and (why := too_few(result.data)):
         print(why)

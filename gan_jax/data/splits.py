@@ -14,7 +14,6 @@ NumPy keeps that stream fixed: a seed gives the same splits on every platform an
 """
 
 import hashlib
-import operator
 import re
 import zlib
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gan_jax.core.arguments import count as as_integer
 from gan_jax.core.errors import UserError
 from gan_jax.core.text import say
 from gan_jax.data.arrays import HELD_OUT, Source
@@ -31,7 +31,6 @@ from gan_jax.data.arrays import HELD_OUT, Source
 NAMES = ("train", "validation", "test", "extractor")
 KEEP_FIRST = ("test", "validation", "extractor", "train")  # an image in several splits stays in the first
 LARGEST_HELD_OUT = 10_000
-LARGEST_INTEGER = 2**63 - 1
 
 
 class Density(Protocol):
@@ -143,19 +142,6 @@ class Splits:
             "image_shape": list(self.image_shape),
             "classes": self.classes,
         }
-
-
-def as_integer(value: Any, what: str, least: int) -> int:
-    """`value` as an int. Raises UserError where it is no integer of at least `least`."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if isinstance(value, bool) or number < least:
-        raise UserError(f"{what}={value!r:.60}: must be an integer of at least {least}")
-    if number > LARGEST_INTEGER:
-        raise UserError(f"{what}={value!r:.60}: must be at most {LARGEST_INTEGER}")
-    return number
 
 
 def seed_sequence(seed: int, purpose: str) -> np.random.SeedSequence:

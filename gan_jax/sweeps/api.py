@@ -123,17 +123,21 @@ def sweep(
             "steps": steps, "environment": environment(), "git_commit": git_commit(),
             "warm_start": describe_warm_start(warm_start), "command": command or " ".join(sys.argv),
         }  # fmt: skip
-        folder.start(record, resume, overwrite)
+        folder.acquire(record, resume, overwrite)
         result.folder = folder.path
     elif resume or overwrite:
         raise UserError("resume and overwrite speak of a sweep folder: name it with out")
     per_member = None if engine else devices_per_member  # the tasks have the devices
     schedule = Schedule(steps, log_every, checkpoint_every)
     trainer = SweepTrainer(result, placement, folder, order, schedule, members_per_program, per_member, origin)
-    if engine:
-        run_groups(trainer, engine, (devices, devices_per_member), trusted, progress)
-    else:
-        trainer.run(progress)
+    try:
+        if engine:
+            run_groups(trainer, engine, (devices, devices_per_member), trusted, progress)
+        else:
+            trainer.run(progress)
+    finally:
+        if folder:
+            folder.release()
     return result
 
 

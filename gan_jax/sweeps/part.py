@@ -12,7 +12,7 @@ import numpy as np
 from gan_jax.sweeps.population import Population, Programs, member_state
 from gan_jax.sweeps.result import Sweep
 from gan_jax.training import loop
-from gan_jax.training.checkpoints import FILES, Checkpoints
+from gan_jax.training.checkpoints import Checkpoints, saved_steps
 from gan_jax.training.folder import RunFolder, environment, writing
 from gan_jax.training.progress import SweepProgress
 from gan_jax.training.signals import StopSignal
@@ -66,9 +66,8 @@ class PartTrainer:
         """The step up to which the part is trained and saved; -1 for none."""
         if self.folder is None:
             return -1
-        saved = [path.parent.name for path in self.folder.checkpoints.glob(f"*/{FILES}")]
         logged = [row["step"] for row in self.folder.rows()]
-        return min(max((int(name) for name in saved if name.isdecimal()), default=-1), max(logged, default=-1))
+        return min(max(saved_steps(self.folder.checkpoints), default=-1), max(logged, default=-1))
 
     def begin(self) -> Carry:
         """The newest intact checkpoint's state, or a fresh one."""
@@ -91,9 +90,11 @@ class PartTrainer:
         bar shows the progress under the name `where`."""
         self.stop, self.bar, self.where = stop, bar or self.bar, where
         if self.folder:
-            with writing(self.folder.path):
-                self.folder.path.mkdir(parents=True, exist_ok=True)
-            self.checkpoints = Checkpoints(self.folder.checkpoints)
+            trains = self.reached() < self.schedule.steps  # what is trained is only read, from any medium
+            if trains:
+                with writing(self.folder.path):
+                    self.folder.path.mkdir(parents=True, exist_ok=True)
+            self.checkpoints = Checkpoints(self.folder.checkpoints, writes=trains)
         carry, steps = self.begin(), self.schedule.steps
         start = int(carry[0].step)
         carry, step = loop.train(self, carry, start, steps)

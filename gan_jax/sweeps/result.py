@@ -180,6 +180,6 @@ def recorded(
     """The sweep that a folder's record describes, before any training."""
     record = files.read()
     settings = {k: from_json(v, trusted) for k, v in record["settings"].items()} if settings is None else dict(settings)
-    data = load_again(record) if data is None else data
+    data = load_again(record, files.path) if data is None else data
     members = members_of(settings, data, record["seeds"], record["sizes"])
     return Sweep(members, data, game, record["baseline"], record["rank_by"], record["higher_is_better"], files.path)

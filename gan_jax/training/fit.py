@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from gan_jax.core import arguments
+from gan_jax.core.arguments import count, flag
 from gan_jax.core.bind import leaves
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
@@ -21,7 +23,7 @@ from gan_jax.training import distributed
 from gan_jax.training.feed import check_streamed
 from gan_jax.training.folder import RunFolder, environment, git_commit
 from gan_jax.training.placement import place
-from gan_jax.training.run import Run, load_again, open_run
+from gan_jax.training.run import Run, check_data, load_again, open_run
 from gan_jax.training.serialization import from_json, to_json
 from gan_jax.training.trainer import IN_MEMORY, RunTrainer
 
@@ -48,7 +50,6 @@ def fit(
     warm_start: Run | str | Path | None = None,
     game: Game | None = None,
     progress: bool = True,
-    command: str | None = None,
 ) -> Run:
     """Train `recipe` on `data` for `steps` steps, in memory or in the run folder `out`.
 
@@ -64,10 +65,14 @@ def fit(
     devices, parallel, shard: see `placement.place`.
     warm_start: begin with the networks, not the optimizers, of another GAN's run or run folder.
     game: by default that of the recipe (a GAN, a VAE, ...).
-    Raises UserError for arguments that do not fit, before the first step.
+    Raises UserError for arguments that do not fit, for a folder that another process writes, and
+        where what is saved cannot be read back; all before the first step.
     """
+    check_data(data, given=True)
     game = game_of(recipe, game)
     check_numbers(recipe)
+    steps, seed, log_every = count(steps, "steps"), arguments.seed(seed), count(log_every, "log_every")
+    resume, overwrite, progress = flag(resume, "resume"), flag(overwrite, "overwrite"), flag(progress, "progress")
     checkpoint_every, sample_every = multiple(checkpoint_every, log_every, 100), multiple(sample_every, log_every, 500)
     check_intervals(steps, log_every, checkpoint_every, sample_every, keep)
     if steps * game.examples(recipe) > MAX_POSITION:
@@ -81,7 +86,7 @@ def fit(
         "numbers": {k: np.asarray(v).tolist() for k, v in leaves(recipe).items()},
         "class_names": list(getattr(data, "class_names", ())),
         "source": getattr(data, "source", None), "schedule": [log_every, checkpoint_every, sample_every, keep],
-        "steps": steps, "environment": environment(), "git_commit": git_commit(), "command": command or " ".join(sys.argv),
+        "steps": steps, "environment": environment(), "git_commit": git_commit(), "command": " ".join(sys.argv),
         "warm_start": describe_warm_start(warm_start),
     }  # fmt: skip
     if out is None and (resume or overwrite):
@@ -89,7 +94,7 @@ def fit(
     same = {name: record[name] for name in (*RunFolder.identity, "schedule", "steps")}
     same |= {"devices": devices, "parallel": parallel, "shard": shard}
     distributed.check_same(same | {name: getattr(jax.config, name) for name in SAME})
-    folder = None if out is None else RunFolder(out)
+    folder = None if out is None else RunFolder(arguments.path(out, "out"))
 
     def start() -> None:
         nonlocal warm_start
@@ -97,11 +102,15 @@ def fit(
             warm_start = origin_of(warm_start, data)
             check_origin(warm_start, recipe, game)  # before anything is written
         if folder:
-            folder.start(record, resume, overwrite)
+            folder.acquire(record, resume, overwrite)
 
-    distributed.broadcast(start)
     intervals = (log_every, checkpoint_every, sample_every)
-    return RunTrainer(recipe, data, seed, game, placement, folder, intervals, keep, warm_start).run(steps, progress)
+    try:
+        distributed.broadcast(start)
+        return RunTrainer(recipe, data, seed, game, placement, folder, intervals, keep, warm_start).run(steps, progress)
+    finally:
+        if folder:
+            folder.release()
 
 
 def describe_warm_start(warm_start: Run | str | Path | None) -> str | None:
@@ -111,7 +120,9 @@ def describe_warm_start(warm_start: Run | str | Path | None) -> str | None:
 
 def origin_of(warm_start: Run | str | Path, data: Splits, trusted: Sequence[str] = ()) -> Run:
     """The run to begin from, given as a run or as its folder."""
-    return warm_start if isinstance(warm_start, Run) else open_run(warm_start, data=data, trusted=trusted)
+    if isinstance(warm_start, Run):
+        return warm_start
+    return open_run(arguments.path(warm_start, "warm_start"), data=data, trusted=trusted)
 
 
 def check_origin(run: Run, recipe: Any, game: Game) -> None:
@@ -127,11 +138,11 @@ def multiple(given: int | None, log_every: int, least: int) -> int:
 
 
 def check_intervals(steps: int, log_every: int, checkpoint_every: int, sample_every: int, keep: int) -> None:
-    """Raises UserError for a number below 1, and for intervals that log_every does not divide."""
+    """Raises UserError for what is no integer of at least 1, and for intervals that log_every does
+    not divide."""
     intervals = {"checkpoint_every": checkpoint_every, "sample_every": sample_every}
     for name, value in ({"steps": steps, "log_every": log_every, "keep": keep} | intervals).items():
-        if value < 1:
-            raise UserError(f"{name} is {value}: it must be at least 1")
+        count(value, name)
     for name, value in intervals.items():
         if value % log_every:
             raise UserError(f"{name} is {value}: it must be a multiple of log_every, {log_every}")
@@ -153,14 +164,17 @@ def resume(
     data, recipe: to be given where the run was given its own in memory.
     trusted: modules of yours that the recipe names.
     settings: devices, parallel, shard and progress of `fit`.
-    Raises UserError where there is no run, or where it cannot be read.
+    Raises UserError where there is no run, where it cannot be read, where another process writes
+        it, and for fewer steps than it has done.
     """
+    folder = arguments.path(folder, "folder")
+    check_data(data)
     record = distributed.broadcast(RunFolder(folder).read)
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe
-    data = load_again(record) if data is None else data
+    data = load_again(record, folder) if data is None else data
     log_every, checkpoint_every, sample_every, keep = record["schedule"]
     settings = {"warm_start": record.get("warm_start")} | settings
     return fit(
-        recipe, data, steps=steps or record["steps"], seed=record["seed"], out=folder, resume=True, log_every=log_every,
-        checkpoint_every=checkpoint_every, sample_every=sample_every, keep=keep, game=game, **settings,
+        recipe, data, steps=record["steps"] if steps is None else steps, seed=record["seed"], out=folder, resume=True,
+        log_every=log_every, checkpoint_every=checkpoint_every, sample_every=sample_every, keep=keep, game=game, **settings,
     )  # fmt: skip

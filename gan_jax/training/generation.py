@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from gan_jax.core import arguments
 from gan_jax.core.bind import bind
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import EVALUATION
@@ -31,6 +32,8 @@ def with_truncation(recipe: Recipe, truncation: float) -> Recipe:
     For any other generator with normal latents it is the threshold of `latents.truncated`, above 0.
     Raises UserError for a number out of range, for other latents, and for a recipe of no GAN.
     """
+    if isinstance(truncation, bool) or not isinstance(truncation, (int, float, np.number)):
+        arguments.refuse(truncation, "truncation", "a number")
     if not isinstance(recipe, Recipe):
         raise UserError(f"truncation={truncation:g} means nothing for a {type(recipe).__name__}: it is of a GAN's generator")
     side = recipe.generator
@@ -68,6 +71,7 @@ def paths(
     Raises UserError where starts, ends and labels differ in number or are empty, for steps < 2, and
     for a truncation that does not fit the recipe.
     """
+    steps, seed, ema = arguments.count(steps, "steps", least=2), arguments.seed(seed), arguments.flag(ema, "ema")
     starts, ends = jnp.atleast_1d(jnp.asarray(starts)), jnp.atleast_1d(jnp.asarray(ends))
     labels = starts % recipe.classes if recipe.classes and labels is None else labels
     given = {"starts": starts, "ends": ends} | ({} if labels is None else {"labels": labels})

@@ -20,6 +20,7 @@ from jax import NamedSharding, P
 from jax.sharding import AxisType, Mesh
 
 from gan_jax.core import sharding
+from gan_jax.core.arguments import count
 from gan_jax.core.errors import UserError
 from gan_jax.training.distributed import is_key
 
@@ -144,15 +145,16 @@ def place(
     Raises UserError for an unknown style, for more devices than there are, for a batch that does
     not divide among the devices, and for devices that do not divide among the processes.
     """
-    if style not in ("sharding", "pmap"):
+    devices = count(devices, "devices")
+    if not isinstance(style, str) or style not in ("sharding", "pmap"):
         raise UserError(f"unknown way to use several devices {style!r}: use 'sharding' or 'pmap'")
-    if shard not in (None, *sharding.SHARDED):
+    if not (shard is None or (isinstance(shard, str) and shard in sharding.SHARDED)):
         known = " or ".join(map(repr, sharding.SHARDED))
         raise UserError(f"unknown part of the state to shard {shard!r}: use {known}, or None")
     if shard and style != "sharding":
         raise UserError(f"shard={shard!r} splits the state by placement: use parallel='sharding', not {style!r}")
     found = jax.devices()
-    if not 1 <= devices <= len(found):
+    if devices > len(found):
         there = "this machine has" if jax.process_count() == 1 else "all hosts have"
         raise UserError(f"{devices} devices asked for: {there} {len(found)} ({found[0].platform})")
     if batch_size is not None and batch_size % (devices * accumulate):

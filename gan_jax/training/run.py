@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from gan_jax import plots
+from gan_jax.core import arguments
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
 from gan_jax.data import Splits, load
@@ -20,8 +21,9 @@ from gan_jax.gan.game import game_of
 from gan_jax.gan.recipe import Recipe
 from gan_jax.training import generation
 from gan_jax.training.checkpoints import Checkpoints
-from gan_jax.training.folder import RunFolder
-from gan_jax.training.serialization import from_json
+from gan_jax.training.files import warn
+from gan_jax.training.folder import RunFolder, identity_digest, sources_of
+from gan_jax.training.serialization import differences_of_data, from_json
 
 EVALUATED = 512  # images of the training split in an evaluation at most, and as many of the validation split
 PICTURED = 64  # images in each picture of samples, always of the same latents
@@ -61,8 +63,7 @@ class Run:
         average or of the generator itself. truncation: see `generation.with_truncation`.
         Raises UserError for n < 1, and for labels or a truncation that do not fit the recipe.
         """
-        if n < 1:
-            raise UserError(f"samples asked for: {n}; ask for at least 1")
+        n, ema, seed = arguments.count(n, "n"), arguments.flag(ema, "ema"), arguments.seed(seed)
         labels = self._labels(labels, n, "samples")
         recipe = self.recipe if truncation is None else generation.with_truncation(self.recipe, truncation)
         key, pieces = jax.random.key(seed), []
@@ -94,8 +95,7 @@ class Run:
         """
         if not isinstance(self.recipe, Recipe) or len(self.data.image_shape) != 3:
             raise UserError("interpolate makes a picture of a GAN's images: this run is of something else; use samples")
-        if rows < 1:
-            raise UserError(f"paths asked for: {rows}; ask for at least 1")
+        rows = arguments.count(rows, "rows")
         settings["labels"] = self._labels(settings.get("labels"), rows, "paths")
         starts = np.arange(rows)
         images = generation.paths(self.recipe, self.state, starts, rows + starts, steps, **settings)
@@ -144,14 +144,21 @@ def _sampler(game: Game, n: int, ema: bool):
     return jax.jit(lambda knobs, state, key, labels, first: sample(knobs, state, key, n, labels, ema=ema, first=first))
 
 
-def load_again(record: dict[str, Any]) -> Splits:
-    """The data that a record names. Raises UserError where they have no name or have changed."""
+def load_again(record: dict[str, Any], folder: Path) -> Splits:
+    """The data that the record in a folder names. Raises UserError where they have no name, are not
+    there, or have changed."""
+    about = record["data"]
     if not record.get("source"):
-        raise UserError(f"the run's data, {record['data']['name']!r}, were given in memory: give them again with data=")
-    data = load(**record["source"])
-    if data.hashes != record["data"]["hashes"]:
-        raise UserError(f"the data {data.name!r} are not those of the run: their hashes differ")
-    return data
+        raise UserError(f"the run's data, {about['name']!r}, were given in memory: give them again with data=")
+    changed = []
+    for source in sources_of(record, folder):
+        data = load(**source)
+        if data.hashes == about["hashes"]:
+            return replace(data, name=about["name"], source=record["source"])
+        changed = differences_of_data(data.describe() | {"name": about["name"]}, about)
+    raise UserError(
+        f"the data {about['name']!r} are not those of the run ({'; '.join(changed)}): put those back, or give data="
+    )
 
 
 def open_run(
@@ -165,14 +172,25 @@ def open_run(
 ) -> Run:
     """The run in a folder at its newest intact checkpoint, or at that of `step`. The other
     arguments are those of `resume`. Raises UserError where there is no such run or checkpoint."""
-    files = RunFolder(folder)
+    files = RunFolder(arguments.path(folder, "folder"))
+    step = None if step is None else arguments.count(step, "step", least=0)
+    check_data(data)
     record = files.read()
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe
-    data, game = load_again(record) if data is None else data, game_of(recipe, game)
-    with Checkpoints(files.checkpoints) as checkpoints:
+    data, game = load_again(record, files.path) if data is None else data, game_of(recipe, game)
+    with Checkpoints(files.checkpoints, run=identity_digest(record), writes=False) as checkpoints:
         found = checkpoints.restore_latest(jax.eval_shape(game.init, recipe, jax.random.key(record["seed"])), step)
     if found is None:
         raise UserError(f"{folder} has no checkpoint yet: train it first")
     state, _, at = found
-    history = [row for row in files.rows() if row["step"] <= at]
+    rows, damaged = files.intact()
+    if damaged:
+        warn(f"{files.path / 'metrics.jsonl'} is damaged: {damaged}: left out of the history")
+    history = [row for row in rows if row["step"] <= at]
     return Run(recipe, state, data, record["seed"], game, history, files.path, files.stopped(at))
+
+
+def check_data(data: Any, given: bool = False) -> None:
+    """Raises UserError for data that are no `Splits`, and for None where they must be `given`."""
+    if not (isinstance(data, Splits) or (data is None and not given)):
+        raise UserError(f"data is a {type(data).__name__}: give gan.load(...) or gan.from_arrays(images)")

@@ -18,6 +18,7 @@ from flax import linen as nn
 from gan_jax.core.bind import Bound, Schedule, defaults
 from gan_jax.core.errors import UserError
 from gan_jax.core.parts import find, name_of
+from gan_jax.core.text import one_line
 
 FORMAT = 1  # the version of the records that this code writes and reads, in each record as "format"
 
@@ -62,11 +63,21 @@ def from_json(value: Any, trusted: Sequence[str] = ()) -> Any:
     trusted: modules of the user's that the record may name, for example ["my_losses"].
     Raises UserError for a name that is no recipe part, and for a value that is no record.
     """
+    try:
+        return _from_json(value, trusted)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the parts say of values that were never theirs
+        why = one_line(f"{type(error).__name__}: {error}")[:200]
+        raise UserError(f"the recipe's record cannot be read ({why}): put a backup back, or give recipe=") from None
+
+
+def _from_json(value: Any, trusted: Sequence[str]) -> Any:
     if isinstance(value, list):
-        return tuple(from_json(v, trusted) for v in value)
+        return tuple(_from_json(v, trusted) for v in value)
     if not isinstance(value, dict):
         return value
-    each = lambda d: {k: from_json(v, trusted) for k, v in d.items()}
+    each = lambda d: {k: _from_json(v, trusted) for k, v in d.items()}
     match value:
         case {"number": data, "dtype": dtype}:
             return np.asarray(data, dtype)
@@ -75,7 +86,7 @@ def from_json(value: Any, trusted: Sequence[str] = ()) -> Any:
         case {"class": name, "fields": fields}:
             return _made(name, each(fields), trusted)
         case {"function": name, "with": bound} | {"schedule": name, "with": bound}:
-            parts = tuple(from_json(part, trusted) for part in value.get("parts", []))
+            parts = tuple(_from_json(part, trusted) for part in value.get("parts", []))
             return _bound(Bound if "function" in value else Schedule, _find(name, trusted), parts, each(bound))
         case {"name": name}:
             return _find(name, trusted)
@@ -141,6 +152,25 @@ def differences(a: Any, b: Any, path: str = "") -> list[str]:
             rows += differences(a.get(key), b.get(key), path if plain else f"{path}.{key}".lstrip("."))
         return rows
     return [] if a == b else [f"{path}: {_brief(a)}, not {_brief(b)}"]
+
+
+def differences_of_data(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """A line for the first difference of two `Splits.describe` that explains the others. The same
+    images under another name are the same data."""
+    if a.get("hashes") == b.get("hashes"):
+        a = a | {"name": b.get("name"), "duplicates": b.get("duplicates")}
+    for name in ("name", "seed", "sizes", "image_shape", "classes"):
+        if found := differences(a.get(name), b.get(name), f"data.{name}"):
+            return found
+    changed = [name for name, sha in b.get("hashes", {}).items() if a.get("hashes", {}).get(name) != sha]
+    return [f"data: {b.get('name')} has other contents than then, in its {' and '.join(changed)} part"] if changed else []
+
+
+def differences_of_runs(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """`differences` of the identities of two runs or sweeps."""
+    data = differences_of_data(a.get("data") or {}, b.get("data") or {})
+    before, now = ({("log_every" if k == "intervals" else k): v for k, v in one.items() if k != "data"} for one in (a, b))
+    return data + differences(before, now)
 
 
 def _brief(value: Any) -> str:

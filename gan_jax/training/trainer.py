@@ -22,7 +22,7 @@ from gan_jax.training import distributed, loop
 from gan_jax.training.checkpoints import Checkpoints
 from gan_jax.training.chunk import compiled_chunk
 from gan_jax.training.feed import Windows, evaluation_sets, feed_of
-from gan_jax.training.folder import RunFolder, environment, writing
+from gan_jax.training.folder import RunFolder, environment, identity_digest, writing
 from gan_jax.training.placement import Placement
 from gan_jax.training.progress import Progress
 from gan_jax.training.run import PICTURED, Run, open_run
@@ -69,7 +69,9 @@ class RunTrainer:
         self.key, self.warm_start = jax.random.key(seed), warm_start
         self.result = Run(recipe, None, data, seed, game, folder=folder.path if folder else None)
         self.files = folder if distributed.is_primary() else None  # process 0 alone writes
-        self.checkpoints = Checkpoints(self.files.checkpoints, keep=keep) if self.files else None
+        self.checkpoints = None
+        if self.files:
+            self.checkpoints = Checkpoints(self.files.checkpoints, keep=keep, run=identity_digest(self.files.read()))
         self.found = list[dict[str, str]]()  # damaged examples that this process found since the last log
         self.noted = set[str]()  # names of damaged examples that are in the folder
 
@@ -142,7 +144,10 @@ class RunTrainer:
         bar = Progress(start, steps, self.game.examples(self.recipe), enabled=progress)
         with StopSignal() as self.signals, bar as self.bar:
             if start == 0:
-                self.save_samples(distributed.fetch(state), 0)
+                self.rehearse(host := distributed.fetch(state))
+                self.save_samples(host, 0)
+            elif start >= steps and distributed.is_primary():
+                print(f"step {start} is reached already: nothing to train", file=sys.stderr)
             self.stop_signal: str | None = None
             state, step = loop.train(self, state, start, steps)
             result.state = distributed.fetch(state)
@@ -208,6 +213,11 @@ class RunTrainer:
             self.save_checkpoint(state)
         if step % self.sample_every == 0 or step >= self.steps:
             self.save_samples(state, step)
+
+    def rehearse(self, state: Any) -> None:
+        """See `Checkpoints.rehearse`."""
+        checkpoints = self.checkpoints
+        distributed.broadcast(lambda: checkpoints.rehearse(state) if checkpoints else None)
 
     def save_checkpoint(self, state: Any) -> None:
         if self.checkpoints and (step := int(state.step)) not in self.checkpoints.steps():

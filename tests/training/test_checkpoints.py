@@ -222,7 +222,7 @@ def test_any_damage_to_any_file_falls_back_with_one_line(tmp_path, capfd):
 def test_a_wrong_read_is_noticed_by_the_digest_of_the_leaves(tmp_path, monkeypatch):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, {"a": jnp.arange(4.0)})
-    monkeypatch.setattr("gan_jax.training.checkpoints._digest", lambda arrays, record: "another")
+    monkeypatch.setattr("gan_jax.training.checkpoint_files.digest_of", lambda arrays, record: "another")
     with pytest.raises(UserError, match="do not match their digest"):
         Checkpoints(tmp_path).restore_latest({"a": jnp.zeros(4)})
 

@@ -274,7 +274,7 @@ def test_intervals_left_out_are_multiples_of_log_every():
 
 
 def test_bad_numbers_are_refused_before_a_step_is_run(digits):
-    assert "steps is 0" in refused(tiny(digits), digits, steps=0)
+    assert "steps=0" in refused(tiny(digits), digits, steps=0)
     assert "multiple of log_every" in refused(tiny(digits), digits, checkpoint_every=15)
     assert "fewer than the batch" in refused(tiny(digits).replace(batch_size=5000), digits)
     assert "ema_decay is 1.5" in refused(tiny(digits).replace(ema_decay=1.5), digits)

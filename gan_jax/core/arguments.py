@@ -1,0 +1,69 @@
+"""Checks of arguments where they come in: each returns the value, or raises a UserError of one line
+that has the argument's name, the value and what it must be."""
+
+import math
+import operator
+import os
+from pathlib import Path
+from typing import Any, NoReturn
+
+from gan_jax.core.errors import UserError
+from gan_jax.core.text import shorten
+
+LARGEST = 2**63 - 1  # that NumPy holds
+SEEDS = 2**32  # JAX reads the lower 32 bits of a seed, so that 0 and 2**32 would be one seed
+
+
+def refuse(value: Any, name: str, must: str) -> NoReturn:
+    """Raises UserError: `steps='5': must be an integer of at least 1`."""
+    raise UserError(f"{name}={shorten(repr(value), 80)}: must be {must}")
+
+
+def count(value: Any, name: str, least: int = 1, most: int = LARGEST) -> int:
+    """`value` as an int from `least` to `most`. Booleans, text and floats are no integers."""
+    try:
+        found = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        found = None
+    if found is None or found < least or found > most:
+        refuse(value, name, f"an integer of at least {least}" + (f" and at most {most}" if found or most < LARGEST else ""))
+    return found
+
+
+def seed(value: Any, name: str = "seed") -> int:
+    """A seed of random draws in JAX, from 0 to 2**32 - 1."""
+    return count(value, name, least=0, most=SEEDS - 1)
+
+
+def real(value: Any, name: str, least: float = -math.inf, most: float = math.inf) -> float:
+    """`value` as a finite float from `least` to `most`. Booleans and text are no numbers."""
+    try:
+        found = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    if not (math.isfinite(found) and least <= found <= most):
+        bounds = {(False, False): "", (True, False): f" of at least {least:g}", (False, True): f" of at most {most:g}"}
+        between = bounds.get((least > -math.inf, most < math.inf), f" from {least:g} to {most:g}")
+        refuse(value, name, f"a number{between}")
+    return found
+
+
+def path(value: Any, name: str) -> Path:
+    """A path given as text or as a `Path`."""
+    if not isinstance(value, (str, os.PathLike)) or not str(value) or "\0" in str(value):
+        refuse(value, name, "the path of a file or folder")
+    return Path(value)
+
+
+def flag(value: Any, name: str) -> bool:
+    """True or False, and nothing that only behaves so."""
+    if not isinstance(value, bool):
+        refuse(value, name, "True or False")
+    return value
+
+
+def among(value: Any, name: str, known: Any) -> Any:
+    """`value`, which is one of the `known` ones."""
+    if not any(type(value) is type(one) and value == one for one in known):
+        refuse(value, name, f"one of {', '.join(map(repr, known))}")
+    return value
