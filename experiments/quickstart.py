@@ -15,14 +15,13 @@ it tells 229 training from 229 held-out images with AUC .603, where chance is .5
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from gan_jax.cli.options import DataOptions, RunOptions
 from gan_jax.cli.run import run
-from gan_jax.core.errors import UserError
+from gan_jax.core.errors import UserError, say
 from gan_jax.training import distributed
 
 STEPS = 4000  # when --steps is left out
@@ -193,7 +192,7 @@ def resume(options: Options, devices: dict[str, Any]):
         if flag.name not in ("out", "resume", "overwrite") and given != flag.default and str(given) != str(own):
             aside.append(f"{flag.name}: {given}, not {'absent' if own is None else own}")
     if aside and distributed.is_primary():
-        print(f"resuming {options.out} as it was begun; set aside: {'; '.join(aside)}", file=sys.stderr)
+        say(f"resuming {options.out} as it was begun; set aside: {'; '.join(aside)}")
     return gan.resume(options.out, steps=options.steps, data=data, **devices), ours.steps
 
 

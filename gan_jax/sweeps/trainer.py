@@ -2,7 +2,6 @@
 part, and write the results. A part itself is trained in `part`."""
 
 import json
-import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_jax.core.errors import UserError
+from gan_jax.core.errors import UserError, say
 from gan_jax.core.rng import named
 from gan_jax.gan.state import networks
 from gan_jax.sweeps.layout import Layout, batch_size_of, first_layout, fit_memory, possible_shares
@@ -142,7 +141,7 @@ class SweepTrainer:
             batch_size = batch_size_of(self.result.game_of(first), first.recipe)
             lines.append(layout.describe(batch_size, measure(layout), free))
         if lines:
-            print("; ".join(lines), file=sys.stderr)
+            say("; ".join(lines))
         if self.plan_path and not planned:
             self.plan[str(number)] = [layout.size, layout.per_member]
             with writing(self.plan_path):

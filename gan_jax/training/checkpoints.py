@@ -14,7 +14,6 @@ import concurrent.futures
 import json
 import operator
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from gan_jax.core.errors import UserError
+from gan_jax.core.errors import UserError, say
 from gan_jax.training.checkpoint_files import (
     digest_of,
     found_steps,
@@ -58,7 +57,7 @@ class Checkpoints:
         if keep < 1:
             raise UserError(f"checkpoints in {folder}: keep={keep} would keep none; give at least 1")
         self.folder, self.keep, self.run = Path(folder).absolute(), keep, run
-        self._warn = warn or (lambda line: print(line, file=sys.stderr, flush=True))
+        self._warn = warn or say
         self._unusable: set[int] = set()  # passed over by restore_latest; the next save moves them aside
         self._pending: concurrent.futures.Future | None = None
         self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")

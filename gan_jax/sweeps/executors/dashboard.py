@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from gan_jax.core.errors import on_terminal, say
 from gan_jax.core.text import shorten
 from gan_jax.sweeps.trainer import SweepTrainer, part_path
 from gan_jax.training.folder import RunFolder
@@ -52,7 +53,7 @@ class Dashboard:
         return f"group {number + 1} of {len(self.trainer.groups)} ({settings}; {count})"
 
     def __enter__(self) -> Self:
-        if self.enabled and sys.stderr.isatty():
+        if self.enabled and on_terminal():
             from rich.console import Console
             from rich.live import Live
 
@@ -82,7 +83,7 @@ class Dashboard:
             shown = (line.state, line.retry)
             before, at, step = self.shown.get(number, (None, 0.0, None))
             if shown != before or (line.step != step and time.monotonic() - at > BETWEEN):
-                print(texts[number], file=sys.stderr, flush=True)
+                say(texts[number])
                 self.shown[number] = shown, time.monotonic(), line.step
 
     def _refresh(self, number: int, line: Line) -> None:
