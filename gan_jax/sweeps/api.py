@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from gan_jax.core.arguments import among, count, flag, names, not_both, path, refuse
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
 from gan_jax.core.ranges import check_numbers
@@ -95,21 +96,33 @@ def sweep(
         UserError: an argument cannot be meant. No step was run then.
     """
     distributed.alone("a sweep", jax.process_count())
-    checkpoint_every = 5 * log_every if checkpoint_every is None else checkpoint_every
+    steps, log_every = count(steps, "steps"), count(log_every, "log_every")
+    checkpoint_every = 5 * log_every if checkpoint_every is None else count(checkpoint_every, "checkpoint_every")
     check_intervals(steps, log_every, checkpoint_every, checkpoint_every, keep=1)
     settings = named_settings(settings)
-    baseline = next(iter(settings)) if baseline is None else baseline
+    baseline = next(iter(settings)) if baseline is None else among(baseline, "baseline", settings)
+    limits = {"members_per_program": members_per_program, "devices": devices, "devices_per_member": devices_per_member}
+    members_per_program, devices, devices_per_member = (
+        None if value is None else count(value, name) for name, value in limits.items()
+    )
+    out, trusted = None if out is None else path(out, "out"), names(trusted, "trusted")
+    _check_kinds(data, order, rank_by, game, warm_start)
+    for name, value in {"resume": resume, "overwrite": overwrite, "higher_is_better": higher_is_better}.items():
+        flag(value, name)
+    if out is None and (resume or overwrite):
+        raise UserError("resume and overwrite speak of a sweep folder: name it with out")
+    not_both(resume, overwrite)
     result = Sweep(members_of(settings, data, seeds, sizes), data, game, baseline, rank_by, higher_is_better)
-    _check(result, steps, order, members_per_program)
+    _check(result, steps)
     _check_metric(result)
     engine = executors.choose(executor, address, out)
     if engine:
         check_tasks(settings, game, data, trusted, warm_start)
     placement = place(1 if engine else devices or len(jax.local_devices()))
     if devices_per_member is not None and (devices or not engine):
-        count = devices or len(placement.devices)
+        available = devices or len(placement.devices)
         for member, *_ in result.structures:  # refuses devices that cannot share its batch
-            possible_shares(result.game_of(member), member.recipe, data, count, devices_per_member)
+            possible_shares(result.game_of(member), member.recipe, data, available, devices_per_member)
     origin, folder = _origin(result, warm_start, trusted), None
     if out is not None:
         folder = SweepFolder(out)
@@ -124,8 +137,6 @@ def sweep(
         }  # fmt: skip
         folder.acquire(record, resume, overwrite)
         result.folder = folder.path
-    elif resume or overwrite:
-        raise UserError("resume and overwrite speak of a sweep folder: name it with out")
     per_member = None if engine else devices_per_member  # the tasks have the devices
     schedule = Schedule(steps, log_every, checkpoint_every)
     trainer = SweepTrainer(result, placement, folder, order, schedule, members_per_program, per_member, origin)
@@ -165,15 +176,20 @@ def open_sweep(
 # ---- what cannot be meant is refused before a step is run ---------------------------------------
 
 
-def _check(result: Sweep, steps: int, order: str, most: int | None) -> None:
-    """Refuse an unknown order or baseline, too many steps, and recipes that their game or the
-    ranges of their numbers refuse."""
-    if order not in ("shared", "own"):
-        raise UserError(f"unknown order {order!r}: use 'shared' (one for all members) or 'own' (one for each seed)")
-    if result.baseline not in result.settings:
-        raise UserError(f"the baseline {result.baseline!r} is no setting of this sweep: it has {listed(result.settings)}")
-    if most is not None and most < 1:
-        raise UserError(f"members_per_program is {most}: it must be at least 1")
+def _check_kinds(data: Any, order: Any, rank_by: Any, game: Any, warm_start: Any) -> None:
+    if not all(hasattr(data, part) for part in ("train", "validation", "subset")):
+        refuse(data, "data", "Splits, as gan.load and gan.from_arrays return")
+    among(order, "order", ("shared", "own"))
+    if not isinstance(rank_by, str):
+        refuse(rank_by, "rank_by", "the name of a metric")
+    if not isinstance(game, (Game, type(None))):
+        refuse(game, "game", "a Game")
+    if not isinstance(warm_start, (Run, type(None))):
+        path(warm_start, "warm_start")
+
+
+def _check(result: Sweep, steps: int) -> None:
+    """Refuse too many steps, and recipes that their game or the ranges of their numbers refuse."""
     for members in result.structures:
         recipe, game = members[0].recipe, result.game_of(members[0])
         if steps * game.examples(recipe) > MAX_POSITION:
