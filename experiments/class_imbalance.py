@@ -231,7 +231,7 @@ def choice(table: Any) -> str | None:
 def conclusion(options: Options, swept: Sweep, table: Any, counts: np.ndarray) -> str:
     """What helped, what is chosen, and with --final what S says of it."""
     from gan_jax.report.runs import OPENINGS
-    from gan_jax.training.folder import SweepFolder
+    from gan_jax.sweeps.folder import SweepFolder
 
     lines = []
     for number, title in QUESTIONS.items():

@@ -215,7 +215,7 @@ def on_s(swept: Sweep, settings: list[str], n: int) -> pd.DataFrame:
     from gan_jax.report import overfitting_report
     from gan_jax.report.build import references_of
     from gan_jax.report.runs import OPENINGS
-    from gan_jax.training.folder import SweepFolder
+    from gan_jax.sweeps.folder import SweepFolder
 
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if swept.folder:

@@ -60,7 +60,7 @@ def main(options: Options) -> None:
     from gan_jax.metrics.features import inception
     from gan_jax.report import sweep_report
     from gan_jax.report.runs import check_finished
-    from gan_jax.training.folder import SweepFolder
+    from gan_jax.sweeps.folder import SweepFolder
 
     features = options.features
     if options.inception_weights is not None:

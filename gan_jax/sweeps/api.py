@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from gan_jax.core.arguments import among, count, flag, names, not_both, path, refuse
-from gan_jax.core.errors import UserError
+from gan_jax.core.errors import UserError, say
 from gan_jax.core.game import Game
 from gan_jax.core.ranges import check_numbers
 from gan_jax.data.order import MAX_POSITION
@@ -23,6 +23,7 @@ from gan_jax.data.splits import Splits
 from gan_jax.sweeps import executors
 from gan_jax.sweeps.executors.driver import run_groups
 from gan_jax.sweeps.executors.inputs import check_tasks
+from gan_jax.sweeps.folder import SweepFolder
 from gan_jax.sweeps.grid import named_settings
 from gan_jax.sweeps.layout import abstract_batch, possible_shares
 from gan_jax.sweeps.part import Schedule
@@ -32,7 +33,7 @@ from gan_jax.sweeps.trainer import SweepTrainer
 from gan_jax.training import distributed
 from gan_jax.training.feed import evaluation_sets
 from gan_jax.training.fit import check_intervals, check_origin, describe_warm_start, origin_of
-from gan_jax.training.folder import SweepFolder, environment, git_commit
+from gan_jax.training.folder import environment, git_commit
 from gan_jax.training.placement import place
 from gan_jax.training.run import Run
 from gan_jax.training.serialization import to_json
@@ -170,6 +171,10 @@ def open_sweep(
     result = recorded(files, data, settings, game, trusted)
     schedule = Schedule(record["steps"], record["intervals"][0], record["steps"])
     SweepTrainer(result, place(1), files, record["order"], schedule).read()
+    if (done := len(result.states)) < len(result.members):
+        say(
+            f"{files.path}: {done} of {len(result.members)} members are trained to step {schedule.steps}; resume trains the rest"
+        )
     return result
 
 

@@ -12,6 +12,7 @@ silently skips a step that is not newer, and it renames a checkpoint before its 
 
 import concurrent.futures
 import json
+import math
 import operator
 import shutil
 import tempfile
@@ -126,9 +127,11 @@ class Checkpoints:
         record["digest"] = digest_of(arrays, record)
         return arrays, record
 
-    def restore_latest(self, target: Any, at: int | None = None) -> tuple[Any, dict, int] | None:
+    def restore_latest(self, target: Any, at: int | None = None, most: float = math.inf) -> tuple[Any, dict, int] | None:
         """(state, meta, step) of the newest intact checkpoint that fits `target`, or of step `at`;
         None where the folder has no checkpoint.
+
+        most: newer checkpoints than that of this step are passed over.
 
         Newer checkpoints that are damaged, or of another structure, are passed over with a one-line
         warning. They stay on disk, and the next save renames them to `<step>.unusable`.
@@ -139,8 +142,9 @@ class Checkpoints:
         Raises UserError where no checkpoint is usable or is of step `at`, and where a save failed.
         """
         self.wait()
-        self._unusable, reasons = set(), []
-        steps = found_steps(self.folder)
+        found, reasons = found_steps(self.folder), []
+        self._unusable = {step for step in found if step > most}
+        steps = [step for step in found if step <= most]
         if at is not None and at not in steps:
             there = ", ".join(map(str, steps)) or "none"
             raise UserError(f"{self.folder} has no checkpoint of step {at}: there are {there}")

@@ -16,8 +16,8 @@ from experiments import class_imbalance
 from gan_jax.data.imbalance import class_counts, imbalanced
 from gan_jax.data.splits import Split
 from gan_jax.metrics import frechet, per_class
+from gan_jax.sweeps.folder import SweepFolder
 from gan_jax.sweeps.population import Member, by_structure
-from gan_jax.training.folder import SweepFolder
 
 # ---- of each class ------------------------------------------------------------------------------
 
