@@ -89,6 +89,18 @@ def _open_streams() -> None:
     os.close(number)
 
 
+def _absent_backend() -> str | None:
+    """What JAX_PLATFORMS asks for, where this machine has no such device; None where it has."""
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).split(". ")[0].split(" (set JAX_PLATFORMS")[0] or "JAX finds no such device here"
+        return f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {why}"
+    return None
+
+
 def run(main: Callable[..., Any]) -> None:
     """Call `main` with the command line's arguments and exit with the code it returns (0 for None).
 
@@ -103,11 +115,10 @@ def run(main: Callable[..., Any]) -> None:
         distributed.refuse(error)
         say(f"error: {error}")
         code = 2
-    except RuntimeError as error:
-        if not (asked := os.environ.get("JAX_PLATFORMS")) or "backend" not in str(error):
+    except (RuntimeError, AssertionError):
+        if (why := _absent_backend()) is None:
             raise
-        why = str(error).split(". ")[0]
-        say(f"error: JAX_PLATFORMS={asked}: {why}: unset it, or name a platform that is here, such as cpu")
+        say(f"error: {why}: unset JAX_PLATFORMS, or name a platform that is here, such as cpu")
         code = 2
     except OSError as error:
         if error.filename is not None:

@@ -106,9 +106,8 @@ class SweepFolder(RunFolder):
         return PartFolder(self.path / "groups" / f"{number:02d}-{k:02d}", self, indices)
 
     def plans(self) -> dict[str, list[int]]:
-        """{group: [members in one program, devices that share the batch of each]}, of a sweep of all
-        groups or of tasks of one group each. Where a plan is damaged or missing, the rows of a
-        group show how it was cut."""
+        """{group: [members in one program, devices that share the batch of each]}. Where a plan is
+        damaged or missing, the rows of a group show how it was cut."""
         found = dict(self._cuts())
         for path in [*self.path.glob("plan.json"), *sorted(self.path.glob("plans/*.json"))]:
             try:

@@ -17,8 +17,9 @@ from tests.tiny_games import QUICK
 SETTINGS = {name: {"rate": np.float32(value)} for name, value in {"a": 0.1, "b": 0.3}.items()}
 ROWS, PLAN = "groups/00-00/metrics.jsonl", "plan.json"
 BYTES = {
-    "[]": b"[]", "null": b"null", "{}": b"{}", "empty": b"", "number": b"5", "text": b'"x"', "deep": b"[" * 200_000, "nan": b"NaN",
-    "utf-16": '{"0": [2, 1]}'.encode("utf-16"), "latin-1": b'{"0": [2, 1]}\xe4', "mark": b'\xef\xbb\xbf{"0": [2, 1]}', "zeros": bytes(40),
+    "[]": b"[]", "null": b"null", "{}": b"{}", "empty": b"", "number": b"5", "text": b'"x"', "deep": b"[" * 200_000,
+    "nan": b"NaN", "utf-16": '{"0": [2, 1]}'.encode("utf-16"), "latin-1": b'{"0": [2, 1]}\xe4',
+    "mark": b'\xef\xbb\xbf{"0": [2, 1]}', "zeros": bytes(40),
 }  # fmt: skip
 
 
@@ -92,9 +93,11 @@ def changed(key, value):
     return lambda record: record | {key: value}
 
 
-WITHOUT = [
-    lambda record, key=key: {k: v for k, v in record.items() if k != key} for key in ("settings", "data", "seeds", "intervals")
-]
+def without(key):
+    return lambda record: {k: v for k, v in record.items() if k != key}
+
+
+WITHOUT = [without(key) for key in ("settings", "data", "seeds", "intervals")]
 VALUES = {"settings": [], "names": ["b", "a"], "seeds": [], "sizes": [0], "order": "x", "data": None, "intervals": [2.5]}
 VALUES |= {"baseline": "zz", "higher_is_better": 1, "steps": "20", "rank_by": None, "source": "ring", "warm_start": 5}
 
@@ -127,7 +130,7 @@ DAMAGES = {  # of the rows of four steps: (what is left, rows of the part that a
     "one is null": (lambda rows: [rows[0], "null\n", *rows[2:]], 3),
     "one has fewer members": (lambda rows: [row(rows[0], diverged=[None]), *rows[1:]], 3),
     "one has text for numbers": (lambda rows: [rows[0], row(rows[1], metrics={"error": ["x", 1.0]}), *rows[2:]], 3),
-    "one is there twice": (lambda rows: [rows[0], rows[0], *rows[1:]], 4),
+    "one is there twice": (lambda rows: [rows[0], rows[0], *rows[1:]], 3),  # which of both is right is not known
 }
 
 
@@ -138,13 +141,13 @@ def test_intact_rows_are_kept_and_the_others_are_made_again_bit_for_bit(damaged,
     before, opened = path.read_bytes(), read()
     assert len(opened.table) == len(trained.table) - 2 * (4 - intact)
     said = capsys.readouterr().err
-    assert str(path) in said and (intact == 4 or "2 of 4 members are trained to step 20; resume trains the rest" in said)
+    assert str(path) in said and "2 of 4 members are trained to step 20; resume trains more" in said
     same(train(damaged, data, resume=True), trained)
-    assert path.read_bytes() == (trained.folder / ROWS).read_bytes() or intact == 4
+    assert path.read_bytes() == (trained.folder / ROWS).read_bytes()
     assert (damaged / "table.csv").read_bytes() == (trained.folder / "table.csv").read_bytes()
     aside = list(path.parent.glob("metrics.damaged-*.jsonl"))
     assert [file.read_bytes() for file in aside] in ([], [before])
-    assert str(path) in capsys.readouterr().err or intact == 4
+    assert str(path) in capsys.readouterr().err
 
 
 def test_parts_in_each_other_s_place_are_refused(damaged, data):
