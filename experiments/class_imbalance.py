@@ -76,6 +76,7 @@ from gan_jax.cli.options import ComparisonOptions
 from gan_jax.cli.run import run
 from gan_jax.cli.types import Count, Positive, Seed, Weight
 from gan_jax.core.errors import UserError
+from gan_jax.core.tables import to_csv
 
 if TYPE_CHECKING:
     from gan_jax.sweeps.result import Sweep
@@ -283,8 +284,8 @@ def main(options: Options) -> int:
     seeds = sorted({member.seed for member in swept.members})
     print(f"\n{report(table, classes, counts)}\n\non V, {without_text(data, data.validation, seeds)}\n")
     with writing(options.out):
-        write_atomic(options.out / "rare_classes.csv", table.to_csv(index=False))
-        write_atomic(options.out / "by_class.csv", classes.to_csv(index=False))
+        write_atomic(options.out / "rare_classes.csv", to_csv(table))
+        write_atomic(options.out / "by_class.csv", to_csv(classes))
     print(conclusion(options, swept, table, counts))
     if len(classes):
         print(f"\npicture: {figures.save(options.out / 'pictures' / 'rare_classes.png', figure_of(classes, counts))}")

@@ -45,6 +45,7 @@ from gan_jax.cli.options import DataOptions
 from gan_jax.cli.run import cores, prepare_devices, run
 from gan_jax.cli.types import Count, Few, Share
 from gan_jax.core.errors import UserError
+from gan_jax.core.tables import to_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -334,7 +335,7 @@ def main(options: Options) -> int:
         found[method] = folder.part(method.replace(", ", "_"), partial(completed, options, tasks, method))
     table = measured(options, data, tasks, found)
     with writing(options.out):
-        write_atomic(options.out / "table.csv", table.to_csv(index=False))
+        write_atomic(options.out / "table.csv", to_csv(table))
     print(f"\n{data.name}, {len(data.train)} training images, {options.judged} judged; {text(options, table)}")
     print(f"\ntable: {options.out / 'table.csv'}    picture: {picture(tasks, found, options.out / 'pictures' / 'filled.png')}")
     return 0

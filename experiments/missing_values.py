@@ -63,6 +63,7 @@ from missing_values_report import BASELINE, CHOSEN, CODE, COMPLETE, VAE, Case, f
 from gan_jax.cli.run import cores, prepare_devices, run
 from gan_jax.cli.types import Count, Natural, Seed, Share
 from gan_jax.core.errors import UserError
+from gan_jax.core.tables import to_csv
 
 CODE_STEPS = 10_000
 CANDIDATES = [{"alpha": alpha, "hide": hide} for alpha, hide in product((100.0, 1000.0), (0.0, 0.15, 0.3))]
@@ -275,7 +276,7 @@ def main(options: Options) -> int:
         tables.append(measured(values, classes, own, found))
     table = pd.concat(tables)
     with writing(options.out):
-        write_atomic(options.out / "table.csv", table.to_csv(index=False))
+        write_atomic(options.out / "table.csv", to_csv(table))
     print(text(options, table))
     picture = figures.save(options.out / "pictures" / "missing_values.png", figure_of(options, table))
     print(f"table: {options.out / 'table.csv'}    picture: {picture}")

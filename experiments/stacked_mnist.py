@@ -54,6 +54,7 @@ from gan_jax.cli.options import SweepOptions
 from gan_jax.cli.run import run
 from gan_jax.cli.types import Count, Few, Weight
 from gan_jax.core.errors import UserError
+from gan_jax.core.tables import to_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -236,7 +237,7 @@ def main(options: Options) -> int:
         return swept.exit_code
     judge = trained_classifier(singles)
     table = counted(swept, options, judge.logits)
-    table.to_csv(options.out / "modes.csv", index=False)
+    (options.out / "modes.csv").write_text(to_csv(table))
     show(options, data, table, reference(data, judge.logits, options.samples), judge.accuracy)
     if len(settings) > 1:
         ranked = gan.ranking.rank(table, "kl", baseline=next(iter(settings)))

@@ -89,15 +89,18 @@ def _open_streams() -> None:
     os.close(number)
 
 
-def _absent_backend() -> str | None:
-    """What JAX_PLATFORMS asks for, where this machine has no such device; None where it has."""
-    import jax
-
+def _refused_by_jax() -> str | None:
+    """What the environment asks JAX for, where it has no such device or setting; else None."""
     try:
+        import jax
+
         jax.devices()
     except (RuntimeError, AssertionError) as error:
         why = str(error).split(". ")[0].split(" (set JAX_PLATFORMS")[0] or "JAX finds no such device here"
-        return f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {why}"
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        return f"JAX_PLATFORMS={platforms}: {why}: unset it, or name a platform that is here, such as cpu"
+    except ValueError as error:  # JAX_ENABLE_X64=maybe
+        return f"JAX refuses the environment: {error}"
     return None
 
 
@@ -115,10 +118,10 @@ def run(main: Callable[..., Any]) -> None:
         distributed.refuse(error)
         say(f"error: {error}")
         code = 2
-    except (RuntimeError, AssertionError):
-        if (why := _absent_backend()) is None:
+    except (RuntimeError, AssertionError, ValueError):
+        if (why := _refused_by_jax()) is None:
             raise
-        say(f"error: {why}: unset JAX_PLATFORMS, or name a platform that is here, such as cpu")
+        say(f"error: {why}")
         code = 2
     except OSError as error:
         if error.filename is not None:

@@ -14,6 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from gan_jax.core.errors import UserError
+from gan_jax.core.tables import to_csv
 from gan_jax.metrics import ranking
 from gan_jax.plots.parts import number as figure
 from gan_jax.plots.reports import report_pictures
@@ -114,7 +115,7 @@ class SweepReport:
         reports = self.reports | {f"{name} on S": report for name, report in self.final.items()}
         html = sweep_page_html(title, f"{self.choice}\n\n{self.text()}", self.table, reports, self.pictures())
         record = json.dumps(self.to_json(), indent=1)
-        write_files(folder, {"report.html": html, "report.json": record, "report.csv": self.table.to_csv(index=False)})
+        write_files(folder, {"report.html": html, "report.json": record, "report.csv": to_csv(self.table)})
         return folder / "report.html"
 
 

@@ -172,9 +172,8 @@ def open_sweep(
     schedule = Schedule(record["steps"], record["intervals"][0], record["steps"])
     SweepTrainer(result, place(1), files, record["order"], schedule).read()
     if (done := len(result.states)) < len(result.members):
-        say(
-            f"{files.path}: {done} of {len(result.members)} members are trained to step {schedule.steps}; resume trains the rest"
-        )
+        of = f"{done} of {len(result.members)} members are trained to step {schedule.steps}"
+        say(f"{files.path}: {of}; resume trains more")
     return result
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from gan_jax.core.errors import UserError, say
 from gan_jax.core.rng import named
+from gan_jax.core.tables import to_csv
 from gan_jax.gan.state import networks
 from gan_jax.sweeps.folder import SweepFolder
 from gan_jax.sweeps.layout import Layout, batch_size_of, first_layout, fit_memory, possible_shares
@@ -193,10 +194,10 @@ class SweepTrainer:
             return
         result, path = self.result, self.folder.path
         with writing(path):
-            write_atomic(path / "table.csv", result.table.to_csv(index=False))
+            write_atomic(path / "table.csv", to_csv(result.table))
             if len(result.states) < len(result.members):
                 return
             if result.measured(result.rank_by):
-                write_atomic(path / "ranking.csv", result.ranking().to_csv(index=False))
+                write_atomic(path / "ranking.csv", to_csv(result.ranking()))
                 write_atomic(path / "ranking.txt", result.report() + "\n")
             result.draw(path / "pictures")
