@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from gan_jax.core.arguments import among, count, flag, names, not_both, path, refuse
+from gan_jax.core.arguments import among, count, flag, names, path, refuse
 from gan_jax.core.errors import UserError, say
 from gan_jax.core.game import Game
 from gan_jax.core.ranges import check_numbers
@@ -102,17 +102,13 @@ def sweep(
     check_intervals(steps, log_every, checkpoint_every, checkpoint_every, keep=1)
     settings = named_settings(settings)
     baseline = next(iter(settings)) if baseline is None else among(baseline, "baseline", settings)
-    limits = {"members_per_program": members_per_program, "devices": devices, "devices_per_member": devices_per_member}
-    members_per_program, devices, devices_per_member = (
-        None if value is None else count(value, name) for name, value in limits.items()
+    members_per_program, devices, devices_per_member = _limits(
+        members_per_program=members_per_program, devices=devices, devices_per_member=devices_per_member
     )
     out, trusted = None if out is None else path(out, "out"), names(trusted, "trusted")
-    _check_kinds(data, order, rank_by, game, warm_start)
-    for name, value in {"resume": resume, "overwrite": overwrite, "higher_is_better": higher_is_better}.items():
-        flag(value, name)
+    _check_kinds(data, order, rank_by, game, warm_start, resume=resume, overwrite=overwrite, higher_is_better=higher_is_better)
     if out is None and (resume or overwrite):
         raise UserError("resume and overwrite speak of a sweep folder: name it with out")
-    not_both(resume, overwrite)
     result = Sweep(members_of(settings, data, seeds, sizes), data, game, baseline, rank_by, higher_is_better)
     _check(result, steps)
     _check_metric(result)
@@ -180,7 +176,14 @@ def open_sweep(
 # ---- what cannot be meant is refused before a step is run ---------------------------------------
 
 
-def _check_kinds(data: Any, order: Any, rank_by: Any, game: Any, warm_start: Any) -> None:
+def _limits(**limits: int | None) -> list[int | None]:
+    return [None if value is None else count(value, name) for name, value in limits.items()]
+
+
+def _check_kinds(data: Any, order: Any, rank_by: Any, game: Any, warm_start: Any, **flags: Any) -> None:
+    """Refuse arguments of another type."""
+    for name, value in flags.items():
+        flag(value, name)
     if not all(hasattr(data, part) for part in ("train", "validation", "subset")):
         refuse(data, "data", "Splits, as gan.load and gan.from_arrays return")
     among(order, "order", ("shared", "own"))
