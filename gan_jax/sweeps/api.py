@@ -101,7 +101,7 @@ def sweep(
     checkpoint_every = 5 * log_every if checkpoint_every is None else count(checkpoint_every, "checkpoint_every")
     check_intervals(steps, log_every, checkpoint_every, checkpoint_every, keep=1)
     settings = named_settings(settings)
-    baseline = next(iter(settings)) if baseline is None else among(baseline, "baseline", settings)
+    reference: str = next(iter(settings)) if baseline is None else among(baseline, "baseline", settings)
     members_per_program, devices, devices_per_member = _limits(
         members_per_program=members_per_program, devices=devices, devices_per_member=devices_per_member
     )
@@ -109,7 +109,7 @@ def sweep(
     _check_kinds(data, order, rank_by, game, warm_start, resume=resume, overwrite=overwrite, higher_is_better=higher_is_better)
     if out is None and (resume or overwrite):
         raise UserError("resume and overwrite speak of a sweep folder: name it with out")
-    result = Sweep(members_of(settings, data, seeds, sizes), data, game, baseline, rank_by, higher_is_better)
+    result = Sweep(members_of(settings, data, seeds, sizes), data, game, reference, rank_by, higher_is_better)
     _check(result, steps)
     _check_metric(result)
     engine = executors.choose(executor, address, out)
@@ -128,7 +128,7 @@ def sweep(
             "seeds": list(dict.fromkeys(m.seed for m in result.members)),
             "sizes": list(dict.fromkeys(m.n for m in result.members)),
             "order": order, "data": data.describe(), "intervals": [log_every], "source": getattr(data, "source", None),
-            "baseline": baseline, "rank_by": rank_by, "higher_is_better": higher_is_better,
+            "baseline": reference, "rank_by": rank_by, "higher_is_better": higher_is_better,
             "steps": steps, "environment": environment(), "git_commit": git_commit(),
             "warm_start": describe_warm_start(warm_start), "command": command or " ".join(sys.argv),
         }  # fmt: skip

@@ -51,7 +51,8 @@ def members_of(settings: dict[str, Any], data: Splits, seeds: int | Sequence[int
     """Settings x sizes x seeds. Raises UserError where one of the three is empty, for a seed or
     size that is given twice, and for a size that the data do not have."""
     many = isinstance(seeds, Iterable) and not isinstance(seeds, (str, bytes, Mapping))
-    seeds = [seed(value) for value in (seeds if many else range(count(seeds, "seeds", most=MOST)))]
+    given: Any = seeds if many else range(count(seeds, "seeds", most=MOST))
+    seeds = [seed(value) for value in given]
     if sizes is not None and (not isinstance(sizes, Iterable) or isinstance(sizes, (str, bytes, Mapping))):
         refuse(sizes, "sizes", "a list of numbers of training images, such as [100, 200]")
     sizes = [len(data.train)] if sizes is None else [count(n, "size") for n in sizes]
