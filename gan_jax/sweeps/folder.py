@@ -13,6 +13,10 @@ from gan_jax.training.files import warn, write_atomic, writing
 from gan_jax.training.folder import RunFolder
 
 
+class _Data(schemas.Data):
+    hashes: dict[str, str]  # pyright: ignore[reportIncompatibleVariableOverride] # of splits of the user's own kind too
+
+
 class _Record(BaseModel):
     """sweep.json. Fields that came later, or that are for people alone, are not looked at."""
 
@@ -23,7 +27,7 @@ class _Record(BaseModel):
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
     sizes: schemas.Steps
     order: Literal["shared", "own"]
-    data: schemas.Data
+    data: _Data
     intervals: schemas.Steps
     baseline: str
     rank_by: str
