@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from gan_jax.cli.run import cores, prepare_devices
+from gan_jax.cli.types import Count, Few, Natural, Positive, Seed, Side
 from gan_jax.core.errors import UserError
 from gan_jax.training import distributed
 
@@ -23,13 +24,13 @@ class DataOptions:
     """What every experiment takes."""
 
     data: str = "digits"  # Data set: digits, ring, grid, mnist, fashion_mnist, cifar10, tfds:NAME, npz:PATH or folder:PATH.
-    subset: int | None = None  # Train on the first N images of a seeded, stratified order; all when left out.
+    subset: Count | None = None  # Train on the first N images of a seeded, stratified order; all when left out.
     held_out: str | None = None  # Another data set, of held-out images: V is half of it, S and E a quarter each.
     split: str | None = None  # Numbers of images of T, V, S and E, as in 400/100/100/0; shares by rule when left out.
-    size: int | None = None  # Resize and crop images to this side.
+    size: Side | None = None  # Resize and crop images to this side.
     channels: Literal[1, 3] | None = None  # Grey (1) or RGB (3).
     data_dir: Path | None = None  # Where TensorFlow Datasets keeps its prepared sets; its own default when left out.
-    seed: int = 0  # Of the splits, the first weights and every draw.
+    seed: Seed = 0  # Of the splits, the first weights and every draw.
     out: Path = Path("runs/quickstart")  # The run folder.
     resume: bool = False  # Continue the run in the folder, as it was begun; from step 0 if it has no checkpoint yet.
     overwrite: bool = False  # Delete the run in the folder and start again.
@@ -47,18 +48,18 @@ class DataOptions:
 class RunOptions(DataOptions):
     """What an experiment that trains one run takes."""
 
-    devices: int = 1  # Train on this many devices; on a machine without accelerators the CPU is split into as many.
+    devices: Count = 1  # Train on this many devices; on a machine without accelerators the CPU is split into as many.
     parallel: Literal["sharding", "pmap"] = "sharding"  # How devices share a batch: by placement, or by pmap with a named axis.
     shard: Literal["optimizer", "parameters"] | None = None
     """Split the state over the devices too, where it does not fit on each: that of the optimizer,
     or the parameters as well."""
     stream: bool = False  # Leave the training images on disk and read them while training; for what does not fit on a device.
-    workers: int = 0  # Processes that read and decode a streamed training set; 0 for threads of this one.
+    workers: Natural = 0  # Processes that read and decode a streamed training set; 0 for threads of this one.
     damaged: Literal["refuse", "skip"] = "refuse"  # At unreadable images of a stream, end the run or take others instead.
     coordinator: str | None = None  # Of several hosts: host:port of process 0; found out under SLURM, GKE and TPU pods.
-    processes: int | None = None  # Of several hosts: how many processes train this run; --devices counts those of all.
-    process: int | None = None  # Of several hosts: which process this is, from 0.
-    timeout: float = distributed.TIMEOUT  # Of several hosts: seconds in which all must have come.
+    processes: Count | None = None  # Of several hosts: how many processes train this run; --devices counts those of all.
+    process: Natural | None = None  # Of several hosts: which process this is, from 0.
+    timeout: Positive = distributed.TIMEOUT  # Of several hosts: seconds in which all must have come.
 
     def prepare(self) -> None:
         """Call before JAX is first used: joins the other hosts, and splits a CPU into as many
@@ -79,12 +80,12 @@ class RunOptions(DataOptions):
 class SweepOptions(DataOptions):
     """What an experiment that trains a population takes."""
 
-    seeds: int = 5  # Runs of each setting; with fewer than 5 nothing is tested.
-    sizes: tuple[int, ...] = ()  # Numbers of training images, as nested subsets in a seeded order; all images when left out.
+    seeds: Few = 5  # Runs of each setting; with fewer than 5 nothing is tested.
+    sizes: tuple[Count, ...] = ()  # Numbers of training images, as nested subsets in a seeded order; all images when left out.
     order: Literal["shared", "own"] = "shared"  # One order of the data for all members, or one per seed; paired either way.
-    members_per_program: int | None = None  # Most members in one program; as many as fit the memory when left out.
-    devices: int | None = None  # Devices that share the members out; all when left out, and then each CPU core is one.
-    devices_per_member: int | None = None  # Devices that share a member's batch; chosen by number and memory when left out.
+    members_per_program: Count | None = None  # Most members in one program; as many as fit the memory when left out.
+    devices: Count | None = None  # Devices that share the members out; all when left out, and then each CPU core is one.
+    devices_per_member: Count | None = None  # Devices that share a member's batch; chosen by number and memory when left out.
     warm_start: Path | None = None  # Begin every member with the networks of the run in this folder.
     executor: Literal["local", "ray", "slurm"] = "local"
     """Train here, or each group of one structure as a task of a Ray cluster or of a SLURM array;
@@ -92,11 +93,11 @@ class SweepOptions(DataOptions):
     address: str | None = None
     """Of the Ray cluster, host:port; a cluster of this machine when left out. 'local' runs SLURM's
     tasks on this machine."""
-    task_cpus: int = 1  # CPU cores of each task.
-    task_gpus: int = 0  # GPUs of each task; without, tasks run on the CPU.
-    task_minutes: int = 24 * 60  # Time limit of each SLURM task.
+    task_cpus: Count = 1  # CPU cores of each task.
+    task_gpus: Natural = 0  # GPUs of each task; without, tasks run on the CPU.
+    task_minutes: Count = 24 * 60  # Time limit of each SLURM task.
     partition: str | None = None  # SLURM partition; the cluster's default when left out.
-    retries: int = 3  # How often a task that was killed, or whose machine was lost, is submitted again.
+    retries: Natural = 3  # How often a task that was killed, or whose machine was lost, is submitted again.
 
     def prepare(self) -> None:
         """Call before JAX is first used. Raises UserError in one of several processes, which would
@@ -134,16 +135,16 @@ class SweepOptions(DataOptions):
 class ComparisonOptions(SweepOptions):
     """Options of an experiment that compares named settings and ends in the overfitting report."""
 
-    subset: int | None = 200  # Train on the first N images of a seeded, stratified order.
-    steps: int = 2500  # Training steps: updates of the generator.
-    width: int = 16  # Channels of the widest image layers; deeper layers have multiples.
-    batch_size: int = 64  # Images per discriminator turn.
+    subset: Count | None = 200  # Train on the first N images of a seeded, stratified order.
+    steps: Count = 2500  # Training steps: updates of the generator.
+    width: Few = 16  # Channels of the widest image layers; deeper layers have multiples.
+    batch_size: Count = 64  # Images per discriminator turn.
     only: tuple[str, ...] = ()  # These settings, the first being the baseline; all when left out.
     rank_by: str = "D/train_validation_auc"
     """Metric of the pictures of training, smaller is better; others are G/fd_gap and
     G/validation_fd."""
     final: bool = False  # Open the test split S, once, for the setting that the report chooses on V and for the baseline.
-    log_every: int = 250  # Steps between evaluations.
+    log_every: Count = 250  # Steps between evaluations.
 
     def choose(self, known: dict[str, Any]) -> dict[str, Any]:
         """The settings that --only names, or all. Raises UserError for an unknown name."""

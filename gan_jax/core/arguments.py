@@ -4,6 +4,7 @@ that has the argument's name, the value and what it must be."""
 import math
 import operator
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,7 +27,7 @@ def count(value: Any, name: str, least: int = 1, most: int = LARGEST) -> int:
     except TypeError:
         found = None
     if found is None or found < least or found > most:
-        refuse(value, name, f"an integer of at least {least}" + (f" and at most {most}" if found or most < LARGEST else ""))
+        refuse(value, name, f"an integer from {least} to {most}" if most < LARGEST else f"an integer of at least {least}")
     return found
 
 
@@ -52,6 +53,10 @@ def path(value: Any, name: str) -> Path:
     """A path given as text or as a `Path`."""
     if not isinstance(value, (str, os.PathLike)) or not str(value) or "\0" in str(value):
         refuse(value, name, "the path of a file or folder")
+    try:
+        Path(value).exists()
+    except OSError as error:
+        refuse(value, name, f"a path that can be read ({error.strerror})")
     return Path(value)
 
 
@@ -59,6 +64,27 @@ def flag(value: Any, name: str) -> bool:
     """True or False, and nothing that only behaves so."""
     if not isinstance(value, bool):
         refuse(value, name, "True or False")
+    return value
+
+
+def not_both(resume: bool, overwrite: bool) -> None:
+    """Raises UserError where a folder is to be continued and deleted at once."""
+    if resume and overwrite:
+        raise UserError("resume goes on with what is in the folder, and overwrite deletes it: give one of the two")
+
+
+def names(value: Any, name: str) -> tuple[str, ...]:
+    """A list of texts, or one text."""
+    value = (value,) if isinstance(value, str) else value
+    if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
+        refuse(value, name, "a list of names")
+    return tuple(value)
+
+
+def mapping(value: Any, name: str) -> Mapping[str, Any]:
+    """{text: anything}."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        refuse(value, name, "a dict whose keys are text")
     return value
 
 

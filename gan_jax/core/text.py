@@ -1,6 +1,5 @@
-"""Names of the user's as text for one line, and lines on stderr."""
+"""Names that the user gave, made fit for one line of output."""
 
-import sys
 from typing import Any
 
 
@@ -13,8 +12,3 @@ def shorten(name: Any, width: int) -> str:
     """A long name's beginning and end in `width` characters: settings often differ at the end."""
     name, half = one_line(name), (width - 3) // 2
     return name if len(name) <= width else f"{name[: width - 3 - half]}...{name[-half:]}"
-
-
-def say(line: str) -> None:
-    """One line on stderr: what was skipped, scaled, left out or guessed."""
-    print(one_line(line), file=sys.stderr, flush=True)

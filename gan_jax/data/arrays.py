@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.core.errors import UserError
-from gan_jax.core.text import say
+from gan_jax.core.errors import UserError, say
 from gan_jax.data.labels import as_labels, numbered
 
 HELD_OUT = "held-out"  # a part of which V, S and E are cut

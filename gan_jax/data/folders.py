@@ -11,8 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from gan_jax.core.errors import UserError
-from gan_jax.core.text import say
+from gan_jax.core.errors import UserError, say
 from gan_jax.data.arrays import HELD_OUT, Source, check_memory, reason
 from gan_jax.data.labels import as_labels, numbered
 from gan_jax.data.layout import find, formats

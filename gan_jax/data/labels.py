@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.core.errors import UserError
-from gan_jax.core.text import say
+from gan_jax.core.errors import UserError, say
 
 MAX_CLASSES = 65_536  # more are identity numbers, not classes
 

@@ -17,8 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from gan_jax.core.errors import UserError
-from gan_jax.core.text import say
+from gan_jax.core.errors import UserError, say
 from gan_jax.data.arrays import reason
 
 # Formats of Pillow that are no pictures of pixels alone, or that other programs decode.

@@ -8,8 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from gan_jax.core.errors import UserError
-from gan_jax.core.text import say
+from gan_jax.core.errors import UserError, say
 from gan_jax.data import imbalance as imbalances
 from gan_jax.data import stacked, toys
 from gan_jax.data.arrays import HELD_OUT, Source, check_memory, checked, reason

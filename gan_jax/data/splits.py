@@ -24,8 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gan_jax.core.arguments import count as as_integer
-from gan_jax.core.errors import UserError
-from gan_jax.core.text import say
+from gan_jax.core.errors import UserError, say
 from gan_jax.data.arrays import HELD_OUT, Source
 
 NAMES = ("train", "validation", "test", "extractor")

@@ -15,6 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from gan_jax.core.errors import UserError
+from gan_jax.core.tables import to_csv
 from gan_jax.metrics import ranking
 from gan_jax.plots.parts import number as figure
 from gan_jax.plots.reports import report_pictures
@@ -121,7 +122,7 @@ class SweepReport:
         html = sweep_page_html(title, f"{self.choice}\n\n{self.text(ranking.WIDTH)}", self.table, reports, self.pictures())
         record = json.dumps(self.to_json(), indent=1)
         name = free_name(folder, next(iter(self.reports.values())).protocol)
-        files = {f"{name}.html": html, f"{name}.json": record, f"{name}.csv": self.table.to_csv(index=False)}
+        files = {f"{name}.html": html, f"{name}.json": record, f"{name}.csv": to_csv(self.table)}
         write_files(folder, files)
         return folder / f"{name}.html"
 

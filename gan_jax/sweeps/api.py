@@ -14,7 +14,8 @@ from typing import Any
 
 import jax
 
-from gan_jax.core.errors import UserError
+from gan_jax.core.arguments import among, count, flag, names, path, refuse
+from gan_jax.core.errors import UserError, say
 from gan_jax.core.game import Game
 from gan_jax.core.ranges import check_numbers
 from gan_jax.data.order import MAX_POSITION
@@ -22,6 +23,7 @@ from gan_jax.data.splits import Splits
 from gan_jax.sweeps import executors
 from gan_jax.sweeps.executors.driver import run_groups
 from gan_jax.sweeps.executors.inputs import check_tasks
+from gan_jax.sweeps.folder import SweepFolder
 from gan_jax.sweeps.grid import named_settings
 from gan_jax.sweeps.layout import abstract_batch, possible_shares
 from gan_jax.sweeps.part import Schedule
@@ -31,7 +33,7 @@ from gan_jax.sweeps.trainer import SweepTrainer
 from gan_jax.training import distributed
 from gan_jax.training.feed import evaluation_sets
 from gan_jax.training.fit import check_intervals, check_origin, describe_warm_start, origin_of
-from gan_jax.training.folder import SweepFolder, environment, git_commit
+from gan_jax.training.folder import environment, git_commit
 from gan_jax.training.placement import place
 from gan_jax.training.run import Run
 from gan_jax.training.serialization import to_json
@@ -95,21 +97,29 @@ def sweep(
         UserError: an argument cannot be meant. No step was run then.
     """
     distributed.alone("a sweep", jax.process_count())
-    checkpoint_every = 5 * log_every if checkpoint_every is None else checkpoint_every
+    steps, log_every = count(steps, "steps"), count(log_every, "log_every")
+    checkpoint_every = 5 * log_every if checkpoint_every is None else count(checkpoint_every, "checkpoint_every")
     check_intervals(steps, log_every, checkpoint_every, checkpoint_every, keep=1)
     settings = named_settings(settings)
-    baseline = next(iter(settings)) if baseline is None else baseline
-    result = Sweep(members_of(settings, data, seeds, sizes), data, game, baseline, rank_by, higher_is_better)
-    _check(result, steps, order, members_per_program)
+    reference: str = next(iter(settings)) if baseline is None else among(baseline, "baseline", settings)
+    members_per_program, devices, devices_per_member = _limits(
+        members_per_program=members_per_program, devices=devices, devices_per_member=devices_per_member
+    )
+    out, trusted = None if out is None else path(out, "out"), names(trusted, "trusted")
+    _check_kinds(data, order, rank_by, game, warm_start, resume=resume, overwrite=overwrite, higher_is_better=higher_is_better)
+    if out is None and (resume or overwrite):
+        raise UserError("resume and overwrite speak of a sweep folder: name it with out")
+    result = Sweep(members_of(settings, data, seeds, sizes), data, game, reference, rank_by, higher_is_better)
+    _check(result, steps)
     _check_metric(result)
     engine = executors.choose(executor, address, out)
     if engine:
         check_tasks(settings, game, data, trusted, warm_start)
     placement = place(1 if engine else devices or len(jax.local_devices()))
     if devices_per_member is not None and (devices or not engine):
-        count = devices or len(placement.devices)
+        available = devices or len(placement.devices)
         for member, *_ in result.structures:  # refuses devices that cannot share its batch
-            possible_shares(result.game_of(member), member.recipe, data, count, devices_per_member)
+            possible_shares(result.game_of(member), member.recipe, data, available, devices_per_member)
     origin, folder = _origin(result, warm_start, trusted), None
     if out is not None:
         folder = SweepFolder(out)
@@ -119,14 +129,12 @@ def sweep(
             "sizes": list(dict.fromkeys(m.n for m in result.members)),
             "order": order, "data": data.describe(), "intervals": [log_every], "source": getattr(data, "source", None),
             "class_names": list(getattr(data, "class_names", ())),
-            "baseline": baseline, "rank_by": rank_by, "higher_is_better": higher_is_better,
+            "baseline": reference, "rank_by": rank_by, "higher_is_better": higher_is_better,
             "steps": steps, "environment": environment(), "git_commit": git_commit(),
             "warm_start": describe_warm_start(warm_start), "command": command or " ".join(sys.argv),
         }  # fmt: skip
         folder.acquire(record, resume, overwrite)
         result.folder = folder.path
-    elif resume or overwrite:
-        raise UserError("resume and overwrite speak of a sweep folder: name it with out")
     per_member = None if engine else devices_per_member  # the tasks have the devices
     schedule = Schedule(steps, log_every, checkpoint_every)
     trainer = SweepTrainer(result, placement, folder, order, schedule, members_per_program, per_member, origin)
@@ -160,21 +168,36 @@ def open_sweep(
     result = recorded(files, data, settings, game, trusted)
     schedule = Schedule(record["steps"], record["intervals"][0], record["steps"])
     SweepTrainer(result, place(1), files, record["order"], schedule).read()
+    if (done := len(result.states)) < len(result.members):
+        of = f"{done} of {len(result.members)} members are trained to step {schedule.steps}"
+        say(f"{files.path}: {of}; resume trains more")
     return result
 
 
 # ---- what cannot be meant is refused before a step is run ---------------------------------------
 
 
-def _check(result: Sweep, steps: int, order: str, most: int | None) -> None:
-    """Refuse an unknown order or baseline, too many steps, and recipes that their game or the
-    ranges of their numbers refuse."""
-    if order not in ("shared", "own"):
-        raise UserError(f"unknown order {order!r}: use 'shared' (one for all members) or 'own' (one for each seed)")
-    if result.baseline not in result.settings:
-        raise UserError(f"the baseline {result.baseline!r} is no setting of this sweep: it has {listed(result.settings)}")
-    if most is not None and most < 1:
-        raise UserError(f"members_per_program is {most}: it must be at least 1")
+def _limits(**limits: int | None) -> list[int | None]:
+    return [None if value is None else count(value, name) for name, value in limits.items()]
+
+
+def _check_kinds(data: Any, order: Any, rank_by: Any, game: Any, warm_start: Any, **flags: Any) -> None:
+    """Refuse arguments of another type."""
+    for name, value in flags.items():
+        flag(value, name)
+    if not all(hasattr(data, part) for part in ("train", "validation", "subset")):
+        refuse(data, "data", "Splits, as gan.load and gan.from_arrays return")
+    among(order, "order", ("shared", "own"))
+    if not isinstance(rank_by, str):
+        refuse(rank_by, "rank_by", "the name of a metric")
+    if not isinstance(game, (Game, type(None))):
+        refuse(game, "game", "a Game")
+    if not isinstance(warm_start, (Run, type(None))):
+        path(warm_start, "warm_start")
+
+
+def _check(result: Sweep, steps: int) -> None:
+    """Refuse too many steps, and recipes that their game or the ranges of their numbers refuse."""
     for members in result.structures:
         recipe, game = members[0].recipe, result.game_of(members[0])
         if steps * game.examples(recipe) > MAX_POSITION:

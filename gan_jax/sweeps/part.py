@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gan_jax.sweeps.folder import PartFolder
 from gan_jax.sweeps.population import Population, Programs, member_state
 from gan_jax.sweeps.result import Sweep
 from gan_jax.training import loop
 from gan_jax.training.checkpoints import Checkpoints, saved_steps
-from gan_jax.training.folder import RunFolder, environment, writing
+from gan_jax.training.files import warn, writing
+from gan_jax.training.folder import environment
 from gan_jax.training.progress import SweepProgress
 from gan_jax.training.signals import StopSignal
 from gan_jax.training.trainer import warn_of_environment
@@ -45,10 +47,11 @@ class PartTrainer:
     """
 
     checkpoints: Checkpoints | None = None
+    trains = True
 
     def __init__(
         self, result: Sweep, indices: list[int], population: Population, schedule: Schedule, evaluation: tuple | None,
-        programs: Programs | None, folder: RunFolder | None,
+        programs: Programs | None, folder: PartFolder | None,
     ):  # fmt: skip
         self.result, self.indices, self.population, self.folder = result, indices, population, folder
         self.schedule, self.evaluation, self.log_every = schedule, evaluation, schedule.log_every
@@ -66,15 +69,19 @@ class PartTrainer:
         """The step up to which the part is trained and saved; -1 for none."""
         if self.folder is None:
             return -1
-        logged = [row["step"] for row in self.folder.rows()]
-        return min(max(saved_steps(self.folder.checkpoints), default=-1), max(logged, default=-1))
+        return min(max(saved_steps(self.folder.checkpoints), default=-1), self.folder.logged(self.log_every))
 
     def begin(self) -> Carry:
         """The newest intact checkpoint's state, or a fresh one."""
         population = self.population
         if self.checkpoints and self.folder:
-            found = self.checkpoints.restore_latest(jax.eval_shape(population.saved, population.like(), population.alive))
-            kept = self.folder.truncate(found[2] if found else -1)
+            like = jax.eval_shape(population.saved, population.like(), population.alive)
+            found = self.checkpoints.restore_latest(like, most=(logged := self.folder.logged(self.log_every)))
+            if logged < max(saved_steps(self.folder.checkpoints), default=-1):
+                again = f"trained again from step {found[2] if found else 0}"
+                warn(f"{self.folder.path / 'metrics.jsonl'} lacks rows after step {max(logged, 0)}: {again}")
+            at = found[2] if found else -1
+            kept = self.folder.truncate(at) if self.trains else [row for row in self.folder.rows() if row["step"] <= at]
             for row in kept:
                 self.keep_row(row)
             if found:
@@ -90,11 +97,11 @@ class PartTrainer:
         bar shows the progress under the name `where`."""
         self.stop, self.bar, self.where = stop, bar or self.bar, where
         if self.folder:
-            trains = self.reached() < self.schedule.steps  # what is trained is only read, from any medium
-            if trains:
+            self.trains = self.reached() < self.schedule.steps  # what is trained is only read, from any medium
+            if self.trains:
                 with writing(self.folder.path):
                     self.folder.path.mkdir(parents=True, exist_ok=True)
-            self.checkpoints = Checkpoints(self.folder.checkpoints, writes=trains)
+            self.checkpoints = Checkpoints(self.folder.checkpoints, run=self.folder.digest(), writes=self.trains)
         carry, steps = self.begin(), self.schedule.steps
         start = int(carry[0].step)
         carry, step = loop.train(self, carry, start, steps)
@@ -104,6 +111,15 @@ class PartTrainer:
             self.checkpoints.close()
         if step >= steps:
             self.keep_states(carry[0])
+
+    def read_rows(self) -> None:
+        """Keep the rows of a part that is not trained to its end, or whose rows are damaged."""
+        if self.folder:
+            rows, damaged = self.folder.intact()
+            if damaged or self.folder.logged(self.log_every) < max(saved_steps(self.folder.checkpoints), default=-1):
+                warn(f"{self.folder.path / 'metrics.jsonl'}: {damaged or 'rows are missing'}: resume makes them again")
+            for row in rows:
+                self.keep_row(row)
 
     def stopping(self) -> bool:
         return self.stop.received is not None

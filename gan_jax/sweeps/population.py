@@ -5,7 +5,7 @@ The devices share the members out. The members of one device run side by side (v
 one after the other, which is faster because its caches hold one member and not twenty.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,16 +17,18 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from gan_jax.core.arguments import count, refuse, seed
 from gan_jax.core.batch import Feed
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
 from gan_jax.core.text import shorten
-from gan_jax.data.splits import Splits, as_integer
+from gan_jax.data.splits import Splits
 from gan_jax.gan.state import State, warm_started
 from gan_jax.training.chunk import chunk
 from gan_jax.training.placement import Placement
 
 SHARE = 0.8  # part of the free memory that a program may take
+MOST = 100_000  # seeds, where their number is given
 AT_ONCE = 1000  # steps times members that each of several CPU devices takes in one call
 
 
@@ -48,8 +50,12 @@ class Member:
 def members_of(settings: dict[str, Any], data: Splits, seeds: int | Sequence[int], sizes: Sequence[int] | None) -> list[Member]:
     """Settings x sizes x seeds. Raises UserError where one of the three is empty, for a seed or
     size that is given twice, and for a size that the data do not have."""
-    seeds = [as_integer(seed, "seed", least=0) for seed in (range(seeds) if isinstance(seeds, (int, np.integer)) else seeds)]
-    sizes = [len(data.train)] if sizes is None else list(sizes)
+    many = isinstance(seeds, Iterable) and not isinstance(seeds, (str, bytes, Mapping))
+    given: Any = seeds if many else range(count(seeds, "seeds", most=MOST))
+    seeds = [seed(value) for value in given]
+    if sizes is not None and (not isinstance(sizes, Iterable) or isinstance(sizes, (str, bytes, Mapping))):
+        refuse(sizes, "sizes", "a list of numbers of training images, such as [100, 200]")
+    sizes = [len(data.train)] if sizes is None else [count(n, "size") for n in sizes]
     if not seeds or not sizes:
         raise UserError(f"{len(seeds)} seeds and {len(sizes)} sizes make no member: give at least one of each")
     for what, values in {"seed": seeds, "size": sizes}.items():
@@ -57,7 +63,7 @@ def members_of(settings: dict[str, Any], data: Splits, seeds: int | Sequence[int
             raise UserError(f"{what} {repeated[0]} is there twice: give each once")
     for n in sizes:
         data.subset(n)  # refuses what the data do not have
-    return [Member(name, recipe, int(seed), int(n)) for name, recipe in settings.items() for n in sizes for seed in seeds]
+    return [Member(name, recipe, one, n) for name, recipe in settings.items() for n in sizes for one in seeds]
 
 
 def listed(names: Iterable[str]) -> str:

@@ -1,34 +1,28 @@
 """One call of `sweep`: cut each group of members into parts that fit the memory, train part by
 part, and write the results. A part itself is trained in `part`."""
 
-import json
-import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_jax.core.errors import UserError
+from gan_jax.core.errors import UserError, say
 from gan_jax.core.rng import named
+from gan_jax.core.tables import to_csv
 from gan_jax.gan.state import networks
+from gan_jax.sweeps.folder import SweepFolder
 from gan_jax.sweeps.layout import Layout, batch_size_of, first_layout, fit_memory, possible_shares
 from gan_jax.sweeps.part import PartTrainer, Schedule
 from gan_jax.sweeps.population import Population, Programs, bytes_free
 from gan_jax.sweeps.result import Sweep
 from gan_jax.training.feed import evaluation_sets, feed_of
-from gan_jax.training.folder import RunFolder, SweepFolder, write_atomic, writing
+from gan_jax.training.folder import write_atomic, writing
 from gan_jax.training.placement import Placement
 from gan_jax.training.progress import SweepProgress
 from gan_jax.training.run import Run
 from gan_jax.training.signals import StopSignal
-
-
-def part_path(sweep: Path, number: int, k: int) -> Path:
-    """The folder of part k of a group."""
-    return sweep / "groups" / f"{number:02d}-{k:02d}"
 
 
 class SweepTrainer:
@@ -58,10 +52,8 @@ class SweepTrainer:
     # ---- planning -------------------------------------------------------------------------------
 
     def read_plan(self) -> None:
-        """How each group was cut, by a sweep of all groups or by tasks of one group each."""
-        where = self.folder.path if self.folder else None
-        for path in [*where.glob("plan.json"), *sorted(where.glob("plans/*.json"))] if where else []:
-            self.plan |= json.loads(path.read_text())
+        """How each group was cut, see `SweepFolder.plans`."""
+        self.plan |= self.folder.plans() if self.folder else {}
 
     def layout(self, number: int) -> Layout:
         """A group's layout: as it was planned before, or the one to try first."""
@@ -106,7 +98,7 @@ class SweepTrainer:
         parts = []
         for k, indices in enumerate(self.cut(number, layout.size)):
             population, own = self.population(indices, layout), programs if len(indices) == layout.size else None
-            folder = RunFolder(part_path(self.folder.path, number, k)) if self.folder else None
+            folder = self.folder.part(number, k, indices) if self.folder else None
             parts.append(PartTrainer(self.result, indices, population, self.schedule, self.evaluation, own, folder))
         return parts
 
@@ -142,11 +134,10 @@ class SweepTrainer:
             batch_size = batch_size_of(self.result.game_of(first), first.recipe)
             lines.append(layout.describe(batch_size, measure(layout), free))
         if lines:
-            print("; ".join(lines), file=sys.stderr)
-        if self.plan_path and not planned:
+            say("; ".join(lines))
+        if self.folder and self.plan_path and not planned:
             self.plan[str(number)] = [layout.size, layout.per_member]
-            with writing(self.plan_path):
-                write_atomic(self.plan_path, json.dumps(self.plan))
+            self.folder.write_plan(self.plan, self.plan_path)
         return self.cut_in_parts(number, layout, made[layout])
 
     # ---- running --------------------------------------------------------------------------------
@@ -194,9 +185,8 @@ class SweepTrainer:
             for part in self.planned_parts(number):
                 if part.reached() >= self.schedule.steps:
                     part.run(StopSignal())
-                elif part.folder:
-                    for row in part.folder.rows():
-                        part.keep_row(row)
+                else:
+                    part.read_rows()
 
     def write_results(self) -> None:
         """Write the table and, once it is complete, the ranking and the pictures."""
@@ -204,10 +194,10 @@ class SweepTrainer:
             return
         result, path = self.result, self.folder.path
         with writing(path):
-            write_atomic(path / "table.csv", result.table.to_csv(index=False))
+            write_atomic(path / "table.csv", to_csv(result.table))
             if len(result.states) < len(result.members):
                 return
             if result.measured(result.rank_by):
-                write_atomic(path / "ranking.csv", result.ranking().to_csv(index=False))
+                write_atomic(path / "ranking.csv", to_csv(result.ranking()))
                 write_atomic(path / "ranking.txt", result.report() + "\n")
             result.draw(path / "pictures")

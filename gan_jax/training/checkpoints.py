@@ -12,9 +12,9 @@ silently skips a step that is not newer, and it renames a checkpoint before its 
 
 import concurrent.futures
 import json
+import math
 import operator
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from gan_jax.core.errors import UserError
+from gan_jax.core.errors import UserError, say
 from gan_jax.training.checkpoint_files import (
     digest_of,
     found_steps,
@@ -58,7 +58,7 @@ class Checkpoints:
         if keep < 1:
             raise UserError(f"checkpoints in {folder}: keep={keep} would keep none; give at least 1")
         self.folder, self.keep, self.run = Path(folder).absolute(), keep, run
-        self._warn = warn or (lambda line: print(line, file=sys.stderr, flush=True))
+        self._warn = warn or say
         self._unusable: set[int] = set()  # passed over by restore_latest; the next save moves them aside
         self._pending: concurrent.futures.Future | None = None
         self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -127,9 +127,11 @@ class Checkpoints:
         record["digest"] = digest_of(arrays, record)
         return arrays, record
 
-    def restore_latest(self, target: Any, at: int | None = None) -> tuple[Any, dict, int] | None:
+    def restore_latest(self, target: Any, at: int | None = None, most: float = math.inf) -> tuple[Any, dict, int] | None:
         """(state, meta, step) of the newest intact checkpoint that fits `target`, or of step `at`;
         None where the folder has no checkpoint.
+
+        most: newer checkpoints than that of this step are passed over.
 
         Newer checkpoints that are damaged, or of another structure, are passed over with a one-line
         warning. They stay on disk, and the next save renames them to `<step>.unusable`.
@@ -140,8 +142,9 @@ class Checkpoints:
         Raises UserError where no checkpoint is usable or is of step `at`, and where a save failed.
         """
         self.wait()
-        self._unusable, reasons = set(), []
-        steps = found_steps(self.folder)
+        found, reasons = found_steps(self.folder), []
+        self._unusable = {step for step in found if step > most}
+        steps = [step for step in found if step <= most]
         if at is not None and at not in steps:
             there = ", ".join(map(str, steps)) or "none"
             raise UserError(f"{self.folder} has no checkpoint of step {at}: there are {there}")

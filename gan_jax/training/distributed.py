@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from gan_jax.core.errors import UserError
+from gan_jax.core.errors import UserError, say
 
 TIMEOUT = 300.0  # seconds in which all processes must have joined
 HEARTBEAT = 30  # seconds without a heartbeat after which JAX ends the job
@@ -273,7 +273,8 @@ def _name() -> str:
 
 
 def _end(line: str, code: int) -> None:
-    print(line, end="\n" if line else "", file=sys.stderr)
+    if line:
+        say(line)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

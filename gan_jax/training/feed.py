@@ -1,6 +1,5 @@
 """The training set on the devices: whole, or streamed from disk in windows of a few steps."""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_jax.core.batch import Feed, Window
-from gan_jax.core.errors import UserError
+from gan_jax.core.errors import UserError, say
 from gan_jax.data.splits import Splits
 from gan_jax.data.streaming import Stream, batches
 from gan_jax.training import distributed
@@ -44,7 +43,7 @@ class Windows:
         if (damaged := self.stream.damaged_examples) and distributed.is_primary():
             names = ", ".join(list(damaged)[:10]) + (", ..." if len(damaged) > 10 else "")
             count = f"{len(damaged)} damaged example{'s'[: len(damaged) > 1]}"
-            print(f"skipped {count}, others took their place: {names}", file=sys.stderr)
+            say(f"skipped {count}, others took their place: {names}")
 
     def upto(self, step: int, until: int) -> Iterator[Window]:
         """Windows of equal length from `step`, where the last call ended, to `until`."""

@@ -4,7 +4,6 @@ import datetime
 import json
 import os
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import IO
 import filelock
 import numpy as np
 
-from gan_jax.core.errors import UserError
+from gan_jax.core.errors import UserError, say
 from gan_jax.core.text import one_line
 
 TEMPORARY = ".tmp"  # the ending of a file that is not whole yet
@@ -22,7 +21,7 @@ LOCK, WRITER = ".lock", ".writer.json"  # the lock of a folder's writer, and who
 
 def warn(line: str) -> None:
     """Say on stderr, in one line, what was found damaged, skipped or left out."""
-    print(f"WARNING: {one_line(line)}", file=sys.stderr, flush=True)
+    say(f"WARNING: {one_line(line)}")
 
 
 def fsync(path: Path) -> None:

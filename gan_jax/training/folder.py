@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gan_jax.core.arguments import not_both
 from gan_jax.core.errors import UserError
 from gan_jax.training import schemas
 from gan_jax.training.checkpoints import saved_steps
@@ -125,8 +126,7 @@ class RunFolder:
 
     def check(self, record: dict[str, Any], resume: bool, overwrite: bool) -> None:
         """Raises UserError where `start` would refuse the folder. Nothing is written."""
-        if resume and overwrite:
-            raise UserError("resume continues what is in the folder and overwrite deletes it: give one of them")
+        not_both(resume, overwrite)
         if self.exists and not overwrite:
             old = self.read()
             now = {k: record.get(k) for k in self.identity}
@@ -294,15 +294,3 @@ class StudyFolder(RunFolder):
         with writing(self.path):
             write_arrays(path, made, np.savez_compressed)
         return made
-
-
-class SweepFolder(RunFolder):
-    """A sweep: sweep.json, plan.json, table.csv, ranking.csv, pictures, and the files of a run in
-    groups/<group>-<part>/. The plans of tasks are in plans/, their logs and nodes in tasks/."""
-
-    kind, record, inside, schema = "sweep", "sweep.json", "groups", schemas.ANYTHING
-    files = (
-        *("sweep.json", "plan.json", "table.csv", "ranking.csv", "ranking.txt", "groups", "pictures", "plans", "tasks"),
-        *("report.html", "report.json", "report.csv", "rare_classes.csv", "by_class.csv"),
-    )
-    identity = ("settings", "names", "seeds", "sizes", "order", "data", "intervals", "warm_start")

@@ -6,6 +6,8 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
+from gan_jax.core.errors import on_terminal, say
+
 SHOWN = {"discriminator/loss": "D", "generator/loss": "G"}
 
 
@@ -13,7 +15,7 @@ class _Bar:
     """A context with a tqdm bar or lines."""
 
     def __init__(self, total: int, initial: int, enabled: bool, **settings: Any):
-        self.lines = enabled and not sys.stderr.isatty()
+        self.lines = enabled and not on_terminal()
         shown = {"file": sys.stderr, "dynamic_ncols": True, "disable": self.lines or not enabled}
         self.bar = tqdm(total=total, initial=initial, **shown, **settings)
         self.began = self.last = time.perf_counter()
@@ -34,7 +36,7 @@ class _Bar:
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update(done)
         if self.lines:
-            print(line, file=sys.stderr, flush=True)
+            say(line)
 
 
 class Progress(_Bar):

@@ -1,10 +1,10 @@
 """Ctrl-C and SIGTERM in training: the first stops at the end of the chunk, a second at once."""
 
 import signal
-import sys
 import threading
 from typing import Self
 
+from gan_jax.core.errors import say
 from gan_jax.training import distributed
 
 
@@ -26,7 +26,7 @@ class StopSignal:
             signal.raise_signal(number)
         self.received = signal.Signals(number).name
         if distributed.is_primary():
-            print(f"\n{self.received}: stopping at the end of this chunk (once more stops at once)", file=sys.stderr)
+            say(f"\n{self.received}: stopping at the end of this chunk (once more stops at once)")
 
     def __exit__(self, *_) -> None:
         for number, handler in self.handlers.items():

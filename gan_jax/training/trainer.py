@@ -1,6 +1,5 @@
 """One call of `fit`: its initial state, chunks, log and files. The loop is `loop.train`."""
 
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from gan_jax import plots
 from gan_jax.core.batch import Feed
-from gan_jax.core.errors import UserError
+from gan_jax.core.errors import UserError, say
 from gan_jax.core.game import Game
 from gan_jax.core.rng import named
 from gan_jax.data.splits import Splits
@@ -40,8 +39,7 @@ def warn_of_environment(meta: dict[str, Any]) -> None:
     """Warn where a checkpoint was made under other versions, devices or threads."""
     now = environment()
     if changed := ", ".join(k for k in now if meta.get("environment", now).get(k) != now[k]):
-        line = f"resuming under another {changed}: the run goes on, but not bit for bit as if never stopped"
-        print(line, file=sys.stderr)
+        say(f"resuming under another {changed}: the run goes on, but not bit for bit as if never stopped")
 
 
 def _in_memory(like: jax.ShapeDtypeStruct) -> Any:
@@ -140,14 +138,14 @@ class RunTrainer:
         state = self.begin()
         start, self.steps = int(state.step), steps
         if progress and len(self.placement.devices) > 1 and hasattr(self.recipe, "batch_size"):
-            print(self.placement.describe(self.recipe.batch_size, getattr(self.recipe, "accumulate", 1)), file=sys.stderr)
+            say(self.placement.describe(self.recipe.batch_size, getattr(self.recipe, "accumulate", 1)))
         bar = Progress(start, steps, self.game.examples(self.recipe), enabled=progress)
         with StopSignal() as self.signals, bar as self.bar:
             if start == 0:
                 self.rehearse(host := distributed.fetch(state))
                 self.save_samples(host, 0)
             elif start >= steps and distributed.is_primary():
-                print(f"step {start} is reached already: nothing to train", file=sys.stderr)
+                say(f"step {start} is reached already: nothing to train")
             self.stop_signal: str | None = None
             state, step = loop.train(self, state, start, steps)
             result.state = distributed.fetch(state)

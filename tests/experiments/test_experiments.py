@@ -121,16 +121,16 @@ def test_every_knob_of_the_quickstart_trains_together_on_several_devices(tmp_pat
     [
         (["--loss", "nope"], "unknown loss 'nope'"),
         (["--data", "nope"], "unknown data set 'nope'"),
-        (["--learning-rate", "-1"], "learning_rate is -1"),
-        (["--r1", "nan"], "gamma is nan"),
+        (["--learning-rate", "-1"], "--learning-rate -1.0: it must be at least 0"),
+        (["--r1", "nan"], "--r1 nan: it must be a finite number"),
         (["--size", "9"], "image size 9 is not supported"),
         (["--batch-size", "5000"], "fewer than the batch"),
         (["--loss", "hinge", "--smoothing", "0.1"], "no labels to smooth"),
         (["--data", "folder:/nowhere"], "/nowhere"),
         (["--conditioning", "auxiliary"], "add --conditional"),
         (["--data", "ring", "--discriminator-norm", "batch"], "--discriminator-norm is of images, and ring has rows"),
-        (["--play", "unrolled", "--unrolled-steps", "0"], "--unrolled-steps 0"),
-        (["--play", "consensus", "--consensus-weight", "-1"], "play.weight is -1"),
+        (["--play", "unrolled", "--unrolled-steps", "0"], "--unrolled-steps 0: it must be at least 1"),
+        (["--play", "consensus", "--consensus-weight", "-1"], "--consensus-weight -1.0: it must be at least 0"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two(tmp_path, mistake, arguments, said):

@@ -342,10 +342,10 @@ def test_what_a_task_could_not_make_again_is_refused_before_anything_is_written(
 def test_executors_that_cannot_be_meant_are_one_line(data, tmp_path, monkeypatch):
     out = tmp_path / "sweep"
     assert "name one that all machines see, with out" in refused(quick, data, executor="ray")
-    assert "unknown executor 'dask': use local, ray or slurm" in refused(quick, data, out, executor="dask")
+    assert "executor='dask': must be one of 'local', 'ray', 'slurm'" in refused(quick, data, out, executor="dask")
     assert "leave the address out" in refused(quick, data, out, address="10.0.0.1:6379")
     assert "leave the address out" in refused(quick, data, out, address="local", executor=here())
-    assert "-1 retries" in refused(quick, data, out, executor=here(retries=-1))
+    assert "retries=-1: must be an integer of at least 0" in refused(quick, data, out, executor=here(retries=-1))
     assert "SLURM has none" in refused(quick, data, out, executor="slurm", address="10.0.0.1")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "SLURM cannot take the sweep" in refused(quick, data, out, executor="slurm")

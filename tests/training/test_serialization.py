@@ -18,7 +18,8 @@ from gan_jax.core import parts
 from gan_jax.core.bind import defaults
 from gan_jax.optimizers import adam, chain, clip_gradient
 from gan_jax.sweeps.executors import inputs, task
-from gan_jax.training.folder import RunFolder, StudyFolder, SweepFolder
+from gan_jax.sweeps.folder import SweepFolder
+from gan_jax.training.folder import RunFolder, StudyFolder
 from gan_jax.training.serialization import FORMAT, completed, differences, from_json, to_json
 from tests.core.test_bind import assert_same, everything, small
 from tests.tiny_games import assert_close

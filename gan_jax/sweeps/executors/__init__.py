@@ -25,6 +25,7 @@ submitit make of a call to this package, in your own cluster and folder.
 
 from pathlib import Path
 
+from gan_jax.core.arguments import among, refuse
 from gan_jax.core.errors import UserError
 from gan_jax.sweeps.executors.ray import Ray
 from gan_jax.sweeps.executors.slurm import Slurm
@@ -37,10 +38,10 @@ Executor = Ray | Slurm
 
 def choose(executor: str | Executor, address: str | None, out: str | Path | None) -> Executor | None:
     """The executor of that name, or the given one; None for 'local'. Raises UserError for an
-    unknown name, an address that fits no cluster, and numbers below 0."""
+    unknown name, an address that fits no cluster, and numbers that no task can have."""
     known = {"ray": Ray, "slurm": Slurm}
-    if isinstance(executor, str) and executor not in ("local", *known):
-        raise UserError(f"unknown executor {executor!r}: use local, {' or '.join(known)}")
+    if not isinstance(executor, (Ray, Slurm)):
+        among(executor, "executor", ("local", *known))
     if address is not None and (executor == "local" or not isinstance(executor, str)):
         where = "local" if executor == "local" else "given with its own address"
         raise UserError(f"address={address!r} speaks of a cluster, but the executor is {where}: leave the address out")
@@ -49,7 +50,7 @@ def choose(executor: str | Executor, address: str | None, out: str | Path | None
     if out is None:
         raise UserError("tasks meet in the sweep folder: name one that all machines see, with out")
     chosen = known[executor](address=address) if isinstance(executor, str) else executor
-    if chosen.retries < 0 or chosen.gpus < 0:
-        raise UserError(f"an executor with {chosen.retries} retries and {chosen.gpus:g} GPUs: neither can be below 0")
+    if not isinstance(chosen.address, (str, type(None))):
+        refuse(chosen.address, "address", "text, such as 'host:port'")
     chosen.check()
     return chosen

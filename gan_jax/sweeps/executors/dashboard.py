@@ -1,16 +1,14 @@
 """The progress of a sweep's tasks: one line for each group, read from the files that its task
 writes."""
 
-import json
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
+from gan_jax.core.errors import on_terminal, say
 from gan_jax.core.text import shorten
-from gan_jax.sweeps.trainer import SweepTrainer, part_path
-from gan_jax.training.folder import RunFolder
+from gan_jax.sweeps.trainer import SweepTrainer
 from gan_jax.training.progress import SweepProgress
 
 BETWEEN = 10.0  # seconds between printed lines of a group that differ in steps alone
@@ -41,7 +39,8 @@ class Dashboard:
 
     def __init__(self, trainer: SweepTrainer, numbers: list[int], enabled: bool):
         self.trainer, self.enabled = trainer, enabled
-        self.folder = trainer.folder.path if trainer.folder else Path()
+        assert trainer.folder is not None
+        self.folder = trainer.folder
         self.lines = {number: Line(self._name(number)) for number in numbers}
         self.live, self.sizes, self.shown = None, {}, {}
 
@@ -52,7 +51,7 @@ class Dashboard:
         return f"group {number + 1} of {len(self.trainer.groups)} ({settings}; {count})"
 
     def __enter__(self) -> Self:
-        if self.enabled and sys.stderr.isatty():
+        if self.enabled and on_terminal():
             from rich.console import Console
             from rich.live import Live
 
@@ -82,25 +81,22 @@ class Dashboard:
             shown = (line.state, line.retry)
             before, at, step = self.shown.get(number, (None, 0.0, None))
             if shown != before or (line.step != step and time.monotonic() - at > BETWEEN):
-                print(texts[number], file=sys.stderr, flush=True)
+                say(texts[number])
                 self.shown[number] = shown, time.monotonic(), line.step
 
     def _refresh(self, number: int, line: Line) -> None:
         """Read where the group's task runs and, if its logs have grown, the mean step and the
         best of its members."""
-        try:
-            about = json.loads((self.folder / "tasks" / f"{number:02d}.json").read_text())
-        except (OSError, ValueError):  # not there yet, or half written
-            about = {}
+        about = self.folder.task(number)
         if line.state == "waiting" and about.get("attempt") == line.attempt:
             line.state, line.why = f"running on {about['node']} (process {about['pid']})", ""
-        sizes = [path.stat().st_size for path in sorted(self.folder.glob(f"groups/{number:02d}-*/metrics.jsonl"))]
+        sizes = [path.stat().st_size for path in sorted(self.folder.path.glob(f"groups/{number:02d}-*/metrics.jsonl"))]
         if sizes == self.sizes.get(number) or str(number) not in self.trainer.plan:
             return
         self.sizes[number], result, trained = sizes, self.trainer.result, 0
         bar = SweepProgress(0, result.rank_by, result.higher_is_better, enabled=False)
         for k, indices in enumerate(self.trainer.cut(number, self.trainer.plan[str(number)][0])):
-            for row in RunFolder(part_path(self.folder, number, k)).rows()[-1:]:
+            for row in self.folder.part(number, k, indices).rows()[-1:]:
                 trained += len(indices) * row["step"]
                 bar.see_row(row, [result.members[i].description for i in indices])
         line.step, line.best = trained // len(self.trainer.groups[number]), bar.best.removesuffix(", ")

@@ -12,8 +12,9 @@ from gan_jax.sweeps.executors.inputs import environment, own_path, save_arrays
 from gan_jax.sweeps.executors.ray import Ray
 from gan_jax.sweeps.executors.slurm import Slurm
 from gan_jax.sweeps.executors.task import Handle, Outcome, Spec, Submit
+from gan_jax.sweeps.folder import SweepFolder
 from gan_jax.sweeps.trainer import SweepTrainer
-from gan_jax.training.folder import SweepFolder, writing
+from gan_jax.training.folder import writing
 from gan_jax.training.serialization import to_json
 from gan_jax.training.signals import StopSignal
 

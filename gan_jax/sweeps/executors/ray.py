@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gan_jax.core.arguments import count, mapping, real
 from gan_jax.core.errors import UserError
 from gan_jax.sweeps.executors.task import Handle, Outcome, Submit, brief, engine_module, outcome, train_group
 
@@ -41,7 +42,12 @@ class Ray:
         return self.gpus > 0 or any(self.resources.get(name) for name in ACCELERATORS)
 
     def check(self) -> None:
-        """Raises UserError where Ray is not installed, or no cluster answers."""
+        """Raises UserError for numbers that no task can have, and where Ray is not installed or no
+        cluster answers."""
+        numbers = {"cpus": self.cpus, "gpus": self.gpus, **mapping(self.resources, "resources")}
+        for name, value in numbers.items():
+            real(value, f"Ray: {name}", least=0)
+        count(self.retries, "Ray: retries", least=0)
         if engine_module("ray", "ray").is_initialized():  # by the program, which keeps its own cluster
             return
         host, _, port = self._where().removeprefix("ray://").rpartition(":")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gan_jax.core.arguments import count, mapping, real
 from gan_jax.core.errors import UserError
 from gan_jax.sweeps.executors.task import Handle, Outcome, Spec, Submit, brief, engine_module, handled, outcome, train_group
 
@@ -46,7 +47,14 @@ class Slurm:
         return self.gpus > 0 or any(kind in word for word in words for kind in ("gpu", "tpu"))
 
     def check(self) -> None:
-        """Raises UserError where submitit is not installed, or SLURM is not here."""
+        """Raises UserError for numbers that no task can have, and where submitit is not installed
+        or SLURM is not here."""
+        least = {"minutes": 1, "cpus": 1, "gpus": 0, "at_once": 1, "retries": 0}
+        for name, smallest in least.items():
+            count(getattr(self, name), f"Slurm: {name}", smallest)
+        if self.memory_gb is not None:
+            real(self.memory_gb, "Slurm: memory_gb", least=0)
+        mapping(self.settings, "Slurm: settings")
         _submitit()
         if self.address not in (None, "local"):
             raise UserError(f"address={self.address!r}: SLURM has none, leave it out; 'local' runs the tasks on this machine")

@@ -96,11 +96,12 @@ def _train(spec: Spec, where: Path) -> str | None:
     import jax
 
     from gan_jax.sweeps.executors.inputs import read_arrays
+    from gan_jax.sweeps.folder import SweepFolder
     from gan_jax.sweeps.part import Schedule
     from gan_jax.sweeps.result import recorded
     from gan_jax.sweeps.trainer import SweepTrainer
     from gan_jax.training.fit import origin_of
-    from gan_jax.training.folder import SweepFolder, write_atomic, writing
+    from gan_jax.training.folder import write_atomic, writing
     from gan_jax.training.placement import place
     from gan_jax.training.serialization import from_json
 
