@@ -76,7 +76,7 @@ from gan_jax.cli.options import ComparisonOptions
 from gan_jax.cli.run import run
 from gan_jax.cli.types import Count, Positive, Seed, Weight
 from gan_jax.core.errors import UserError
-from gan_jax.core.tables import to_csv
+from gan_jax.tables import to_csv
 
 if TYPE_CHECKING:
     from gan_jax.sweeps.result import Sweep

@@ -45,7 +45,7 @@ from gan_jax.cli.options import DataOptions
 from gan_jax.cli.run import cores, prepare_devices, run
 from gan_jax.cli.types import Count, Few, Share
 from gan_jax.core.errors import UserError
-from gan_jax.core.tables import to_csv
+from gan_jax.tables import to_csv
 
 if TYPE_CHECKING:
     import pandas as pd

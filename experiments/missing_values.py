@@ -63,7 +63,7 @@ from missing_values_report import BASELINE, CHOSEN, CODE, COMPLETE, VAE, Case, f
 from gan_jax.cli.run import cores, prepare_devices, run
 from gan_jax.cli.types import Count, Natural, Seed, Share
 from gan_jax.core.errors import UserError
-from gan_jax.core.tables import to_csv
+from gan_jax.tables import to_csv
 
 CODE_STEPS = 10_000
 CANDIDATES = [{"alpha": alpha, "hide": hide} for alpha, hide in product((100.0, 1000.0), (0.0, 0.15, 0.3))]

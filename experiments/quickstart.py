@@ -207,7 +207,7 @@ def main(options: Options) -> int:
     else:
         data, steps = options.load(), STEPS if options.steps is None else options.steps
         if options.report and distributed.is_primary():
-            print(expectation(data), file=sys.stderr)
+            say(expectation(data))
         result = gan.fit(
             recipe_of(replace(options, steps=steps), data), data, steps=steps, seed=options.seed, out=options.out,
             overwrite=options.overwrite, log_every=options.log_every, checkpoint_every=options.checkpoint_every,

@@ -54,7 +54,7 @@ from gan_jax.cli.options import SweepOptions
 from gan_jax.cli.run import run
 from gan_jax.cli.types import Count, Few, Weight
 from gan_jax.core.errors import UserError
-from gan_jax.core.tables import to_csv
+from gan_jax.tables import to_csv
 
 if TYPE_CHECKING:
     import pandas as pd

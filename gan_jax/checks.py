@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from gan_jax.core.bind import Bound, check_bound
 from gan_jax.core.errors import UserError
-from gan_jax.core.net import DiscriminatorOutput, described
+from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.core.parts import name_of
+from gan_jax.text import described
 
 
 def check_floats(values: Any, fits: Callable[[tuple[int, ...]], bool], what: str, must: str) -> None:

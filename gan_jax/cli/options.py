@@ -2,7 +2,6 @@
 JAX is not imported until the arguments are read."""
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from gan_jax.cli.run import cores, prepare_devices
 from gan_jax.cli.types import Count, Few, Natural, Positive, Seed, Side
-from gan_jax.core.errors import UserError
+from gan_jax.core.errors import UserError, say
 from gan_jax.training import distributed
 
 if TYPE_CHECKING:
@@ -164,7 +163,7 @@ class ComparisonOptions(SweepOptions):
 
         data = self.load()
         smallest = min(self.sizes or (len(data.train),))
-        print(expectation(data, smallest), file=sys.stderr)
+        say(expectation(data, smallest))
         swept = self.run(
             settings_of(self, data.image_shape), data, steps=self.steps, rank_by=self.rank_by, log_every=self.log_every
         )

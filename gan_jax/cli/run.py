@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
-from gan_jax.core.arguments import not_both
+from gan_jax.arguments import not_both
 from gan_jax.core.errors import UserError, say
-from gan_jax.core.text import shorten
+from gan_jax.text import shorten
 from gan_jax.training import distributed
 
 MOST = 1024  # virtual devices

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 from gan_jax.core.errors import UserError
 from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
+from gan_jax.text import described
 
 
 class DiscriminatorOutput(struct.PyTreeNode):
@@ -76,14 +77,6 @@ def check_module_numbers(module: nn.Module, numbers: dict) -> None:
     if known is not None and (unknown := [name for name in numbers if name not in known]):
         network = f"{type(module).__module__.rpartition('.')[2]}.{type(module).__qualname__}"
         raise UserError(f"the network {network} has no number {unknown[0]!r}: it has {', '.join(known) or 'none'}")
-
-
-def described(value: Any) -> str:
-    """What a value is, in words: 'float32 of shape [8, 1]', or its type."""
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if shape is not None and dtype is not None:
-        return f"{dtype} of shape {list(shape)}"
-    return repr(value) if value is None or isinstance(value, (type, str, int, float)) else f"a {type(value).__name__}"
 
 
 @contextmanager

@@ -59,13 +59,3 @@ def split(tree: Any) -> Any:
     """Gradients, parameters or updates, sharded as the optimizer's state is; else unchanged."""
     mesh = _MESH.get()
     return tree if mesh is None else jax.lax.with_sharding_constraint(tree, layout(tree, mesh, "parameters"))
-
-
-def bytes_per_device(state: Any) -> int:
-    """The bytes of a state on the local device that holds most of it."""
-    held: dict[Any, int] = {}
-    for leaf in jax.tree.leaves(state):
-        data = jax.random.key_data(leaf) if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-        for shard in data.addressable_shards:
-            held[shard.device] = held.get(shard.device, 0) + shard.data.nbytes
-    return max(held.values(), default=0)

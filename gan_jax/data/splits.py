@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gan_jax.core.arguments import count as as_integer
+from gan_jax.arguments import count as as_integer
 from gan_jax.core.errors import UserError, say
 from gan_jax.data.arrays import HELD_OUT, Source
 

@@ -11,11 +11,12 @@ from gan_jax import augment, losses, penalties
 from gan_jax.checks import check_floats, check_judged, check_rows
 from gan_jax.core.batch import Batch
 from gan_jax.core.errors import UserError
-from gan_jax.core.net import DiscriminatorOutput, Mode, described
+from gan_jax.core.net import DiscriminatorOutput, Mode
 from gan_jax.core.rng import Draws
 from gan_jax.gan.recipe import Recipe, Side
 from gan_jax.gan.state import Player, State
 from gan_jax.penalties import PenaltyContext
+from gan_jax.text import described
 
 
 def training_mode(draws: Draws, axis_name: str | None) -> Mode:

@@ -7,9 +7,10 @@ from flax import struct
 
 from gan_jax.core.bind import Bound, number, static
 from gan_jax.core.errors import UserError
-from gan_jax.core.net import A_NETWORK, described
+from gan_jax.core.net import A_NETWORK
 from gan_jax.core.parts import part
 from gan_jax.data.splits import as_integer
+from gan_jax.text import described
 
 COUNTS = {"batch_size": 1, "d_steps": 1, "accumulate": 1, "classes": 0}
 """The whole numbers of a recipe, and the least that each may be."""

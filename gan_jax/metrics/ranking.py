@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gan_jax.core.errors import UserError
-from gan_jax.core.text import one_line, shorten
 from gan_jax.metrics.sweep_table import Cell, Cells, baseline_of, cells_at, check, histories, steps_of
+from gan_jax.text import one_line, shorten
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,10 +13,11 @@ from gan_jax.checks import check_rows
 from gan_jax.core.batch import Shared
 from gan_jax.core.bind import Bound, check_bound
 from gan_jax.core.errors import UserError
-from gan_jax.core.net import DiscriminatorOutput, described
+from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 from gan_jax.data.splits import as_integer
+from gan_jax.text import described
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from gan_jax.core.errors import UserError
-from gan_jax.core.tables import to_csv
 from gan_jax.metrics import ranking
 from gan_jax.plots.parts import number as figure
 from gan_jax.plots.reports import report_pictures
@@ -24,6 +23,7 @@ from gan_jax.report.metric_specs import METRIC_SPECS
 from gan_jax.report.page import render
 from gan_jax.report.report import Report, free_name, write_files
 from gan_jax.report.runs import openings, record_opening
+from gan_jax.tables import to_csv
 
 if TYPE_CHECKING:
     from gan_jax.sweeps.result import Sweep

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from gan_jax.core.arguments import among, count, flag, names, path, refuse
+from gan_jax.arguments import among, count, flag, names, path, refuse
 from gan_jax.core.errors import UserError, say
 from gan_jax.core.game import Game
 from gan_jax.core.ranges import check_numbers
@@ -106,9 +106,8 @@ def sweep(
         members_per_program=members_per_program, devices=devices, devices_per_member=devices_per_member
     )
     out, trusted = None if out is None else path(out, "out"), names(trusted, "trusted")
-    _check_kinds(data, order, rank_by, game, warm_start, resume=resume, overwrite=overwrite, higher_is_better=higher_is_better)
-    if out is None and (resume or overwrite):
-        raise UserError("resume and overwrite speak of a sweep folder: name it with out")
+    flags = {"resume": resume, "overwrite": overwrite, "higher_is_better": higher_is_better}
+    _check_kinds(data, order, rank_by, game, warm_start, out, flags)
     result = Sweep(members_of(settings, data, seeds, sizes), data, game, reference, rank_by, higher_is_better)
     _check(result, steps)
     _check_metric(result)
@@ -181,10 +180,12 @@ def _limits(**limits: int | None) -> list[int | None]:
     return [None if value is None else count(value, name) for name, value in limits.items()]
 
 
-def _check_kinds(data: Any, order: Any, rank_by: Any, game: Any, warm_start: Any, **flags: Any) -> None:
-    """Refuse arguments of another type."""
+def _check_kinds(data: Any, order: Any, rank_by: Any, game: Any, warm_start: Any, out: Path | None, flags: dict) -> None:
+    """Refuse arguments of another type, and flags of a folder where there is none."""
     for name, value in flags.items():
         flag(value, name)
+    if out is None and (flags["resume"] or flags["overwrite"]):
+        raise UserError("resume and overwrite speak of a sweep folder: name it with out")
     if not all(hasattr(data, part) for part in ("train", "validation", "subset")):
         refuse(data, "data", "Splits, as gan.load and gan.from_arrays return")
     among(order, "order", ("shared", "own"))

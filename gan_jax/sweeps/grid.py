@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_jax.core.arguments import refuse
+from gan_jax.arguments import refuse
 from gan_jax.core.bind import with_leaves
 from gan_jax.core.errors import UserError
 

@@ -17,13 +17,13 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from gan_jax.core.arguments import count, refuse, seed
+from gan_jax.arguments import count, refuse, seed
 from gan_jax.core.batch import Feed
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
-from gan_jax.core.text import shorten
 from gan_jax.data.splits import Splits
 from gan_jax.gan.state import State, warm_started
+from gan_jax.text import shorten
 from gan_jax.training.chunk import chunk
 from gan_jax.training.placement import Placement
 

@@ -12,12 +12,12 @@ from gan_jax import plots
 from gan_jax.core.bind import leaves
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
-from gan_jax.core.text import shorten
 from gan_jax.data.splits import Splits
 from gan_jax.gan.game import game_of
 from gan_jax.metrics import ranking
 from gan_jax.sweeps.folder import SweepFolder
 from gan_jax.sweeps.population import Member, by_structure, listed, members_of
+from gan_jax.text import shorten
 from gan_jax.training.run import Run, exit_code, load_again
 from gan_jax.training.serialization import from_json
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from gan_jax.core.errors import UserError, say
 from gan_jax.core.rng import named
-from gan_jax.core.tables import to_csv
 from gan_jax.gan.state import networks
 from gan_jax.sweeps.folder import SweepFolder
 from gan_jax.sweeps.layout import Layout, batch_size_of, first_layout, fit_memory, possible_shares
 from gan_jax.sweeps.part import PartTrainer, Schedule
 from gan_jax.sweeps.population import Population, Programs, bytes_free
 from gan_jax.sweeps.result import Sweep
+from gan_jax.tables import to_csv
 from gan_jax.training.feed import evaluation_sets, feed_of
 from gan_jax.training.folder import write_atomic, writing
 from gan_jax.training.placement import Placement

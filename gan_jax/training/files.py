@@ -13,7 +13,7 @@ import filelock
 import numpy as np
 
 from gan_jax.core.errors import UserError, say
-from gan_jax.core.text import one_line
+from gan_jax.text import one_line
 
 TEMPORARY = ".tmp"  # the ending of a file that is not whole yet
 LOCK, WRITER = ".lock", ".writer.json"  # the lock of a folder's writer, and who has it

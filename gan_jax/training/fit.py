@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from gan_jax.core import arguments
-from gan_jax.core.arguments import count, flag
+from gan_jax import arguments
+from gan_jax.arguments import count, flag
 from gan_jax.core.bind import leaves
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game

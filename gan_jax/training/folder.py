@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gan_jax.core.arguments import not_both
+from gan_jax.arguments import not_both
 from gan_jax.core.errors import UserError
 from gan_jax.training import schemas
 from gan_jax.training.checkpoints import saved_steps

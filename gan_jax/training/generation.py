@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gan_jax.core import arguments
+from gan_jax import arguments
 from gan_jax.core.bind import bind
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import EVALUATION

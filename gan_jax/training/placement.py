@@ -19,8 +19,8 @@ import numpy as np
 from jax import NamedSharding, P
 from jax.sharding import AxisType, Mesh
 
+from gan_jax.arguments import count
 from gan_jax.core import sharding
-from gan_jax.core.arguments import count
 from gan_jax.core.errors import UserError
 from gan_jax.training.distributed import is_key
 

@@ -11,8 +11,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from gan_jax import plots
-from gan_jax.core import arguments
+from gan_jax import arguments, plots
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
 from gan_jax.data import Splits, load

@@ -18,7 +18,7 @@ from flax import linen as nn
 from gan_jax.core.bind import Bound, Schedule, defaults
 from gan_jax.core.errors import UserError
 from gan_jax.core.parts import find, name_of
-from gan_jax.core.text import one_line
+from gan_jax.text import one_line
 
 FORMAT = 1  # the version of the records that this code writes and reads, in each record as "format"
 

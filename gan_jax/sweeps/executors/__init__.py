@@ -25,7 +25,7 @@ submitit make of a call to this package, in your own cluster and folder.
 
 from pathlib import Path
 
-from gan_jax.core.arguments import among, refuse
+from gan_jax.arguments import among, refuse
 from gan_jax.core.errors import UserError
 from gan_jax.sweeps.executors.ray import Ray
 from gan_jax.sweeps.executors.slurm import Slurm

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from gan_jax.core.errors import on_terminal, say
-from gan_jax.core.text import shorten
 from gan_jax.sweeps.trainer import SweepTrainer
+from gan_jax.text import shorten
 from gan_jax.training.progress import SweepProgress
 
 BETWEEN = 10.0  # seconds between printed lines of a group that differ in steps alone

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gan_jax.core.arguments import count, mapping, real
+from gan_jax.arguments import count, mapping, real
 from gan_jax.core.errors import UserError
 from gan_jax.sweeps.executors.task import Handle, Outcome, Spec, Submit, brief, engine_module, handled, outcome, train_group
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gan_jax.core.arguments import among, count, flag, path, real, seed
+from gan_jax.arguments import among, count, flag, path, real, seed
 from gan_jax.core.errors import UserError
 
 NO_INTEGERS = [None, True, "5", 2.5, 2.0, float("nan"), float("inf"), [3], {}, np.float32(2), np.arange(6), b"1", 1j]

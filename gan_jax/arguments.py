@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gan_jax.core.errors import UserError
-from gan_jax.core.text import shorten
+from gan_jax.text import shorten
 
 LARGEST = 2**63 - 1  # that NumPy holds
 SEEDS = 2**32  # JAX reads the lower 32 bits of a seed, so that 0 and 2**32 would be one seed

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from gan_jax.core.tables import read_csv, to_csv
+from gan_jax.tables import read_csv, to_csv
 
 NAMES = ["=cmd|' /C calc'!A0", "+1+2", "-2+3", "@SUM(A1)", "\t=1", "'quoted'", "''=1", "plain", "a=1", "lr=[0.1], -r1", ""]
 
