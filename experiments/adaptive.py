@@ -59,6 +59,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from gan_jax.cli.options import RemedyOptions
 from gan_jax.cli.run import run
+from gan_jax.cli.types import Count, Finite, Share, Weight
 from gan_jax.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -105,11 +106,11 @@ class Options(RemedyOptions):
 
     statistic: Literal["D/train_validation_auc", "D/r_v", "discriminator/real_sign"] = "D/train_validation_auc"
     """What the loops follow."""
-    target: float | None = None
+    target: Finite | None = None
     """Where they bring it; .55, .5 and .6 when left out."""
-    gain: float = 10.0
+    gain: Weight = 10.0
     """Of the loops: at this much above the target, inverted, a knob moves at full speed."""
-    crossing: float = 0.5
+    crossing: Share = 0.5
     """Share of the run in which a knob would cross its range at full speed."""
     choose_by: Literal["fd_gap", "d_auc", "fd"] = "fd_gap"
     """Number of the report by which fixed values are chosen."""
@@ -117,11 +118,11 @@ class Options(RemedyOptions):
     """These knobs: augmentation, dropout, noise, lecam, r1, rate; all when left out."""
     out: Path = Path("runs/adaptive")
     """The sweep folder."""
-    steps: int = 2000
+    steps: Count = 2000
     """Training steps: updates of the generator."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Images per discriminator turn."""
-    log_every: int = 50
+    log_every: Count = 50
     """Steps between evaluations: after each one, loops move."""
 
     PUBLISHED: ClassVar[dict[str, Any]] = RemedyOptions.PUBLISHED | {"batch_size": 64, "log_every": 500}

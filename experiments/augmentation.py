@@ -38,6 +38,7 @@ from typing import Any
 
 from gan_jax.cli.options import RemedyOptions
 from gan_jax.cli.run import run
+from gan_jax.cli.types import Share
 from gan_jax.core.errors import UserError
 
 
@@ -45,7 +46,7 @@ from gan_jax.core.errors import UserError
 class Options(RemedyOptions):
     """Compare augmentations."""
 
-    p: float = 0.5
+    p: Share = 0.5
     """Probability of ADA's operations where it is fixed."""
     pipe: str = "bgc"
     """Of ADA: blit, geom, color, filter, noise, cutout, bg, bgc, bgcf, bgcfn or bgcfnc."""

@@ -74,7 +74,9 @@ from class_imbalance_report import BASELINE, NOTE, OTHERS, QUESTIONS, figure_of,
 
 from gan_jax.cli.options import ComparisonOptions
 from gan_jax.cli.run import run
+from gan_jax.cli.types import Count, Positive, Seed, Weight
 from gan_jax.core.errors import UserError
+from gan_jax.tables import to_csv
 
 if TYPE_CHECKING:
     from gan_jax.sweeps.result import Sweep
@@ -86,29 +88,29 @@ DRS, SAMPLE_SEED = "drs", 0
 class Options(ComparisonOptions):
     """Make classes rare, train with and without each remedy, and see what the rare classes gain."""
 
-    ratio: float = 10.0
+    ratio: Positive = 10.0
     """Images of the most frequent class over those of the rarest."""
     kind: Literal["long_tailed", "step"] = "long_tailed"
     """Frequencies fall exponentially, or are those of a frequent and a rare half."""
-    class_seed: int | None = None
+    class_seed: Seed | None = None
     """Seed of which classes are frequent; in the order of their numbers when left out."""
-    beta: float = 0.99
+    beta: Weight = 0.99
     """Of effective numbers."""
-    noise: float = 1.0
+    noise: Weight = 1.0
     """rare_noise: by how much wider the rarest class's latents are."""
-    sigma: float = 0.75
+    sigma: Weight = 0.75
     """label_noise: of a class with one image, in units of the embedding."""
-    balance: float = 1.0
+    balance: Weight = 1.0
     """class_balance: weight of the regulariser."""
-    pool: int = 5
+    pool: Count = 5
     """drs: samples drawn for one that is taken."""
-    subset: int | None = None
+    subset: Count | None = None
     """Make the first N images of a seeded, stratified order imbalanced; all when left out."""
     out: Path = Path("runs/class_imbalance")
     """The sweep folder."""
-    steps: int = 2000
+    steps: Count = 2000
     """Training steps: updates of the generator."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Images per discriminator turn."""
     rank_by: str = "G/validation_fd"
     """Metric of the pictures of training."""
@@ -122,15 +124,13 @@ class Options(ComparisonOptions):
 
 def remedies(options: Options, data: Any) -> dict[str, Any]:
     """{setting: recipe} of what is trained, none first. Raises UserError for what is no labelled
-    image, and a bad pool."""
+    image."""
     import gan_jax as gan
     from gan_jax import latents, losses, sampling
     from gan_jax.networks.label_noise import with_label_noise
 
     if len(data.image_shape) != 3:
         raise UserError(f"these remedies are of images, not of rows {data.image_shape}: use --data digits or other images")
-    if options.pool < 1:
-        raise UserError(f"--pool {options.pool}: give at least 1, which takes every sample")
     counts = gan.data.class_counts(data.train.labels, data.classes)
     sizes: dict[str, Any] = {"width": options.width, "batch_size": options.batch_size, "classes": data.classes}
     plain = gan.recipes.dcgan(data.image_shape, **sizes)
@@ -232,7 +232,7 @@ def choice(table: Any) -> str | None:
 def conclusion(options: Options, swept: Sweep, table: Any, counts: np.ndarray) -> str:
     """What helped, what is chosen, and with --final what S says of it."""
     from gan_jax.report.runs import OPENINGS
-    from gan_jax.training.folder import SweepFolder
+    from gan_jax.sweeps.folder import SweepFolder
 
     lines = []
     for number, title in QUESTIONS.items():
@@ -284,8 +284,8 @@ def main(options: Options) -> int:
     seeds = sorted({member.seed for member in swept.members})
     print(f"\n{report(table, classes, counts)}\n\non V, {without_text(data, data.validation, seeds)}\n")
     with writing(options.out):
-        write_atomic(options.out / "rare_classes.csv", table.to_csv(index=False))
-        write_atomic(options.out / "by_class.csv", classes.to_csv(index=False))
+        write_atomic(options.out / "rare_classes.csv", to_csv(table))
+        write_atomic(options.out / "by_class.csv", to_csv(classes))
     print(conclusion(options, swept, table, counts))
     if len(classes):
         print(f"\npicture: {figures.save(options.out / 'pictures' / 'rare_classes.png', figure_of(classes, counts))}")

@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan_jax.cli.options import SweepOptions
 from gan_jax.cli.run import run
+from gan_jax.cli.types import Count, Few, Share, Weight
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,23 +54,23 @@ class Options(SweepOptions):
     """Train on more and more images, with and without regularisers, and see where D stops
     memorising them."""
 
-    sizes: tuple[int, ...] = (50, 100, 200, 400, 800)
+    sizes: tuple[Count, ...] = (50, 100, 200, 400, 800)
     """Numbers of training images; each setting is trained on the first of them, nested."""
     out: Path = Path("runs/dataset_size")
     """The sweep folder."""
-    steps: int = 2000
+    steps: Count = 2000
     """Training steps: updates of the generator."""
-    width: int = 16
+    width: Few = 16
     """Channels of the widest image layers; deeper layers have multiples."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Images per discriminator turn, at most the smallest size."""
-    r1: float | None = 1.0
+    r1: Weight | None = 1.0
     """Gradient penalty gamma / 2 |grad D|^2 on reals; None leaves the curve out."""
-    dropout: float | None = 0.3
+    dropout: Share | None = 0.3
     """Share of the discriminator's hidden units dropped; None leaves the curve out."""
-    instance_noise: float | None = 0.3
+    instance_noise: Weight | None = 0.3
     """Std of the noise on what D sees; None leaves the curve out."""
-    log_every: int = 200
+    log_every: Count = 200
     """Steps between evaluations."""
 
 

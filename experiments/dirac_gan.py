@@ -39,6 +39,7 @@ from dirac_theory import MESCHEDER, OUTCOMES, START, STD, WEIGHT, Regulariser, S
 
 import gan_jax as gan
 from gan_jax.cli.run import run
+from gan_jax.cli.types import Few, Positive, Weight
 from gan_jax.core.errors import UserError
 
 BATCH = 64  # instance noise is averaged over it; nothing else depends on it
@@ -50,11 +51,11 @@ class Options:
     """Train the Dirac-GAN with every loss, regulariser and order of play, and compare it with its
     theory."""
 
-    steps: int = 500
+    steps: Few = 500
     """Training steps: updates of the generator."""
-    learning_rate: float = 0.2
+    learning_rate: Positive = 0.2
     """Of both players' plain gradient descent."""
-    gammas: tuple[float, ...] = (0.3, 1.0, 2.0)
+    gammas: tuple[Weight, ...] = (0.3, 1.0, 2.0)
     """Strengths of R1; the flow of the logistic losses is critically damped at 1."""
     play: Literal["both", "alternating", "simultaneous"] = "both"
     """Each player in turn, both gradients at the same point, or one after the other."""
@@ -62,13 +63,6 @@ class Options:
     """Folder of table.csv and trajectories.png."""
 
     def check(self) -> None:
-        if self.steps < 1:
-            raise UserError(f"--steps is {self.steps}: train for at least one step")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise UserError(f"--learning-rate is {self.learning_rate:g}: it must be finite and positive")
-        for gamma in self.gammas:
-            if not (math.isfinite(gamma) and gamma >= 0):
-                raise UserError(f"--gammas has {gamma:g}: each must be finite and not negative")
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             (self.out / "table.csv").touch()

@@ -36,7 +36,7 @@ import numpy as np
 
 from gan_jax.cli.options import SweepOptions
 from gan_jax.cli.run import run
-from gan_jax.core.errors import UserError
+from gan_jax.cli.types import Count, Few, Share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,29 +50,26 @@ PATCH = 3  # pixels on a side of what must be grey
 class Options(SweepOptions):
     """Train under ever more probable rotations or holes, and count them in the samples."""
 
-    p: tuple[float, ...] = (0.0, 0.5, 0.8, 1.0)
+    p: tuple[Share, ...] = (0.0, 0.5, 0.8, 1.0)
     """Probabilities of the change."""
-    seeds: int = 3
+    seeds: Few = 3
     """Runs of each setting."""
     out: Path = Path("runs/leaking")
     """The sweep folder."""
-    steps: int = 2500
+    steps: Count = 2500
     """Training steps: updates of the generator."""
-    width: int = 16
+    width: Few = 16
     """Channels of the widest image layers; deeper layers have multiples."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Images per discriminator turn."""
-    samples: int = 500
+    samples: Count = 500
     """Of each run, in which changes are counted."""
 
 
 def settings_of(options: Options, shape: tuple[int, ...]) -> dict[str, Any]:
-    """{"rotation, p = .5": recipe}: p is a leaf, so each change is one program. Raises UserError
-    for a p outside [0, 1]."""
+    """{"rotation, p = .5": recipe}: p is a leaf, so each change is one program."""
     import gan_jax as gan
 
-    if wrong := [p for p in options.p if not 0 <= p <= 1]:
-        raise UserError(f"--p has {wrong[0]:g}: a probability lies in [0, 1]")
     plain = gan.recipes.for_data(shape, width=options.width, batch_size=options.batch_size)
     functions = {"rotation": gan.augment.ada_geometry.rotate90, "cutout": gan.augment.ada_corruptions.cutout}
     bound = {(change, p): gan.bind(functions[change], p=p) for change in CHANGES for p in options.p}

@@ -82,6 +82,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from gan_jax.cli.options import RemedyOptions
 from gan_jax.cli.run import run
+from gan_jax.cli.types import Count, Positive, Share, Weight
 from gan_jax.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -100,26 +101,26 @@ class Options(RemedyOptions):
     """Train on fewer and fewer images, with and without each remedy, and see which one closes the
     gap."""
 
-    sizes: tuple[float, ...] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
+    sizes: tuple[Positive, ...] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
     """Training images, nested: up to 1 a share of all, above it a number. All, 20 %, 10 %, 1,000
     and 100 when left out, without those that there are not and those that are nearly another."""
-    subset: int | None = None
+    subset: Count | None = None
     """Begin with the first N images of a seeded, stratified order; with all when left out."""
     only: tuple[str, ...] = ()
     """These remedies, the first being the baseline; all when left out."""
     choose_by: Literal["fd_gap", "d_auc", "fd"] = "fd_gap"
     """Number of the report by which a remedy is chosen."""
-    r1: float = 1.0
+    r1: Weight = 1.0
     """Gamma of R1, and of R1 and R2 together."""
-    lecam: float = 0.3
+    lecam: Weight = 0.3
     """Weight of LeCam."""
-    dropout: float = 0.3
+    dropout: Share = 0.3
     """Share of D's hidden units dropped."""
     out: Path = Path("runs/limited_data")
     """The sweep folder."""
-    steps: int = 1500
+    steps: Count = 1500
     """Training steps: updates of the generator."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Images per discriminator turn, at most the smallest size."""
 
     PUBLISHED: ClassVar[dict[str, Any]] = {  # BigGAN as DiffAugment trains it at 10 %
@@ -214,7 +215,7 @@ def on_s(swept: Sweep, settings: list[str], n: int) -> pd.DataFrame:
     from gan_jax.report import overfitting_report
     from gan_jax.report.build import references_of
     from gan_jax.report.runs import OPENINGS
-    from gan_jax.training.folder import SweepFolder
+    from gan_jax.sweeps.folder import SweepFolder
 
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if swept.folder:

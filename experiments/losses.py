@@ -36,6 +36,7 @@ from typing import Any
 
 from gan_jax.cli.options import RemedyOptions
 from gan_jax.cli.run import run
+from gan_jax.cli.types import Weight
 
 LABELLED = ("multi_class", "multi_hinge", "auxiliary_classifier")  # they need labels, and so compare with nothing here
 
@@ -44,7 +45,7 @@ LABELLED = ("multi_class", "multi_hinge", "auxiliary_classifier")  # they need l
 class Options(RemedyOptions):
     """Compare losses."""
 
-    r1: float = 0.0
+    r1: Weight = 0.0
     """Gradient penalty gamma / 2 |grad D|^2 on reals, with every loss."""
     out: Path = Path("runs/losses")
     """The sweep folder."""

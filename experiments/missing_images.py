@@ -43,7 +43,9 @@ import numpy as np
 
 from gan_jax.cli.options import DataOptions
 from gan_jax.cli.run import cores, prepare_devices, run
+from gan_jax.cli.types import Count, Few, Share
 from gan_jax.core.errors import UserError
+from gan_jax.tables import to_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,27 +65,27 @@ CHUNK = 256  # images that are filled in at a time
 class Options(DataOptions):
     """Hide pixels, fill them in by every method, and compare."""
 
-    rate: float = 0.5
+    rate: Share = 0.5
     """Share of the pixels that are missing."""
     mechanism: Literal["mcar", "blocks"] = "mcar"
     """Each pixel for itself, or squares."""
-    block: int = 4
+    block: Count = 4
     """Side of the squares."""
-    seeds: int = 5
+    seeds: Few = 5
     """Masks and first weights; with fewer than 5 nothing is tested."""
-    judged: int = 200
+    judged: Count = 200
     """Images of T, and of V, that are filled in and judged."""
-    steps: int = 5000
+    steps: Count = 5000
     """Of GAIN and of the VAE."""
-    unet_steps: int = 2000
+    unet_steps: Count = 2000
     """Of the GAIN with U-Nets, in batches of 32."""
-    misgan_steps: int = 3000
+    misgan_steps: Count = 3000
     """Of MisGAN: updates of its generators, each after five of its critics."""
-    width: int = 16
+    width: Few = 16
     """Channels of MisGAN's convolutions and of the U-Nets."""
     only: tuple[str, ...] = ()
     """These methods; all when left out."""
-    devices: int | None = None
+    devices: Count | None = None
     """Spread the seeds over this many devices; over all cores when left out."""
     out: Path = Path("runs/missing_images")
     """Folder of the table, the picture and what each method filled in; --resume keeps the methods
@@ -101,13 +103,9 @@ class Task(NamedTuple):
 
 
 def tasks_of(options: Options, data: Any) -> list[Task]:
-    """One for each seed. Raises UserError for what is no image, for bad rates or blocks, and for
-    numbers below 1."""
+    """One for each seed. Raises UserError for what is no image, and for bad rates or blocks."""
     from gan_jax.data import missing
 
-    for name in ("seeds", "steps", "unet_steps", "misgan_steps", "width"):
-        if (value := getattr(options, name)) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: give at least 1")
     if options.rate <= 0:
         raise UserError(f"--rate {options.rate:g}: nothing would be missing; give a share above 0")
     if len(data.image_shape) != 3:
@@ -337,7 +335,7 @@ def main(options: Options) -> int:
         found[method] = folder.part(method.replace(", ", "_"), partial(completed, options, tasks, method))
     table = measured(options, data, tasks, found)
     with writing(options.out):
-        write_atomic(options.out / "table.csv", table.to_csv(index=False))
+        write_atomic(options.out / "table.csv", to_csv(table))
     print(f"\n{data.name}, {len(data.train)} training images, {options.judged} judged; {text(options, table)}")
     print(f"\ntable: {options.out / 'table.csv'}    picture: {picture(tasks, found, options.out / 'pictures' / 'filled.png')}")
     return 0

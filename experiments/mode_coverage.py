@@ -61,6 +61,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import gan_jax as gan
 from gan_jax.cli.run import prepare_devices, run
+from gan_jax.cli.types import Count, Few, Positive, Weight
 from gan_jax.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -102,20 +103,20 @@ class Options:
     optimizer: Literal["published", "annealed"] = "published"
     """PacGAN's Adam 1e-4 with b1 .8; or, for short runs, 1e-3 to 1e-5 along half a cosine with
     betas (0, .99)."""
-    d_rate: float = 1.0
+    d_rate: Positive = 1.0
     """D's learning rate over G's with --optimizer annealed (two time scales, Heusel et al.,
     2017)."""
-    gamma: float = 0.01
+    gamma: Weight = 0.01
     """Of R1 and R2 at the start; a tenth of it at the end, along half a cosine."""
     published: bool = False
     """400 epochs (400,000 steps) and 10 seeds, as published."""
-    steps: int | None = None
+    steps: Count | None = None
     """Training steps: updates of the generator; 20,000 when left out."""
-    seeds: int | None = None
+    seeds: Few | None = None
     """Runs of each toy, from other first weights, draws and order of the data; 3 when left out."""
     play: Literal["simultaneous", "alternating"] = "simultaneous"
     """Both gradients at the same point, as in the published code, or each player in turn."""
-    log_every: int = EPOCH
+    log_every: Count = EPOCH
     """Steps between counts."""
     out: Path = Path("runs/mode_coverage")
     """Folder of both sweeps and their pictures."""
@@ -127,17 +128,12 @@ class Options:
     def check(self) -> None:
         if self.published and (self.steps is not None or self.seeds is not None):
             raise UserError("--published says how many steps and seeds: leave --steps and --seeds out")
-        if not 0 < self.d_rate < float("inf"):
-            raise UserError(f"--d-rate is {self.d_rate:g}: it must be above 0")
         if self.d_rate != 1 and self.optimizer != "annealed":
             raise UserError("--d-rate is of the annealed optimizer: add --optimizer annealed")
         if not self.toys:
             raise UserError("--toys is empty: name ring, grid or both")
         if not self.recipes:
             raise UserError(f"--recipes is empty: name some of {', '.join(RECIPES)}")
-        for name, value in {"--steps": self.steps, "--seeds": self.seeds, "--log-every": self.log_every}.items():
-            if value is not None and value < 1:
-                raise UserError(f"{name} is {value}: it must be at least 1")
 
     @property
     def size(self) -> tuple[int, int]:

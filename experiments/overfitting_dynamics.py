@@ -47,6 +47,7 @@ import numpy as np
 
 from gan_jax.cli.options import SweepOptions
 from gan_jax.cli.run import run
+from gan_jax.cli.types import Count, Few
 from gan_jax.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -70,19 +71,19 @@ class Options(SweepOptions):
     """Follow the distance to training and to held-out images over the steps, for more and more
     training images."""
 
-    sizes: tuple[int, ...] = ()
+    sizes: tuple[Count, ...] = ()
     """Numbers of training images, nested; 100, 200, 400 and all when left out."""
     out: Path = Path("runs/dynamics")
     """The sweep folder."""
-    steps: int = 6000
+    steps: Count = 6000
     """Training steps: updates of the generator."""
-    width: int = 16
+    width: Few = 16
     """Channels of the widest image layers; deeper layers have multiples."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Images per discriminator turn, at most the smallest size."""
     report: bool = True
     """End in the overfitting report of every member (on V)."""
-    log_every: int = 100
+    log_every: Count = 100
     """Steps between evaluations."""
 
 

@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from gan_jax.cli.run import run
+from gan_jax.cli.types import Few, Seed
 
 EXPECTED = {
     "real images": "healthy",
@@ -58,9 +59,9 @@ class Options:
     """Data sets, as for the other experiments."""
     data_dir: Path | None = None
     """Where TensorFlow Datasets keeps its prepared sets."""
-    seeds: int = 20
+    seeds: Few = 20
     """How many seeds."""
-    first_seed: int = 100
+    first_seed: Seed = 100
     """The first of them; the thresholds were frozen on seeds 0 to 19."""
     out: Path | None = None
     """Write the table, and the numbers of every report, as CSV files into this folder."""

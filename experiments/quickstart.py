@@ -15,23 +15,26 @@ it tells 229 training from 229 held-out images with AUC .603, where chance is .5
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gan_jax.cli.options import RunOptions
+from gan_jax.cli.options import DataOptions, RunOptions
 from gan_jax.cli.run import run
-from gan_jax.core.errors import UserError
+from gan_jax.cli.types import Count, Few, Positive, Share, Weight
+from gan_jax.core.errors import UserError, say
 from gan_jax.training import distributed
+
+STEPS = 4000  # when --steps is left out
 
 
 @dataclass
 class Options(RunOptions):
     """Train a GAN, and see whether its discriminator overfits."""
 
-    steps: int = 4000
-    """Training steps: updates of the generator."""
+    steps: Count | None = None
+    """Training steps, updates of the generator; 4,000 when left out, and with --resume those of the
+    run."""
     loss: str = "non_saturating"
     """non_saturating, minimax, least_squares, wasserstein, hinge, rpgan, mmd or another of
     `gan.losses.LOSSES`; those of class logits want --conditional --conditioning auxiliary
@@ -39,15 +42,15 @@ class Options(RunOptions):
     play: Literal["alternating", "simultaneous", "extragradient", "consensus", "unrolled"] = "alternating"
     """Each player in turn, both gradients at the same point, both from one step ahead, both along a
     penalised gradient, or G against the D of some steps later."""
-    consensus_weight: float = 10.0
+    consensus_weight: Weight = 10.0
     """Of the squared gradients (--play consensus)."""
-    unrolled_steps: int = 5
+    unrolled_steps: Count = 5
     """Steps of D that G looks ahead, at a rate of .001 (--play unrolled)."""
-    d_steps: int = 1
+    d_steps: Count = 1
     """Discriminator turns per step (alternating play)."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Images per discriminator turn, over all devices."""
-    width: int = 64
+    width: Few = 64
     """Channels of the widest image layers; deeper layers have multiples."""
     conditional: bool = False
     """Both networks see the labels."""
@@ -55,50 +58,50 @@ class Options(RunOptions):
     """How D knows of them: a product with its features, class logits beside its own, class logits
     in place of it, or with its input; projection for images and embedding for points when left out
     (--conditional)."""
-    learning_rate: float = 2e-4
+    learning_rate: Weight = 2e-4
     """Of the generator, and of the discriminator unless it has its own."""
-    d_learning_rate: float | None = None
+    d_learning_rate: Weight | None = None
     """Of the discriminator."""
-    r1: float | None = None
+    r1: Weight | None = None
     """Gradient penalty gamma / 2 |grad D|^2 on reals."""
-    r2: float | None = None
+    r2: Weight | None = None
     """The same on fakes."""
-    wgan_gp: float | None = None
+    wgan_gp: Weight | None = None
     """Weight of the gradient penalty between reals and fakes (10 in its paper; --loss
     wasserstein)."""
-    dragan: float | None = None
+    dragan: Weight | None = None
     """Weight of the gradient penalty around reals."""
-    lazy: int = 1
+    lazy: Count = 1
     """Take the penalties every N steps, N times as strong."""
-    dropout: float | None = None
+    dropout: Share | None = None
     """Share of the discriminator's hidden units dropped."""
-    smoothing: float | None = None
+    smoothing: Share | None = None
     """One-sided label smoothing: the target of reals is 1 minus this."""
-    instance_noise: float | None = None
+    instance_noise: Weight | None = None
     """Std of the noise on what D sees, falling to 0 over the run."""
-    weight_decay: float | None = None
+    weight_decay: Weight | None = None
     """Decoupled weight decay of the discriminator."""
     discriminator_norm: Literal["batch", "layer", "instance"] | None = None
     """Normalisation in the discriminator."""
-    clip_weights: float | None = None
+    clip_weights: Positive | None = None
     """Keep D's parameters within this of zero (--loss wasserstein)."""
-    clip_gradient: float | None = None
+    clip_gradient: Positive | None = None
     """Scale D's gradient down to this norm."""
-    ema_decay: float = 0.999
+    ema_decay: Share = 0.999
     """Of the generator's moving average, which makes the samples."""
     warm_start: Path | None = None
     """Begin with the networks of the run in this folder."""
     freeze: tuple[str, ...] = ()
     """Layers of D that do not move (FreezeD): Conv_0, Conv_1, ...; of use with --warm-start."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """See each batch in so many parts, one after the other, to save memory."""
     report: bool = True
     """End in the overfitting report (on V; scripts/report.py --final opens S)."""
-    log_every: int = 100
+    log_every: Count = 100
     """Steps between logs."""
-    checkpoint_every: int | None = None
+    checkpoint_every: Count | None = None
     """Steps between checkpoints, a multiple of --log-every; the first from 100 on when left out."""
-    sample_every: int | None = None
+    sample_every: Count | None = None
     """Steps between pictures of samples, a multiple of --log-every; the first from 500 on when left
     out."""
 
@@ -139,7 +142,7 @@ def recipe_of(options: Options, data):
     generator = recipe.generator.replace(optimizer=gan.optimizers.adam(options.learning_rate))
     augment = {}
     if options.instance_noise is not None:
-        std = gan.schedules.linear(options.instance_noise, 0.0, options.steps)
+        std = gan.schedules.linear(options.instance_noise, 0.0, options.steps or STEPS)
         augment = {"instance_noise": gan.bind(gan.augment.instance_noise, std=std)}
     return recipe.replace(generator=generator, discriminator=discriminator, augment=augment)
 
@@ -150,8 +153,6 @@ def play_of(options: Options):
     from gan_jax.gan import dynamics
 
     numbers = {"consensus": {"weight": options.consensus_weight}, "unrolled": {"rate": 1e-3, "steps": options.unrolled_steps}}
-    if options.unrolled_steps < 1:
-        raise UserError(f"--unrolled-steps {options.unrolled_steps}: look at least 1 step ahead")
     return bind(getattr(dynamics, options.play), **numbers.get(options.play, {}))
 
 
@@ -172,35 +173,55 @@ def optimizer_of(options: Options):
     return parts[0] if len(parts) == 1 else optimizers.chain(*parts)
 
 
+def resume(options: Options, devices: dict[str, Any]):
+    """The run in the folder, trained on as it was begun, with its own data; and its steps. Flags
+    that say something else are set aside, and named."""
+    import gan_jax as gan
+    from gan_jax.training.folder import RunFolder
+    from gan_jax.training.run import load_again
+    from gan_jax.training.serialization import differences, to_json
+
+    record = distributed.broadcast(RunFolder(options.out).read)
+    data, source = load_again(record, options.out), record["source"] | {"data": record["source"]["name"]}
+    as_flags = lambda options: set(differences(to_json(recipe_of(options, data)), record["recipe"]))
+    ours = replace(options, steps=options.steps or record["steps"])
+    aside = sorted(as_flags(ours) - as_flags(Options(steps=ours.steps)))
+    for flag in fields(DataOptions):
+        given, own = getattr(options, flag.name), source.get(flag.name)
+        if flag.name not in ("out", "resume", "overwrite") and given != flag.default and str(given) != str(own):
+            aside.append(f"{flag.name}: {given}, not {'absent' if own is None else own}")
+    if aside and distributed.is_primary():
+        say(f"resuming {options.out} as it was begun; set aside: {'; '.join(aside)}")
+    return gan.resume(options.out, steps=options.steps, data=data, **devices), ours.steps
+
+
 def main(options: Options) -> int:
     options.prepare()
     import gan_jax as gan
-    from gan_jax.report.controls import enough
+    from gan_jax.report.expectation import expectation, too_few
     from gan_jax.training.folder import RunFolder
-    from gan_jax.training.serialization import differences, to_json
 
-    data = options.load()
-    recipe = recipe_of(options, data)
     devices = {"devices": options.devices, "parallel": options.parallel, "shard": options.shard}
     if options.resume and distributed.broadcast(lambda: RunFolder(options.out).exists):
-        record = distributed.broadcast(RunFolder(options.out).read)
-        aside = differences(to_json(recipe), record["recipe"]) + differences(data.describe(), record["data"])
-        if aside and distributed.is_primary():
-            print(f"resuming {options.out} as it was begun; set aside: {'; '.join(aside)}", file=sys.stderr)
-        result = gan.resume(options.out, steps=options.steps, **devices)
+        result, steps = resume(options, devices)
     else:
+        data, steps = options.load(), STEPS if options.steps is None else options.steps
+        if options.report and distributed.is_primary():
+            say(expectation(data))
         result = gan.fit(
-            recipe, data, steps=options.steps, seed=options.seed, out=options.out, overwrite=options.overwrite,
-            log_every=options.log_every, checkpoint_every=options.checkpoint_every, sample_every=options.sample_every,
-            warm_start=options.warm_start, **devices,
+            recipe_of(replace(options, steps=steps), data), data, steps=steps, seed=options.seed, out=options.out,
+            overwrite=options.overwrite, log_every=options.log_every, checkpoint_every=options.checkpoint_every,
+            sample_every=options.sample_every, warm_start=options.warm_start, **devices,
         )  # fmt: skip
     if not distributed.is_primary():
         return result.exit_code
     print(f"samples: {options.out}/samples    curves: {options.out}/curves.png")
     if result.stopped:
-        print(f"stopped at step {result.step} of {options.steps}: {result.stopped}; --resume continues from there")
+        print(f"stopped at step {result.step} of {steps}: {result.stopped}; --resume continues from there")
     print(result.verdict())
-    if options.report and not result.stopped and enough(data, len(data.train)):
+    if options.report and not result.stopped and (why := too_few(result.data)):
+        print(why)
+    elif options.report and not result.stopped:
         report = gan.overfitting_report(result)
         print(f"report: {report.save(options.out)}\n{report.verdict_line()}")
     return result.exit_code

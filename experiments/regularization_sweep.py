@@ -37,6 +37,7 @@ from typing import Any, Literal
 
 from gan_jax.cli.options import ComparisonOptions
 from gan_jax.cli.run import run
+from gan_jax.cli.types import Few
 from gan_jax.core.errors import UserError
 
 
@@ -50,7 +51,7 @@ class Options(ComparisonOptions):
     vary: tuple[str, ...] = ()
     """Vary numbers of the one setting left by --only: path=0.1,1,10 or, drawn, path=0.1:100 or
     path=log:0.1:100."""
-    draws: int = 16
+    draws: Few = 16
     """How many draws from the ranges of --vary."""
     sampler: Literal["latin_hypercube", "random"] = "latin_hypercube"
     """How they are drawn."""

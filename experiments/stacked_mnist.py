@@ -52,7 +52,9 @@ import numpy as np
 
 from gan_jax.cli.options import SweepOptions
 from gan_jax.cli.run import run
+from gan_jax.cli.types import Count, Few, Weight
 from gan_jax.core.errors import UserError
+from gan_jax.tables import to_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +80,7 @@ class Options(SweepOptions):
     """stacked_digits (8 x 8), stacked_mnist or stacked_fashion_mnist (28 x 28)."""
     out: Path = Path("runs/stacked_mnist")
     """The sweep folder."""
-    seeds: int = 3
+    seeds: Few = 3
     """Runs of each objective; with fewer than 5 nothing is tested."""
     only: tuple[Literal["non_saturating", "non_saturating_r1", "rpgan_r1_r2"], ...] = (
         "non_saturating", "non_saturating_r1", "rpgan_r1_r2",
@@ -87,30 +89,28 @@ class Options(SweepOptions):
     network: Literal["dcgan", "r3gan"] = "dcgan"
     """The article's DCGAN; or R3GAN's networks, one block a stage, with its schedules of the rate
     and of Adam's b2."""
-    steps: int = 2000
+    steps: Count = 2000
     """Training steps: updates of the generator. R3GAN's schedules end with them."""
-    width: int = 16
+    width: Few = 16
     """DCGAN: channels of the widest image layers; deeper layers have multiples. R3GAN: of the
     lowest stages, in groups of 8."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Stacks per discriminator turn."""
     optimizer: Literal["recipe", "annealed"] = "recipe"
     """The network's own; or 5e-4 to 2e-5 along half a cosine with betas (0, .99), and gamma falling
     to a tenth, as R3GAN has them in kind."""
-    gamma: float = 1.0
+    gamma: Weight = 1.0
     """Of R1 and R2: gamma / 2 |grad D|^2 each; at the start, where it falls."""
-    samples: int = 26_000
+    samples: Count = 26_000
     """Samples in which modes are counted; published 26,000."""
     raw: bool = False
     """Count modes of the raw generator, not of its moving average."""
-    log_every: int = 500
+    log_every: Count = 500
     """Steps between evaluations."""
 
     def check(self) -> None:
         if not self.only:
             raise UserError(f"--only is empty: name some of {', '.join(OBJECTIVES)}")
-        if self.samples < 1:
-            raise UserError(f"--samples is {self.samples}: it must be at least 1")
 
 
 def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def main(options: Options) -> int:
         return swept.exit_code
     judge = trained_classifier(singles)
     table = counted(swept, options, judge.logits)
-    table.to_csv(options.out / "modes.csv", index=False)
+    (options.out / "modes.csv").write_text(to_csv(table))
     show(options, data, table, reference(data, judge.logits, options.samples), judge.accuracy)
     if len(settings) > 1:
         ranked = gan.ranking.rank(table, "kl", baseline=next(iter(settings)))

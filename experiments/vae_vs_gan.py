@@ -49,6 +49,7 @@ import numpy as np
 
 from gan_jax.cli.options import ComparisonOptions
 from gan_jax.cli.run import run
+from gan_jax.cli.types import Count, Few, Positive, Weight
 from gan_jax.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -87,13 +88,13 @@ SHOWN = 16  # samples of each method in the picture
 class Options(ComparisonOptions):
     """Train GANs, VAEs and a VAE-GAN of the same networks on the same images."""
 
-    sizes: tuple[float, ...] = (1.0, 0.2)  # pyright: ignore[reportIncompatibleVariableOverride]
+    sizes: tuple[Positive, ...] = (1.0, 0.2)  # pyright: ignore[reportIncompatibleVariableOverride]
     """Training images, nested: up to 1 a share of all, above it a number."""
-    subset: int | None = None
+    subset: Count | None = None
     """Begin with the first N images of a seeded, stratified order; with all when left out."""
-    beta: float = 4.0
+    beta: Weight = 4.0
     """Of the VAE whose KL term has a weight."""
-    latent_dim: int = 32
+    latent_dim: Few = 32
     """Of every method."""
     rank_by: str = "G/validation_fd"
     """Metric of the pictures of training, smaller is better."""
@@ -102,13 +103,9 @@ class Options(ComparisonOptions):
 
 
 def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any]:
-    """{method: recipe}, the GAN first. Raises UserError for what is no image, and for sizes below
-    1."""
+    """{method: recipe}, the GAN first. Raises UserError for what is no image."""
     from gan_jax import recipes
 
-    for name in ("width", "latent_dim", "batch_size"):
-        if (value := getattr(options, name)) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: give at least 1")
     if len(image_shape) != 3:
         raise UserError(f"sharpness is of images, not of rows {image_shape}: use --data digits or other images")
     sizes: dict[str, Any] = {"batch_size": options.batch_size, "latent_dim": options.latent_dim}

@@ -7,8 +7,7 @@
     run = gan.fit(recipe, data, steps=2000, seed=0)
     run.samples(64)
 
-The names are in `__init__.pyi`; each is imported when first used, so that `--help` need not wait
-for JAX.
+Each name of `__init__.pyi` is imported when first used, so that `--help` need not wait for JAX.
 """
 
 import lazy_loader

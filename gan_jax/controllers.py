@@ -5,18 +5,14 @@ statistic of training meets its target.
     controller = drive("D/train_validation_auc", 0.55, high=100, log=True)
     recipe.replace(controllers={path: controller})
 
-The recipe's own value is the start. The live value is `state.memory["live"][path]`, is logged as
-`live/<path>`, and replaces the number wherever the recipe is used. A statistic is any name that
-training logs. Statistics of a step (`discriminator/...`, `generator/...`) are averaged over `every`
-steps. Statistics of the evaluation on validation images (V), `D/...` and `G/...`, change the number
-once each time they are logged. Any number can be controlled: a rate, a weight, a strength, a
-probability. Structure cannot; it can be swept.
+The recipe's own value is the start. The live value, `state.memory["live"][path]`, is logged as
+`live/<path>`. Any number can be controlled, but no structure. A statistic is any name that training
+logs. Statistics of a step (`discriminator/...`, `generator/...`) are averaged over `every` steps;
+those of an evaluation (`D/...`, `G/...`) change the number each time they are logged.
 
 ADA's p is `{"augment.<name>.p": ada()}` (Karras et al., 2020b), APA's is `{"augment.apa.p": ada()}`
 (Jiang et al., 2021), and adaptive dropout is `{"discriminator.numbers.dropout": ada(high=0.9)}`.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
@@ -33,18 +29,14 @@ R_V = "D/r_v"
 
 @part("controllers")
 def fixed_steps(value, error, share, low, high, *, lowers: bool = True, log: bool = False) -> Array:
-    """value + share of the range, in the direction of the error: ADA's rule. Karras et al. (2020b),
-    section 3.1."""
+    """value + share of the range, in the error's direction (Karras et al., 2020b, section 3.1)."""
     return _changed(value, jnp.sign(error) * share, low, high, lowers, log)
 
 
 @part("controllers")
 def proportional(value, error, share, low, high, *, gain=1.0, lowers: bool = True, log: bool = False) -> Array:
-    """value + gain * error * share of the range, which slows down near the target. gain: 1, above
-    0.
-
-    No paper: the plainest rule of control beside ADA's.
-    """
+    """value + gain * error * share of the range, which slows down near the target. gain: > 0,
+    default 1. No paper: the plainest rule of control beside ADA's."""
     return _changed(value, gain * error * share, low, high, lowers, log)
 
 
@@ -74,42 +66,37 @@ def drive(
     log: bool = False,
     rule: Any = fixed_steps,
 ) -> Bound:
-    """A controller that raises the number while `statistic` is above `target`, and lowers it while
-    below.
+    """A controller that raises the number while `statistic` is above `target`, else lowers it.
 
-    horizon:   real images in which the number would cross its range, low ... high, at full speed;
-               above 0
+    horizon:   real images in which the number would cross low ... high at full speed; > 0
     low, high: bounds, within the range of the number itself (.9 for a dropout rate, not 1). low is
                0, or high / 10,000 with `log`.
     ramp:      real images over which the speed grows from nothing to full
-    every:     steps over which a statistic of the step is averaged
-    lowers:    whether a higher number lowers the statistic; False for a number that raises it, such
-               as D's learning rate
+    every:     steps over which a statistic of the step is averaged; >= 1
+    lowers:    whether a higher number lowers the statistic; False for D's learning rate
     log:       equal factors instead of equal steps, for rates and weights
-    rule:      `fixed_steps`, `proportional`, or (value, error, share of the range, low, high, *,
-               lowers, log) -> value
+    rule:      `fixed_steps`, `proportional`, or a function with their parameters
 
     Raises UserError for bounds, a horizon or a number of steps that are out of range.
     """
+    rule = bind(rule) if not isinstance(rule, Bound) and defaults(rule) else rule  # its own numbers are leaves
+    made = bind(
+        _control, rule=rule, statistic=statistic, every=every, target=target, horizon=horizon, low=low or 0.0, high=high,
+        ramp=ramp, lowers=lowers, log=log,
+    )  # fmt: skip
     low = (high / 10_000 if log else 0.0) if low is None else low
     if not low < high or (log and low <= 0):
         raise UserError(f"a controller's bounds are {low:g} ... {high:g}: give low < high, and low > 0 with log")
-    if horizon <= 0 or every < 1:
+    if not horizon > 0 or every < 1:
         raise UserError(f"a controller's horizon is {horizon:g} images and every {every} steps: both must be positive")
-    rule = bind(rule) if not isinstance(rule, Bound) and defaults(rule) else rule  # its own numbers are leaves
-    return bind(
-        _control, rule=rule, statistic=statistic, every=every, target=target, horizon=horizon, low=low, high=high, ramp=ramp,
-        lowers=lowers, log=log,
-    )  # fmt: skip
+    return made.replace(low=low)
 
 
 def ada(target: float = 0.6, *, horizon: float = 500_000, high: float = 1.0, statistic: str = R_T, **fields: Any) -> Bound:
-    """ADA's controller (Karras et al., 2020b, and their code): r_t = E[sign D(real)] is brought to
-    .6.
+    """ADA's controller (Karras et al., 2020b, and their code): r_t = E[sign D(real)] is kept at .6.
 
-    p crosses [0, 1] in 500,000 images at the fastest. The sign has a meaning where the loss has a
-    decision boundary. Elsewhere (Wasserstein, relativistic losses) the boundary is taken halfway
-    between reals and fakes, and `statistic=R_V, target=.5`, their r_v on held-out images, is the
-    sounder choice.
+    p crosses [0, 1] in 500,000 images at the fastest. Where the loss has no decision boundary
+    (Wasserstein, relativistic losses), the boundary is taken halfway between reals and fakes, and
+    `statistic=R_V, target=.5`, their r_v on held-out images, is the sounder choice.
     """
     return drive(statistic, target, horizon=horizon, high=high, **fields)

@@ -1,7 +1,5 @@
 """Inputs of the generator: latents z, and the labels of the examples to generate."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -27,12 +25,11 @@ def uniform(draws: Draws, labels, dtype, *, dimension: int) -> Float[Array, "b d
 @part("latents")
 def truncated(draws: Draws, labels, dtype, *, dimension: int, threshold) -> Float[Array, "b d"]:
     """z ~ N(0, 1), redrawn while |z| > threshold: the truncation trick (Brock et al., 2019, section
-    3.1).
+    3.1), for samples of a generator trained with `normal`.
 
     threshold: > 0. A smaller one gives likelier and less varied samples (Brock et al. use 2 to
-    .04). It is for samples of a generator that was trained with `normal`. The truncated
-    distribution function is inverted, so that example i moves towards the centre as the threshold
-    falls, and tends to the draw of `normal` as it grows.
+    .04). The distribution function is inverted: example i shrinks towards 0 with the threshold, and
+    tends to the draw of `normal` as the threshold grows.
     """
     limit = jnp.asarray(threshold, dtype)
     return draws.per_example(lambda key: jax.random.truncated_normal(key, -limit, limit, (dimension,), dtype))
@@ -43,12 +40,9 @@ def rare_noise(draws: Draws, labels, dtype, *, dimension: int, counts, strength)
     """z ~ N(0, s_k^2) for class k, with s_k = 1 + strength * r_k: more noise for rare classes.
 
     r_k = log(n_max / n_k) / log(n_max / n_min) is 0 for the most frequent class and 1 for the
-    rarest, and 0 for all where they are equal.
-    counts:   n_k, images of each class, [K]
-    strength: >= 0, the relative increase for the rarest class; 0 is `normal`, bit for bit
-
-    Samples of a trained generator have the noise too. No paper: the article proposes it.
-    Raises UserError for a recipe without classes.
+    rarest; it is 0 where all are equal. Samples of a trained generator have the noise too.
+    counts: n_k, images of each class, [K]. strength: >= 0; 0 is `normal`, bit for bit.
+    No paper: the article proposes it. Raises UserError for a recipe without classes.
     """
     if labels is None:
         raise UserError("rare_noise needs the labels of the examples to generate: give the recipe classes")
@@ -64,11 +58,10 @@ def rarity_scale(counts, strength, dtype=jnp.float32) -> Float[Array, "k"]:
 
 
 def slerp(start: Float[Array, "*b d"], end: Float[Array, "*b d"], share) -> Float[Array, "*b d"]:
-    """Spherical interpolation (Shoemake, 1985; for latents, White, 2016).
+    """Spherical interpolation (Shoemake, 1985; White, 2016), which keeps normal latents' length.
 
-    The result lies at `share` of the angle from start to end. It keeps the length of normal
-    latents, which a straight line does not. share: in [0, 1], broadcast against [*b, 1]. Lengths of
-    the ends are not normalised. Parallel or opposite ends are joined by a straight line.
+    share: of the angle from start to end, in [0, 1], broadcast against [*b, 1]. Lengths of the ends
+    are not normalised. Parallel or opposite ends are joined by a straight line.
     """
     share = jnp.asarray(share, start.dtype)
     unit = lambda x: x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), jnp.finfo(x.dtype).tiny)
@@ -85,11 +78,8 @@ def interpolate(
     start: Float[Array, "k d"], end: Float[Array, "k d"], steps: int, spherical: bool = True
 ) -> Float[Array, "k s d"]:
     """`steps` evenly spaced points from each start to its end, both included: [k, steps, d].
-
     spherical: use `slerp`, for normal latents; else a straight line, for uniform latents, whose
-    range an arc would leave
-    Raises UserError for fewer than 2 steps.
-    """
+    range an arc would leave. Raises UserError for fewer than 2 steps."""
     if steps < 2:
         raise UserError(f"an interpolation has at least its two ends, so steps >= 2, not {steps}")
     share = jnp.linspace(0, 1, steps, dtype=start.dtype)[:, None]
@@ -99,10 +89,7 @@ def interpolate(
 
 @part("latents")
 def batch_labels(draws: Draws, batch, classes: int) -> Int[Array, "b"] | None:
-    """The labels of the real examples: classes are as frequent as in the data.
-
-    No paper: the usual choice where a batch has labels.
-    """
+    """The labels of the real examples. No paper: the usual choice where a batch has labels."""
     return batch.labels if classes else None
 
 
@@ -116,8 +103,8 @@ def uniform_labels(draws: Draws, batch, classes: int) -> Int[Array, "b"] | None:
 def balanced_labels(draws: Draws, batch, classes: int, *, counts, strength, sampled=0.0) -> Int[Array, "b"] | None:
     """Labels with probabilities proportional to n_k^(1 - strength), where n_k are `counts` [K].
 
-    Labels of the reals change only where they must: strength 0 is `batch_labels`, bit for bit, and
-    1 makes all classes equally frequent. sampled: the strength with which the reals were drawn
+    The fewest labels of the reals change. strength: 0 is `batch_labels`, bit for bit; 1 makes all
+    classes equally frequent. sampled: the strength with which the reals were drawn
     (`sampling.class_balanced`); 0 for the order of the data. No paper: the resampling of
     `sampling.class_balanced`, for fakes. Raises UserError where the reals have no labels.
     """

@@ -1,7 +1,5 @@
 """Sampling of real examples with other class frequencies than those of the data."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax.numpy as jnp
@@ -29,8 +27,7 @@ class ClassTable(struct.PyTreeNode):
 
 
 def class_table(labels: Int[Array, "n"], size: Any, classes: int) -> ClassTable:
-    """The table of all labels, in which the examples among the first `size` are in use. size may be
-    traced. In use are as many examples of each class as the first `size` hold."""
+    """The table of all labels; the first `size` examples are in use. `size` may be traced."""
     number = jnp.zeros(classes, jnp.int32)
     among = (jnp.arange(len(labels)) < size).astype(jnp.int32)
     total = number.at[labels].add(1)
@@ -41,23 +38,19 @@ def class_table(labels: Int[Array, "n"], size: Any, classes: int) -> ClassTable:
 def class_balanced(
     draws: Draws, rows: Int[Array, "b"], labels: Int[Array, "n"], table: ClassTable, *, strength, classes: int
 ) -> Int[Array, "b"]:
-    """Real examples with class probabilities proportional to n_k^(1 - strength), evenly within a
-    class.
+    """Rows [b] of real examples with class probabilities proportional to n_k^(1 - strength).
 
-    Returns [b] of [0, n). rows are the examples that the order of the data gives. Each is kept with
-    probability min(1, p_k / q_k), where q_k is the share of its class in the data and p_k the
-    wanted one. The others are replaced by random examples of a class with p_k > q_k, chosen in
-    proportion to p_k - q_k. So p_k is exact, and a frequent class still goes through its examples
-    in turn.
+    Each of `rows`, the order of the data, is kept with probability min(1, p_k / q_k), where q_k is
+    the share of its class in the data and p_k the wanted one. The others are replaced by random
+    examples of a class with p_k > q_k, chosen in proportion to p_k - q_k. So p_k is exact, and a
+    frequent class still goes through its examples in turn.
 
     strength: in [0, 1]: 0 is the order of the data, bit for bit, and 1 draws all classes alike.
-              Above 1 rare classes prevail.
-    classes:  structure, as the data have them
+    Above 1 rare classes prevail.
 
     For a Recipe: `sampling=bind(sampling.class_balanced, strength=1.0, classes=data.classes)`.
-    Labels of fakes follow the reals by default (`latents.batch_labels`), so that both are balanced.
-    In a subset of traced size, n_k are those of the subset. Resampling is older than GANs; the
-    exponent is from Mahajan et al. (2018, section 2.2: .5).
+    Labels of fakes follow the reals by default (`latents.batch_labels`). In a subset of traced
+    size, n_k are those of the subset. The exponent is that of Mahajan et al. (2018, section 2.2).
     """
     counts = table.counts.astype(jnp.float32)
     wanted = jnp.where(counts > 0, class_shares(counts, strength), 0)
@@ -68,8 +61,8 @@ def class_balanced(
 
 
 def _coupled(draws: Draws, labels: Array, given: Array, wanted: Array) -> tuple[Array, Array]:
-    """(whether each label [b] is kept, the class that replaces it): from shares `given` to
-    `wanted`. This coupling changes the fewest labels. Shares are [K] and sum to 1."""
+    """(whether each label [b] is kept, the class that replaces it): the coupling of the shares [K]
+    `given` and `wanted` that changes the fewest labels."""
     ratio = jnp.where(given > 0, wanted / jnp.maximum(given, jnp.finfo(given.dtype).tiny), 1)
     keep = (draws.named("keep").uniform() < ratio[labels]) | (ratio[labels] > 1 - ROUNDING)
     lack = jnp.cumsum(jnp.maximum(wanted - given, 0))
@@ -79,7 +72,6 @@ def _coupled(draws: Draws, labels: Array, given: Array, wanted: Array) -> tuple[
 
 
 def relabelled(draws: Draws, labels: Int[Array, "b"], counts: Any, given: Any, wanted: Any) -> Int[Array, "b"]:
-    """Labels drawn by `class_shares(counts, given)` as labels of `class_shares(counts, wanted)`. It
-    changes the fewest labels."""
+    """Labels drawn by `class_shares(counts, given)` as labels of `class_shares(counts, wanted)`."""
     keep, other = _coupled(draws, labels, class_shares(counts, given), class_shares(counts, wanted))
     return jnp.where(keep, labels, other.astype(labels.dtype))

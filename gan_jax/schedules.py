@@ -1,10 +1,8 @@
-"""Schedules: numbers that change with the step. A `Schedule` may take the place of any leaf.
-
-Steps are training steps, counted from 0. start, stop and steps are leaves themselves, so that
-schedules can be swept too.
+"""Schedules: numbers that change with the training step, counted from 0. A `Schedule` may take the
+place of any leaf; its own numbers are leaves too, which can be swept.
 """
 
-from __future__ import annotations
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -34,7 +32,7 @@ def _switch(step, *, before, after, at):
 
 
 @part("schedules")
-def _half_life(step, *, images, batch_size, ramp):
+def _half_life(step, *, images, batch_size, ramp: Any):
     images = images(step) if isinstance(images, Schedule) else images
     if ramp is not None:
         images = jnp.minimum(images, jnp.asarray(step, FLOAT) * batch_size * ramp)
@@ -42,14 +40,13 @@ def _half_life(step, *, images, batch_size, ramp):
 
 
 def linear(start: float, stop: float, steps: float) -> Schedule:
-    """From `start` at step 0 to `stop` at `steps` in a straight line, then constant. SNGAN's rate
-    falls to 0 in this way (mimicry's settings; Miyato et al., 2018)."""
+    """From `start` at step 0 to `stop` at `steps` in a straight line, then constant: SNGAN's rate
+    falls to 0 so (mimicry's settings; Miyato et al., 2018)."""
     return schedule(_linear, start=start, stop=stop, steps=steps)
 
 
 def cosine(start: float, stop: float, steps: float) -> Schedule:
-    """From `start` to `stop` over `steps` along half a cosine, then constant (as R3GAN: Huang et
-    al., 2024)."""
+    """From `start` to `stop` in `steps` along half a cosine, then constant (Huang et al., 2024)."""
     return schedule(_cosine, start=start, stop=stop, steps=steps)
 
 
@@ -60,12 +57,10 @@ def switch(before: float, after: float, at: float) -> Schedule:
 
 
 def half_life(images: float | Schedule, batch_size: int, ramp: float | None = None) -> Schedule:
-    """The decay of a moving average that forgets half in h images: .5 ** (batch_size / max(h,
-    1e-8)).
+    """The decay of a moving average of half-life h images: .5 ** (batch_size / max(h, 1e-8)).
 
-    images:     the half-life h, at least 0 (0 is no average), or a Schedule of it
-    batch_size: of the recipe
-    ramp:       h is at most this share of the images seen before the step; None sets no such limit
+    images: h, at least 0 (0 is no average), or a Schedule of it. batch_size: of the recipe.
+    ramp: h is at most this share of the images seen before the step; None sets no such limit.
 
     StyleGAN2-ADA's code (Karras et al., 2020b) has h = 500,000 and ramp .05 for CIFAR-10, and
     20,000 without ramp for 256 pixels. R3GAN's (Huang et al., 2024) has h = cosine(0, 5e6, 2e7 /

@@ -2,7 +2,7 @@
 
 A row names a part of a recipe. `regularizers.py` reads the formula and the paper from the docstring
 of that part, and the numbers from the recipe that the row makes. `combine.py` trains rows together,
-and `tests/core/test_parts.py` fails where a recipe part has no row.
+and `tests/scripts/test_regularizers.py` fails where a recipe part has no row.
 """
 
 from __future__ import annotations

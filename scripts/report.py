@@ -19,6 +19,7 @@ from pathlib import Path
 import tyro
 
 from gan_jax.cli.run import run
+from gan_jax.cli.types import Count, FewOrNone, Natural, Seed
 from gan_jax.core.errors import UserError
 
 
@@ -38,19 +39,19 @@ class Options:
     or .npz)."""
     resize: str = "tf1-bilinear"
     """How Inception's images are resized: tf1-bilinear, pytorch-bilinear or clean-bicubic."""
-    step: int | None = None
+    step: Natural | None = None
     """The checkpoint to judge, which may be of an unfinished run; the last one of a finished run
     when left out."""
-    n: int | None = None
+    n: Count | None = None
     """Images of T, held-out and samples that distances are taken with; as many as there are when
     left out."""
-    recovery: int = 0
+    recovery: FewOrNone = 0
     """Search the generator's range for this many images of T and as many held-out ones (slow; 256
     is usual)."""
-    permutations: int = 200
+    permutations: FewOrNone = 200
     """Exchanges of T and held-out images, for the p of the gap in Frechet distance; 0 for none. Of
     a run, not of a sweep."""
-    seed: int = 0
+    seed: Seed = 0
     """Of subsets, cells and controls."""
 
 
@@ -59,7 +60,7 @@ def main(options: Options) -> None:
     from gan_jax.metrics.features import inception
     from gan_jax.report import sweep_report
     from gan_jax.report.runs import check_finished
-    from gan_jax.training.folder import SweepFolder
+    from gan_jax.sweeps.folder import SweepFolder
 
     features = options.features
     if options.inception_weights is not None:

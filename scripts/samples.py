@@ -21,7 +21,7 @@ from pathlib import Path
 import tyro
 
 from gan_jax.cli.run import run
-from gan_jax.core.errors import UserError
+from gan_jax.cli.types import Few, FewOrNone, Natural, Seed, Weight
 
 
 @dataclass
@@ -30,30 +30,28 @@ class Options:
 
     folder: tyro.conf.Positional[Path]
     """The run's folder."""
-    number: int = 64
+    number: Few = 64
     """How many samples; of points, 2,000 are usual."""
-    paths: int = 8
+    paths: FewOrNone = 8
     """Rows of paths between samples, of a GAN of images; 0 for none."""
-    steps: int = 9
+    steps: Few = 9
     """Images of a path, both ends included."""
-    truncation: float | None = None
+    truncation: Weight | None = None
     """Of StyleGAN2 psi, of other GANs the threshold of normal latents: the smaller, the likelier
     and the less varied."""
-    labels: tuple[int, ...] = ()
-    """Classes, in turn; all when left out. Of a conditional GAN."""
+    labels: tuple[str, ...] = ()
+    """Classes by name or number, in turn; all when left out. Of a conditional GAN."""
     raw: bool = False
     """The generator as it is, not its moving average."""
-    step: int | None = None
+    step: Natural | None = None
     """Of the checkpoint; the newest when left out."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the latents."""
     out: Path | None = None
     """The folder of the pictures; `samples` in the run's folder when left out."""
 
 
 def main(options: Options) -> None:
-    if options.paths < 0:
-        raise UserError(f"--paths {options.paths}: give 0 for none, or at least 1")
     import numpy as np
 
     import gan_jax as gan

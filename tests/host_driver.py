@@ -93,9 +93,11 @@ def train(plain=False, streamed=False, damaged=(), save=None, die=None, small=sh
     run = gan.fit(recipe(plain), data(streamed, damaged), **settings)
     if save and distributed.is_primary():
         np.savez(save, *state_arrays(run.state))
-    print(f"process {job.process}: step {run.step}, {len(run.history)} rows, stopped {run.stopped}", flush=True)
+    line = f"process {job.process}: step {run.step}, {len(run.history)} rows, stopped {run.stopped}"
+    os.write(1, f"{line}\n".encode())  # in one call, or the lines of processes that share a terminal mix
     if settings.get("shard"):
-        print(f"{sum(type(x) is np.ndarray for x in jax.tree.leaves(run.state))} leaves in the host's memory", flush=True)
+        leaves = sum(type(x) is np.ndarray for x in jax.tree.leaves(run.state))
+        os.write(1, f"{leaves} leaves in the host's memory\n".encode())
     return run.exit_code
 
 

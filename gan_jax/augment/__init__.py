@@ -1,11 +1,8 @@
 """Augmentations of what the discriminator sees: functions (images, labels, draws, **numbers) ->
-images, the same for reals and fakes.
+images, the same for reals and fakes. A function marked `@mixes_fakes` is (reals, fakes, draws,
+**numbers) -> images instead, and changes the reals that D learns from.
 
-A function marked `@mixes_fakes` is (reals, fakes, draws, **numbers) -> images instead, and changes
-the reals that D learns from.
-
-A new augmentation is one new file here. A function marked `@part("augment")` is found without any
-list, and becomes `augment.<name>`.
+A new augmentation is one new file: a function marked `@part("augment")` becomes `augment.<name>`.
 """
 
 from gan_jax.augment import ada_colour, ada_corruptions, ada_geometry

@@ -1,48 +1,39 @@
-"""ADA: the augmentation pipeline of StyleGAN2-ADA, with a probability that a controller can drive
-(Karras et al., 2020b)."""
-
-from __future__ import annotations
-
-from jaxtyping import Array, Float
+"""ADA: StyleGAN2-ADA's augmentations, with a probability that a controller can drive."""
 
 from gan_jax.augment.ada_colour import colour_matrix, draw_colour, recoloured
 from gan_jax.augment.ada_corruptions import cutout, image_filter, noise
 from gan_jax.augment.ada_geometry import draw_blit, draw_geometry, inverse_matrix, warp
-from gan_jax.augment.parts import of_images
+from gan_jax.augment.parts import Images, image_part
 from gan_jax.core.errors import UserError
-from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 
 PIPES = {name: (name,) for name in ("blit", "geom", "color", "filter", "noise", "cutout")}
 PIPES |= {"bg" + "cfnc"[:n]: tuple(PIPES)[: 2 + n] for n in range(5)}  # bg, bgc, bgcf, bgcfn, bgcfnc
 
 
-@part("augment")
-@of_images
+@image_part("augment")
 def ada(
-    images: Float[Array, "b h w c"], labels, draws: Draws, *, p, pipe: str = "bgc", xint_max=0.125, scale_std=0.2,
+    images: Images, labels, draws: Draws, *, p, pipe: str = "bgc", xint_max=0.125, scale_std=0.2,
     rotate_max=1.0, aniso_std=0.2, xfrac_std=0.125, brightness_std=0.2, contrast_std=0.5, hue_max=1.0, saturation_std=1.0,
     filter_std=1.0, noise_std=0.1, cutout_size=0.5,
-) -> Float[Array, "b h w c"]:  # fmt: skip
+) -> Images:  # fmt: skip
     """ADA's pipeline, of which each operation changes an example with probability p (Karras et al.,
     2020b, appendix B).
 
     p: clipped to [0, 1]; 0 changes nothing but rounding. Drive it with `controllers.ada`. Near 1
     the augmentation leaks into the samples; below about .8 it does not (section 2.2).
-    pipe: which operations, as in the published code: 'blit' (x-flip, 90-degree rotations, integer
-    translation), 'geom' (scale, rotation, anisotropic scale, fractional translation), 'color'
-    (brightness, contrast, luma flip, hue, saturation), 'filter', 'noise', 'cutout', or the first
-    two to six of them: 'bg', 'bgc' (the default, and the paper's choice), 'bgcf', 'bgcfn',
-    'bgcfnc'.
-    others: ranges of the operations, with the published code's names and values. Of `ada_geometry`:
-    xint_max 1/8, scale_std .2, rotate_max 1, aniso_std .2, xfrac_std 1/8; of `ada_colour`:
-    brightness_std .2, contrast_std .5, hue_max 1, saturation_std 1; of `ada_corruptions`:
-    filter_std 1, noise_std .1, cutout_size .5.
+    pipe: as in the published code, 'blit' (x-flip, 90-degree rotations, integer translation),
+    'geom' (scale, rotation, anisotropic scale, fractional translation), 'color' (brightness,
+    contrast, luma flip, hue, saturation; for 1 or 3 channels), 'filter', 'noise', 'cutout', or the
+    first two to six of them: 'bg', 'bgc' (the default, as in the paper), 'bgcf', 'bgcfn', 'bgcfnc'.
+    others: ranges, with the published code's names and values. Of `ada_geometry`: xint_max 1/8,
+    scale_std .2, rotate_max 1, aniso_std .2, xfrac_std 1/8; of `ada_colour`: brightness_std .2,
+    contrast_std .5, hue_max 1, saturation_std 1; of `ada_corruptions`: filter_std 1, noise_std .1,
+    cutout_size .5.
 
-    'color' needs 1 or 3 channels. Blitting goes through the warp too, as in the published code; the
-    filter sym6 is not quite symmetric, so that flipped and turned images are softened. `xflip` and
-    its like copy pixels when they are used alone. Raises UserError for an unknown pipe.
-    """
+    As in the published code, 'blit' resamples, which softens flipped and turned images, because the
+    filter sym6 is not quite symmetric. `ada_geometry.xflip` and its like copy pixels instead.
+    Raises UserError for an unknown pipe."""
     if pipe not in PIPES:
         raise UserError(f"unknown ADA pipe {pipe!r}: use one of {', '.join(PIPES)}")
     parts, dtype = PIPES[pipe], images.dtype

@@ -1,25 +1,20 @@
 """ADA's colour operations (Karras et al., 2020b, "Limited Data", appendix B): one 4 x 4 matrix on
 (r, g, b, 1) per example.
 
-Each operation is drawn as one parameter per example (`draw_colour`); the product of all operations
-is one matrix (`colour_matrix`), which is applied once (`recoloured`). For an operation alone there
-is a function with p, the probability in [0, 1] that an example is changed. "Luma" is the grey axis
-(1, 1, 1) / sqrt(3). A grey image has neither hue nor saturation, and these two operations leave it
-as it is.
+`draw_colour` draws one parameter per example for each operation, `colour_matrix` makes one matrix
+of them, and `recoloured` applies it. Each operation also has its own function of p, the probability
+in [0, 1] that an example changes. "Luma" is the grey axis (1, 1, 1) / sqrt(3). Hue and saturation
+do not change an image of one channel.
 """
-
-from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gan_jax.augment.parts import draw_lots, of_images, sometimes, spread, wide
+from gan_jax.augment.parts import Images, draw_lots, image_part, sometimes, spread, wide
 from gan_jax.core.errors import UserError
-from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 
-Images = Float[Array, "b h w c"]
 Matrices = Float[Array, "b 4 4"]
 
 ORDER = ("brightness", "contrast", "luma_flip", "hue", "saturation")
@@ -29,59 +24,44 @@ TURN = np.array(((0, -1, 1, 0), (1, 0, -1, 0), (-1, 1, 0, 0), (0, 0, 0, 0))) / n
 # ---- one operation alone ------------------------------------------------------------------------
 
 
-@part("augment.ada_colour")
-@of_images
+@image_part("augment.ada_colour")
 def brightness(images: Images, labels, draws: Draws, *, p, std=0.2) -> Images:
-    """With probability p, x + std * N(0, 1), one number for an image (Karras et al., 2020b,
-    appendix B).
+    """With probability p, x + std * N(0, 1), one number for an image (Karras et al., 2020b).
 
-    p: in [0, 1], without a default. std: .2 of images in [-1, 1], the published code's
-        `brightness_std`.
-    """
+    std: .2 of images in [-1, 1], the published code's `brightness_std`."""
     return _recoloured(images, draw_colour(draws, p, images.dtype, brightness_std=std), "brightness")
 
 
-@part("augment.ada_colour")
-@of_images
+@image_part("augment.ada_colour")
 def contrast(images: Images, labels, draws: Draws, *, p, std=0.5) -> Images:
-    """With probability p, x * 2^(std * N(0, 1)): mid-grey, 0, stays (Karras et al., 2020b, appendix
-    B).
+    """With probability p, x * 2^(std * N(0, 1)): mid-grey, 0, stays (Karras et al., 2020b).
 
-    p: in [0, 1], without a default. std: .5, the published code's `contrast_std`.
-    """
+    std: .5, the published code's `contrast_std`."""
     return _recoloured(images, draw_colour(draws, p, images.dtype, contrast_std=std), "contrast")
 
 
-@part("augment.ada_colour")
-@of_images
+@image_part("augment.ada_colour")
 def luma_flip(images: Images, labels, draws: Draws, *, p) -> Images:
     """With probability p, a coin decides between x - 2 (x . v) v and x, with v the luma axis
-    (Karras et al., 2020b, appendix B). Luma changes its sign, while hue and saturation stay.
-
-    p: in [0, 1], without a default.
-    """
+    (Karras et al., 2020b). Luma changes its sign, while hue and saturation stay."""
     return _recoloured(images, draw_colour(draws, p, images.dtype), "luma_flip")
 
 
-@part("augment.ada_colour")
-@of_images
+@image_part("augment.ada_colour")
 def hue(images: Images, labels, draws: Draws, *, p, most=1.0) -> Images:
     """With probability p, rotates colours about the luma axis by U(-pi, pi) * most (Karras et al.,
-    2020b, appendix B).
+    2020b).
 
-    p: in [0, 1], without a default. most: 1, all hues, the published code's `hue_max`.
-    """
+    most: 1, all hues, the published code's `hue_max`."""
     return _recoloured(images, draw_colour(draws, p, images.dtype, hue_max=most), "hue")
 
 
-@part("augment.ada_colour")
-@of_images
+@image_part("augment.ada_colour")
 def saturation(images: Images, labels, draws: Draws, *, p, std=1.0) -> Images:
     """With probability p, multiplies the distance from the luma axis by 2^(std * N(0, 1)) (Karras
-    et al., 2020b, appendix B).
+    et al., 2020b).
 
-    p: in [0, 1], without a default. std: 1, the published code's `saturation_std`.
-    """
+    std: 1, the published code's `saturation_std`."""
     return _recoloured(images, draw_colour(draws, p, images.dtype, saturation_std=std), "saturation")
 
 
@@ -89,7 +69,7 @@ def _recoloured(images: Images, parameters: dict[str, Array], name: str) -> Imag
     return recoloured(images, colour_matrix({name: parameters[name]}, images.shape[3]))
 
 
-# ---- parameters --------------------------------------------------------------------------------
+# ---- the pipeline ------------------------------------------------------------------------------
 
 
 def draw_colour(
@@ -108,12 +88,9 @@ def draw_colour(
     }
 
 
-# ---- matrices ----------------------------------------------------------------------------------
-
-
 def colour_matrix(parameters: dict[str, Array], channels: int) -> Matrices:
-    """The product of all operations given, those first in ORDER applied first. Raises UserError
-    unless channels is 1 or 3."""
+    """The product of the operations that have parameters, applied in ORDER. Raises UserError unless
+    channels is 1 or 3."""
     if channels not in (1, 3):
         raise UserError(f"ADA's colours need images of 1 or 3 channels, not {channels}: leave 'color' out of the pipe")
     whole = jnp.broadcast_to(jnp.eye(4), (len(next(iter(parameters.values()))), 4, 4))
@@ -141,8 +118,8 @@ def _step(name: str, value: Float[Array, "b 1 1"]) -> Matrices:
 
 
 def recoloured(images: Images, matrix: Matrices) -> Images:
-    """Each pixel's colour multiplied by the matrix of its image. A grey value x becomes the mean of
-    the three colours that the matrix makes of (x, x, x)."""
+    """Each pixel's colour times the matrix of its image. In an image of one channel, x becomes the
+    mean of the three colours that the matrix makes of (x, x, x)."""
     if images.shape[3] == 1:
         row = matrix[..., :3, :].mean(-2)
         return images * spread(row[:, :3].sum(1), images.dtype) + spread(row[:, 3], images.dtype)

@@ -1,86 +1,66 @@
 """DiffAugment: colour, translation and cutout of what D sees (Zhao et al., 2020, "Differentiable
 Augmentation").
 
-Every function takes p, the probability that an example is changed, so that a controller can drive
-it; p is 1 by default, as published. Ranges are those of the published code, and a strength or ratio
-of 0 changes nothing. A `draw_` function makes one parameter per example, which a function without
-draws applies (`brightened`, `translated`, ...).
+Every function takes p, the probability that an example changes, so that a controller can drive it.
+All defaults are those of the published code. A strength or ratio of 0 changes nothing. A `draw_`
+function makes one parameter per example.
 """
-
-from __future__ import annotations
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from gan_jax.augment.parts import copied, draw_lots, of_images, sometimes, spread, wide
+from gan_jax.augment.parts import Images, copied, draw_lots, image_part, sometimes, spread, wide
 from gan_jax.core.bind import Bound, bind
 from gan_jax.core.errors import UserError
 from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 
-Images = Float[Array, "b h w c"]
-
 # ---- colour -------------------------------------------------------------------------------------
 
 
-@part("augment")
-@of_images
+@image_part("augment")
 def brightness(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
     """x + strength * U(-1/2, 1/2), with one number per example (Zhao et al., 2020;
     `rand_brightness` in their code).
 
-    strength: >= 0, 1 as published. p: 1 as published.
-    """
+    strength: >= 0, 1 as published. p: 1 as published."""
     return brightened(images, strength * draw_colour(draws, 1, p, images.dtype)[0] / 2)
 
 
-@part("augment")
-@of_images
+@image_part("augment")
 def saturation(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
     """m + (x - m) * (1 + strength * U(-1, 1)), with m the mean of the pixel over channels (Zhao et
     al., 2020; `rand_saturation`). An image of one channel is not changed.
 
-    strength: in [0, 1], 1 as published. p: 1 as published.
-    """
-    return saturated(images, 1 + strength * draw_colour(draws, 1, p, images.dtype)[0])
+    strength: in [0, 1], 1 as published. p: 1 as published."""
+    return scaled_about_mean(images, 3, 1 + strength * draw_colour(draws, 1, p, images.dtype)[0])
 
 
-@part("augment")
-@of_images
+@image_part("augment")
 def contrast(images: Images, labels, draws: Draws, *, strength=1.0, p=1.0) -> Images:
     """m + (x - m) * (1 + strength * U(-1/2, 1/2)), with m the mean of the image (Zhao et al., 2020;
     `rand_contrast`).
 
-    strength: in [0, 1], 1 as published. p: 1 as published.
-    """
-    return contrasted(images, 1 + strength * draw_colour(draws, 1, p, images.dtype)[0] / 2)
+    strength: in [0, 1], 1 as published. p: 1 as published."""
+    return scaled_about_mean(images, (1, 2, 3), 1 + strength * draw_colour(draws, 1, p, images.dtype)[0] / 2)
 
 
-@part("augment")
-@of_images
+@image_part("augment")
 def colour(images: Images, labels, draws: Draws, *, brightness=1.0, saturation=1.0, contrast=1.0, p=1.0) -> Images:
-    """`brightness`, `saturation` and `contrast` in this order, each with its own strength, and each
-    with probability p: the policy's word 'color' (Zhao et al., 2020). All three strengths and p are
-    1 as published.
-    """
+    """`brightness`, `saturation` and `contrast` in this order, with the strengths of these names,
+    each with probability p: the policy's word 'color' (Zhao et al., 2020). The strengths and p are
+    1 as published."""
     u = draw_colour(draws, 3, p, images.dtype)
-    images = saturated(brightened(images, brightness * u[0] / 2), 1 + saturation * u[1])
-    return contrasted(images, 1 + contrast * u[2] / 2)
+    images = scaled_about_mean(brightened(images, brightness * u[0] / 2), 3, 1 + saturation * u[1])
+    return scaled_about_mean(images, (1, 2, 3), 1 + contrast * u[2] / 2)
 
 
 def brightened(images: Images, shift: Float[Array, "b"]) -> Images:
     return images + spread(shift, images.dtype)
 
 
-def saturated(images: Images, factor: Float[Array, "b"]) -> Images:
-    return _away_from(images.mean(3, keepdims=True), images, factor)
-
-
-def contrasted(images: Images, factor: Float[Array, "b"]) -> Images:
-    return _away_from(images.mean((1, 2, 3), keepdims=True), images, factor)
-
-
-def _away_from(mean, images: Images, factor) -> Images:
+def scaled_about_mean(images: Images, axes: int | tuple[int, ...], factor: Float[Array, "b"]) -> Images:
+    mean = images.mean(axes, keepdims=True)
     return (images - mean) * spread(factor, images.dtype) + mean
 
 
@@ -93,28 +73,23 @@ def draw_colour(draws: Draws, count: int, p, dtype) -> Float[Array, "count b"]:
 # ---- translation and cutout --------------------------------------------------------------------
 
 
-@part("augment")
-@of_images
+@image_part("augment")
 def translation(images: Images, labels, draws: Draws, *, ratio=0.125, p=1.0) -> Images:
-    """Moves the image by whole pixels, uniformly in -n ... n with n = round(ratio * side), and
+    """Shifts the image by whole pixels, uniformly in -n ... n with n = round(ratio * side), and
     fills with zeros (Zhao et al., 2020; `rand_translation`).
 
-    ratio: in [0, 1], .125 as published. p: 1 as published.
-    """
+    ratio: in [0, 1], .125 as published. p: 1 as published."""
     return translated(images, draw_shifts(draws, images.shape[1:3], ratio, p))
 
 
-@part("augment")
-@of_images
+@image_part("augment")
 def cutout(images: Images, labels, draws: Draws, *, ratio=0.5, p=1.0) -> Images:
     """Sets a rectangle of round(ratio * side) along each side to 0 (Zhao et al., 2020,
     `rand_cutout`; DeVries & Taylor, 2017). The centre of the rectangle is uniform over the image,
-    so that part of the rectangle may lie outside.
+    so that part of the rectangle may be outside.
 
-    ratio: in [0, 1], .5 as published. p: 1 as published.
-    """
-    first, size = draw_holes(draws, images.shape[1:3], ratio, p)
-    return pierced(images, first, size)
+    ratio: in [0, 1], .5 as published. p: 1 as published."""
+    return pierced(images, *draw_holes(draws, images.shape[1:3], ratio, p))
 
 
 def translated(images: Images, shifts: Int[Array, "b 2"]) -> Images:
@@ -125,11 +100,9 @@ def translated(images: Images, shifts: Int[Array, "b 2"]) -> Images:
 
 def pierced(images: Images, first: Int[Array, "b 2"], size: Int[Array, "b 2"]) -> Images:
     """The images with zero in the rectangle of sides `size` whose first pixel is `first`."""
-    inside = [
-        (jnp.arange(n) >= first[:, i, None]) & (jnp.arange(n) < (first + size)[:, i, None])
-        for i, n in enumerate(images.shape[1:3])
-    ]
-    return jnp.where((inside[0][:, :, None] & inside[1][:, None, :])[..., None], jnp.zeros((), images.dtype), images)
+    between = lambda n, start, stop: (jnp.arange(n) >= start[:, None]) & (jnp.arange(n) < stop[:, None])
+    rows, columns = (between(n, first[:, i], (first + size)[:, i]) for i, n in enumerate(images.shape[1:3]))
+    return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], jnp.zeros((), images.dtype), images)
 
 
 def draw_shifts(draws: Draws, sides: tuple[int, ...], ratio, p) -> Int[Array, "b 2"]:
@@ -138,8 +111,7 @@ def draw_shifts(draws: Draws, sides: tuple[int, ...], ratio, p) -> Int[Array, "b
 
 
 def draw_holes(draws: Draws, sides: tuple[int, ...], ratio, p) -> tuple[Int[Array, "b 2"], Int[Array, "b 2"]]:
-    """(first pixel, size) of the rectangle of each example. The size is 0 for an example without
-    one."""
+    """(first pixel, size) of each example's rectangle, of size 0 for an example without one."""
     size = _share(sides, ratio)
     centre = _below(draws, jnp.asarray(sides) + 1 - size % 2)  # an even rectangle has its centre between two pixels
     return centre - size // 2, sometimes(draw_lots(draws, 1)[0], p, jnp.broadcast_to(size, centre.shape), 0)
@@ -150,7 +122,7 @@ def _share(sides: tuple[int, ...], ratio) -> Int[Array, "2"]:
 
 
 def _below(draws: Draws, high: Int[Array, "2"]) -> Int[Array, "b 2"]:
-    """Uniform integers in [0, high). They are made by rounding down, as `high` may be traced."""
+    """Uniform integers in [0, high). They are rounded down, because `high` may be traced."""
     value = jnp.floor(draws.named("uniform").uniform((2,)) * high).astype(jnp.int32)
     return jnp.minimum(value, high - 1)
 
@@ -167,9 +139,7 @@ def by_policy(
 ) -> Images:  # fmt: skip
     """The words of the policy in their order, each applied to an example with probability p.
 
-    brightness, saturation, contrast: strengths of 'color'; translation, cutout: ratios. Raises
-    UserError for an unknown word.
-    """
+    brightness, saturation, contrast: strengths of 'color'; translation, cutout: ratios"""
     numbers = {
         "color": {"brightness": brightness, "saturation": saturation, "contrast": contrast},
         "translation": {"ratio": translation}, "cutout": {"ratio": cutout},
@@ -185,12 +155,12 @@ def diffaugment(policy: str = "color,translation,cutout", p=1.0) -> dict[str, Bo
 
     policy: of 'color', 'translation' and 'cutout', with commas between; all three by default. The
     paper has 'translation,cutout' for BigGAN on CIFAR, 'color,cutout' for StyleGAN2 on all of
-    CIFAR, and all three with less data. p: 1 by default.
+    CIFAR, and all three with less data.
+    p: 1 by default, the leaf `augment.diffaugment.p`. The ranges of `by_policy` are leaves beside
+    it, such as `augment.diffaugment.translation`.
 
-    p is the leaf `augment.diffaugment.p`; the ranges of `by_policy` are leaves beside it, such as
-    `augment.diffaugment.translation`. One function holds the whole policy, since a recipe applies
-    the entries of its dictionary in the order of their names. Raises UserError for an unknown word.
-    """
+    One function holds the whole policy, because a recipe applies its augmentations in the order of
+    their names. Raises UserError for an unknown word."""
     words(policy)
     return {"diffaugment": bind(by_policy, p=p, policy=policy)}
 

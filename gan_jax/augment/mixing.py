@@ -1,7 +1,4 @@
-"""Augmentations of D's real batch that need the fakes: generated examples take the place of real
-ones."""
-
-from __future__ import annotations
+"""Augmentations of D's real batch in which generated examples take the place of real ones."""
 
 from collections.abc import Callable, Mapping
 
@@ -18,9 +15,7 @@ def mixes_fakes(function: Callable) -> Callable:
     """Marks an augmentation (reals, fakes, draws, **numbers) -> images, which replaces the reals of
     the discriminator's turn.
 
-    fakes [b, ...]: made for this alone, from latents of their own; each has the label of the real
-    in its place.
-    """
+    fakes: [b, ...], made for this alone from latents of their own, with the labels of the reals."""
     function.mixes_fakes = True
     return function
 
@@ -31,8 +26,8 @@ def mixing(augment: Bound) -> bool:
 
 
 def mixed(augments: Mapping[str, Bound], reals: Array, fakes: Array, draws: Draws) -> Array:
-    """The reals that D learns from, after the augmentations that mix in fakes. No gradient goes
-    through the fakes."""
+    """The reals that D learns from, after the augmentations that mix in fakes. The fakes are
+    constants for the gradient."""
     for name, augment in augments.items():
         if mixing(augment):
             reals = augment(reals, jax.lax.stop_gradient(fakes), draws.named(name))
@@ -45,13 +40,9 @@ def adaptive_pseudo(reals, fakes, draws: Draws, *, p) -> Float[Array, "b *shape"
     """APA: with probability p a generated example takes the place of a real one (Jiang et al.,
     2021, equation 3).
 
-    p: in [0, 1], without a default; 0 leaves the reals as they are. The paper drives p towards r_t
-    = .6 (see `controllers.ada`).
+    p: in [0, 1], without a default. The paper drives it towards r_t = .6 (see `controllers.ada`).
 
-    The fakes that take the place of reals are not those that D is to tell from the reals. In the
-    authors' code they come from the last generator turn, with labels that D is not told. Here the
-    generator as it stands makes them in one more forward pass, from latents of their own and with
-    the labels of the reals that they replace.
-    """
-    pose = draws.uniform((1,) * (reals.ndim - 1)) < p
-    return jnp.where(pose, fakes, reals)
+    These fakes are not those of the loss. In the authors' code they come from the last generator
+    turn, with labels that D does not get. Here the current generator makes them in one more forward
+    pass, from latents of their own and with the labels of the reals that they replace."""
+    return jnp.where(draws.uniform((1,) * (reals.ndim - 1)) < p, fakes, reals)

@@ -1,12 +1,8 @@
-"""What several augmentations share: the choice of the examples to change, and copying pixels from
-other places.
+"""What several augmentations share: the choice of the examples to change, and copying of pixels.
 
-All of it is arithmetic on whole arrays. A pixel is moved by a product with a matrix of zeros and
-ones, whose derivative is another product; XLA turns the derivative of an indexed read into a slow
-loop on a CPU.
+Pixels are copied by a product with a matrix of zeros and ones, whose derivative is another product.
+XLA turns the derivative of an indexed read into a slow loop on a CPU.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
@@ -16,23 +12,27 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 from gan_jax.core.errors import UserError
+from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
 
 F = TypeVar("F", bound=Callable)
+Images = Float[Array, "b h w c"]
 
 
-def of_images(function: F) -> F:
-    """Marks an augmentation (images, labels, draws, **numbers) of images alone, which raises
-    UserError for points and tables."""
+def image_part(kind: str) -> Callable[[F], F]:
+    """`part(kind)` for an augmentation of images, which raises UserError for points and rows."""
 
-    @wraps(function)
-    def checked(images, *args, **kwargs):
-        if images.ndim != 4:
-            what = f"images [n, height, width, channels], not examples of shape {list(images.shape[1:])}"
-            raise UserError(f"the augmentation {function.__name__} changes {what}: leave it out")
-        return function(images, *args, **kwargs)
+    def mark(function: F) -> F:
+        @wraps(function)
+        def checked(images, *args, **kwargs):
+            if images.ndim != 4:
+                what = f"images [n, height, width, channels], not examples of shape {list(images.shape[1:])}"
+                raise UserError(f"the augmentation {function.__name__} changes {what}: leave it out")
+            return function(images, *args, **kwargs)
 
-    return checked  # pyright: ignore[reportReturnType]
+        return part(kind)(checked)  # pyright: ignore[reportReturnType]
+
+    return mark
 
 
 def wide(dtype) -> jnp.dtype:
@@ -41,15 +41,14 @@ def wide(dtype) -> jnp.dtype:
 
 
 def sometimes(lots: Float[Array, "b"], p, value: Shaped[Array, "b *n"], neutral: float) -> Shaped[Array, "b *n"]:
-    """The value of each example whose uniform draw `lots` lies below p (clipped to [0, 1]); for the
-    other examples `neutral`, which changes nothing."""
+    """`value` where an example's draw in `lots` is below p (clipped to [0, 1]), else `neutral`."""
     chosen = (lots < jnp.clip(p, 0, 1)).reshape(-1, *(1,) * (value.ndim - 1))
     return jnp.where(chosen, value, jnp.asarray(neutral, value.dtype))
 
 
 def draw_lots(draws: Draws, count: int) -> Float[Array, "count b"]:
-    """U(0, 1) numbers that decide which operations change an example. They are drawn together, as
-    each draw by itself takes time to compile."""
+    """U(0, 1) numbers that decide which of `count` operations change an example. They are drawn
+    together, because each draw takes time to compile."""
     return draws.named("chosen").uniform((count,)).T
 
 
@@ -58,24 +57,22 @@ def spread(values: Array, dtype) -> Array:
     return values.astype(dtype)[:, None, None, None]
 
 
-def copied(images: Float[Array, "b h w c"], rows: Int[Array, "b i"], columns: Int[Array, "b j"]) -> Float[Array, "b i j c"]:
-    """Pixel (rows[i], columns[j]) of each image, and zero where an index lies outside."""
+def copied(images: Images, rows: Int[Array, "b i"], columns: Int[Array, "b j"]) -> Float[Array, "b i j c"]:
+    """Pixel (rows[i], columns[j]) of each image, and zero where an index is outside."""
     tall = (rows[:, :, None] == jnp.arange(images.shape[1])).astype(images.dtype)
     broad = (columns[:, :, None] == jnp.arange(images.shape[2])).astype(images.dtype)
     return resampled(images, tall, broad)
 
 
-def resampled(images: Float[Array, "b h w c"], rows: Array, columns: Array) -> Float[Array, "b i j c"]:
+def resampled(images: Images, rows: Array, columns: Array) -> Float[Array, "b i j c"]:
     """rows @ image @ columns' transpose for each image. The matrices are [i, h], one for all
     images, or [b, i, h], one for each."""
-    one, each = "ih,bhwc->biwc", "bih,bhwc->biwc"
-    images = jnp.einsum(one if rows.ndim == 2 else each, rows, images, precision="highest")
-    one, each = "jw,biwc->bijc", "bjw,biwc->bijc"
-    return jnp.einsum(one if columns.ndim == 2 else each, columns, images, precision="highest")
+    each = "b" if rows.ndim == 3 else ""
+    images = jnp.einsum(f"{each}ih,bhwc->biwc", rows, images, precision="highest")
+    return jnp.einsum(f"{each}jw,biwc->bijc", columns, images, precision="highest")
 
 
 def reflected(index, n: int):
-    """Where an index of the endlessly mirrored sequence 0, 1, ..., n-1, n-2, ..., 1, 0, 1, ... lies
-    in 0 ... n-1. n is at least 2."""
+    """Entry `index` of the endless sequence 0, 1, ..., n-1, n-2, ..., 1, 0, 1, ..., with n >= 2."""
     index = index % (2 * n - 2)
     return index + (index >= n) * (2 * n - 2 - 2 * index)

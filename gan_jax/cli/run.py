@@ -1,19 +1,22 @@
 """How a script reads its command line and runs: typed arguments in, one line on a mistake."""
 
-from __future__ import annotations
-
 import contextlib
+import errno
 import functools
 import io
 import itertools
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
-from gan_jax.core.errors import UserError
+from gan_jax.arguments import not_both
+from gan_jax.core.errors import UserError, say
+from gan_jax.text import shorten
 from gan_jax.training import distributed
+
+MOST = 1024  # virtual devices
 
 
 def cores() -> int:
@@ -28,7 +31,7 @@ def prepare_devices(count: int, collectives: bool = True) -> None:
     On few cores jax 0.10 can deadlock when `collectives` queue up, unless its thread pool is larger
     than the machine.
     """
-    if count > 1:
+    if 1 < count <= MOST:
         if collectives:
             os.environ.setdefault("NPROC", "16")
         import jax
@@ -36,41 +39,69 @@ def prepare_devices(count: int, collectives: bool = True) -> None:
         jax.config.update("jax_num_cpu_devices", count)
 
 
-def _options_class(main: Callable[..., Any]) -> type | None:
-    """The dataclass that is the only argument of `main`, if it has one."""
-    hints = [hint for name, hint in get_type_hints(main).items() if name != "return"]
-    return hints[0] if len(hints) == 1 and isinstance(hints[0], type) and is_dataclass(hints[0]) else None
+def _parse(main: Callable[..., Any]) -> Callable[[], Any]:
+    """`main` with the command line's arguments, not yet called: only what tyro prints is captured.
 
-
-def _parse(target: Any) -> Any:
-    """What the command line says: an instance of a dataclass, or a function with its arguments
-    bound.
-
-    Raises UserError with tyro's message on one line, out of the box that it draws.
+    Raises UserError with tyro's message on one line, without the box that tyro draws around it.
     """
     import tyro
 
-    said = io.StringIO()
+    hints = [hint for name, hint in get_type_hints(main).items() if name != "return"]
+    one_class = len(hints) == 1 and isinstance(hints[0], type) and is_dataclass(hints[0])
+    keep = functools.wraps(main)(lambda *args, **kwargs: functools.partial(main, *args, **kwargs))
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(target) if isinstance(target, type) else _bound(target)
+        with contextlib.redirect_stderr(output):
+            return functools.partial(main, _checked(tyro.cli(hints[0]))) if one_class else tyro.cli(keep)
     except SystemExit as stop:
         if not stop.code:
             raise
-        lines = [line.strip("│ ") for line in said.getvalue().splitlines() if line.startswith("│")]
+        lines = [line.strip("│ ") for line in output.getvalue().splitlines() if line.startswith("│")]
         message = itertools.takewhile(lambda line: not line.startswith("─"), lines)
         raise UserError(" ".join(message).rstrip(".") + "; see --help") from None
 
 
-def _bound(function: Callable[..., Any]) -> Callable[[], Any]:
-    """`function` with the command line's arguments, not yet called: its own messages go where they
-    belong."""
-    import tyro
+def _checked(options: Any) -> Any:
+    """The options, each in the range that its type states (see `gan_jax.cli.types`). Raises
+    UserError for the first that is not, and for --resume with --overwrite."""
+    from pydantic import TypeAdapter, ValidationError
 
-    given: dict[str, Any] = {}
-    catch = functools.wraps(function)(lambda *args, **kwargs: given.update(args=args, kwargs=kwargs))
-    tyro.cli(catch)
-    return lambda: function(*given["args"], **given["kwargs"])
+    hints = get_type_hints(type(options), include_extras=True)
+    for field in fields(options):
+        try:
+            TypeAdapter(hints[field.name]).validate_python(getattr(options, field.name))
+        except ValidationError as error:
+            first = error.errors()[0]
+            must = first["msg"].replace("Input should be", "it must be").replace("greater than or equal to", "at least")
+            raise UserError(f"--{field.name.replace('_', '-')} {shorten(first['input'], 80)}: {must}") from None
+    not_both(getattr(options, "resume", False), getattr(options, "overwrite", False))
+    return options
+
+
+def _open_streams() -> None:
+    """Where stdout or stderr was closed (`2>&-`), what is written to them is lost. Without this the
+    next file that is opened would get their number, and C++ would log into it."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(number)
+
+
+def _refused_by_jax() -> str | None:
+    """What the environment asks JAX for, where it has no such device or setting; else None."""
+    try:
+        import jax
+
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).split(". ")[0].split(" (set JAX_PLATFORMS")[0] or "JAX finds no such device here"
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        return f"JAX_PLATFORMS={platforms}: {why}: unset it, or name a platform that is here, such as cpu"
+    except ValueError as error:  # JAX_ENABLE_X64=maybe
+        return f"JAX refuses the environment: {error}"
+    return None
 
 
 def run(main: Callable[..., Any]) -> None:
@@ -79,10 +110,25 @@ def run(main: Callable[..., Any]) -> None:
     main: a function of typed arguments, or of one dataclass of options. A UserError becomes one
         line on stderr and exit code 2.
     """
+    _open_streams()
     try:
-        code = main(_parse(options)) if (options := _options_class(main)) else _parse(main)()
+        code = _parse(main)()
+        sys.stdout.flush()
     except UserError as error:
         distributed.refuse(error)
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         code = 2
+    except (RuntimeError, AssertionError, ValueError):
+        if (why := _refused_by_jax()) is None:
+            raise
+        say(f"error: {why}")
+        code = 2
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        if error.errno != errno.EPIPE:  # as with `| head`, which is nobody's mistake
+            say(f"error: cannot write ({error.strerror}): free space, or choose another place; what was saved is kept")
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
+        code = 1
     raise SystemExit(code)

@@ -1,7 +1,5 @@
 """Batches of examples, and the means that hold on one device and on many."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax
@@ -13,12 +11,9 @@ from gan_jax.core.errors import UserError
 
 
 def device_mean(x: Any, axis_name: str | None) -> Any:
-    """The mean over devices of a pytree that is already averaged over the examples of this device.
-
-    Raises UserError inside a `jax.shard_map` with check_vma=True, its default. There the gradient
-    of a replicated value is already the sum over the devices, so that every step would be too
-    large.
-    """
+    """The mean over devices of a pytree that is already averaged over this device's examples.
+    Raises UserError inside a `jax.shard_map` with check_vma=True, its default: there the gradient
+    of a replicated value is already the sum over devices, so that every step would be too large."""
     if axis_name is None:
         return x
     if axis_name in _varying(jax.lax.axis_index(axis_name)):  # x may not vary: such a sum does not
@@ -36,7 +31,20 @@ def all_gather(x: Array, axis_name: str | None) -> Array:
     return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
 
-class Batch(struct.PyTreeNode):
+class Shared:
+    """Reductions over a batch that the devices of the axis `axis_name` share."""
+
+    axis_name: str | None
+
+    def mean(self, values: Array) -> Array:
+        """The mean over the whole batch (first axis), on every device."""
+        return device_mean(values.mean(0), self.axis_name)
+
+    def all_gather(self, values: Array) -> Array:
+        return all_gather(values, self.axis_name)
+
+
+class Batch(struct.PyTreeNode, Shared):
     """The examples of one step.
 
     images:  [b, ...] floats in the source's scale ([-1, 1] for images)
@@ -56,20 +64,10 @@ class Batch(struct.PyTreeNode):
     fake_labels: Int[Array, "b"] | None = None
     axis_name: str | None = struct.field(pytree_node=False, default=None)
 
-    def mean(self, values: Array) -> Array:
-        """The mean over the whole batch (first axis), on every device."""
-        return device_mean(values.mean(0), self.axis_name)
-
-    def all_gather(self, values: Array) -> Array:
-        """[b, ...] of this device -> [B, ...] of the whole batch, in the order of the devices."""
-        return all_gather(values, self.axis_name)
-
 
 def split_batch(batch: Batch, parts: int) -> Batch:
-    """[parts * b, ...] -> [parts, b, ...]: example j goes to part j % parts.
-
-    So the examples of one device stay there. Raises UserError where the batch does not divide.
-    """
+    """[parts * b, ...] -> [parts, b, ...]: example j stays on its device, in part j % parts. Raises
+    UserError where the batch does not divide."""
     n = len(batch.index)
     if n % parts:
         raise UserError(f"{n} examples cannot be dealt in {parts} equal parts: give a multiple")
@@ -82,12 +80,9 @@ def to_unit(images: Array, dtype="float32") -> Float[Array, "b *shape"]:
 
 
 class Feed(struct.PyTreeNode):
-    """A training set on the device.
-
-    images: [N, ...]; labels: [N] or None; size: how many of them to use; key: of their order.
-    weights [N] and mask [N, ...] go into the batch. `size` is a leaf, so that one compiled program
-    trains on the first 100, 300 or 1,000 images.
-    """
+    """A training set on the device. images: [N, ...]; labels: [N] or None; key: of their order.
+    weights [N] and mask [N, ...] go into the batch. size: how many images to use, a leaf, so that
+    one compiled program trains on the first 100, 300 or 1,000 of them."""
 
     images: Array
     labels: Array | None
@@ -98,10 +93,8 @@ class Feed(struct.PyTreeNode):
 
 
 class Window(struct.PyTreeNode):
-    """The streamed examples of the next steps, in the place of a `Feed`.
-
-    images: [steps, b, ...]; labels: [steps, b] or None; first: the step of the first batch.
-    """
+    """The streamed examples of the next steps, in the place of a `Feed`. images: [steps, b, ...];
+    labels: [steps, b] or None; first: the step of the first batch."""
 
     images: Array
     labels: Array | None

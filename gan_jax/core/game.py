@@ -4,8 +4,6 @@ Chunks, checkpoints, populations and reports take any game. The GAN is one (`gan
 VAE, the VAE-GAN and the imputers are others (`games/`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,21 +20,19 @@ def float32_batches(knobs: Any) -> str:
 @part("gan")
 @dataclass(frozen=True)
 class Game:
-    """The functions of a game. All are module-level, so that two equal games share one program.
+    """The functions of a game, all module-level, so that two equal games share one program.
 
     init:     (knobs, key) -> state, a flax `struct.PyTreeNode` with the fields `step` and `key`
     step:     (knobs, state, batch, axis_name=None) -> (state, {name: scalar})
     examples: knobs -> the number of examples that one step takes, over all devices
     dtype:    knobs -> the dtype of a batch
     check:    (knobs, data) -> None; raises UserError where the two do not fit
-    evaluate: (knobs, state, training images and labels, validation images and labels) -> {name:
-        scalar}
-    observe:  (knobs, state, what evaluate returned, steps since the last evaluation) -> {field of
-              the state: its new value}
+    evaluate: (knobs, state, training (images, labels), validation pair) -> {name: scalar}
+    observe:  (knobs, state, output of evaluate, steps since the last) -> {field of state: value}
     sample:   (knobs, state, key, n, labels=None, ema=True, first=0) -> images [n, ...]
     log_density: (knobs, state, images, labels) -> lower bounds of the log density [n], in nats
-    sampler:  (knobs, feed) -> None to keep the order of the data, or a function (state, draws,
-              rows of that order) -> the rows to train on
+    sampler:  (knobs, feed) -> (state, draws, rows in the order of the data) -> the rows to train
+              on; or None, to keep the order
     """
 
     init: Callable
@@ -51,8 +47,7 @@ class Game:
     sampler: Callable | None = None
 
     def evaluate_and_observe(self, knobs: Any, state: Any, steps: Any, train: tuple, validation: tuple) -> tuple[dict, dict]:
-        """({name: scalar}, {field of the state: its new value}), `steps` after the last
-        evaluation."""
+        """({name: scalar}, {field of the state: its new value}), `steps` after the last one."""
         assert self.evaluate is not None
         row = self.evaluate(knobs, state, train, validation)
         return row, self.observe(knobs, state, row, steps) if self.observe else {}

@@ -1,12 +1,9 @@
 """The closed list of recipe parts, each under a public name such as `penalties.r1`.
 
-A part is marked where it is defined, so that a new file in a package needs no list elsewhere:
-`@part("penalties")` above `def r1` makes `penalties.r1`. Files on disk (run folders, sweep folders)
-name parts by these names alone. A part may therefore move to another file, and a file on disk can
+`@part("penalties")` above `def r1` makes `penalties.r1`, and no list elsewhere names it. Run and
+sweep folders name parts by these names alone. So a part may move to another file, and a folder can
 name nothing that was not marked: no function that runs commands or deletes files is a part.
 """
-
-from __future__ import annotations
 
 import importlib
 import pkgutil
@@ -30,11 +27,8 @@ PARTS: dict[str, Any] = {}
 
 
 def part(kind: str, name: str | None = None) -> Callable[[T], T]:
-    """Marks a recipe part, whose public name is `kind.name`.
-
-    kind: begins with a key of PACKAGES. name: the function's or class's own without a leading
-    underscore, unless given. Raises ValueError where another part has this name.
-    """
+    """Marks a recipe part, whose public name is `kind.name`. Raises ValueError for a second one.
+    kind: begins with a key of PACKAGES. name: by default the thing's own, without leading `_`."""
 
     def mark(thing: T) -> T:
         public = f"{kind}.{name or getattr(thing, '__name__', '').lstrip('_')}"
@@ -61,8 +55,7 @@ def name_of(thing: Any) -> str | None:
 
 def find(name: str) -> Any:
     """The part of this public name. Raises UserError where there is none."""
-    kind = name.partition(".")[0]
-    if name not in PARTS and kind in PACKAGES:
+    if name not in PARTS and (kind := name.partition(".")[0]) in PACKAGES:
         parts_of(kind)
     if name not in PARTS:
         raise UserError(f"there is no recipe part {name!r}")

@@ -1,10 +1,8 @@
 """Randomness: every draw is a pure function of a key, a name, the step and the example's index.
 
-Draws are keyed by name, so that adding a regulariser changes no other draw. They are keyed by the
-index of the example in the whole batch, so that a run does not depend on the number of devices.
+Thus adding a regulariser changes no other draw, and a run does not depend on the number of devices,
+as the index is that of the example in the whole batch.
 """
-
-from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
@@ -17,11 +15,9 @@ from jaxtyping import Array, Float, Int, Key
 
 
 def named(key: Key[Array, ""], name: str) -> Key[Array, ""]:
-    """The key of a named draw: the words of the key, changed by a hash of the name.
-
-    A counter-based generator gives unrelated streams for any two keys. `fold_in` for each name and
-    example would give the same, and took two fifths of the time to compile a step.
-    """
+    """The key of a named draw: the words of the key, changed by a hash of the name. A counter-based
+    generator gives unrelated streams for any two keys. `fold_in` for each name and example would do
+    as well, but took two fifths of the time to compile a step."""
     digest = np.frombuffer(hashlib.sha256(name.encode()).digest(), np.uint32)
     words = jax.random.key_data(key)
     return _rekeyed(key, words ^ digest[: words.shape[-1]])
@@ -39,25 +35,21 @@ def _rekeyed(key, words):
 
 
 def in_a_row(draw: Callable, key: Key[Array, ""], shape: tuple[int, ...], *arguments) -> Array:
-    """The numbers of `draw(key, shape, *arguments)`, drawn on one axis and then reshaped.
-
-    On a CPU, XLA compiles a draw of several axes up to twenty times more slowly.
-    """
+    """The numbers of `draw(key, shape, *arguments)`, drawn on one axis and then reshaped. On a CPU,
+    XLA compiles a draw of several axes up to twenty times more slowly."""
     return draw(key, (int(np.prod(shape)),), *arguments).reshape(shape)
 
 
 class Draws(struct.PyTreeNode):
-    """The draws of one batch. index: [b] position of each example in the whole batch.
-
-    What is drawn for an example depends on its index, and is sharded as the index is. Names add up
-    to a path, which enters the key where something is drawn.
-    """
+    """The draws of one batch. index: [b] position of each example in the whole batch. What is drawn
+    for an example depends on its index, and is sharded as the index is. Names make a path, which
+    enters the key where something is drawn."""
 
     key: Key[Array, ""]
     index: Int[Array, "b"]
     path: str = struct.field(pytree_node=False, default="")
 
-    def named(self, *names: str) -> Draws:
+    def named(self, *names: str) -> "Draws":
         return self.replace(path="/".join([self.path, *names]))
 
     def per_example(self, draw: Callable[[Key[Array, ""]], Array]) -> Array:

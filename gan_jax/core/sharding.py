@@ -1,14 +1,12 @@
 """A state that is sharded over devices: ZeRO, and fully sharded data parallelism (FSDP).
 
-shard='optimizer' shards the optimizers' states and the moving average, of which each device updates
-its own part (stage 1 of ZeRO, Rajbhandari et al., 2020). shard='parameters' shards the parameters
-and all else that is large between steps too (stage 3, FSDP); a step gathers what it uses.
+shard='optimizer' shards the optimizers' states and the moving average: each device updates its own
+shard (stage 1 of ZeRO, Rajbhandari et al., 2020). shard='parameters' also shards the parameters and
+all else that is large between steps (stage 3, FSDP); a step gathers what it uses.
 
 A leaf is sharded along the longest axis that the number of devices divides. A leaf of fewer than
 `SMALL` numbers is replicated.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,19 +19,15 @@ from jax.sharding import PartitionSpec as P
 
 SHARDED = ("optimizer", "parameters")
 SMALL = 1024  # numbers: gathering fewer takes longer than keeping them costs
-_OPTIMIZER = ("opt_state", "ema")  # fields of a game's state
 _MESH: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
 
 
 def layout(state: Any, mesh: Mesh, shard: str | None) -> Any:
     """The NamedSharding of every leaf of a state (arrays or their shapes)."""
-    chosen = lambda path: shard == "parameters" or (shard == "optimizer" and _is_optimizer(path))
+    optimizer = lambda path: any(getattr(key, "name", None) in ("opt_state", "ema") for key in path)
+    chosen = lambda path: shard == "parameters" or (shard == "optimizer" and optimizer(path))
     where = lambda path, x: NamedSharding(mesh, _spec(x, mesh) if chosen(path) else P())
     return jax.tree_util.tree_map_with_path(where, state)
-
-
-def _is_optimizer(path: tuple) -> bool:
-    return any(getattr(part, "name", None) in _OPTIMIZER for part in path)
 
 
 def _spec(x: Any, mesh: Mesh) -> P:
@@ -55,10 +49,8 @@ def gathering(mesh: Mesh | None) -> Iterator[None]:
 
 
 def whole(tree: Any) -> Any:
-    """Gradients or parameters, replicated where the state is sharded; else unchanged.
-
-    Without this constraint XLA shards the layers as the optimizer's state, and moves their images.
-    """
+    """Gradients or parameters, replicated where the state is sharded; else unchanged. Otherwise XLA
+    would shard the layers as the optimizer's state is, and move their activations."""
     mesh = _MESH.get()
     return tree if mesh is None else jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, P()))
 
@@ -67,13 +59,3 @@ def split(tree: Any) -> Any:
     """Gradients, parameters or updates, sharded as the optimizer's state is; else unchanged."""
     mesh = _MESH.get()
     return tree if mesh is None else jax.lax.with_sharding_constraint(tree, layout(tree, mesh, "parameters"))
-
-
-def bytes_per_device(state: Any) -> int:
-    """The bytes of a state on the local device that holds most of it."""
-    held: dict[Any, int] = {}
-    for leaf in jax.tree.leaves(state):
-        data = jax.random.key_data(leaf) if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-        for shard in data.addressable_shards:
-            held[shard.device] = held.get(shard.device, 0) + shard.data.nbytes
-    return max(held.values(), default=0)

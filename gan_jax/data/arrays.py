@@ -1,31 +1,31 @@
 """A data set before it is split: arrays in memory, checked."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from gan_jax.core.errors import UserError
+from gan_jax.core.errors import UserError, say
+from gan_jax.data.labels import as_labels, numbered
 
-MAX_CLASSES = 65_536  # a larger label is an identity number, not a class
+HELD_OUT = "held-out"  # a part of which V, S and E are cut
+Part = tuple[np.ndarray, np.ndarray | None]
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Arrays of one data set: the part to split and, where there is one, its official test part.
+    """Arrays of one data set: the part to split and, where there are some, its official parts.
 
-    images, test_images: uint8 [n, h, w, c] with c 1 or 3, or float32 points [n, d]
-    labels, test_labels: int32 [n] or None
+    images:      uint8 [n, h, w, c] with c 1 or 3, or float32 points [n, d]
+    labels:      int32 [n] or None
+    official:    {"validation", "test" or HELD_OUT: (images, labels)}
     class_names: one name for each class, () without labels
     """
 
     name: str
     images: np.ndarray
     labels: np.ndarray | None = None
-    test_images: np.ndarray | None = None
-    test_labels: np.ndarray | None = None
+    official: dict[str, Part] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
 
 
@@ -34,75 +34,71 @@ def reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+def check_memory(n: int, shape: tuple[int, ...], what: str) -> None:
+    """Raises UserError where n images uint8 of this shape do not fit in the memory that is free."""
+    import psutil
+
+    needed, free = n * int(np.prod(shape, dtype=np.float64)), psutil.virtual_memory().available
+    if needed > free:
+        held = f"{n} images of {'x'.join(map(str, shape))} take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free"
+        raise UserError(f"{what}: {held}; give a smaller size, or stream them")
+
+
 def as_images(array: Any, what: str) -> np.ndarray:
     """`array` as uint8 [n, h, w, c] or float32 [n, d]. Raises UserError that names `what`."""
+    if np.ma.is_masked(array):
+        raise UserError(f"{what}: some values are masked; fill them in, or leave those images out")
     try:
         array = np.asarray(array)
     except ValueError as error:
         raise UserError(f"{what}: not one array ({reason(error)}); give all images one shape") from error
     if array.ndim == 2:
-        return _as_points(array, what)
+        if array.dtype != np.float32:
+            raise UserError(f"{what}: {array.dtype} {array.shape}; points [n, d] must be float32, images [n, h, w, c]")
+        if array.shape[1] == 0 or not np.isfinite(array).all():
+            raise UserError(f"{what}: points must be finite with d >= 1; shape {array.shape}, remove NaN and infinity")
+        return array
     if array.ndim not in (3, 4):
         raise UserError(f"{what}: shape {array.shape}; give images [n, h, w] or [n, h, w, c] or points [n, d]")
-    if np.issubdtype(array.dtype, np.floating):
-        raise UserError(f"{what}: images are {array.dtype}; convert them to uint8, range 0..255")
     if array.dtype != np.uint8:
-        raise UserError(f"{what}: images are {array.dtype}; they must be uint8, range 0..255")
+        raise UserError(f"{what}: images are {array.dtype}; they must be uint8, range 0..255: {_conversion(array)}")
     if array.ndim == 3:
+        if array.shape[2] == 3:
+            raise UserError(f"{what}: shape {array.shape} is of one RGB image, or lacks an axis; give images [n, h, w, c]")
         array = array[..., None]
     if 0 in array.shape[1:] or array.shape[3] not in (1, 3):
         raise UserError(f"{what}: shape {array.shape}; images must be [n, h, w, c] with c 1 or 3, channels last")
     return array
 
 
-def _as_points(array: np.ndarray, what: str) -> np.ndarray:
-    if array.dtype != np.float32:
-        raise UserError(f"{what}: {array.dtype} {array.shape}; points [n, d] must be float32, images [n, h, w, c]")
-    if array.shape[1] == 0 or not np.isfinite(array).all():
-        raise UserError(f"{what}: points must be finite with d >= 1; shape {array.shape}, remove NaN and infinity")
-    return array
+def _conversion(array: np.ndarray) -> str:
+    """How to make such images uint8."""
+    if array.dtype == bool:
+        return "convert them to uint8 by images * np.uint8(255)"
+    if array.dtype.kind != "f" or not array.size or not np.isfinite(array).all():
+        return "convert them to uint8"
+    low, high = float(array.min()), float(array.max())
+    how = {low < 0 and low >= -1 and high <= 1: "(images + 1) * 127.5", low >= 0 and high <= 1: "images * 255"}.get(
+        True, "images"
+    )
+    return f"these lie in {low:g}..{high:g}, convert them to uint8 by np.rint({how}).astype(np.uint8)"
 
 
-def as_labels(labels: Any, n: int, what: str) -> np.ndarray | None:
-    """`labels` as int32 [n], or None. Raises UserError where they do not fit `n` images."""
-    if labels is None:
-        return None
-    labels = np.asarray(labels)
-    if labels.dtype.kind not in "iu":
-        raise UserError(f"{what}: labels are {labels.dtype}; they must be integers 0, 1, 2, ...")
-    if labels.shape != (n,):
-        raise UserError(f"{what}: labels have shape {labels.shape} for {n} images; give one integer for each image")
-    if n and labels.min() < 0:
-        raise UserError(f"{what}: label {labels.min()} is negative; number the classes from 0")
-    if n and labels.max() >= MAX_CLASSES:
-        raise UserError(f"{what}: label {labels.max()} is not below {MAX_CLASSES}; number the classes 0, 1, 2, ...")
-    return labels.astype(np.int32)
-
-
-def checked(
-    name: str,
-    images: Any,
-    labels: Any = None,
-    test_images: Any = None,
-    test_labels: Any = None,
-    class_names: tuple[str, ...] | None = None,
-) -> Source:
-    """A `Source` of checked arrays; classes without names are named by their number."""
-    images = as_images(images, f"{name}: images")
-    labels = as_labels(labels, len(images), name)
-    if test_images is None and test_labels is not None:
-        raise UserError(f"{name}: test_labels without test_images; give both or neither")
-    if test_images is not None:
-        test_images = as_images(test_images, f"{name}: test_images")
-        test_labels = as_labels(test_labels, len(test_images), f"{name}: test")
-        one, other = images.shape[1:], test_images.shape[1:]
-        if one != other:
-            raise UserError(f"{name}: images are {one}, test_images {other}; give both one shape")
-        if (test_labels is None) != (labels is None):
-            raise UserError(f"{name}: only one of images and test_images has labels; give labels for both or neither")
-    largest = max((int(part.max()) for part in (labels, test_labels) if part is not None and len(part)), default=-1)
-    if class_names is None:
-        class_names = tuple(str(i) for i in range(largest + 1))
-    if largest >= len(class_names):
-        raise UserError(f"{name}: label {largest} has no name among {len(class_names)} class names; check the labels")
-    return Source(name, images, labels, test_images, test_labels, class_names)
+def checked(name: str, images, labels=None, official: dict[str, tuple] | None = None, class_names=None) -> Source:
+    """A `Source` of checked arrays. Without class names, labels are a vocabulary (see `labels.py`),
+    else they are the numbers of these classes."""
+    if not isinstance(name, str):
+        raise UserError(f"name={name!r:.60}: the name of a data set is a text")
+    arrays, given = {}, {}
+    for part, (array, numbers) in ({"training": (images, labels)} | (official or {})).items():
+        what = name if part == "training" else f"{name}: {part}"
+        arrays[part] = as_images(array, f"{what} images" if part != "training" else f"{name}: images")
+        given[part] = as_labels(numbers, len(arrays[part]), what)
+    images = arrays.pop("training")
+    for part, array in arrays.items():
+        if array.shape[1:] != images.shape[1:]:
+            raise UserError(f"{name}: images are {images.shape[1:]}, {part} images {array.shape[1:]}; give both one shape")
+    if images.dtype == np.uint8 and (most := int(images.max(initial=0))) < 64:
+        say(f"{name}: the largest value is {most} of 255: all images are nearly black; scale them unless that is meant")
+    found, names = numbered(name, given, class_names)
+    return Source(name, images, found["training"], {k: (v, found[k]) for k, v in arrays.items()}, names)

@@ -1,9 +1,7 @@
-"""Imbalanced versions of labelled data, in which some classes of the training images (T) are rare.
+"""Imbalanced versions of labelled data: some classes of the training split (T) become rare.
 
-Validation (V), test (S) and extractor (E) images stay as they are.
+The validation (V), test (S) and extractor (E) splits stay as they are.
 """
-
-from __future__ import annotations
 
 import math
 from dataclasses import replace
@@ -14,8 +12,6 @@ import numpy as np
 from gan_jax.core.errors import UserError
 from gan_jax.data.splits import Split, Splits, as_integer, seed_sequence
 
-KINDS = ("long_tailed", "step")
-
 
 def imbalanced_counts(available: Any, ratio: float, kind: str = "long_tailed") -> np.ndarray:
     """Images [K] to keep of each class, from `available` [K], the most frequent class first.
@@ -25,16 +21,15 @@ def imbalanced_counts(available: Any, ratio: float, kind: str = "long_tailed") -
     'step': n_max for the first K // 2 classes, n_max / ratio, rounded down, for the others (Buda et
         al., 2018).
 
-    n_max: the most for which every class has enough images; the class size, where all are of one
-           size
+    n_max: the largest for which every class has enough images
     ratio: n_max over the smallest n_k, at least 1; 10 and 100 in those papers
 
     Raises UserError for an unknown kind, a ratio below 1, fewer than 2 classes, and a class that is
     left with no image.
     """
     available = np.asarray(available)
-    if kind not in KINDS:
-        raise UserError(f"unknown imbalance {kind!r}: use one of {', '.join(KINDS)}")
+    if kind not in ("long_tailed", "step"):
+        raise UserError(f"unknown imbalance {kind!r}: use one of long_tailed, step")
     if not (isinstance(ratio, (int, float, np.number)) and math.isfinite(ratio) and ratio >= 1):
         raise UserError(f"ratio={ratio!r}: the most frequent class over the rarest, a number of at least 1 (1: no imbalance)")
     if len(available) < 2:
@@ -42,14 +37,11 @@ def imbalanced_counts(available: Any, ratio: float, kind: str = "long_tailed") -
     place = np.arange(len(available))
     depth = place / (len(available) - 1) if kind == "long_tailed" else (place >= len(available) // 2)
     share = float(ratio) ** -np.asarray(depth, np.float64)
-    most = math.floor((available / share).min() + 1e-9)
-    counts = np.floor(most * share + 1e-9).astype(np.int64)  # rounding must not lose an image
+    most = math.floor((available / share).min() + 1e-9)  # rounding must not lose an image
+    counts = np.floor(most * share + 1e-9).astype(np.int64)
     if not counts.min():
-        fewest = int(np.argmin(counts))
-        raise UserError(
-            f"ratio={ratio:g} leaves class number {fewest + 1} of {len(counts)} with no image, of {most} in the largest: "
-            f"use a ratio of at most {most}"
-        )
+        emptied = f"class number {np.argmin(counts) + 1} of {len(counts)} with no image, of {most} in the largest"
+        raise UserError(f"ratio={ratio:g} leaves {emptied}: use a ratio of at most {most}")
     return counts
 
 
@@ -66,30 +58,25 @@ def class_counts(labels: Any, classes: int) -> np.ndarray:
     return np.bincount(labels.astype(np.int64), minlength=classes)
 
 
-def class_order(classes: int, order: str | int | None = None) -> np.ndarray:
-    """The classes, most frequent first.
-
-    order: None or 'labelled' for the order of the labels, or a seed of a permutation (PCG64)
-    """
-    if order is None or order == "labelled":
+def class_order(classes: int, order: int | None = None) -> np.ndarray:
+    """The classes, most frequent first: in the order of their numbers, or permuted by a seed."""
+    if order is None:
         return np.arange(classes)
     seed = as_integer(order, "order", least=0)
     return np.argsort(np.random.PCG64(seed_sequence(seed, "classes")).random_raw(classes), kind="stable")
 
 
-def imbalanced(data: Splits, ratio: float = 10.0, kind: str = "long_tailed", *, order: str | int | None = None) -> Splits:
+def imbalanced(data: Splits, ratio: float = 10.0, kind: str = "long_tailed", *, order: int | None = None) -> Splits:
     """The same splits with an imbalanced training set: the first n_k images of each class.
 
     Images of a higher ratio are among those of a lower one. The classes are spread evenly over the
     new order, so that its first n images, `subset(n)`, are as imbalanced as all, to whole images.
+    Each class keeps at least one image; SMOTE and a covariance need two. A `density` remains that
+    of the balanced data.
 
-    data:        labelled splits
     ratio, kind: as for `imbalanced_counts`, which has the formulae
-    order:       None for the order of the class numbers, or the seed of a permutation, most
-                 frequent first
+    order:       which classes are the frequent ones, as for `class_order`
 
-    Each class keeps at least one image. SMOTE and a covariance need two, and `metrics.per_class`
-    says what it cannot judge. A `density` remains that of the balanced data.
     Raises UserError for data without labels, for labels out of range, and as `imbalanced_counts`.
     """
     labels = data.train.labels
@@ -100,28 +87,21 @@ def imbalanced(data: Splits, ratio: float = 10.0, kind: str = "long_tailed", *, 
     ranked = class_order(data.classes, order)
     counts = np.empty(data.classes, np.int64)
     counts[ranked] = imbalanced_counts(available[ranked], ratio, kind)
-    places = [np.flatnonzero(labels == k)[:n] for k, n in enumerate(counts)]
-    chosen = np.concatenate(places)
+    chosen = np.concatenate([np.flatnonzero(labels == k)[:n] for k, n in enumerate(counts)])
     spread = np.concatenate([(np.arange(n) + 0.5) / n for n in counts])
     chosen = chosen[np.lexsort((chosen, spread))]
     train = Split(data.train.images[chosen], labels[chosen])
-    recorded: dict[str, Any] = {"ratio": float(ratio), "kind": kind} | ({} if order in (None, "labelled") else {"order": order})
-    return replace(data, name=f"{data.name} ({kind} {ratio:g})", train=train, source=_source(data, recorded))
-
-
-def _source(data: Splits, recorded: dict[str, Any]) -> dict[str, Any] | None:
-    """The arguments of `load` that give these splits again, or None where there are none. A subset
-    that was taken before belongs to the imbalance."""
-    if not data.source or "imbalance" in data.source:  # no argument of `load` makes data imbalanced twice
-        return None
-    source = dict(data.source)
-    before = {"subset": source.pop("subset")} if "subset" in source else {}
-    return source | {"imbalance": recorded | before}
+    source = None
+    if data.source and "imbalance" not in data.source:  # no argument of `load` makes data imbalanced twice
+        subset = data.source.get("subset")  # it was taken before the imbalance
+        recorded = {"ratio": float(ratio), "kind": kind, "order": order, "subset": subset}
+        source = {name: value for name, value in data.source.items() if name != "subset"}
+        source["imbalance"] = {name: value for name, value in recorded.items() if value is not None}
+    return replace(data, name=f"{data.name} ({kind} {ratio:g})", train=train, source=source)
 
 
 def from_record(data: Splits, recorded: dict[str, Any]) -> Splits:
-    """`imbalanced` by the argument `imbalance` of `load`. Raises UserError for a key that it does
-    not have."""
+    """`imbalanced` by the argument `imbalance` of `load`. Raises UserError for an unknown key."""
     if unknown := [name for name in recorded if name not in ("ratio", "kind", "order", "subset")]:
         raise UserError(f"imbalance has no {unknown[0]!r}: use ratio, kind, order and subset")
     recorded = dict(recorded)

@@ -3,8 +3,6 @@
 `order` runs on the device; `HostOrder` gives the same integers to processes that have no device.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,7 +18,7 @@ ROUNDS = 24  # with 8 fewer than ten examples came in visibly unequal orders
 
 
 def feistel(x, a, b, keys):
-    """The Feistel network of `_shuffled`: a bijection of the a x b grid, uint32 of JAX or NumPy."""
+    """A Feistel network: a bijection of the a x b grid, of integers uint32 of JAX or NumPy."""
     left, right = x % a, x // a
     for i in range(0, ROUNDS, 2):
         left = (left + mix(right ^ keys[i])) % a
@@ -33,37 +31,28 @@ def round_keys(key):
     return jax.random.bits(key, (ROUNDS,), jnp.uint32)
 
 
-def _shuffled(j, n, key):
-    """The example at position j of an epoch: a keyed bijection of [0, n), with n traced.
-
-    A Feistel network permutes an a x b grid of at least n cells. A value outside [0, n) is permuted
-    again until it is inside, which keeps the map a bijection. Integer arithmetic gives the same
-    order on every kind of device.
-    """
-    bits = 32 - jax.lax.clz(jnp.maximum(n, 1) - jnp.uint32(1))
-    a = jnp.uint32(1) << ((bits + 1) // 2)
-    once = partial(feistel, a=a, b=(n + a - 1) // a, keys=round_keys(key))
-    return jax.lax.while_loop(lambda x: x >= n, once, once(j))
-
-
 def order(key: Key[Array, ""], position: Int[Array, ""], n: Int[Array, ""]) -> Int[Array, ""]:
     """The example at `position` of an endless sequence of shuffled epochs of [0, n).
 
-    Each epoch visits every example once, in its own order. position: below 2**31; n: at least 1,
-    may be traced.
+    Each epoch visits every example once, in its own order: a Feistel network permutes an a x b grid
+    of at least n cells, and permutes a value outside [0, n) again until it is inside, which keeps
+    the map a bijection. Integer arithmetic gives the same order on every kind of device.
+
+    position: below 2**31; n: at least 1, may be traced
     """
     position, n = jnp.asarray(position, jnp.uint32), jnp.asarray(n, jnp.uint32)
     epoch = jax.random.fold_in(key, position // n)
-    return _shuffled(position % n, n, epoch).astype(jnp.int32)
+    bits = 32 - jax.lax.clz(jnp.maximum(n, 1) - jnp.uint32(1))
+    a = jnp.uint32(1) << ((bits + 1) // 2)
+    once = partial(feistel, a=a, b=(n + a - 1) // a, keys=round_keys(epoch))
+    return jax.lax.while_loop(lambda x: x >= n, once, once(position % n)).astype(jnp.int32)
 
 
 @dataclass(frozen=True, eq=False)
 class HostOrder:
-    """`order` for some epochs, in NumPy: the same integers.
+    """`order` in NumPy, the same integers, for epochs of n examples from the epoch `first` on.
 
-    keys:  uint32 [epochs, rounds], the round keys of the epochs from `first` on
-    n:     examples of an epoch
-    first: the first epoch
+    keys: uint32 [epochs, ROUNDS], the round keys of each epoch
     """
 
     keys: np.ndarray
@@ -71,7 +60,7 @@ class HostOrder:
     first: int
 
     @classmethod
-    def between(cls, key: Key[Array, ""], start: int, stop: int, n: int) -> HostOrder:
+    def between(cls, key: Key[Array, ""], start: int, stop: int, n: int) -> "HostOrder":
         """The order of the epochs that hold the positions from `start` to `stop` - 1."""
         first, last = start // n, max(start, stop - 1) // n
         epochs = jnp.arange(first, last + 1, dtype=jnp.uint32)

@@ -2,27 +2,25 @@
 TensorFlow.
 
 Each builder keeps its features, version, keys and order, so the result is what TFDS would write.
-Only the reading is replaced: the original files are read whole with NumPy, after a check of their
-sha256, and handed to TFDS as Pillow images. TFDS's cache of extracted files is not used, because it
-can give fashion_mnist the pixels of mnist (their files have the same names).
+Only the reading is replaced: NumPy reads the original files, whose sha256 is checked, and TFDS
+takes them as Pillow images. TFDS's cache of extracted files is not used, because it can give
+fashion_mnist the pixels of mnist (their files have the same names).
 """
-
-from __future__ import annotations
 
 import gzip
 import hashlib
 import http.client
 import io
 import lzma
-import os
 import tarfile
 import tempfile
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+from PIL import Image
 
 from gan_jax.core.errors import UserError
 from gan_jax.data.tfds import PREPARED_BY_SCRIPT, folder_of, open_builder, open_split
@@ -38,7 +36,6 @@ CIFAR_SHA256 = {
     "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
     "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
 }
-DOWNLOAD_TIMEOUT = 30  # seconds without a byte
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images uint8 [n, h, w] or [n, h, w, 3], labels uint8 [n]
 
@@ -55,31 +52,24 @@ def prepare(name: str, originals: str | Path | None = None, data_dir: str | Path
     """Prepare "mnist", "fashion_mnist" or "cifar10" under `data_dir`, unless it is there.
 
     originals: folder that holds NAME/<original files>; None downloads them to DATA_DIR/downloads
-    data_dir:  None for TFDS's default. TFDS writes to a temporary folder beside the final one and
-               renames it at the end, so that an interruption leaves nothing that looks like a data
-               set.
+    data_dir:  None for TFDS's default; an interruption leaves no data set there, because TFDS
+               writes to a temporary folder and renames it at the end
+
+    Raises UserError for an unknown name, and for files that are missing, damaged or not writable.
     """
     if name not in PREPARED_BY_SCRIPT:
         raise UserError(f"unknown data set {name!r}; this prepares {', '.join(PREPARED_BY_SCRIPT)}")
     data_dir = folder_of(None if data_dir is None else str(data_dir))
-    if done := _prepared(name, data_dir, already=True):
-        return done
-    try:
-        originals = Path(originals).expanduser() if originals else download(name, Path(data_dir, "downloads"))
-        _builder(name, read_originals(name, originals / name), data_dir).download_and_prepare()
-    except OSError as error:
-        if done := _prepared(name, data_dir, already=True):  # another process was faster: its folder is in place
-            return done
-        raise UserError(f"{name}: cannot be prepared in {data_dir} ({error}); check the folder and the disk") from error
-    done = _prepared(name, data_dir, already=False)
-    assert done is not None
-    return done
-
-
-def _prepared(name: str, data_dir: str, already: bool) -> Prepared | None:
-    builder = open_builder(name, data_dir)
-    if builder is None:
-        return None
+    already = open_builder(name, data_dir) is not None
+    if not already:
+        try:
+            originals = Path(originals).expanduser() if originals else download(name, Path(data_dir, "downloads"))
+            _builder(name, read_originals(name, originals / name), data_dir).download_and_prepare()
+        except OSError as error:
+            already = open_builder(name, data_dir) is not None  # another process may have been faster
+            if not already:
+                raise UserError(f"{name}: cannot be prepared in {data_dir} ({error}); check the folder and the disk") from error
+    builder: Any = open_builder(name, data_dir)
     sizes = {split: len(open_split(builder, split)) for split in builder.info.splits}
     return Prepared(str(builder.data_dir), sizes, already)
 
@@ -87,7 +77,6 @@ def _prepared(name: str, data_dir: str, already: bool) -> Prepared | None:
 def _builder(name: str, splits: dict[str, Arrays], data_dir: str) -> Any:
     """TFDS's builder of `name`, which yields the examples of `splits` in place of reading files."""
     import tensorflow_datasets as tfds
-    from PIL import Image
     from tensorflow_datasets.core import registered
 
     parent = tfds.builder_cls(name)
@@ -128,8 +117,7 @@ def url_infos(name: str) -> dict[str, Any]:
     """{url: size, checksum (sha256) and file name}, as TFDS registers them."""
     import tensorflow_datasets as tfds
 
-    builder: Any = tfds.builder_cls(name)
-    return builder.url_infos
+    return cast(Any, tfds.builder_cls(name)).url_infos
 
 
 def _verified(path: Path, sha256: str, origin: str, unpack: Callable[[bytes], bytes] = bytes) -> bytes:
@@ -147,8 +135,7 @@ def _verified(path: Path, sha256: str, origin: str, unpack: Callable[[bytes], by
 
 
 def _read_cifar(folder: Path) -> dict[str, Arrays]:
-    """From NAME.bin.xz or NAME.bin (also in cifar-10-batches-bin/, as in the archive), or from the
-    archive."""
+    """From the archive, or its files: NAME.bin (also in cifar-10-batches-bin/) or NAME.bin.xz."""
     ((url, info),) = url_infos("cifar10").items()
     if (folder / CIFAR_ARCHIVE).is_file():
         files = unpack_archive(_verified(folder / CIFAR_ARCHIVE, info.checksum, url))
@@ -168,8 +155,7 @@ def _read_batch(folder: Path, name: str, sha256: str, origin: str) -> bytes:
 def unpack_archive(blob: bytes) -> dict[str, bytes]:
     """{file name: bytes} of the files in a .tar.gz."""
     with tarfile.open(fileobj=io.BytesIO(blob), mode="r:gz") as archive:
-        members = {member.name.rpartition("/")[2]: archive.extractfile(member) for member in archive if member.isfile()}
-        return {name: file.read() for name, file in members.items() if file is not None}
+        return {Path(member.name).name: file.read() for member in archive if (file := archive.extractfile(member))}
 
 
 def parse_cifar(blob: bytes) -> Arrays:
@@ -179,29 +165,21 @@ def parse_cifar(blob: bytes) -> Arrays:
 
 
 def download(name: str, folder: Path) -> Path:
-    """Download the original files of `name` to folder/name where they are missing; returns
-    `folder`."""
+    """Download the original files of `name` that are missing in folder/name; returns `folder`."""
+    (folder / name).mkdir(parents=True, exist_ok=True)
     for url, info in url_infos(name).items():
         path = folder / name / info.filename
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _download(url, path, info.checksum)
+        if path.is_file():
+            continue
+        try:
+            with urllib.request.urlopen(url, timeout=30) as response:  # seconds without a byte
+                blob = response.read()
+            found = hashlib.sha256(blob).hexdigest()
+            if found != info.checksum:
+                raise UserError(f"{url}: sha256 is {found}, not {info.checksum}; get it elsewhere, pass --from DIR")
+            with tempfile.TemporaryDirectory(dir=path.parent) as temporary:  # an interruption leaves no part of the file
+                Path(temporary, path.name).write_bytes(blob)
+                Path(temporary, path.name).replace(path)
+        except (OSError, http.client.HTTPException) as error:
+            raise UserError(f"{url}: cannot be downloaded ({error}); get it elsewhere, pass --from DIR") from error
     return folder
-
-
-def _download(url: str, path: Path, sha256: str) -> None:
-    """Download to a temporary file and rename it once its sha256 is right."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    digest = hashlib.sha256()
-    try:
-        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT) as response:
-            while block := response.read(1 << 20):
-                file.write(block)
-                digest.update(block)
-        if digest.hexdigest() != sha256:
-            raise UserError(f"{url}: sha256 is {digest.hexdigest()}, not {sha256}; get it elsewhere, pass --from DIR")
-        os.replace(temporary, path)
-    except (OSError, http.client.HTTPException) as error:
-        raise UserError(f"{url}: cannot be downloaded ({error}); get it elsewhere, pass --from DIR") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -1,12 +1,9 @@
-"""Stacked digits (Metz et al., 2017): three random grey images in the colour channels of one, 1,000
-modes.
+"""Stacked digits (Metz et al., 2017): three random digits in one image's channels, 1,000 modes.
 
 A stack of the digits r, g and b has the label 100 r + 10 g + b. Each split holds stacks of its own
 digits alone, so that no training image (T) is inside a validation (V), test (S) or extractor (E)
 stack.
 """
-
-from __future__ import annotations
 
 from dataclasses import replace
 
@@ -16,25 +13,22 @@ from gan_jax.core.errors import UserError
 from gan_jax.data.splits import NAMES, Split, Splits, as_integer, seed_sequence
 
 SINGLES = {"stacked_digits": "digits", "stacked_mnist": "mnist", "stacked_fashion_mnist": "fashion_mnist"}
-TRAINING_STACKS = 128_000  # PacGAN's code (Lin et al., 2018)
-HELD_OUT_STACKS = 10_000  # each of validation, test and extractor
 
 
-def stack(singles: Split, n: int, seed: int, classes: int = 10) -> Split:
-    """n stacks uint8 [n, h, w, 3] of grey images, each channel drawn from all of them.
+def stack(singles: Split, n: int, seed: int, classes: int = 10, purpose: str = "stack") -> Split:
+    """n stacks uint8 [n, h, w, 3] of grey images, each channel drawn from all of them. The first m
+    stacks are `stack(..., m, ...)`.
 
-    The first m stacks are `stack(..., m, ...)`. classes: of the grey images; a stack of labels r, g
-    and b has the label (r * classes + g) * classes + b.
+    classes: of the grey images; labels r, g and b make (r * classes + g) * classes + b
+    purpose: names the random numbers; another purpose gives other stacks of the same seed
+
     Raises UserError for images that are not grey or have no labels.
     """
-    return _stack(singles, as_integer(n, "n", least=1), seed_sequence(as_integer(seed, "seed", least=0), "stack"), classes)
-
-
-def _stack(singles: Split, n: int, sequence: np.random.SeedSequence, classes: int) -> Split:
-    images, labels = singles.images, singles.labels
+    images, labels, n = singles.images, singles.labels, as_integer(n, "n", least=1)
     if images.ndim != 4 or images.shape[3] != 1 or labels is None:
         raise UserError(f"stacks are made of labelled grey images, not of shape {images.shape[1:]}")
-    drawn = (np.random.PCG64(sequence).random_raw((n, 3)) % np.uint64(len(images))).astype(np.intp)
+    bits = np.random.PCG64(seed_sequence(seed, purpose)).random_raw((n, 3))
+    drawn = (bits % np.uint64(len(images))).astype(np.intp)
     stacks = np.empty((n, *images.shape[1:3], 3), np.uint8)
     for channel in range(3):
         stacks[..., channel] = images[drawn[:, channel], ..., 0]
@@ -43,11 +37,11 @@ def _stack(singles: Split, n: int, sequence: np.random.SeedSequence, classes: in
 
 
 def stacked_splits(name: str, singles: Splits) -> Splits:
-    """128,000 training stacks and 10,000 in each other split, by the seed of `singles`."""
-    sizes = dict.fromkeys(NAMES, HELD_OUT_STACKS) | {"train": TRAINING_STACKS}
-    purposes = {part: seed_sequence(singles.seed, f"{name} {part}") for part in NAMES}
-    parts = {part: _stack(getattr(singles, part), sizes[part], purposes[part], singles.classes) for part in NAMES}
-    digits = [str(i) for i in range(singles.classes)]
+    """128,000 training stacks, as in PacGAN's code (Lin et al., 2018), and 10,000 in each other
+    split, by the seed of `singles`."""
+    sizes, classes = dict.fromkeys(NAMES, 10_000) | {"train": 128_000}, singles.classes
+    parts = {part: stack(getattr(singles, part), sizes[part], singles.seed, classes, f"{name} {part}") for part in NAMES}
+    digits = [str(i) for i in range(classes)]
     names = tuple(r + g + b for r in digits for g in digits for b in digits)
     return replace(singles, name=name, class_names=names, **parts)
 

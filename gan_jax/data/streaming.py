@@ -1,12 +1,9 @@
 """Training images that stay on disk, decoded ahead by grain in threads or in other processes.
 
 A `Stream` takes the place of a training `Split`. Step i takes the examples that data on the device
-would have in step i (`order`), so a streamed run equals a resident one. Grain reads a list whose
-element i is the batch of step i, and a resumed run begins to read at its step: the step alone is
-the state of the reader.
+would have in step i (`order`), so a streamed run equals a resident one. Grain maps a step to its
+batch, and a resumed run begins to read at its step: the step alone is the state of the reader.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -18,36 +15,33 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, cast
 
 import jax
 import numpy as np
 
 from gan_jax.core.errors import UserError
-from gan_jax.data.arrays import as_images, as_labels, reason
+from gan_jax.data.arrays import as_images, reason
+from gan_jax.data.labels import as_numbers
 from gan_jax.data.order import MAX_POSITION, HostOrder
 from gan_jax.data.splits import as_integer
 
-DAMAGED = ("refuse", "skip")
 TRIES = 100  # examples that are tried in place of a damaged one
 AT_ONCE = 64  # examples that one thread reads in turn
 
 
 class RandomAccess(Protocol):
-    """Where examples lie. It may also have these:
+    """A store of examples: arrays uint8 [h, w, c] or float32 [d], or tuples of array and label.
 
-    `__getitems__(rows)`  many examples at once
-    `name(row)`           the name of an example, for messages
-    `labels`              of all examples, where they are known without reading
-    `identity`            a text that identifies the examples
+    It may also have `__getitems__(rows)`, many examples at once; `name(row)` of an example, for
+    messages; `labels` of all examples, if they are known without reading; and `identity`, a text
+    that identifies the examples.
     """
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, row: int, /) -> Any:
-        """One example, uint8 [h, w, c] or float32 [d], or a tuple of it and its label."""
-        ...
+    def __getitem__(self, row: int, /) -> Any: ...
 
 
 class Stream:
@@ -55,21 +49,19 @@ class Stream:
 
     source:  any `RandomAccess`; picklable where workers > 0
     rows:    which of its examples, in this order; None for all
-    damaged: what happens at an example that cannot be read. 'refuse' ends the run with one line
-             that names it. 'skip' takes the next readable example of this stream in its place, the
-             same one in every epoch; `damaged_examples` {name: why} lists those skipped, and the
-             end of a run reports them.
-    workers: processes that read and decode; 0 for threads of this process. A script that uses
-             processes needs the usual `if __name__ == "__main__":`, since each of them imports it.
-    threads: threads that read and decode where workers is 0
+    damaged: 'refuse' ends the run at an example that cannot be read, with one line that names it.
+             'skip' takes the next readable example of this stream in its place, the same one in
+             every epoch. The end of a run reports `damaged_examples`, {name: why} of those skipped.
+    workers: processes that read and decode, or 0. Each process imports the script, which therefore
+             needs the usual `if __name__ == "__main__":`.
+    threads: threads of this process that read and decode where workers is 0
 
-    Raises UserError for settings out of range, an empty source, and a first example that cannot be
-    used.
+    Raises UserError for settings out of range, an empty source, and an unusable first example.
     """
 
     def __init__(self, source: RandomAccess, rows: Any = None, *, damaged: str = "refuse", workers: int = 0, threads: int = 2):
-        if damaged not in DAMAGED:
-            raise UserError(f"damaged={damaged!r}: choose what becomes of unreadable examples: {' or '.join(DAMAGED)}")
+        if damaged not in ("refuse", "skip"):
+            raise UserError(f"damaged={damaged!r}: choose what becomes of unreadable examples: refuse or skip")
         self.source, self.damaged = source, damaged
         self.workers = as_integer(workers, "workers", least=0)
         self.threads = as_integer(threads, "threads", least=1)
@@ -81,14 +73,18 @@ class Stream:
         first, labels = self.read(np.arange(1))
         self._example = first.shape[1:], first.dtype
         self.images = Column(self, 0, *self._example)
-        self.labels = None if labels is None else _known_labels(source, self.rows)
-        if labels is not None and self.labels is None:
+        known = getattr(source, "labels", None)
+        if labels is None:
+            self.labels = None
+        elif known is None:
             self.labels = Column(self, 1, (), labels.dtype)
+        else:
+            self.labels = as_numbers(np.asarray(known)[self.rows], len(self), "streamed examples")
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def first(self, n: int) -> Stream:
+    def first(self, n: int) -> "Stream":
         """The stream of its first n examples."""
         fewer = Stream(self.source, self.rows[:n], damaged=self.damaged, workers=self.workers, threads=self.threads)
         fewer.damaged_examples |= self.damaged_examples
@@ -96,48 +92,38 @@ class Stream:
 
     @property
     def hash(self) -> str:
-        """sha256 (hex) of the source's identity, the rows, and the examples' shape and dtype. No
-        example is read."""
-        assert self._example is not None
-        shape, dtype = self._example
-        text = f"{getattr(self.source, 'identity', '')} {len(self.source)} {shape} {dtype.str} {self.labels is not None}\n"
+        """sha256 (hex) of the source's identity, the rows, and the examples' shape and dtype."""
+        kind = f"{self.images.shape[1:]} {self.images.dtype.str} {self.labels is not None}"
+        text = f"{getattr(self.source, 'identity', '')} {len(self.source)} {kind}\n"
         return hashlib.sha256(text.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
 
     def read(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """The examples at these places of the stream: images [m, ...], and labels int32 [m] or
-        None."""
-        images, labels, damaged = self.attempt(places)
-        self.damaged_examples |= damaged
-        return images, labels
-
-    def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """`read` of any number of places, by as many threads as the stream has."""
+        """Images [m, ...], and labels int32 [m] or None, at these places [m] of the stream."""
         if not len(places):
             images, labels = self.read(np.arange(1))
             return images[:0], None if labels is None else labels[:0]
         with ThreadPoolExecutor(self.threads) as pool:
-            parts = list(pool.map(self.read, np.array_split(places, -(-len(places) // AT_ONCE))))
-        labels = [labels for _, labels in parts if labels is not None]
-        return np.concatenate([images for images, _ in parts]), np.concatenate(labels) if labels else None
+            parts = list(pool.map(self.attempt, np.array_split(places, -(-len(places) // AT_ONCE))))
+        images, labels, damaged = zip(*parts, strict=True)
+        for skipped in damaged:
+            self.damaged_examples |= skipped
+        return np.concatenate(images), None if labels[0] is None else np.concatenate(labels)
 
     def attempt(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, dict[str, str]]:
         """`read`, and the examples that were skipped: {name: why}. Raises UserError for the first
         example that may not be skipped."""
         rows = [int(row) for row in self.rows[places]]
+        many = getattr(self.source, "__getitems__", lambda rows: [self.source[row] for row in rows])
         try:
-            return *self._checked(self._many(rows)), {}
+            return *self._checked(list(many(rows))), {}
         except Exception:  # one by one, to find those that are damaged
             damaged: dict[str, str] = {}
             found = [self._one(int(place), damaged) for place in places]
             return *self._checked(found), damaged
 
-    def _many(self, rows: list[int]) -> list:
-        many = getattr(self.source, "__getitems__", None)
-        return list(many(rows)) if many else [self.source[row] for row in rows]
-
     def _one(self, place: int, damaged: dict[str, str]) -> Any:
         """The example at a place, or the next one that can be read."""
-        why = ""
+        why, name_of = "", getattr(self.source, "name", "example {}".format)
         for other in range(place, place + min(TRIES, len(self.rows))):
             row = int(self.rows[other % len(self.rows)])
             try:
@@ -145,17 +131,13 @@ class Stream:
                 self._checked([example])
                 return example
             except Exception as error:  # a user's source, and a damaged file, may raise anything
-                name = self._name(row)
+                name = name_of(row)
                 text = " ".join(str(error).split()) if isinstance(error, UserError) else f"cannot be read ({reason(error)})"
                 why = text if name in text else f"{name}: {text}"
                 if self.damaged == "refuse":
                     raise UserError(f"{why}; or stream with damaged='skip'") from error
                 damaged[name] = why
         raise UserError(f"{len(damaged)} training examples in a row cannot be read, the last: {why}")
-
-    def _name(self, row: int) -> str:
-        named = getattr(self.source, "name", None)
-        return named(row) if named else f"example {row}"
 
     def _checked(self, examples: list) -> tuple[np.ndarray, np.ndarray | None]:
         """Images [m, ...] and labels of examples. Raises UserError where they differ in kind."""
@@ -165,13 +147,7 @@ class Stream:
             shape, dtype = self._example
             raise UserError(f"streamed examples are {dtype} {shape}, one is {images.dtype} {images.shape[1:]}; give a size")
         labels = np.array([e[1] for e in examples]) if labelled else None
-        return images, as_labels(labels, len(images), "streamed examples")
-
-
-def _known_labels(source: Any, rows: np.ndarray) -> Any:
-    """The labels of these rows, where the source knows them without reading, or None."""
-    labels = getattr(source, "labels", None)
-    return labels if labels is None else as_labels(np.asarray(labels)[rows], len(rows), "streamed examples")
+        return images, as_numbers(labels, len(images), "streamed examples")
 
 
 class Column:
@@ -191,45 +167,27 @@ class Column:
         places = np.arange(len(self))[which]
         if not np.ndim(places):
             return self[[which]][0]
-        found = self.stream.at(places)[self.field]
-        assert found is not None
-        return found
+        return cast(np.ndarray, self.stream.read(places)[self.field])
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return self[:].astype(dtype or self.dtype, copy=False)
 
 
-@dataclass(frozen=True, eq=False)
-class Batches:
-    """The list that grain reads: element i is one process's share of the batch of step `first` + i.
+def _batch(stream: Stream, order: HostOrder, examples: int, shard: tuple[int, int], step: int) -> dict[str, Any]:
+    """One step's element for grain: process k reads the k-th stretch of the batch.
 
-    examples: of a whole batch
-    shard:    (this process, the number of processes); process k takes the k-th stretch of each
-              batch
-
-    An element that cannot be read holds the reason. An exception in a worker would show a traceback
-    alone.
+    Where it cannot be read, the element holds the reason, because an exception in a worker would
+    show a traceback alone.
     """
-
-    stream: Stream
-    order: HostOrder
-    examples: int
-    first: int
-    last: int
-    shard: tuple[int, int] = (0, 1)
-
-    def __len__(self) -> int:
-        return self.last - self.first
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        share = self.examples // self.shard[1]
-        position = (self.first + index) * self.examples + self.shard[0] * share + np.arange(share)
-        try:
-            images, labels, damaged = self.stream.attempt(self.order(position))
-        except UserError as error:
-            return {"refused": str(error)}
-        element: dict[str, Any] = {"images": images} if labels is None else {"images": images, "labels": labels}
-        return element | {"damaged": json.dumps(damaged)} if damaged else element
+    process, processes = shard
+    share = examples // processes
+    position = step * examples + process * share + np.arange(share)
+    try:
+        images, labels, damaged = stream.attempt(order(position))
+    except UserError as error:
+        return {"refused": str(error)}
+    element = {"images": images, "labels": labels, "damaged": json.dumps(damaged) if damaged else None}
+    return {name: value for name, value in element.items() if value is not None}
 
 
 def batches(
@@ -242,13 +200,11 @@ def batches(
     ahead:    batches that are decoded in advance
     shard:    (this process, the number of processes); b is examples / processes
 
-    Close the iterator to end its threads or processes.
-    Raises UserError without grain, for a batch that does not divide, and as `Stream` for damaged
-    examples.
+    Close the iterator to end its threads or processes. Raises UserError without grain, for a batch
+    that does not divide, and as `Stream` for damaged examples.
     """
-    process, processes = shard
-    if examples % processes:
-        raise UserError(f"a batch of {examples} does not divide among {processes} processes: change the batch size")
+    if examples % shard[1]:
+        raise UserError(f"a batch of {examples} does not divide among {shard[1]} processes: change the batch size")
     if last * examples > MAX_POSITION:
         raise UserError(f"{last} steps of {examples} examples are more than {MAX_POSITION}: take fewer")
     try:
@@ -256,7 +212,7 @@ def batches(
     except ImportError:
         raise UserError('streaming reads with grain: pip install "gan-jax[stream]"') from None
     order = HostOrder.between(key, first * examples, last * examples, len(stream))
-    source = grain.MapDataset.source(Batches(stream, order, examples, first, last, (process, processes)))
+    source = grain.MapDataset.range(first, last).map(partial(_batch, stream, order, examples, shard))
     if stream.workers:
         from absl import flags
 
@@ -280,16 +236,14 @@ def end_with_parent(*_) -> None:
 def _reported(iterator: Any, stream: Stream) -> Iterator[dict[str, np.ndarray]]:
     """The elements, with their damaged examples noted. Raises UserError for whatever goes wrong."""
     try:
-        while True:
-            try:
-                element = next(iterator)
-            except StopIteration:
-                return
-            except Exception as error:
-                raise UserError(f"reading the training data failed: {reason(error)}") from error
+        for element in iterator:
             if "refused" in element:
                 raise UserError(element["refused"])
             stream.damaged_examples |= json.loads(element.pop("damaged", "{}"))
             yield element
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"reading the training data failed: {reason(error)}") from error
     finally:
         iterator.close()

@@ -3,17 +3,12 @@
 The sizes, modes and widths are those of PacGAN (Lin et al., 2018, arXiv:1712.04086).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from gan_jax.data.splits import NAMES, Split, Splits, as_integer, seed_sequence
-
-TRAINING_POINTS = 100_000
-HELD_OUT_POINTS = 10_000  # each of validation, test and extractor
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +33,6 @@ class Mixture:
 
     def sample(self, n: int, seed: int) -> np.ndarray:
         """`n` independent points, float32 [n, d]."""
-        seed = as_integer(seed, "seed", least=0)
         return self.draw(as_integer(n, "n", least=0), seed_sequence(seed, "sample")).images
 
     def draw(self, n: int, sequence: np.random.SeedSequence) -> Split:
@@ -62,10 +56,9 @@ def grid() -> Mixture:
 
 
 def toy_splits(name: str, density: Mixture, seed: int) -> Splits:
-    """Four splits drawn independently from `density`: 100,000 training points, 10,000 in each other
-    split."""
+    """100,000 training points and 10,000 in each other split, independently from `density`."""
     seed = as_integer(seed, "seed", least=0)
-    sizes = dict.fromkeys(NAMES, HELD_OUT_POINTS) | {"train": TRAINING_POINTS}
+    sizes = dict.fromkeys(NAMES, 10_000) | {"train": 100_000}
     parts = (density.draw(sizes[part], seed_sequence(seed, f"{name} {part}")) for part in NAMES)
     class_names = tuple(str(i) for i in range(len(density.modes)))
     return Splits(name, seed, *parts, class_names=class_names, duplicates=dict.fromkeys(NAMES, 0), density=density)

@@ -5,28 +5,21 @@
 The decoder is a GAN's generator without its last activation, and the encoder is a GAN's
 discriminator with 2 d outputs in place of one. A comparison with a GAN therefore compares two ways
 of training. `gan.fit(gan.recipes.vae(shape), data)` trains a VAE; sweeps, checkpoints and reports
-take it as they take a GAN.
-
-    log_density  the evidence lower bound (ELBO) of each image, in nats
-    importance   the importance-weighted bound of k draws (Burda et al., 2016): in expectation no
-                 lower than the ELBO, and log p(x) as k grows
-
-A VAE overfits its likelihood where the ELBO is higher on training images than on held-out images.
+take it as they take a GAN. A VAE overfits its likelihood where the evidence lower bound (ELBO) is
+higher on training images than on held-out images.
 """
 
-from __future__ import annotations
-
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
 from gan_jax.core.batch import Batch, device_mean, to_unit
-from gan_jax.core.bind import Bound, number, resolve, static
+from gan_jax.core.bind import Bound, resolve, static
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
 from gan_jax.core.net import EVALUATION, Mode, cast
@@ -34,19 +27,21 @@ from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws, named
 from gan_jax.data.checks import check_fit, refuse_penalties
 from gan_jax.data.imbalance import class_counts
-from gan_jax.data.splits import as_integer
+from gan_jax.data.splits import Split, Splits, as_integer
+from gan_jax.games.common import Knobs, gradient_step
+from gan_jax.gan.game import GAN
 from gan_jax.gan.recipe import Side
 from gan_jax.gan.state import Player, finish_step, init_player
-from gan_jax.gan.turns import optimizer_step
 from gan_jax.metrics.training import pair_auc, training_metrics
+from gan_jax.training.run import Run
 
 EVALUATION_KEY = 20131220  # every evaluation draws the same latents, so that its curve is smooth
 BATCH = 256
 
 
 @part("vae")
-class VAE(struct.PyTreeNode):
-    """A whole VAE, as data. Leaves can be swept inside one program; static fields cannot.
+class VAE(Knobs):
+    """A whole VAE, as data.
 
     encoder:    a network from images to 2 d numbers, the means and log variances of z (a
                 discriminator with `representation` 2 d)
@@ -71,21 +66,11 @@ class VAE(struct.PyTreeNode):
     dtype: str = static(default="float32")
     compute_dtype: str | None = static(default=None)
 
-    def __post_init__(self):
-        for name in ("beta", "free_bits", "ema_decay"):
-            object.__setattr__(self, name, number(getattr(self, name)))
-
-    @property
-    def game(self) -> Game:
-        """The game that `fit` and `sweep` train."""
-        return GAME
+    game = property(lambda vae: GAME)
 
 
 class VAEState(struct.PyTreeNode):
-    """Everything that changes in training.
-
-    ema: {"encoder", "decoder": {"params", "stats"}}, their moving average
-    """
+    """Everything that changes in training. ema: {"encoder", "decoder": {"params", "stats"}}."""
 
     step: Int[Array, ""]
     key: Key[Array, ""]
@@ -112,9 +97,6 @@ class Posterior(NamedTuple):
         return 0.5 * (self.mean**2 + jnp.exp(self.log_variance) - 1 - self.log_variance)
 
 
-# ---- the networks ------------------------------------------------------------------------------
-
-
 def encode(vae: Any, params, stats, images, labels, mode: Mode) -> tuple[Posterior, Any]:
     """(q(z|x), new statistics) of images in the scale of the data."""
     side = vae.encoder
@@ -133,14 +115,8 @@ def per_example(values: Float[Array, "b ..."]) -> Float[Array, "b"]:
     return values.reshape(len(values), -1).sum(-1)
 
 
-# ---- the game ----------------------------------------------------------------------------------
-
-
 def init(vae: VAE, key: Key[Array, ""]) -> VAEState:
-    """A fresh state in `vae.dtype`. The moving average starts as a copy of both networks.
-
-    Raises UserError for penalties: neither network takes any.
-    """
+    """A fresh state in `vae.dtype`. Raises UserError for penalties: neither network takes any."""
     refuse_penalties("VAE", vae, "encoder", "decoder")
     vae = resolve(vae, jnp.int32(0))
     labels = jnp.zeros(2, jnp.int32) if vae.classes else None
@@ -148,49 +124,44 @@ def init(vae: VAE, key: Key[Array, ""]) -> VAEState:
     decoder = init_player(vae.decoder, named(key, "decoder"), z, labels, vae.dtype)
     (mean, _), _ = decode(vae, decoder.params, decoder.stats, cast(z, vae.dtype), labels, EVALUATION)
     encoder = init_player(vae.encoder, named(key, "encoder"), mean, labels, vae.dtype)
-    return VAEState(jnp.int32(0), key, encoder, decoder, jax.tree.map(jnp.copy, _averaged(encoder, decoder)))
+    state = VAEState(jnp.int32(0), key, encoder, decoder, ema=None)
+    return state.replace(ema=jax.tree.map(jnp.copy, _averaged(state)))
 
 
 def step(vae: VAE, state: VAEState, batch: Batch, axis_name: str | None = None) -> tuple[VAEState, dict]:
-    """One optimizer step of both networks down one loss. Returns the new state, and scalars
-    averaged over the whole batch, in nats."""
+    """One optimizer step of both networks down one loss. Metrics are in nats."""
     resolved = resolve(vae, state.step)
     labels = batch.labels if resolved.classes else None
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)
     mode = lambda name: Mode(True, draws.named(name), axis_name)
 
-    def objective(params):
-        posterior, encoder_stats = encode(
-            resolved, params["encoder"], state.encoder.stats, batch.images, labels, mode("encode")
-        )
+    def loss(params):
+        posterior, e_stats = encode(resolved, params["encoder"], state.encoder.stats, batch.images, labels, mode("encode"))
         z = posterior.draw(draws.named("posterior").normal((resolved.latent_dim,), batch.images.dtype))
-        law, decoder_stats = decode(resolved, params["decoder"], state.decoder.stats, z, labels, mode("decode"))
+        law, d_stats = decode(resolved, params["decoder"], state.decoder.stats, z, labels, mode("decode"))
         log_p = per_example(resolved.likelihood(*law, batch.images))
         kl = posterior.kl()
         average = device_mean(kl.mean(0), axis_name)
         # A latent with less KL than is free counts as the free nats, and has no gradient.
         paid = jnp.maximum(average, jnp.asarray(resolved.free_bits, kl.dtype)).sum()
-        loss = -device_mean(log_p.mean(), axis_name) + jnp.asarray(resolved.beta, kl.dtype) * paid
+        total = -device_mean(log_p.mean(), axis_name) + jnp.asarray(resolved.beta, kl.dtype) * paid
         metrics = {
-            "vae/loss": loss,
+            "vae/loss": total,
             "vae/log_likelihood": log_p.mean(),
             "vae/kl": average.sum(),
             "vae/elbo": log_p.mean() - kl.sum(-1).mean(),
             "vae/used_latents": (average > 0.01).sum().astype(kl.dtype),
             "vae/log_scale": law[1].mean(),
         }
-        return loss, ({"encoder": encoder_stats, "decoder": decoder_stats}, metrics)
+        return total, ({"encoder": e_stats, "decoder": d_stats}, metrics)
 
+    new, norms, metrics = gradient_step(resolved, state, ("encoder", "decoder"), loss, axis_name)
+    return finish_step(vae, resolved, state, new, _averaged(new)), device_mean(metrics, axis_name) | norms
+
+
+def _averaged(state: VAEState) -> dict:
     players = {"encoder": state.encoder, "decoder": state.decoder}
-    gradient, (stats, metrics) = jax.grad(objective, has_aux=True)({k: p.params for k, p in players.items()})
-    gradient, metrics = device_mean((gradient, metrics), axis_name)
-    new = {k: optimizer_step(getattr(resolved, k), player, gradient[k], stats[k]) for k, player in players.items()}
-    metrics |= {f"{name}/gradient_norm": optax.tree.norm(gradient[name]) for name in new}
-    return finish_step(vae, resolved, state, state.replace(**new), _averaged(**new)), metrics
-
-
-def _averaged(encoder: Player, decoder: Player) -> dict:
-    return {name: {"params": p.params, "stats": p.stats} for name, p in (("encoder", encoder), ("decoder", decoder))}
+    return {name: {"params": player.params, "stats": player.stats} for name, player in players.items()}
 
 
 def sample(vae: VAE, state: VAEState, key: Key[Array, ""], n: int, labels=None, *, ema: bool = True, first: int = 0):
@@ -204,23 +175,20 @@ def sample(vae: VAE, state: VAEState, key: Key[Array, ""], n: int, labels=None, 
     if resolved.classes and labels is None:
         labels = index % resolved.classes
     z = Draws(named(key, "latent"), index).normal((resolved.latent_dim,), jnp.dtype(resolved.dtype))
-    source = (state.ema if ema else _averaged(state.encoder, state.decoder))["decoder"]
+    source = (state.ema if ema else _averaged(state))["decoder"]
     return decode(resolved, source["params"], source["stats"], z, labels, EVALUATION)[0][0]
 
 
-# ---- likelihoods -------------------------------------------------------------------------------
-
-
-def log_weights(vae: VAE, state: VAEState, images, labels, draws: Draws, *, ema: bool = True):
-    """(log p(x, z) - log q(z|x), log p(x|z) - KL) of one z ~ q for each image: [b] each, in nats.
+def log_weights(vae: VAE, state: VAEState, images, labels, draws: Draws):
+    """(log p(x, z) - log q(z|x), log p(x|z) - KL) of one z ~ q for each image, under the moving
+    average: [b] each, in nats.
 
     Both have the ELBO as their mean. The first is the logarithm of an importance weight, whose mean
     over draws of z is p(x). The second has the KL in closed form, and so a smaller variance.
     """
     resolved = resolve(vae, state.step)
     labels = labels if resolved.classes else None
-    source = state.ema if ema else _averaged(state.encoder, state.decoder)
-    parts = lambda name: (source[name]["params"], source[name]["stats"])
+    parts = lambda name: (state.ema[name]["params"], state.ema[name]["stats"])
     posterior, _ = encode(resolved, *parts("encoder"), images, labels, EVALUATION)
     noise = draws.named("posterior").normal((resolved.latent_dim,), images.dtype)
     z = posterior.draw(noise)
@@ -230,28 +198,22 @@ def log_weights(vae: VAE, state: VAEState, images, labels, draws: Draws, *, ema:
 
 
 def log_density(vae: VAE, state: VAEState, images, labels=None) -> Float[Array, "b"]:
-    """The ELBO of each image under the moving average, in nats, from one fixed draw of z.
-
-    images: [b, ...] in the scale of the data
-    """
+    """The ELBO of each image [b, ...] under the moving average, in nats, from one fixed draw."""
     draws = Draws(jax.random.key(EVALUATION_KEY), jnp.arange(len(images)))
     return log_weights(vae, state, images, labels, draws)[1]
 
 
+@partial(jax.jit, static_argnums=5)
 def importance(vae: VAE, state: VAEState, images, labels, key: Key[Array, ""], draws: int) -> Float[Array, "b"]:
-    """log 1/k sum_k p(x, z_k) / q(z_k|x) of each image, in nats, where k is `draws`. This is
-    equation 8 of Burda et al. (2016)."""
+    """log 1/k sum_k p(x, z_k) / q(z_k|x) of each image, in nats, where k is `draws`: equation 8 of
+    Burda et al. (2016). In expectation it is no lower than the ELBO, and log p(x) as k grows."""
     index = jnp.arange(len(images))
     one = lambda k: log_weights(vae, state, images, labels, Draws(jax.random.fold_in(key, k), index))[0]
     return jax.nn.logsumexp(jax.lax.map(one, jnp.arange(draws)), axis=0) - jnp.log(draws)
 
 
-_importance = jax.jit(importance, static_argnums=5)
-
-
-def likelihood(run: Any, split: Any, draws: int = 100, seed: int = 0) -> np.ndarray:
-    """Importance-weighted bounds of log p(x) of a split's images, under a trained run: float64 [n],
-    in nats.
+def likelihood(run: Run, split: Split, draws: int = 100, seed: int = 0) -> np.ndarray:
+    """`importance` of a split's images under a trained run: float64 [n], in nats.
 
     Divide by -log 2 and by the numbers in an image for bits per number. draws: k, at least 1, where
     1 is a noisy ELBO; the cost grows with k.
@@ -269,21 +231,15 @@ def likelihood(run: Any, split: Any, draws: int = 100, seed: int = 0) -> np.ndar
     for first in range(0, len(split.images), BATCH):
         full = np.resize(np.arange(first, min(first + BATCH, len(split.images))), BATCH)  # one shape, one program
         images = to_unit(jnp.asarray(split.images[full]), run.recipe.dtype)
-        labels = jnp.asarray(split.labels[full], jnp.int32) if run.recipe.classes else None
-        found.append(np.asarray(_importance(run.recipe, run.state, images, labels, jax.random.fold_in(key, first), draws)))
+        labels = jnp.asarray(np.asarray(split.labels)[full], jnp.int32) if run.recipe.classes else None
+        found.append(np.asarray(importance(run.recipe, run.state, images, labels, jax.random.fold_in(key, first), draws)))
     return np.concatenate(found)[: len(split.images)].astype(np.float64)
 
 
-# ---- what the loop asks ------------------------------------------------------------------------
-
-
 def evaluate(vae: VAE, state: VAEState, train: tuple, validation: tuple) -> dict[str, Array]:
-    """The ELBO on training and held-out images, the gap between the two, and distances of samples.
-
-    train, validation: (images, labels), equally many. VAE/train_validation_auc is the probability
-    that a training image has a higher ELBO than a held-out image. See `metrics.training_metrics`
-    for the distances.
-    """
+    """The ELBO on training and held-out images (equally many), the gap between the two, and
+    distances of samples (`metrics.training_metrics`). VAE/train_validation_auc is the probability
+    that a training image has a higher ELBO than a held-out image."""
     n, labels = len(train[0]), train[1] if vae.classes else None
     reals, held_out = (to_unit(images, vae.dtype) for images in (train[0], validation[0]))
     t, v = (log_density(vae, state, x, y) for x, y in ((reals, train[1]), (held_out, validation[1])))
@@ -293,21 +249,12 @@ def evaluate(vae: VAE, state: VAEState, train: tuple, validation: tuple) -> dict
     return row | training_metrics(jnp.clip(samples, -1, 1) if samples.ndim == 4 else samples, reals, held_out)
 
 
-def check_data(vae: VAE, data) -> None:
+def check_data(vae: VAE, data: Splits) -> None:
     """Raises UserError for a VAE that does not fit the data, naming both sides."""
     made = jax.eval_shape(lambda key: sample(vae, init(vae, key), key, 1), jax.random.key(0)).shape[1:]
     check_fit("VAE", vae, made, data)
 
 
 GAME = part("vae", "GAME")(
-    Game(
-        init,
-        step,
-        lambda vae: vae.batch_size,
-        lambda vae: vae.dtype,
-        check_data,
-        evaluate,
-        sample=sample,
-        log_density=log_density,
-    )
+    Game(init, step, lambda vae: vae.batch_size, GAN.dtype, check_data, evaluate, sample=sample, log_density=log_density)
 )

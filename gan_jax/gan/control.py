@@ -1,6 +1,4 @@
-"""Controllers at work: the live values of controlled leaves, and what moves them."""
-
-from __future__ import annotations
+"""Controllers in the step: the live values of controlled leaves, and when they change."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -45,8 +43,8 @@ def check_statistics(recipe: Recipe, logged: set[str]) -> None:
 
 
 def steer(recipe: Recipe, state: State, metrics: Mapping[str, Array]) -> tuple[State, dict]:
-    """(state, metrics) after a step. A controller moves its number every few steps, by the mean of
-    its statistic over them."""
+    """(state, metrics) after a step. Every few steps a controller changes its number, by the mean
+    of its statistic over these steps."""
     if not recipe.controllers:
         return state, dict(metrics)
     live, summed = dict(state.memory["live"]), dict(state.memory["summed"])
@@ -56,21 +54,21 @@ def steer(recipe: Recipe, state: State, metrics: Mapping[str, Array]) -> tuple[S
         if (name := controller.options["statistic"]) in metrics:
             summed[path] = summed[path] + metrics[name]
             due = (state.step + 1) % every == 0
-            value = _move(recipe, state, controller, live[path], summed[path] / every, every)
+            value = _next_value(recipe, state, controller, live[path], summed[path] / every, every)
             live[path], summed[path] = jnp.where(due, value, live[path]), jnp.where(due, 0, summed[path])
     return state.replace(memory=state.memory | {"live": live, "summed": summed}), dict(metrics) | shown
 
 
 def observe(recipe: Recipe, state: State, row: Mapping[str, Array], steps) -> dict:
-    """The memory after an evaluation, `steps` steps after the last one. Controllers that follow a
-    statistic of the evaluation move their numbers."""
+    """The memory after an evaluation, `steps` steps after the last one: controllers that follow a
+    statistic of the evaluation change their numbers."""
     live = dict(state.memory["live"])
     for path, controller in recipe.controllers.items():
         if (name := controller.options["statistic"]) in row:
-            live[path] = _move(recipe, state, controller, live[path], row[name], steps).astype(live[path].dtype)
+            live[path] = _next_value(recipe, state, controller, live[path], row[name], steps).astype(live[path].dtype)
     return state.memory | {"live": live}
 
 
-def _move(recipe: Recipe, state: State, controller: Bound, value, measured, steps) -> Array:
+def _next_value(recipe: Recipe, state: State, controller: Bound, value, measured, steps) -> Array:
     images = recipe.batch_size * recipe.d_steps
     return controller(value, measured, images * steps, images * state.step.astype(jnp.float32))

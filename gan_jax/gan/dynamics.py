@@ -1,11 +1,9 @@
 """The dynamics of the game: in which order, and from which point, the two players are updated.
 
-Each is a function (recipe, state, batch, draws, axis_name, **numbers) -> (state, metrics), and a
-recipe's `play` is one of them, bound. G and D are the generator and the discriminator; F is the
-pair of gradients (grad_G L_G, grad_D L_D) of their losses.
+Each is a function (recipe, state, batch, draws, axis_name, **numbers) -> (state, metrics); a
+recipe's `play` is one of them, bound. G is the generator and D the discriminator; F is the pair of
+gradients of their losses (grad_G L_G, grad_D L_D).
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
@@ -39,8 +37,8 @@ def alternating(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_n
     """`d_steps` discriminator turns, each with reals of its own, then one generator turn.
 
     D <- D - rate * grad_D L_D(G, D), then G <- G - rate * grad_G L_G(G, D) against the new D
-    (Goodfellow et al., 2014, algorithm 1, and the article's text). `d_steps` is the paper's k: 1 by
-    default, as in its experiments, and 5 in WGAN (Arjovsky et al., 2017).
+    (Goodfellow et al., 2014, algorithm 1, and the article's text). `d_steps`, their k, is 1 by
+    default, as in their experiments; it is 5 in WGAN (Arjovsky et al., 2017).
     """
     state, last, d_metrics = repeated(discriminator_turn, recipe, state, batch, draws, axis_name)
     state, g_metrics = generator_turn(recipe, state, last, _turn_draws(draws, "generator", 0, last), axis_name)
@@ -49,11 +47,8 @@ def alternating(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_n
 
 @part("dynamics")
 def simultaneous(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
-    """Both gradients at the same point, then both updates: w <- w - rate * F(w).
-
-    Simultaneous gradient descent of Mescheder et al. (2017), and the article's code. It has no
-    numbers. Raises UserError for more than one discriminator turn, which one point does not have.
-    """
+    """Both gradients at the same point, then both updates: w <- w - rate * F(w) (Mescheder et al.,
+    2017, and the article's code). Raises UserError for more than one discriminator turn."""
     return _apply_both(recipe, state, _both_gradients(recipe, state, batch, draws, axis_name))
 
 
@@ -62,10 +57,9 @@ def extragradient(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis
     """Both players take their gradients one step ahead and apply them where they are (Korpelevich,
     1976; Gidel et al., 2019, algorithms 2 and 4).
 
-    w' = w - rate * F(w), then w <- w - rate * F(w'). Both gradients are of one batch and one set
-    of draws (Gidel et al. draw anew). An optimizer with a state (Adam) sees both gradients, as does
-    their ExtraAdam. It has no numbers of its own, and costs two simultaneous steps. Raises
-    UserError for more than one discriminator turn.
+    w' = w - rate * F(w), then w <- w - rate * F(w'), at the cost of two simultaneous steps. Both
+    gradients are of one batch and one set of draws (Gidel et al. draw anew). An optimizer with a
+    state sees both, as in their ExtraAdam. Raises UserError for more than one discriminator turn.
     """
     ahead, _ = simultaneous(recipe, state, batch, draws, axis_name)
     gradients = _both_gradients(recipe, ahead, batch, draws, axis_name)
@@ -77,9 +71,8 @@ def extragradient(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis
 def consensus(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, *, weight) -> tuple[State, dict]:
     """Simultaneous descent along F + weight * grad |F|^2 / 2 (Mescheder et al., 2017, equation 12).
 
-    weight: gamma of the paper, at least 0, without a default: 10 for its images, .1 for its toys
-    [their code]. It costs about two simultaneous steps, and the memory of a second derivative.
-    Raises UserError for more than one discriminator turn, as |F|^2 is of one point.
+    weight: the paper's gamma, >= 0: 10 for its images, .1 for its toys (in their code). The cost is
+    about two steps. Raises UserError for more than one discriminator turn.
     """
     here = {name: getattr(state, name).params for name in PLAYERS}
 
@@ -103,13 +96,12 @@ def unrolled(
     gradient steps would make of the present one (Metz et al., 2017).
 
     D_{k+1} = D_k - rate * grad L_D(G, D_k), equation 7, all k on G's batch; the gradient of G goes
-    through these steps (equation 10). In the paper D_0 is the D before its turn, so that both
-    players start from one point (equations 10 and 11; their notebook runs both in no set order).
-    Here D_0 is the D after its turns, so that 0 steps are `alternating`.
+    through these steps (equation 10). D_0 is the D after its turns, so that 0 steps are
+    `alternating`; in the paper it is the D before its turn (equations 10 and 11).
 
-    rate: of those steps, above 0, without a default (1e-4 in the paper's toys; their notebook takes
-    Adam's steps). steps: 5 by default, as in their notebook; the paper has 5 and 10. With 5 steps a
-    training step takes 6.6 times as long as an alternating one.
+    rate: of those steps, > 0: 1e-4 in the paper's toys (their notebook takes Adam's steps).
+    steps: 5 by default, as in their notebook; the paper has 5 and 10. With 5 a training step takes
+    6.6 times as long as an alternating one.
     """
     state, batch, d_metrics = repeated(discriminator_turn, recipe, state, batch, draws, axis_name)
     draws = draws.replace(index=batch.index)
@@ -137,10 +129,8 @@ def unrolled(
 
 
 def repeated(turn: Callable, recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, Batch, dict]:
-    """`d_steps` discriminator turns, each on its own share of the batch.
-
-    Returns the state, the share of the last turn, and the mean of the metrics over the turns.
-    """
+    """`d_steps` discriminator turns, each on its own share of the batch: (state, share of the last
+    turn, mean of the metrics over the turns)."""
     shares = split_batch(batch, recipe.d_steps)
     shares = shares.replace(index=shares.index // recipe.d_steps)  # each share is numbered from 0
 

@@ -1,15 +1,15 @@
 """What is measured during training: the discriminator on training and on held-out images."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from gan_jax import losses
+from gan_jax.checks import check_judged
 from gan_jax.core.batch import Batch, to_unit
 from gan_jax.core.net import EVALUATION, DiscriminatorOutput
 from gan_jax.gan.control import resolved
+from gan_jax.gan.forward import loss_terms
 from gan_jax.gan.recipe import Recipe
 from gan_jax.gan.state import State
 from gan_jax.gan.step import sample
@@ -19,26 +19,25 @@ EVALUATION_KEY = 20140610  # evaluation draws the same latents at every step, so
 
 
 def discriminator_logits(recipe: Recipe, state: State, images: Array, labels: Array | None) -> Array:
-    """[n] logits of images in [-1, 1], in evaluation mode and without augmentation."""
+    """[n] logits of images in [-1, 1], in evaluation mode, not augmented."""
     return evaluate_discriminator(recipe, state, images, labels).logits
 
 
 def evaluate_discriminator(recipe: Recipe, state: State, images: Array, labels: Array | None) -> DiscriminatorOutput:
-    """The discriminator's output for images in [-1, 1], in evaluation mode, without
-    augmentation."""
+    """The discriminator's output for images in [-1, 1], in evaluation mode, not augmented."""
     side, player = resolved(recipe, state).discriminator, state.discriminator
     labels = labels if recipe.classes else None
-    return side.net.apply(player.params, player.stats, images, labels, EVALUATION, side.numbers)[0]
+    output, _ = side.net.apply(player.params, player.stats, images, labels, EVALUATION, side.numbers)
+    return check_judged(output, len(images), recipe.classes)
 
 
 def evaluate(recipe: Recipe, state: State, train: tuple, validation: tuple) -> dict[str, Array]:
-    """The discriminator (D) on training images (T), validation images (V) and generated images.
+    """The discriminator (D) on the training split (T), the validation split (V) and fakes.
 
     train, validation: (images, labels) of T and of V, equally many. Returns {name: scalar}: mean
     logits, accuracies at the decision boundary of the loss, r_v, the gap of D's loss, and the AUC
-    of telling T from V by D's logits: .5 is chance, and above chance D has memorised. With them
-    come the distances of the moving average's samples to T and to V (`metrics.training`): samples
-    that are nearer to T show overfitting.
+    of T against V by D's logits (.5 is chance; above it D has memorised). The distances of the
+    moving average's samples to T and to V (`metrics.training`) show overfitting where T is nearer.
     """
     live = resolved(recipe, state)
     n, labels = len(train[0]), train[1] if live.classes else None
@@ -55,8 +54,7 @@ def evaluate(recipe: Recipe, state: State, train: tuple, validation: tuple) -> d
 
 
 def _gaps(live: Recipe, outputs: dict[str, DiscriminatorOutput], train_labels, validation_labels) -> dict[str, Array]:
-    """D's mean logits and accuracies, its AUC of T against V, r_v (Karras et al., 2020b, equation
-    1), and its loss on V less its loss on T."""
+    """The metrics of D's logits. r_v is equation 1 of Karras et al. (2020b)."""
     logits = {name: output.logits for name, output in outputs.items()}
     undecided = losses.boundary(live.loss)
     if undecided is None:
@@ -66,12 +64,11 @@ def _gaps(live: Recipe, outputs: dict[str, DiscriminatorOutput], train_labels, v
     row["D/train_validation_auc"] = pair_auc(logits["train"], logits["validation"])
     train, validation, fake = (x.mean() for x in logits.values())
     row["D/r_v"] = (train - validation) / jnp.maximum(train - fake, 1e-8)
-    on = lambda name, labels: live.loss(outputs[name], outputs["fake"], _batch(live, labels, train_labels)).real.mean()
-    row["D/loss_gap"] = on("validation", validation_labels) - on("train", train_labels)
+
+    def loss_on(name: str, labels) -> Array:
+        read = (labels, train_labels) if live.classes else (None, None)  # what a loss may read of a batch
+        batch = Batch(jnp.zeros(0), jnp.zeros(0, jnp.int32), read[0], fake_labels=read[1])
+        return loss_terms(live, outputs[name], outputs["fake"], batch).real.mean()
+
+    row["D/loss_gap"] = loss_on("validation", validation_labels) - loss_on("train", train_labels)
     return row
-
-
-def _batch(live: Recipe, labels, fake_labels) -> Batch:
-    """A batch that holds what a loss may read in an evaluation: the labels."""
-    labels, fake_labels = (x if live.classes else None for x in (labels, fake_labels))
-    return Batch(jnp.zeros(0), jnp.zeros(0, jnp.int32), labels, fake_labels=fake_labels)

@@ -1,7 +1,5 @@
 """The forward passes of a turn: latents, generated images, outputs and penalties."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -9,17 +7,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gan_jax import augment, penalties
+from gan_jax import augment, losses, penalties
+from gan_jax.checks import check_floats, check_judged, check_rows
 from gan_jax.core.batch import Batch
+from gan_jax.core.errors import UserError
 from gan_jax.core.net import DiscriminatorOutput, Mode
 from gan_jax.core.rng import Draws
 from gan_jax.gan.recipe import Recipe, Side
 from gan_jax.gan.state import Player, State
 from gan_jax.penalties import PenaltyContext
+from gan_jax.text import described
 
 
 def training_mode(draws: Draws, axis_name: str | None) -> Mode:
-    """How networks run in training: with batch statistics and random layers."""
     return Mode(train=True, draws=draws, axis_name=axis_name)
 
 
@@ -33,30 +33,44 @@ def draw_latents(recipe: Recipe, batch: Batch, draws: Draws, axis_name) -> tuple
 def generate(recipe: Recipe, params: Any, stats: Any, z: Array, labels: Array | None, mode: Mode) -> tuple[Array, Any]:
     """(images, new statistics) of the generator with these parameters."""
     side = recipe.generator
-    return side.net.apply(params, stats, z, labels, mode, side.numbers, recipe.compute_dtype)
+    images, stats = side.net.apply(params, stats, z, labels, mode, side.numbers, recipe.compute_dtype)
+    batch = lambda shape: len(shape) > 1 and shape[0] == len(z)
+    check_floats(images, batch, f"the generator, for {len(z)} latents,", "one image for each, floats [b, ...]")
+    return images, stats
 
 
 def discriminate(
     recipe: Recipe, params, stats, images, labels, draws: Draws, axis_name, passes: int = 1
 ) -> tuple[DiscriminatorOutput, Any]:
     """(output, new statistics) of the discriminator in training, which sees augmented images.
-
-    passes: the number of batches that are concatenated in `images`, see `Mode`.
-    """
+    passes: the number of batches that are concatenated in `images`, see `Mode`."""
     side = recipe.discriminator
     for name, change in recipe.augment.items():
         if not augment.mixing(change):
-            images = change(images, labels, draws.named("augment", name))
+            changed = change(images, labels, draws.named("augment", name))
+            alike = f"images of the shape it is given, {list(images.shape)}"
+            check_floats(changed, lambda shape, given=images.shape: shape == given, f"the augmentation {name}", alike)
+            images = changed
     mode = training_mode(draws, axis_name).replace(passes=passes)
-    return side.net.apply(params, stats, images, labels, mode, side.numbers, recipe.compute_dtype)
+    output, stats = side.net.apply(params, stats, images, labels, mode, side.numbers, recipe.compute_dtype)
+    return check_judged(output, len(images), recipe.classes), stats
+
+
+def loss_terms(recipe: Recipe, real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Batch) -> losses.Terms:
+    """The terms of the recipe's loss. Raises UserError unless they are `Terms`, one value each per
+    logit."""
+    terms, what = recipe.loss(real, fake, batch), f"the loss {recipe.loss.name}"
+    if not isinstance(terms, losses.Terms):
+        raise UserError(f"{what} returns {described(terms)}: it must return losses.Terms(real, fake, generator), [b] each")
+    for name, values, judged in zip(terms._fields, terms, (real, fake, fake), strict=True):
+        n = len(judged.logits)
+        check_rows(values, (n,), f"{what}, for {n} logits,", f"{name} terms [{n}], one value per example, not their mean")
+    return terms
 
 
 def discriminate_both(recipe: Recipe, params, stats, batch: Batch, fakes, draws: Draws, axis_name):
-    """(output for reals, output for fakes, new statistics).
-
-    Two forward passes, reals first; or one pass over both where `recipe.judge_together` is set, so
-    that reals and fakes share the statistics of batch normalisation.
-    """
+    """(output for reals, output for fakes, new statistics). Two forward passes, reals first, or
+    one pass with shared batch statistics where `recipe.judge_together` is set."""
     fake_labels = batch.fake_labels
     if not recipe.judge_together:
         real, stats = discriminate(recipe, params, stats, batch.images, batch.labels, draws.named("reals"), axis_name)
@@ -71,10 +85,8 @@ def discriminate_both(recipe: Recipe, params, stats, batch: Batch, fakes, draws:
 
 def with_mixed_fakes(recipe: Recipe, g: Player, batch: Batch, draws: Draws, axis_name) -> Batch:
     """The batch with fakes among its reals, where an augmentation mixes them in (`augment.mixing`).
-
-    These fakes are drawn apart from those that the discriminator compares with the reals. They have
-    the labels of the reals that they replace, under which the discriminator sees them.
-    """
+    These fakes are other draws than the batch's fakes. They have the labels of the reals that they
+    replace, under which the discriminator sees them."""
     if not any(augment.mixing(change) for change in recipe.augment.values()):
         return batch
     own = draws.named("posing")

@@ -1,13 +1,12 @@
 """The GAN as a `Game`: the functions that training, sweeps and reports call."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from gan_jax.checks import has_own
 from gan_jax.core.batch import Batch, Feed
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
@@ -31,13 +30,14 @@ def check_data(recipe: Recipe, data) -> None:
     """Raises UserError for a recipe that does not fit the data, naming both sides."""
     made = jax.eval_shape(lambda key: sample(recipe, init(recipe, key), key, 1), jax.random.key(0)).shape[1:]
     check_fit("recipe", recipe, made, data)
-    check_sampling(recipe, data)
-    if recipe.controllers:
+    if recipe.sampling is not None:
+        _check_sampling(recipe.sampling.options.get("classes"), data)
+    if recipe.controllers or has_own(recipe):  # a step by its shapes alone, before anything is written
         control.check_statistics(recipe, _logged(recipe, data))
 
 
 def sampler(recipe: Recipe, feed: Feed) -> Any:
-    """The recipe's choice of reals for these data; None to keep the order of the data."""
+    """The recipe's choice of reals for these data; None keeps the order of the data."""
     if recipe.sampling is None or feed.labels is None:
         return None
     table = class_table(feed.labels, feed.size, recipe.sampling.options["classes"])
@@ -48,25 +48,22 @@ def sampler(recipe: Recipe, feed: Feed) -> Any:
     return choose
 
 
-def check_sampling(recipe: Recipe, data) -> None:
-    """Raises UserError for a sampling by classes that the data do not have."""
-    if recipe.sampling is None:
-        return
+def _check_sampling(classes: int | None, data) -> None:
     if data.train.labels is None:
         raise UserError(f"the recipe draws reals by their class, but {data.name} has no labels")
-    if (classes := recipe.sampling.options.get("classes")) != data.classes:
+    if classes != data.classes:
         raise UserError(f"the recipe's sampling is of {classes} classes, but {data.name} has {data.classes}")
 
 
 def _logged(recipe: Recipe, data) -> set[str]:
     """The names of all metrics that training logs."""
-    judged = lambda split, n: (jnp.asarray(split.images[:n]), None if split.labels is None else jnp.asarray(split.labels[:n]))
-    examples, rows = _examples(recipe), judged(data.validation, 2)
+    examples, labels = _examples(recipe), (lambda n: jnp.zeros(n, jnp.int32) if data.classes else None)
+    rows = jnp.zeros((2, *data.image_shape), recipe.dtype), labels(2)
 
     def names(key):
         state = init(recipe, key)
-        images = jnp.zeros((examples, *rows[0].shape[1:]), recipe.dtype)
-        batch = Batch(images, jnp.arange(examples), None if rows[1] is None else jnp.zeros(examples, jnp.int32))
+        images = jnp.zeros((examples, *data.image_shape), recipe.dtype)
+        batch = Batch(images, jnp.arange(examples), labels(examples))
         return train_step(recipe, state, batch)[1] | evaluate(recipe, state, rows, rows)
 
     return set(jax.eval_shape(names, jax.random.key(0)))
@@ -80,14 +77,23 @@ def _dtype(recipe: Recipe) -> str:
     return recipe.dtype
 
 
-GAN = part("gan", "GAN")(Game(init, train_step, _examples, _dtype, check_data, evaluate, observe, sample, sampler=sampler))
+GAN = part("gan", "GAN")(
+    Game(
+        init=init,
+        step=train_step,
+        examples=_examples,
+        dtype=_dtype,
+        check=check_data,
+        evaluate=evaluate,
+        observe=observe,
+        sample=sample,
+        sampler=sampler,
+    )  # fmt: skip
+)
 
 
 def game_of(knobs: Any, game: Game | None = None) -> Game:
-    """The game given, or the game that the knobs name as `knobs.game`, or the GAN for a Recipe.
-
-    Raises UserError where none of these says which game it is.
-    """
+    """The game given, or `knobs.game`, or the GAN for a Recipe. Raises UserError without any."""
     found = game or getattr(knobs, "game", None) or (GAN if isinstance(knobs, Recipe) else None)
     if found is None:
         raise UserError(f"{type(knobs).__name__} does not say of which game it is: give game=")

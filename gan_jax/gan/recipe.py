@@ -1,13 +1,20 @@
 """What to train: a recipe is a whole GAN, written down as data."""
 
-from __future__ import annotations
-
 from typing import Any
 
+from flax import linen as nn
 from flax import struct
 
 from gan_jax.core.bind import Bound, number, static
+from gan_jax.core.errors import UserError
+from gan_jax.core.net import A_NETWORK
 from gan_jax.core.parts import part
+from gan_jax.data.splits import as_integer
+from gan_jax.text import described
+
+COUNTS = {"batch_size": 1, "d_steps": 1, "accumulate": 1, "classes": 0}
+"""The whole numbers of a recipe, and the least that each may be."""
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 @part("gan")
@@ -15,8 +22,7 @@ class Side(struct.PyTreeNode):
     """One player: its network, the network's numbers, its optimizer and its penalties.
 
     net:       a `Net`, or any object with its two methods; static
-    optimizer: a bound function that returns an optax transformation. The step rebuilds it from its
-               numbers, so that these can be swept.
+    optimizer: a bound function that returns an optax transformation, rebuilt in each step
     numbers:   {name: leaf} given to the network at each call (dropout rate, ...). A part of the
                network is left out where its number is absent.
     penalties: {name: function of a `PenaltyContext`, one value per example}, added to the loss
@@ -28,6 +34,8 @@ class Side(struct.PyTreeNode):
     penalties: dict[str, Any] = struct.field(default_factory=dict)
 
     def __post_init__(self):
+        if isinstance(self.net, (nn.Module, type)) or not (hasattr(self.net, "init") and hasattr(self.net, "apply")):
+            raise UserError(f"a player's net is {described(self.net)}: {A_NETWORK}")
         object.__setattr__(self, "numbers", {k: number(v) for k, v in self.numbers.items()})
 
 
@@ -39,12 +47,9 @@ class Recipe(struct.PyTreeNode):
     latent:         (draws, labels, dtype) -> z [b, d]
     fake_labels:    (draws, batch, classes) -> labels [b] of the generated examples
     play:           the order of the players' updates, see `gan/dynamics.py`
-    augment:        {name: (images, labels, draws) -> images}, before the discriminator, of reals
-                    and fakes alike
-    controllers:    {path of a leaf: controller} of leaves driven by a statistic, see
-                    `controllers.py`
-    sampling:       (draws, rows, labels, table) -> rows, which reals are drawn, see `sampling.py`;
-                    None for the order of the data
+    augment:        {name: (images, labels, draws) -> images}, of reals and fakes, before D
+    controllers:    {path of a leaf: controller} of leaves that follow a statistic
+    sampling:       (draws, rows, labels, table) -> rows of the reals; None for the data's order
     ema_decay:      of the generator's moving average, in [0, 1). Step t uses a constant decay, or
                     (1 + t) / (10 + t) where that is smaller.
     batch_size:     examples of one discriminator turn, over all devices
@@ -77,3 +82,10 @@ class Recipe(struct.PyTreeNode):
 
     def __post_init__(self):
         object.__setattr__(self, "ema_decay", number(self.ema_decay))
+        for name, least in COUNTS.items():
+            as_integer(getattr(self, name), f"the recipe's {name}", least)
+        if not isinstance(self.judge_together, bool):
+            raise UserError(f"the recipe's judge_together is {self.judge_together!r}: it must be True or False")
+        for name in ("dtype", "compute_dtype"):
+            if (value := getattr(self, name)) not in (*DTYPES, *([None] if name == "compute_dtype" else ())):
+                raise UserError(f"the recipe's {name} is {value!r}: it must be one of {', '.join(DTYPES)}")

@@ -1,6 +1,4 @@
-"""What changes in training: the state of both players, the moving average, and the memory."""
-
-from __future__ import annotations
+"""What changes in training: both players, the moving average, and the memory."""
 
 from typing import Any
 
@@ -48,10 +46,9 @@ def init_player(side: Side, key: Key[Array, ""], inputs: Array, labels: Array | 
 def finish_step(recipe: Any, resolved: Any, old: Any, new: Any, latest: Any) -> Any:
     """The state at the end of a step: the step counted, the moving average updated.
 
-    old, new: the state before the step, and with its players updated
-    latest:   what is averaged: ema <- decay * ema + (1 - decay) * latest, with the decay of the
-              resolved recipe. A constant decay is at most (1 + t) / (10 + t) at step t, so that the
-              first weights are soon forgotten; a schedule is used as it is.
+    old, new: the state before the step, and with its players updated. latest: what is averaged,
+    ema <- decay * ema + (1 - decay) * latest. A constant decay is at most (1 + t) / (10 + t) at
+    step t, so that the first weights are soon forgotten; a schedule is used as it is.
     """
     t, decay = old.step.astype(jnp.float32), jnp.asarray(resolved.ema_decay)
     if not isinstance(recipe.ema_decay, Schedule):
@@ -66,28 +63,21 @@ def keep_dtypes(new: Any, old: Any) -> Any:
 
 
 def warm_started(state: State, other: State) -> State:
-    """`state` with the networks of another run: parameters, statistics and moving average.
-
-    The optimizers start anew. Raises UserError where the networks differ in shape.
-    """
+    """`state` with the networks of another run: parameters, statistics and moving average. The
+    optimizers start anew. Raises UserError where the networks differ in shape."""
+    network = lambda player: {"params": player.params, "stats": player.stats}
     shape = lambda x: (jax.tree.structure(x), [leaf.shape for leaf in jax.tree.leaves(x)])
-    for name in ("generator", "discriminator"):
-        mine, theirs = ((p.params, p.stats) for p in (getattr(state, name), getattr(other, name)))
-        if shape(mine) != shape(theirs):
-            raise UserError(f"a warm start takes the same networks: the {name}s differ in their parameters")
     copied = lambda old, new: jax.tree.map(lambda a, b: jnp.array(b, a.dtype), old, new)  # the state is donated
-    player = lambda mine, theirs: mine.replace(
-        params=copied(mine.params, theirs.params), stats=copied(mine.stats, theirs.stats)
-    )
-    return state.replace(
-        generator=player(state.generator, other.generator),
-        discriminator=player(state.discriminator, other.discriminator),
-        ema=copied(state.ema, other.ema),
-    )
+    players = {}
+    for name in ("generator", "discriminator"):
+        mine, theirs = getattr(state, name), getattr(other, name)
+        if shape(network(mine)) != shape(network(theirs)):
+            raise UserError(f"a warm start takes the same networks: the {name}s differ in their parameters")
+        players[name] = mine.replace(**copied(network(mine), network(theirs)))
+    return state.replace(**players, ema=copied(state.ema, other.ema))
 
 
 def networks(state: State) -> State:
     """What `warm_started` takes of a state: the networks, without optimizers and memory."""
-    bare = lambda player: player.replace(opt_state=None)
-    generator, discriminator = bare(state.generator), bare(state.discriminator)
+    generator, discriminator = (player.replace(opt_state=None) for player in (state.generator, state.discriminator))
     return state.replace(key=None, memory={}, generator=generator, discriminator=discriminator)

@@ -4,18 +4,17 @@
     train_step (recipe, state, batch)       -> (State, metrics: dict of scalars)
     sample     (recipe, state, key, n, ...) -> images
 
-`train_step` calls the recipe's dynamics (`dynamics.py`: in which order the players are updated),
-and the dynamics call turns (`turns.py`: one player's loss, gradient and optimizer step). All of it
-runs under jit, scan, vmap, sharding by placement, and pmap with a named axis.
+`train_step` calls the recipe's dynamics (`dynamics.py`: the order in which the players are
+updated), and these call turns (`turns.py`: one player's loss, gradient and optimizer step). All of
+it runs under jit, scan, vmap, sharding by placement, and pmap with a named axis.
 """
-
-from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from gan_jax import penalties
+from gan_jax.checks import check_parts
 from gan_jax.core.batch import Batch
 from gan_jax.core.bind import resolve
 from gan_jax.core.net import EVALUATION, cast
@@ -27,11 +26,10 @@ from gan_jax.gan.state import State, finish_step, init_player
 
 
 def init(recipe: Recipe, key: Key[Array, ""]) -> State:
-    """A fresh state in `recipe.dtype`. The moving average starts as a copy of the generator.
-
-    Raises UserError for a recipe that cannot be built: an unsupported image size, a controller
-    whose path names no number, a penalty that has no meaning for its player.
-    """
+    """A fresh state in `recipe.dtype`. The moving average starts as a copy of the generator. Raises
+    UserError for an unsupported image size, a controller whose path names no number, a penalty that
+    has no meaning for its player, and parts of a recipe that are no bound functions."""
+    check_parts(recipe)
     recipe = resolve(recipe, jnp.int32(0))
     draws = Draws(named(key, "init"), jnp.arange(2))
     labels = jnp.zeros(2, jnp.int32) if recipe.classes else None
@@ -41,11 +39,11 @@ def init(recipe: Recipe, key: Key[Array, ""]) -> State:
     images, _ = generate(recipe, generator.params, generator.stats, z, labels, EVALUATION)
     memory = {}
     for name in ("generator", "discriminator"):
-        for penalty in getattr(recipe, name).penalties.values():
+        own = getattr(recipe, name).penalties
+        for penalty in own.values():
             penalties.check_player(penalty, name)
-        remembered = {k: penalties.initial_memory(p) for k, p in getattr(recipe, name).penalties.items()}
-        if remembered := {k: jax.tree.map(jnp.float32, v) for k, v in remembered.items() if v}:
-            memory[name] = cast(remembered, recipe.dtype)
+        if remembered := {k: start for k, p in own.items() if (start := penalties.initial_memory(p))}:
+            memory[name] = cast(jax.tree.map(jnp.float32, remembered), recipe.dtype)
     memory |= control.initial_memory(recipe)
     return State(
         step=jnp.int32(0),
@@ -58,11 +56,9 @@ def init(recipe: Recipe, key: Key[Array, ""]) -> State:
 
 
 def train_step(recipe: Recipe, state: State, batch: Batch, axis_name: str | None = None) -> tuple[State, dict]:
-    """One step: both players are updated. axis_name: the device axis under pmap.
-
-    Returns the new state, and scalars averaged over the whole batch: each player's loss, penalties,
-    logits and gradient norms.
-    """
+    """One step: both players are updated. Returns the new state, and scalars averaged over the
+    whole batch: each player's loss, penalties, logits and gradient norms. axis_name: of the devices
+    under pmap."""
     resolved = control.resolved(recipe, state)
     batch = batch if recipe.classes else batch.replace(labels=None)  # no network sees these labels
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)

@@ -1,9 +1,6 @@
 """A turn: one player's loss, the gradient of the loss, and the optimizer step that applies it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +16,7 @@ from gan_jax.gan.forward import (
     discriminate_both,
     draw_latents,
     generate,
+    loss_terms,
     penalty_context,
     training_mode,
     with_mixed_fakes,
@@ -29,11 +27,8 @@ from gan_jax.gan.state import Player, State
 
 
 class PlayerGradient(NamedTuple):
-    """The gradient of one player's loss, and what computing the loss changed.
-
-    gradient: of the player's parameters; stats: the player's new batch statistics; memory: what
-    penalties remember afterwards; metrics: {name: scalar}, means over the batch.
-    """
+    """The gradient by the player's parameters, the player's new batch statistics, what penalties
+    remember afterwards, and {name: scalar}, means over the batch."""
 
     gradient: Any
     stats: Any
@@ -42,10 +37,7 @@ class PlayerGradient(NamedTuple):
 
 
 def discriminator_turn(recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name) -> tuple[State, dict]:
-    """The discriminator takes one optimizer step against fresh fakes.
-
-    The generator's batch statistics do not change here: they change in the generator's turn.
-    """
+    """The discriminator takes one optimizer step. The generator's statistics do not change."""
     gradient = player_gradient("discriminator", discriminator_loss, recipe, state, batch, draws, axis_name)
     return apply_gradient(recipe, state, "discriminator", gradient)
 
@@ -63,7 +55,7 @@ def discriminator_loss(params: Any, recipe: Recipe, state: State, batch: Batch, 
     fakes, _ = generate(recipe, g.params, g.stats, z, batch.fake_labels, training_mode(draws.named("generate"), axis_name))
     batch = with_mixed_fakes(recipe, g, batch, draws, axis_name)
     real, fake, stats = discriminate_both(recipe, params, d.stats, batch, fakes, draws.named("judge"), axis_name)
-    terms = recipe.loss(real, fake, batch)
+    terms = loss_terms(recipe, real, fake, batch)
     values = {"loss": losses.real_weights(batch, terms.real) * terms.real + terms.fake}
     context = penalty_context(recipe, state, "discriminator", params, batch, fakes, z, (real, fake), draws)
     values, memory = with_penalties(recipe.discriminator, "discriminator", values, context, state.memory)
@@ -75,16 +67,14 @@ def generator_loss(
     params: Any, recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name, lookahead: Callable | None = None
 ) -> tuple:
     """(loss, (stats, memory, metrics)) of a generator with these parameters on this batch.
-
-    lookahead: from the generator's parameters to those of the discriminator that it plays against,
-    for dynamics that look ahead; None plays against the discriminator as it is.
-    """
+    lookahead: from the generator's parameters to those of the discriminator that it plays against;
+    None for the discriminator as it is."""
     g, d = state.generator, state.discriminator
     batch, z = draw_latents(recipe, batch, draws, axis_name)
     d = d.replace(params=lookahead(params)) if lookahead else d
     fakes, stats = generate(recipe, params, g.stats, z, batch.fake_labels, training_mode(draws.named("generate"), axis_name))
     real, fake, _ = discriminate_both(recipe, d.params, d.stats, batch, fakes, draws.named("judge"), axis_name)
-    values = {"loss": recipe.loss(real, fake, batch).generator}
+    values = {"loss": loss_terms(recipe, real, fake, batch).generator}
     state = state.replace(discriminator=d)
     context = penalty_context(recipe, state, "generator", params, batch, fakes, z, (real, fake), draws)
     values, memory = with_penalties(recipe.generator, "generator", values, context, state.memory)
@@ -94,37 +84,32 @@ def generator_loss(
 def player_gradient(
     name: str, loss: Callable, recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name
 ) -> PlayerGradient:
-    """The gradient of a player's loss, averaged over the devices.
+    """The gradient of a player's loss, averaged over the devices. With `recipe.accumulate` > 1 it
+    is the mean over so many parts of the batch, one after the other. Every example keeps its index
+    and its draws. Batch statistics, and losses that compare examples, see one part at a time."""
 
-    With `recipe.accumulate` > 1 it is the mean over so many parts of the batch, one after the
-    other. Every example keeps its index, and with it its draws. Batch statistics, and losses that
-    compare examples, see one part at a time.
-    """
-    once = partial(_gradient_of, name, loss, recipe)
-    if recipe.accumulate > 1:
-        once = partial(_accumulate, once, name, recipe.accumulate)
-    found = once(state, batch, draws, axis_name)
+    def once(state: State, batch: Batch, draws: Draws) -> PlayerGradient:
+        of_params = lambda params: loss(params, recipe, state, batch, draws, axis_name)
+        (_, rest), gradient = jax.value_and_grad(of_params, has_aux=True)(getattr(state, name).params)
+        return PlayerGradient(gradient, *rest)
+
+    parts = recipe.accumulate
+    found = _accumulate(once, name, parts, state, batch, draws) if parts > 1 else once(state, batch, draws)
     return found._replace(gradient=device_mean(found.gradient, axis_name))
 
 
-def _gradient_of(name: str, loss: Callable, recipe: Recipe, state: State, batch: Batch, draws: Draws, axis_name):
-    of_params = lambda params: loss(params, recipe, state, batch, draws, axis_name)
-    (_, rest), gradient = jax.value_and_grad(of_params, has_aux=True)(getattr(state, name).params)
-    return PlayerGradient(gradient, *rest)
-
-
-def _accumulate(once: Callable, name: str, count: int, state: State, batch: Batch, draws: Draws, axis_name):
+def _accumulate(once: Callable, name: str, count: int, state: State, batch: Batch, draws: Draws) -> PlayerGradient:
     """The mean of `once` over parts of the batch. Statistics and memory pass from part to part."""
 
     def add(carry, part):
         state, so_far = carry
-        found = once(state, part, draws.replace(index=part.index), axis_name)
+        found = once(state, part, draws.replace(index=part.index))
         state = state.replace(**{name: getattr(state, name).replace(stats=found.stats)}, memory=found.memory)
         return (state, jax.tree.map(jnp.add, so_far, (found.gradient, found.metrics))), None
 
     parts = split_batch(batch, count)
     first = jax.tree.map(lambda x: x[0], parts)
-    shape = jax.eval_shape(lambda part: once(state, part, draws.replace(index=part.index), axis_name), first)
+    shape = jax.eval_shape(lambda part: once(state, part, draws.replace(index=part.index)), first)
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shape.gradient, shape.metrics))
     (state, summed), _ = jax.lax.scan(add, (state, zero), parts)
     gradient, metrics = jax.tree.map(lambda x: x / count, summed)
@@ -156,11 +141,8 @@ def mean_terms(name: str, values: dict, axis_name) -> dict:
 
 
 def logit_metrics(recipe: Recipe, real: Array, fake: Array, axis_name) -> dict:
-    """The discriminator's mean logits, and the mean sign of its logits of reals.
-
-    The mean sign is r_t of Karras et al. (2020b): 1 where the discriminator is sure of all reals.
-    It is counted from the logit at which the loss leaves the discriminator undecided.
-    """
+    """The discriminator's mean logits, and r_t of Karras et al. (2020b): the mean sign of the
+    logits of reals, counted from the logit at which the loss leaves D undecided."""
     means = mean_terms("discriminator", {"real_logit": real, "fake_logit": fake}, axis_name)
     undecided = losses.boundary(recipe.loss)
     if undecided is None:

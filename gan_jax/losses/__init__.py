@@ -2,14 +2,9 @@
 per example for each player to minimise.
 
 In the formulae d_r and d_f are the logits of reals and fakes. The training step weights the terms
-and takes their mean; losses that compare examples return terms whose mean is the loss.
-
-A new loss is one new file here. A function marked `@part("losses")` is found without any list: it
-becomes `losses.<name>`, and recipes and command lines know it by its name. A loss whose
-discriminator is undecided at another logit than 0 says so with `@decides_at`.
+and takes their mean. A new loss is one new file here: a function marked `@part("losses")` becomes
+`losses.<name>`, which recipes and command lines know by its name.
 """
-
-from __future__ import annotations
 
 import inspect
 

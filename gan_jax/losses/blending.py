@@ -1,7 +1,4 @@
-"""A weighted sum of losses. Which loss is used becomes a number, so that one program trains a sweep
-over losses."""
-
-from __future__ import annotations
+"""A weighted sum of losses: the choice of the loss becomes a number that one program can sweep."""
 
 from typing import Any
 
@@ -17,11 +14,10 @@ from gan_jax.losses.terms import Terms, decides_at
 def blend(*losses: Any, **weights: float) -> Bound:
     """The sum of losses, each times its weight: `blend(hinge, rpgan, hinge=1.0)`.
 
-    losses: functions, or bound functions. weights: by the function's name, at least 0; a loss that
-    is not named has weight 0. The weights are leaves, so that a grid over them (`loss.hinge=0,1`)
-    is one structure. No paper: the blend serves sweeps over losses in one program. As a blend has
-    no decision boundary of its own, the logged accuracies use the middle of reals and fakes. Raises
-    UserError for two losses of one name, and for a weight of a loss that is not there.
+    losses: functions, or bound functions. weights: by the function's name, >= 0; a loss that is not
+    named has weight 0. A grid over the weights (`loss.hinge=0,1`) is one structure. A blend has no
+    decision boundary of its own: see `decides_at(None)`. No paper: it serves sweeps over losses in
+    one program. Raises UserError for two losses of one name, and for a weight of no loss.
     """
     parts = [bind(loss) for loss in losses]
     names = [part.name for part in parts]

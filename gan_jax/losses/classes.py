@@ -1,7 +1,4 @@
-"""Losses on class logits: an auxiliary classifier beside any loss, and D as a classifier with one
-class more, for fakes."""
-
-from __future__ import annotations
+"""Losses on class logits: an auxiliary classifier, or D as a classifier with a class for fakes."""
 
 from typing import Any
 
@@ -16,16 +13,16 @@ from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.core.parts import part
 from gan_jax.losses.terms import Terms
 
+_cross_entropy = optax.softmax_cross_entropy_with_integer_labels
+
 
 def auxiliary_classifier(loss: Any, weight_real=1.0, weight_fake=1.0, weight_generator=1.0) -> Bound:
-    """Any loss plus the cross-entropy of D's class logits (ACGAN, Odena et al., 2017, equations 2
-    and 3).
+    """Any loss plus the cross-entropy CE of D's class logits (ACGAN: Odena et al., 2017).
 
     D adds weight_real * CE on reals and weight_fake * CE on fakes; G adds weight_generator * CE on
-    fakes. CE is taken against the label that a real has, or that a fake was made with. All three
-    weights are >= 0, and 1 in the paper. With weight_fake 0, D learns classes from reals alone.
-    Raises UserError for a recipe without classes, or whose discriminator has not
-    `conditioning="auxiliary"`.
+    fakes (equations 2 and 3). CE is against the label of a real, or that a fake was made with. The
+    weights are >= 0, and 1 in the paper; with weight_fake 0, D learns classes from reals alone.
+    Raises UserError without classes, and for a D without `conditioning="auxiliary"`.
     """
     numbers = {"weight_real": weight_real, "weight_fake": weight_fake, "weight_generator": weight_generator}
     return bind(_auxiliary, bind(loss), **numbers)
@@ -48,13 +45,12 @@ def _auxiliary(
 
 @part("losses")
 def multi_class(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
-    """D tells K classes of reals and one class of fakes apart by cross-entropy, the logit of the
-    fakes' class being 0 (Salimans et al., 2016, section 5).
+    """Cross-entropy of K classes of reals and a class of fakes of logit 0 (Salimans et al., 2016).
 
     With class logits l and Z = sum_k e^l_k, D minimises log(1 + Z) - l_y on reals of class y and
-    log(1 + Z) on fakes; G minimises log(1 + Z) - l_y on fakes made as class y (their G matches
-    features instead). D(x) = Z / (1 + Z), so that log Z is D's logit: `conditioning="multi_class"`
-    of the discriminator gives that logit. Raises UserError without class logits or labels.
+    log(1 + Z) on fakes (section 5); G minimises log(1 + Z) - l_y on fakes made as class y (theirs
+    matches features). D(x) = Z / (1 + Z), so D's logit is log Z: use `conditioning="multi_class"`.
+    Raises UserError without class logits or labels.
     """
     return _with_fake_class("multi_class", _cross_entropy, real, fake, batch)
 
@@ -62,12 +58,11 @@ def multi_class(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any
 @part("losses")
 def multi_hinge(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """As `multi_class`, with the hinge of Crammer & Singer (2001) over K + 1 classes: relu(1 +
-    max_{k != y} l_k - l_y).
+    max_{k != y} l_k - l_y) (Kavalerov et al., 2021).
 
-    D minimises it with y the class of a real, and on fakes with y the class of fakes; G minimises
-    it with y the class that the fake was made as (Kavalerov et al., 2021). The logit of the fakes'
-    class is 0, which is no loss of generality, as only differences count. The loss has no numbers:
-    the papers' margin is 1. Raises UserError without class logits or labels.
+    y is the class of a real. On fakes it is the class of fakes for D, and the class that the fake
+    was made as for G. Only differences of logits count, so the logit of the fakes' class may be 0.
+    The margin is 1, as in the papers. Raises UserError without class logits or labels.
     """
     return _with_fake_class("multi_hinge", _multi_hinge, real, fake, batch)
 
@@ -80,22 +75,17 @@ def _with_fake_class(name: str, cost, real: DiscriminatorOutput, fake: Discrimin
     return Terms(cost(of_real, labels), cost(of_fake, nothing), cost(of_fake, fake_labels))
 
 
-def _cross_entropy(logits: Float[Array, "b k"], labels) -> Float[Array, "b"]:
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-
-
 def _multi_hinge(logits: Float[Array, "b k"], labels) -> Float[Array, "b"]:
     own = one_hot(labels, logits.shape[1], dtype=bool)
     best_other = jnp.where(own, -jnp.inf, logits).max(1)
     return relu(1 + best_other - jnp.where(own, logits, 0).sum(1))
 
 
-def _class_logits(loss: str, conditioning: str, said: DiscriminatorOutput, labels) -> tuple[Array, Array]:
-    """(class logits, labels) of one side. Raises UserError where either is missing."""
-    if said.classes is None:
+def _class_logits(loss: str, conditioning: str, output: DiscriminatorOutput, labels) -> tuple[Array, Array]:
+    if output.classes is None:
         raise UserError(
             f'{loss} needs class logits, which this discriminator has not: give it classes and conditioning="{conditioning}"'
         )
     if labels is None:
         raise UserError(f"{loss} needs labels of reals and of fakes: give the recipe classes, and data with labels")
-    return said.classes, labels
+    return output.classes, labels

@@ -1,6 +1,4 @@
-"""The dual contrastive loss: each example is told from all examples of the other side."""
-
-from __future__ import annotations
+"""The dual contrastive loss: each example against all examples of the other side."""
 
 from typing import Any
 
@@ -15,16 +13,13 @@ from gan_jax.losses.terms import Terms, decides_at, real_weights
 @decides_at(None)
 def dual_contrastive(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, *, saturating: bool = True) -> Terms:
     """D: -log[e^d_r / (e^d_r + sum_j e^d_fj)] - log[e^-d_f / (e^-d_f + sum_i e^-d_ri)]; G: minus
-    D's loss (Yu et al., 2021).
+    D's loss (Yu et al., 2021). The sums are over the whole batch, on all devices.
 
-    The sums are over the whole batch of n examples, on all devices; where all logits are equal,
-    each term is log(1 + n). Terms.real holds the first summand, one value for each real, and
-    Terms.fake the second. A constant added to all logits changes nothing.
+    Terms.real is the first summand, Terms.fake the second.
 
     saturating: True (the default, as in the paper) is a zero-sum game. False gives G the loss of D
-    with reals and fakes exchanged, which has a gradient where D is sure. The authors' repository
-    holds no code; independent implementations have this loss for D, and that of saturating=False
-    for G.
+    with reals and fakes exchanged, which has a gradient where D is sure; so do independent
+    implementations (the authors' repository holds no code).
     """
     d_r, d_f, weights = real.logits, fake.logits, real_weights(batch, real.logits)
     reals, fakes, shares = (batch.all_gather(x) for x in (d_r, d_f, weights))

@@ -1,7 +1,5 @@
 """MMD-GAN: D learns a representation in which the kernel embeddings of reals and fakes differ."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,16 +11,12 @@ from gan_jax.core.parts import part
 from gan_jax.losses.terms import Terms, decides_at, places, real_weights
 
 SCALES = {"rational_quadratic": (0.1, 1.0, 10.0), "rbf": (2.0, 5.0, 10.0, 20.0, 40.0, 80.0)}
-"""The mixtures of the authors' code (Binkowski et al., 2018): alphas, and sigmas in the
-representation's units."""
+"""The mixtures in the code of Binkowski et al. (2018): alphas, and sigmas of the representation."""
 
 
 def kernel_values(x: Float[Array, "n d"], y: Float[Array, "m d"], kernel: str, dot=0.0) -> Float[Array, "n m"]:
     """k(x_i, y_j), with s = |x - y|^2 the sum over SCALES of (1 + s / (2 a))^-a or of exp(-s / (2
-    sigma^2)), plus dot * x.y.
-
-    Raises UserError for an unknown kernel.
-    """
+    sigma^2)), plus dot * x.y. Raises UserError for an unknown kernel."""
     if kernel not in SCALES:
         raise UserError(f"unknown kernel {kernel!r}: use one of {', '.join(SCALES)}")
     between = jnp.square(x[:, None] - y[None]).sum(-1)
@@ -33,27 +27,22 @@ def kernel_values(x: Float[Array, "n d"], y: Float[Array, "m d"], kernel: str, d
     return values + jnp.asarray(dot, x.dtype) * (x[:, None] * y[None]).sum(-1)
 
 
-def representation(said: DiscriminatorOutput, on: str) -> Float[Array, "b d"]:
-    """What the kernel compares: the logits as one dimension (on='logits'), or the features.
-
-    Raises UserError for another name, and for features that are not there.
-    """
+def representation(output: DiscriminatorOutput, on: str) -> Float[Array, "b d"]:
+    """What the kernel compares: the logits as one dimension (on='logits'), or the features. Raises
+    UserError for another name, and for features that are not there."""
     if on not in ("logits", "features"):
         raise UserError(f"mmd compares 'logits' or 'features', not {on!r}")
     if on == "logits":
-        return said.logits[:, None]
-    if said.features is None:
+        return output.logits[:, None]
+    if output.features is None:
         raise UserError("mmd on 'features' needs a discriminator whose DiscriminatorOutput has features: use on='logits'")
-    return said.features.reshape(len(said.features), -1)
+    return output.features.reshape(len(output.features), -1)
 
 
 def witness(values, real, fake, kernel: str = "rational_quadratic", dot=0.0) -> Float[Array, "n"]:
-    """mean_j k(values, real_j) - mean_j k(values, fake_j), all arrays being [., d]. Where the
-    witness is high, D finds more reals than fakes.
-
-    Binkowski et al. (2018, section 3) hold the norm of the witness's gradient at 1, with weight 1
-    in their code. On several devices, give the reals and fakes of all devices (`batch.all_gather`).
-    """
+    """mean_j k(values, real_j) - mean_j k(values, fake_j), all arrays being [., d]. Binkowski et
+    al. (2018, section 3) hold the norm of its gradient at 1, with weight 1 in their code. Give the
+    reals and fakes of all devices (`batch.all_gather`)."""
     return kernel_values(values, real, kernel, dot).mean(1) - kernel_values(values, fake, kernel, dot).mean(1)
 
 
@@ -68,8 +57,7 @@ def mmd(
     on: str = "logits",
     dot=0.0,
 ) -> Terms:
-    """D: -MMD^2; G: MMD^2, without bias and over all devices (Li et al., 2017; Binkowski et al.,
-    2018).
+    """D: -MMD^2; G: MMD^2, unbiased, over all devices (Li et al., 2017; Binkowski et al., 2018).
 
     MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j) of
     reals x and fakes y (Gretton et al., 2012). It is the mean over i of h(x_i) + h(y_i), with
@@ -78,18 +66,17 @@ def mmd(
         h(y_i) = mean_{j != i} k(y_i, y_j) - mean_j k(y_i, x_j).
 
     Terms.real is -h(x_i), Terms.fake is -h(y_i), and G's terms are h(x_i) + h(y_i). A weight counts
-    once for each real of a pair.
+    once for each real of a pair. The cost is n^2 kernel values of the whole batch.
 
     kernel: 'rational_quadratic' (the default) or 'rbf', summed over the published scales (`SCALES`;
     Li et al. have sigmas 1, 2, 4, 8, 16).
     dot: the weight of the linear kernel, >= 0, default 0. The authors' CIFAR-10 script has 1, and
     its estimate keeps the linear kernel's pairs of an example with itself.
-    on: what is compared, 'logits' (the default: one dimension, with any network) or 'features'. The
-    networks dcgan and mlp make the paper's features with `representation=16`.
+    on: 'logits' (the default: one dimension, with any network) or 'features', which dcgan and mlp
+    make as in the paper with `representation=16`.
 
-    No logit has a meaning of its own here. The loss was published with 5 discriminator turns, Adam
-    1e-4 and a penalty of the `witness`. It costs n^2 kernel values of the whole batch. Raises
-    UserError for a batch of one, an unknown kernel, or features that are not there.
+    Published with 5 discriminator turns, Adam 1e-4 and a penalty of the `witness`. Raises UserError
+    for a batch of one, an unknown kernel, or features that are not there.
     """
     x, y = representation(real, on), representation(fake, on)
     weights = real_weights(batch, x)

@@ -1,7 +1,9 @@
-"""Relativistic losses: D says how much more real an example is than the examples of the other side,
-so that only differences of logits count."""
+"""Relativistic losses: D compares an example with those of the other side, so that only differences
+of logits count. None of these losses has numbers.
 
-from __future__ import annotations
+The means in the formulae are over the whole batch, on all devices. Terms.real and Terms.fake of
+these averages have one of D's two summands each.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,12 +20,10 @@ from gan_jax.losses.terms import Terms, decides_at, real_weights
 @decides_at(None)
 def rpgan(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """D: softplus(-(d_r - d_f)); G: softplus(-(d_f - d_r)), where each real is paired with the fake
-    at its place in the batch.
+    at its place in the batch (Jolicoeur-Martineau, 2019; R3GAN: Huang et al., 2024, equation 2).
 
-    The loss is relativistic pairing (Jolicoeur-Martineau, 2019). R3GAN uses it with R1 and R2
-    (Huang et al., 2024, equation 2). It has no numbers. The term of a pair stands in Terms.real and
-    Terms.fake is 0, so that a weight of the real is the weight of the pair, in the losses of both
-    players.
+    The term of a pair stands in Terms.real and Terms.fake is 0, so that a weight of the real is the
+    weight of the pair, for both players.
     """
     ahead = real.logits - fake.logits
     terms = jax.nn.softplus(-ahead)
@@ -34,55 +34,32 @@ def rpgan(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> T
 @decides_at(None)
 def relativistic_average(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """RaSGAN. D: [softplus(-(d_r - mean d_f)) + softplus(d_f - mean d_r)] / 2; G: the same with the
-    two sides exchanged.
-
-    These are equations 12 and 13 of Jolicoeur-Martineau (2019), halved as in her code. The loss has
-    no numbers. The means are over the whole batch, on all devices. Terms.real and Terms.fake have
-    one of D's two summands each.
-    """
-    return _average(real, fake, batch, _logistic)
+    two sides exchanged (Jolicoeur-Martineau, 2019, equations 12 and 13, halved as in her code)."""
+    return _average(real, fake, batch, lambda margin: jax.nn.softplus(-margin))
 
 
 @part("losses")
 @decides_at(None)
 def relativistic_average_least_squares(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """RaLSGAN. D: [(d_r - mean d_f - 1)^2 + (d_f - mean d_r + 1)^2] / 2; G: the same with the two
-    sides exchanged, [(d_f - mean d_r - 1)^2 + (d_r - mean d_f + 1)^2] / 2.
-
-    Jolicoeur-Martineau (2019), halved as in her code. The loss has no numbers. The means and the
-    summands are as in `relativistic_average`.
-    """
-    return _average(real, fake, batch, _square)
+    sides exchanged (Jolicoeur-Martineau, 2019, halved as in her code)."""
+    return _average(real, fake, batch, lambda margin: jnp.square(margin - 1))
 
 
 @part("losses")
 @decides_at(None)
 def relativistic_average_hinge(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any) -> Terms:
     """RaHingeGAN. D: [relu(1 - (d_r - mean d_f)) + relu(1 + (d_f - mean d_r))] / 2; G: the same
-    with the two sides exchanged, [relu(1 - (d_f - mean d_r)) + relu(1 + (d_r - mean d_f))] / 2.
+    with the two sides exchanged (Jolicoeur-Martineau, 2019, halved as in her code).
 
-    Jolicoeur-Martineau (2019), halved as in her code. The loss has no numbers. The code of LeCam
-    (Tseng et al., 2021, losses.py) deviates: in G's term of the reals it has their mean, relu(1 +
-    (mean d_r - mean d_f)), in place of each d_r.
+    In G's term of the reals, the code of LeCam (Tseng et al., 2021, losses.py) has their mean,
+    relu(1 + (mean d_r - mean d_f)), in place of each d_r.
     """
-    return _average(real, fake, batch, _hinge)
-
-
-def _logistic(margin):
-    return jax.nn.softplus(-margin)
-
-
-def _square(margin):
-    return jnp.square(margin - 1)
-
-
-def _hinge(margin):
-    return jax.nn.relu(1 - margin)
+    return _average(real, fake, batch, lambda margin: jax.nn.relu(1 - margin))
 
 
 def _average(real: DiscriminatorOutput, fake: DiscriminatorOutput, batch: Any, cost: Callable) -> Terms:
-    """The mean of `cost(margin)`, where `cost` falls as a margin grows. As in the paper, gradients
-    also go through the means."""
+    """The mean of `cost(margin)`. As in the paper, gradients also go through the means."""
     weights = real_weights(batch, real.logits)
     reals, fakes = real.logits - batch.mean(fake.logits), fake.logits - batch.mean(weights * real.logits)
     generator = cost(fakes) + weights * cost(-reals)

@@ -1,7 +1,5 @@
 """Top-k training: G learns from its best examples only."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax
@@ -15,14 +13,12 @@ from gan_jax.losses.terms import Terms
 
 def top_k(loss: Any, share=0.5) -> Bound:
     """Any loss, but G minimises the mean of its terms over the k = share * n fakes of the highest
-    logits d_f in a batch of n (Sinha et al., 2020).
+    logits d_f in a batch of n, on all devices (Sinha et al., 2020).
 
-    share: in (0, 1], of the whole batch on all devices. k is rounded to whole examples and is at
-    least one; share 1 is the loss itself. The terms that are kept are multiplied, so that the mean
-    over all terms is the mean over those kept; fakes that tie with the last one kept are kept as
-    well. The paper begins at 1 and multiplies by .99 each epoch, down to .5 (its gamma and nu):
-    `share=schedules.geometric(1, 0.99, epoch, 0.5)`, with `epoch` in steps. The default, .5, is the
-    end of that schedule.
+    share: in (0, 1]; 1 is the loss itself. k is rounded to whole examples and is at least one;
+    fakes that tie with the last one kept are kept as well. The kept terms are scaled, so that the
+    mean over all terms is the mean over those kept. The paper multiplies by .99 each epoch, from 1
+    to .5, the default here: `share=schedules.geometric(1, 0.99, epoch, 0.5)`, `epoch` in steps.
     """
     return bind(_top_k, bind(loss), share=share)
 

@@ -1,7 +1,4 @@
-"""Weights of classes in a loss: the inverse of a class's frequency, or of its effective number of
-examples."""
-
-from __future__ import annotations
+"""Weights of classes in a loss, by their frequency or their effective number of examples."""
 
 from typing import Any
 
@@ -21,27 +18,22 @@ def class_weighted(
     loss: Any, counts: Any, *, beta=0.99, real=1.0, fake=1.0, generator=1.0, balance_real=0.0, balance_fake=0.0
 ) -> Bound:
     """Any loss in which rare classes weigh more: D's terms on reals by the label of the real, D's
-    terms on fakes and G's terms by the label of the fake.
+    terms on fakes and G's terms by the label of the fake (the article's second proposal).
 
     An example of class k counts 1 + strength * (w_k - 1), with w_k of `class_weights(counts,
-    beta)`. The strength is `real`, `fake` or `generator`, in [0, 1], default 1; at strength 0
-    nothing is weighted, bit for bit. beta: in [0, 1], default .99; 1 is the inverse frequency. All
-    of these are leaves.
-
-    Losses that compare examples receive the weights of reals as `Batch.weights`, so that both
-    players see the weighted reals. Where a term belongs to a pair (rpgan), G's term already has the
-    weight of its real: use generator=0 there.
+    beta)`. Losses that compare examples receive the weights of reals as `Batch.weights`. Where a
+    term belongs to a pair (rpgan), G's term already has the weight of its real: use generator=0.
 
     counts: images of each class in the training set, [K] (`data.class_counts`).
+    real, fake, generator: the strengths, in [0, 1], default 1; at 0 nothing is weighted, bit for
+    bit. beta: in [0, 1], .9 to .9999 in Cui et al. (2019), whose effective numbers these are; the
+    default .99 is that of Rangwani et al. (2021). 1 is the inverse frequency.
     balance_real, balance_fake: the strengths with which labels are drawn
     (`sampling.class_balanced`, `latents.balanced_labels`), so that weights have mean 1 under that
-    draw; default 0, the order of the data. Fakes have the labels of reals by default: then give
-    both the strength of the reals.
+    draw; default 0, the order of the data. Where fakes have the labels of reals, as they do by
+    default, give both the strength of the reals.
 
-    The article (see the README) proposes class weights second. Effective numbers are those of Cui
-    et al. (2019), who weight the loss of a classifier with beta .9 to .9999; beta .99 is that of
-    Rangwani et al. (2021). Raises UserError for counts below 1, a beta outside [0, 1], and where
-    there are no labels.
+    Raises UserError for counts below 1, a beta outside [0, 1], and where there are no labels.
     """
     if np.ndim(beta) == 0 and not hasattr(beta, "function") and not 0 <= float(beta) <= 1:
         raise UserError(f"class_weighted: beta is {beta:g}: it lies in [0, 1], 1 being the inverse frequency")

@@ -1,4 +1,4 @@
-"""What samples are worth: pure functions of points, images or features, for any program to call."""
+"""How good samples are: pure functions of points, images, features or tables."""
 
 import lazy_loader
 

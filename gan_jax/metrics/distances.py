@@ -1,6 +1,4 @@
-"""How far apart are two samples? Distances between distributions that need no feature extractor."""
-
-from __future__ import annotations
+"""Distances between the distributions of two samples, without a feature extractor."""
 
 from typing import Any
 
@@ -12,26 +10,20 @@ from jaxtyping import Array
 
 from gan_jax.core.batch import to_unit
 from gan_jax.core.errors import UserError
+from gan_jax.metrics.checks import check_two
 
 ROWS = 256  # of x at a time: the temporaries are [ROWS, m]
 NARROW = 16  # features up to which differences are cheap enough to be taken one by one
 
 
 def energy_distance(x: ArrayLike, y: ArrayLike) -> Array:
-    """2 E|x - y| - E|x - x'| - E|y - y'| (Szekely & Rizzo, 2013), Euclidean, of x [n, ...] and y
-    [m, ...], flattened examples.
+    """2 E|x - y| - E|x - x'| - E|y - y'| (Szekely & Rizzo, 2013), Euclidean, of flattened examples.
 
-    In the data's units: [-1, 1] pixels, as which uint8 images are read; points as they are. x' and
-    y' are other examples of the same sample (a U-statistic), so that on average it is the distance
-    of the two distributions: 0 where they are equal, there with a spread that falls as 1 / n, and
-    with values below 0. The biased V-statistic (SciPy returns its root, in 1-D) adds E|x - x'| / n
-    + E|y - y'| / m. A copy shows: energy_distance(x, x) is -2 E|x - x'| / n.
-
-    Cost: (n + m)^2 d multiply-adds and a few [256, m] temporaries; 512 of each with 3,072 features
-    take some 30 ms on two CPU cores. Above 16 features |x - y|^2 is |x|^2 + |y|^2 - 2 xy around the
-    common mean: in float32 a distance near 0 may come out as up to about 1e-3 |x|, and others are
-    good to 6 digits.
-    Raises UserError for fewer than 2 examples, or where the shapes do not fit.
+    x [n, ...], y [m, ...], in units of the data; uint8 images are read as [-1, 1]. x' and y' are
+    other examples of the same sample (a U-statistic; SciPy has the root of the V-statistic). Two
+    samples of one distribution are at 0 on average, with a spread that falls as 1 / n; a copy is at
+    -2 E|x - x'| / n. In float32, above 16 features, a distance near 0 may come out as up to 1e-3
+    |x|. Raises UserError for fewer than 2 examples, or where the shapes do not fit.
     """
     x, y = jnp.asarray(x), jnp.asarray(y)
     if min(x.ndim, y.ndim) < 1 or x.shape[1:] != y.shape[1:] or min(len(x), len(y)) < 2:
@@ -63,17 +55,12 @@ def _mean_distance(x: Array, y: Array | None = None) -> Array:
 
 
 def sliced_wasserstein(x: Any, y: Any, p: float = 2, projections: int = 500, seed: int = 0) -> float:
-    """(mean over random unit vectors u of W_p(x.u, y.u)^p)^(1/p) (Bonneel et al., 2015), in the
-    units of the features.
+    """(mean over random unit vectors u of W_p(x.u, y.u)^p)^(1/p) (Bonneel et al., 2015).
 
-    x [n, d], y [m, d]: features; n and m may differ. W_p is the exact distance of the two samples
-    on a line, by their quantile functions; at d = 1 this is W_p itself. Two samples of one
-    distribution are above 0: the mean of W_p^p falls as n^(-p/2).
-    Cost: projections (n + m) (d + log(n + m)) operations, in float64 on the host.
-    Raises UserError where the sets are no features of one width, for p < 1 or no projections.
+    x [n, d], y [m, d]: features, whose unit the distance has. W_p is the exact distance of two
+    samples on a line. The mean of W_p^p of two samples of one distribution falls as n^(-p/2).
+    Raises UserError for features of different widths, for p < 1 or no projections.
     """
-    from gan_jax.metrics.checks import check_two
-
     x, y = check_two(x, y, "sliced_wasserstein", 1)
     if not 1 <= p < np.inf or projections < 1:
         raise UserError(f"sliced_wasserstein wants p of 1 or more and projections, not p = {p} and {projections} of them")
@@ -82,7 +69,7 @@ def sliced_wasserstein(x: Any, y: Any, p: float = 2, projections: int = 500, see
 
 
 def _sliced(x: np.ndarray, y: np.ndarray, directions: np.ndarray, p: float) -> float:
-    """Along the columns of `directions` [d, projections]."""
+    """The distance along the columns of `directions` [d, projections]."""
     n, m = len(x), len(y)
     steps = np.union1d(np.arange(1, n + 1) * m, np.arange(1, m + 1) * n)  # of either quantile function, over n m: exact
     width = np.diff(steps, prepend=0) / (n * m)

@@ -1,7 +1,4 @@
-"""The Fréchet distance of two feature sets, its extrapolation to infinite samples, and its error by
-a jackknife."""
-
-from __future__ import annotations
+"""The Fréchet distance of two feature sets, of finite and infinite samples, and its jackknife."""
 
 import functools
 from collections.abc import Sequence
@@ -18,8 +15,7 @@ from gan_jax.metrics.pairs import product
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Mean [d], covariance [d, d] (ddof = 1) and size n of a feature set: what a Fréchet distance
-    knows of it."""
+    """Mean [d], covariance [d, d] (ddof = 1) and size n of a feature set."""
 
     mean: Float64[np.ndarray, "d"]
     covariance: Float64[np.ndarray, "d d"]
@@ -27,15 +23,13 @@ class Moments:
 
     @functools.cached_property
     def factor(self) -> Float64[np.ndarray, "d d"]:
-        """L with L L^T = covariance, kept: eigenvectors times the roots of the eigenvalues. 1 s at
-        d = 2,048."""
+        """L with L L^T = covariance: eigenvectors times the roots of the eigenvalues."""
         values, vectors = np.linalg.eigh(self.covariance)
         return vectors * np.sqrt(np.maximum(values, 0))
 
 
 def moments(x: Any) -> Moments:
-    """Mean and covariance (ddof = 1) of features [n, d] in float64. Raises UserError for fewer than
-    2 rows, NaN or infinity."""
+    """Mean and covariance (ddof = 1) of features [n, d], in float64. Raises UserError for n < 2."""
     x = check_features(x, "features for a mean and a covariance")
     mean = x.mean(0)
     centred = x - mean
@@ -43,20 +37,14 @@ def moments(x: Any) -> Moments:
 
 
 def frechet_distance(x: Any, y: Any) -> float:
-    """|mu_x - mu_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)): the squared Wasserstein-2 distance of
-    the two Gaussians.
+    """|mu_x - mu_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)), the squared 2-Wasserstein of Gaussians.
 
-    x, y: features [n, d], or `moments` of them. In squared units of the features, from 0. Of
-    Inception features it is FID (Heusel et al., 2017), which is this square, not its root. With C_y
-    = L L^T, the trace of the root is the sum of the roots of the eigenvalues of L^T C_x L, or with
-    n < d those of its n x n counterpart, all in float64; where a covariance has not full rank, the
-    sum is good to about 1e-6 of the traces.
-
-    It is biased: two samples of one distribution N(0, s^2 I_d) are at s^2 (d + d (d + 1) / 4) (1/n
-    + 1/m), to first order. Compare equal n and m only, or use `fd_infinity`. A copy of the other
-    set has 0, the best there is.
-    Cost: at d = 2,048 about 2 s, a half of it the `factor` of y, which Moments keep. Raises
-        UserError for widths that differ.
+    x, y: features [n, d], or `moments` of them. In squared units of the features, from 0 (a copy).
+    Of Inception features it is FID (Heusel et al., 2017), which is this square, not its root.
+    Without full rank it is good to about 1e-6 of the traces. It is biased: two samples of one N(0,
+    s^2 I_d) are at s^2 (d + d (d + 1) / 4) (1/n + 1/m), to first order. Compare equal n and m only,
+    or use `fd_infinity`. Cost: at d = 2,048 about 2 s, half of it for `factor`. Raises UserError
+    for widths that differ.
     """
     if not isinstance(x, Moments) and not isinstance(y, Moments):
         x, y = check_two(x, y, "frechet_distance")
@@ -94,11 +82,8 @@ def _of_rows(y: Moments, x: np.ndarray, z: np.ndarray) -> float:
 
 
 class Subsets:
-    """FD to y of most of the rows of x [n, d]: their scatter is that of all less that of the few
-    that are left out.
-
-    Made once and given to `fd_infinity` and `frechet_jackknife` in the place of y, it serves both.
-    """
+    """FD to y of most of the rows of x [n, d], from the scatter of all rows and of those left out;
+    serves `fd_infinity` and `frechet_jackknife` in the place of y."""
 
     def __init__(self, x: np.ndarray, y: Moments):
         self.x, self.y, self.centre = x, y, x.mean(0)
@@ -129,27 +114,19 @@ def _subsets(x: np.ndarray, y: Any) -> Subsets:
     return Subsets(x, y)
 
 
-# ---- extrapolation -----------------------------------------------------------------------------
-
-
 def fd_infinity(x: Any, y: Any, points: int = 15, least: int | None = None, seed: int = 0) -> float:
-    """FD of infinitely many examples like x to y: the intercept of a line through FD(n) over 1 / n
-    (Chong & Forsyth 2020).
+    """FD of infinitely many examples like x to y, by a line in 1 / n (Chong & Forsyth 2020).
 
     x: features [n, d]; y: features, `moments` or `Subsets`. FD is taken of `points` random subsets
     of x without replacement, of sizes from `least` (the smaller of 5,000 and n / 10, at least 2) to
-    n in equal steps, and the line is that of least squares. It removes the bias of the sample x
-    alone: that of y stays, and on average two samples of one N(0, s^2 I_d) are at s^2 (d + d (d +
-    1) / 4) / m, to first order. In squared units; it may be below 0.
-    Cost: `points` Fréchet distances, of which the factor of y is made once. Raises UserError for
-        fewer than 2 points or sizes.
+    n. The least-squares intercept, which may be below 0, lacks the bias of x alone: two samples of
+    one N(0, s^2 I_d) are still at s^2 (d + d (d + 1) / 4) / m on average. Raises UserError for
+    fewer than 2 points or sizes.
     """
     x = check_features(x, "fd_infinity")
     least = max(2, min(5000, len(x) // 10)) if least is None else least
     if points < 2 or not 2 <= least < len(x):
-        raise UserError(
-            f"fd_infinity: a line wants 2 points or more, not {points}, and sizes from 2 up, below {len(x)}: {least}"
-        )
+        raise UserError(f"fd_infinity: a line wants 2 points or more, not {points}, and sizes from 2 to {len(x) - 1}: {least}")
     subsets = _subsets(x, y)
     sizes = np.linspace(least, len(x), points).astype(int)
     random = np.random.default_rng(seed)
@@ -157,20 +134,14 @@ def fd_infinity(x: Any, y: Any, points: int = 15, least: int | None = None, seed
     return float(np.polynomial.polynomial.polyfit(1 / sizes, values, 1)[0])
 
 
-# ---- errors ------------------------------------------------------------------------------------
-
-
 def frechet_jackknife(x: Any, references: Sequence[Any], blocks: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """(FD of x to each reference [r], the same without each of `blocks` blocks of x in turn
-    [blocks, r]).
+    """FD of x to each reference [r], and the same without each of `blocks` blocks of x [blocks, r].
 
-    x: features [n, d] in random order, as the blocks are its rows in turn; references: features,
-    `moments` or `Subsets`, which all see the same blocks, so that differences such as FD_S - FD_T
-    have replicates, too; `jackknife_error` makes errors of them. These are of x alone: the
-    references are taken as given. A percentile bootstrap would be wrong here: resampled examples
-    double the bias.
-    Cost: blocks + 1 eigenvalue problems for each reference, .3 s each at d = 2,048. Raises
-    UserError where a block would leave fewer than 2 examples.
+    x: features [n, d] in random order, as blocks are consecutive rows; references: features,
+    `moments` or `Subsets`, with the same blocks, so that FD_S - FD_T has replicates, too.
+    `jackknife_error` turns replicates into errors over draws of x. A percentile bootstrap would be
+    wrong here: resampled examples double the bias. Raises UserError where a block would leave fewer
+    than 2 examples.
     """
     x = check_features(x, "frechet_jackknife", 4)
     if not 2 <= blocks <= len(x) // 2:
@@ -186,12 +157,9 @@ def frechet_jackknife(x: Any, references: Sequence[Any], blocks: int = 10) -> tu
 
 
 def jackknife_error(replicates: Any) -> np.ndarray:
-    """Standard errors [...] of values with delete-block replicates [blocks, ...]: sqrt((b - 1) / b
-    sum (v_i - mean v)^2).
+    """Standard errors [...] of values, or of differences, from replicates [blocks, ...].
 
-    Of a difference of two values: that of the difference of their replicates (Shao & Wu, 1989, with
-    blocks of equal sizes).
-    Raises UserError for fewer than 2 replicates.
+    sqrt((b - 1) / b sum (v_i - mean v)^2) (Shao & Wu, 1989). Raises UserError for one replicate.
     """
     replicates = np.asarray(replicates, np.float64)
     if replicates.ndim < 1 or len(replicates) < 2:

@@ -1,7 +1,8 @@
-"""Maximum mean discrepancies: KID with its standard error, KID over subsets, and MMD with a
-Gaussian kernel."""
+"""Unbiased maximum mean discrepancies: KID with its standard error, and MMD with a Gaussian kernel.
 
-from __future__ import annotations
+Independent samples of one distribution have 0 on average, below 0 as often as above; a copy is
+clearly below 0. Sets are features x [n, d] and y [m, d]; sets of different widths raise UserError.
+"""
 
 from typing import Any
 
@@ -9,42 +10,37 @@ import numpy as np
 
 from gan_jax.core.errors import UserError
 from gan_jax.metrics.checks import check_two
+from gan_jax.metrics.order import content_order
 from gan_jax.metrics.pairs import CrossPairs, SelfPairs, check_fit, cross_pairs, self_pairs
+
+MEDIAN = 1000  # examples of each set whose median distance is the default bandwidth, at most
 
 
 def kid(x: Any, y: Any) -> float:
-    """The kernel inception distance (Binkowski et al., 2018): unbiased MMD^2 with the kernel k(a,
-    b) = (a.b / d + 1)^3.
+    """The kernel inception distance (Binkowski et al., 2018): MMD^2 with k(a, b) = (a.b / d + 1)^3.
 
-    mean k(x_i, x_j) over i != j, plus the same of y, minus 2 mean k(x_i, y_j), over whole samples x
-    [n, d] and y [m, d]. Independent samples of one distribution have 0 on average, of any sizes,
-    with `kid_error` as spread, below 0 as often as above. A copy is clearly below 0, as the pairs
-    of an example with itself are in the last term alone: a sign of copying.
-    Cost: three passes (`pairs`). Raises UserError where the sets are no features of one width.
+    It is mean k(x_i, x_j) over i != j, plus the same of y, minus 2 mean k(x_i, y_j).
     """
     return kid_from(self_pairs(x, 1), self_pairs(y, 1), cross_pairs(x, y))
 
 
 def kid_from(wx: SelfPairs, wy: SelfPairs, pairs: CrossPairs) -> float:
-    """`kid` of passes that are there: within(x), within(y) and between(x, y)."""
+    """`kid` of the passes self_pairs(x), self_pairs(y) and cross_pairs(x, y)."""
     check_fit("kid", pairs.n, pairs.m, wx, wy)
     return _mean_within(wx) + _mean_within(wy) - 2 * float(pairs.kernel_rows.mean()) / pairs.m
 
 
 def kid_error(wx: SelfPairs, wy: SelfPairs, pairs: CrossPairs) -> float:
-    """Standard error of `kid_from`, over draws of both samples.
+    """The standard error of `kid_from`, over draws of both samples, by Hoeffding's decomposition.
 
-    By Hoeffding's decomposition, with h_i = sum_j k(x_i, x_j) / (n - 1) - sum_j k(x_i, y_j) / m,
-    g_j its like for y, and z_xx, z_yy, z_xy the variances of the kernel after a fit by row and
-    column effects,
+    With h_i = sum_j k(x_i, x_j) / (n - 1) - sum_j k(x_i, y_j) / m, g_j its like for y, and z_xx,
+    z_yy, z_xy the variances of the kernel after a fit by row and column effects,
 
         Var = 4 var(h) / n + 4 var(g) / m - (2 z_xx / n^2 + 2 z_yy / m^2 + 4 z_xy / (n m)).
 
-    The term that is taken away is the variance of the second order, which is in the first two
-    twice: alone they would be the jackknife, sqrt(2) too large where the distributions are equal.
-    What is left of the first order is not taken below 0, so that the error is right where the
-    distributions differ, and up to a fifth too large where they are equal.
-    Raises UserError for fewer than 4 examples. Cost: none beyond the passes.
+    The bracket is the variance of the second order, which the first two terms hold twice. The rest
+    is not taken below 0: between equal distributions the error is up to a fifth too large. Raises
+    UserError for fewer than 4 examples.
     """
     check_fit("kid", pairs.n, pairs.m, wx, wy)
     x = wx.kernel_rows / (wx.n - 1) - pairs.kernel_rows / pairs.m
@@ -54,12 +50,11 @@ def kid_error(wx: SelfPairs, wy: SelfPairs, pairs: CrossPairs) -> float:
 
 
 def kid_gap(ws: SelfPairs, xs: CrossPairs, wt: SelfPairs, xt: CrossPairs) -> tuple[float, float]:
-    """(KID(x, s) - KID(x, t), its standard error) for one x against two sets: xs is between(x, s),
-    xt is between(x, t).
+    """KID(x, s) - KID(x, t) and its standard error, from cross_pairs of x and s, and of x and t.
 
-    The pairs within x are in both and drop out, and so does most of the noise of x. The error is
-    made as in `kid_error`, with h_i = mean_t k(x_i, t) - mean_s k(x_i, s). Independent sets of one
-    distribution have 0 on average.
+    The pairs within x drop out, and with them most of the noise of x. The error is that of
+    `kid_error`, with h_i = mean_t k(x_i, t) - mean_s k(x_i, s). Raises UserError for two different
+    x or below 4 examples.
     """
     check_fit("kid_gap", xs.n, xs.m, None, ws)
     check_fit("kid_gap", xt.n, xt.m, None, wt)
@@ -73,7 +68,7 @@ def kid_gap(ws: SelfPairs, xs: CrossPairs, wt: SelfPairs, xt: CrossPairs) -> tup
 
 
 def _error(terms: list[np.ndarray], second: float) -> float:
-    both = sum(4 * term.var(ddof=1) / len(term) for term in terms)  # the first order, and the second twice
+    both = sum(4 * term.var(ddof=1) / len(term) for term in terms)  # first order, and twice the second
     return float(np.sqrt(max(both - second, second, 0)))
 
 
@@ -82,7 +77,7 @@ def _mean_within(w: SelfPairs) -> float:
 
 
 def _own(w: SelfPairs) -> float:
-    """Variance of k(x_i, x_j), i != j, around mean + a_i + a_j, by least squares."""
+    """The variance of k(x_i, x_j), i != j, around mean + a_i + a_j, by least squares."""
     n = w.n
     if n < 4:
         raise UserError(f"an error of KID wants at least 4 examples of each set, not {n}")
@@ -93,7 +88,7 @@ def _own(w: SelfPairs) -> float:
 
 
 def _cross(pairs: CrossPairs) -> float:
-    """Variance of k(x_i, y_j) around mean + a_i + b_j, by least squares."""
+    """The variance of k(x_i, y_j) around mean + a_i + b_j, by least squares."""
     n, m = pairs.n, pairs.m
     if min(n, m) < 4:
         raise UserError(f"an error of KID wants at least 4 examples of each set, not {min(n, m)}")
@@ -103,17 +98,11 @@ def _cross(pairs: CrossPairs) -> float:
     return max(float(left) / ((n - 1) * (m - 1)), 0.0)
 
 
-# ---- whole functions ---------------------------------------------------------------------------
-
-
 def kid_subsets(x: Any, y: Any, subsets: int = 100, size: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """(Mean, standard deviation) of the KID of random subsets of `size` examples of each, as
-    published tables have it.
+    """Mean and deviation of the KID of random subsets of `size` examples, as often published.
 
-    Each subset is without replacement, as in torch-fidelity. The deviation is that of one KID of
-    `size` examples, and is no standard error of the mean: use `kid` and `kid_error`. Cost: 3
-    subsets size^2 d multiply-adds.
-    Raises UserError where a set has fewer than `size` examples.
+    Subsets are drawn without replacement, as in torch-fidelity. The deviation is that of one KID of
+    `size` examples, not an error of the mean. Raises UserError for smaller sets.
     """
     x, y = check_two(x, y, "kid_subsets")
     if subsets < 1 or not 2 <= size <= min(len(x), len(y)):
@@ -133,21 +122,19 @@ def _unbiased(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> float:
 
 
 def mmd(x: Any, y: Any, bandwidth: float | None = None) -> float:
-    """Unbiased MMD^2 with the kernel exp(-|a - b|^2 / (2 bandwidth^2)) (Gretton et al., 2012,
-    equation 3), at most 2.
+    """MMD^2 with the kernel exp(-|a - b|^2 / (2 bandwidth^2)) (Gretton et al., 2012, equation 3).
 
-    x [n, d], y [m, d]: features. bandwidth, in their units: the median distance of two examples of
-    both sets together where left out (of the first 1,000 of each). Independent samples of one
-    distribution have 0 on average; a copy is below 0. Xu et al. (2018) publish the root of the
-    biased V-statistic with another bandwidth: those numbers do not compare.
-    Cost: three passes of (n + m)^2 pairs, of which an [n, m] matrix is kept. Raises UserError for a
-    bandwidth that is not positive, or a median that is 0.
+    bandwidth, in units of the features: by default the median distance of two examples of both sets
+    together (of 1,000 of a larger set, the same in any order). Xu et al. (2018) publish the root of
+    the biased V-statistic. Raises UserError for a bandwidth that is not positive, or a median that
+    is 0.
     """
     from scipy.spatial.distance import cdist, pdist
 
     x, y = check_two(x, y, "mmd")
     if bandwidth is None:
-        bandwidth = float(np.median(pdist(np.concatenate([x[:1000], y[:1000]]))))
+        few = [each if len(each) <= MEDIAN else each[content_order(each)[:MEDIAN]] for each in (x, y)]
+        bandwidth = float(np.median(pdist(np.concatenate(few))))
     if not 0 < bandwidth < np.inf:
         raise UserError(f"mmd: the bandwidth is {bandwidth:g}: give a positive one")
     return _unbiased(*(np.exp(cdist(a, b, "sqeuclidean") / (-2 * bandwidth**2)) for a, b in ((x, x), (y, y), (x, y))))

@@ -1,16 +1,13 @@
-"""How likely is held-out data under the samples, or are the samples under a known density? In
-float64, as JAX computes it."""
-
-from __future__ import annotations
+"""The likelihood of held-out data under generated samples, and of samples under a known density."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 import optax
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from gan_jax.core.errors import UserError
 from gan_jax.data.splits import Density
@@ -28,59 +25,46 @@ ROWS = 512  # examples at a time: the temporaries are [ROWS, centres]
 
 
 def fld(
-    train: npt.ArrayLike,
-    held_out: npt.ArrayLike,
-    generated: npt.ArrayLike,
-    baseline: float = 0.0,
-    centres: int = CENTRES,
-    seed: int = 0,
+    train: ArrayLike, held_out: ArrayLike, generated: ArrayLike, baseline: float = 0.0, centres: int = CENTRES, seed: int = 0
 ) -> dict[str, float]:
-    """Feature Likelihood Divergence (Jiralerspong et al. 2023), from features train [n, d],
-    held_out [s, d], generated [m, d].
+    """Feature Likelihood Divergence (Jiralerspong et al. 2023), of features [n, d], [s, d], [m, d].
 
-    Features are first standardised by the mean and the standard deviation (ddof 1) of held_out;
-    those that are constant there are left out. A mixture of isotropic Gaussians, equal weights, one
-    centred on each generated example, has its variances fitted to train (`fit`). Then, NLL being
-    the mean of -log p(x) / d in nats per feature,
+    Features are standardised by the mean and the deviation (ddof 1) of held_out; those that are
+    constant there are left out. A mixture of isotropic Gaussians of equal weights, one centred on
+    each generated example, has its variances fitted to train (`fit`). NLL is the mean of
+    -log p(x) / d in nats.
 
-        train_nll, held_out_nll   of both sets under the mixture
-        fld   100 (held_out_nll - baseline): lower is better; copies, poor samples and missing modes
-              all raise it, exact copies without bound
-        gap   100 (held_out_nll - train_nll): > 0 is overfitting, in the thousands for copies; the
-              authors' "gap" has the other sign. About 0 on average for samples independent of both
-              sets, a little above as train was fitted
+        train_nll, held_out_nll: NLL of either set under the mixture
+        fld: 100 (held_out_nll - baseline): lower is better; copies (without bound), poor samples
+          and missing modes all raise it
+        gap: 100 (held_out_nll - train_nll): > 0 is overfitting, in the thousands for copies; about
+          0 on average for independent samples. The authors' gap has the other sign
 
-    baseline: the held-out NLL that real data in the generator's place attain. It depends on the
-        extractor, the data and
-    `centres`: `baseline_nll` computes it; the 0 taken without it only orders generators of one data
-    set. At most `centres` generated examples, 10,000 in the paper, are used, drawn with `seed`. FLD
-    is not comparable between numbers of centres. Cost: up to 50 epochs of n m (d + 20) operations
-    in float64, memory some [512, m]: 4,000 of each with 128 features take some 10 s on two CPU
-    cores.
-    Raises UserError where features are not finite, are fewer than 2, differ in their number, or are
-    constant.
+    baseline: `baseline_nll`, the held-out NLL of real data in the generator's place for this
+    extractor, data and `centres`; 0 only orders generators of one data set. centres: at most so
+    many generated examples are used, drawn with `seed`; FLD of different numbers of them does not
+    compare.
+    Raises UserError where features are not finite, fewer than 2, of different widths, or constant.
     """
     train, held_out, generated = _standardised(train, held_out, generated)
     random = np.random.default_rng(seed)
     if len(generated) > centres:
         generated = generated[random.choice(len(generated), centres, replace=False)]
     log_variance = fit(generated, train, random)
-    nll = {"train_nll": train, "held_out_nll": held_out}
-    nll = {name: float(mixture_nll(x, generated, log_variance).mean()) for name, x in nll.items()}
+    of_train, of_held_out = (float(mixture_nll(x, generated, log_variance).mean()) for x in (train, held_out))
     return {
-        "fld": 100 * (nll["held_out_nll"] - baseline),
-        **nll,
-        "gap": 100 * (nll["held_out_nll"] - nll["train_nll"]),
+        "fld": 100 * (of_held_out - baseline),
+        "train_nll": of_train,
+        "held_out_nll": of_held_out,
+        "gap": 100 * (of_held_out - of_train),
     }
 
 
-def baseline_nll(train: npt.ArrayLike, held_out: npt.ArrayLike, centres: int = CENTRES, seed: int = 0) -> float:
-    """The NLL of held_out under a mixture centred on a random half of train (at most `centres`) and
-    fitted to the rest of it.
+def baseline_nll(train: ArrayLike, held_out: ArrayLike, centres: int = CENTRES, seed: int = 0) -> float:
+    """The `baseline` of `fld` by the authors' code; `centres` is the number of generated examples.
 
-    The `baseline` of `fld` as the authors' code computes it: give `centres` the number of generated
-    examples. Half of train should be as many at least, as fewer centres fit worse. Raises UserError
-    as `fld` does.
+    It is the NLL of held_out under a mixture centred on a random half of train (at most `centres`)
+    and fitted to the rest. Raises UserError as `fld` does.
     """
     train, held_out, _ = _standardised(train, held_out, train)
     random = np.random.default_rng(seed)
@@ -89,34 +73,27 @@ def baseline_nll(train: npt.ArrayLike, held_out: npt.ArrayLike, centres: int = C
     return float(mixture_nll(held_out, train[:half], fit(train[:half], train[half:], random)).mean())
 
 
-def _standardised(*named: npt.ArrayLike) -> list[np.ndarray]:
-    """train, held_out and generated, less the mean of held_out, over its standard deviation."""
+def _standardised(*named: ArrayLike) -> list[np.ndarray]:
+    """train, held_out and generated, less the mean of held_out, over its deviation."""
     sets = [check_features(x, f"fld: {name} features") for x, name in zip(named, NAMES, strict=True)]
+    held_out = sets[1]
     for x, name in zip(sets, NAMES, strict=True):
-        if x.shape[1] != sets[1].shape[1]:
-            raise UserError(
-                f"fld: {x.shape[1]} {name} features but {sets[1].shape[1]} held-out ones: they must come from one extractor"
-            )
-    spread = sets[1].std(0, ddof=1)
-    varies = np.ptp(sets[1], axis=0) > 0  # of equal numbers the deviation may be rounding
+        if (d := x.shape[1]) != held_out.shape[1]:
+            raise UserError(f"fld: {d} {name} features but {held_out.shape[1]} held-out ones: use one extractor")
+    spread = held_out.std(0, ddof=1)
+    varies = np.ptp(held_out, axis=0) > 0  # of equal numbers the deviation may be rounding
     if not varies.any():
         raise UserError("fld: the held-out features are constant: check the extractor")
-    return [((x - sets[1].mean(0)) / np.where(varies, spread, 1))[:, varies] for x in sets]
+    return [((x - held_out.mean(0)) / np.where(varies, spread, 1))[:, varies] for x in sets]
 
 
-# ---- a mixture with a Gaussian on each example -------------------------------------------------
-
-
-def fit(centres: npt.ArrayLike, train: npt.ArrayLike, random: np.random.Generator) -> np.ndarray:
-    """The log variances [m] of Gaussians at `centres` [m, d], equal weights, that make `train` [n,
-    d] likely.
+def fit(centres: ArrayLike, train: ArrayLike, random: np.random.Generator) -> np.ndarray:
+    """The log variances [m] of equally weighted Gaussians at `centres` [m, d], fitted to `train`.
 
     They start at log((squared distance to the nearest of train + .001) / d) and take at most 50
-    epochs of Adam at rate .5 on the mean of -log p / d, in batches of 10,000 of a random order
-    (without effect up to 10,000), clamped to +-40. During the fit one more Gaussian, of weight 1
-    and with a variance of its own, stands at the mean of train, at .9 of the true
-    distances: it takes the examples that are far from all centres, which would widen the nearest
-    ones. Epochs end early when the loss has settled (5e-4 over 5).
+    epochs of Adam on the mean of -log p / d. One more Gaussian, of weight 1 and with a variance of
+    its own, stands at the mean of train [n, d], at .9 of the true distances: it takes the examples
+    far from all centres, which would widen the nearest ones.
     """
     with jax.enable_x64(True):
         at, x = jnp.asarray(centres, jnp.float64), np.asarray(train, np.float64)
@@ -138,12 +115,9 @@ def fit(centres: npt.ArrayLike, train: npt.ArrayLike, random: np.random.Generato
         return np.asarray(values[0])
 
 
-def mixture_nll(points: npt.ArrayLike, centres: npt.ArrayLike, log_variance: npt.ArrayLike) -> np.ndarray:
-    """-log p(x) / d in nats per feature, float64 [n], of points [n, d].
-
-    p: Gaussians of equal weights at `centres` [m, d], with the logarithms of their variances
-        `log_variance` [m].
-    """
+def mixture_nll(points: ArrayLike, centres: ArrayLike, log_variance: ArrayLike) -> np.ndarray:
+    """-log p(x) / d in nats, float64 [n], of points [n, d], under equally weighted Gaussians at
+    `centres` [m, d] with the log variances [m]."""
     with jax.enable_x64(True):
         at, values = jnp.asarray(centres, jnp.float64), jnp.asarray(log_variance, jnp.float64)
         rows, _ = _blocks(np.asarray(points, np.float64))
@@ -151,8 +125,7 @@ def mixture_nll(points: npt.ArrayLike, centres: npt.ArrayLike, log_variance: npt
 
 
 def _blocks(x: np.ndarray) -> tuple[Array, Array]:
-    """`x` [n, d] as equal blocks [b, rows, d], filled up with its first row, and a mask [b, rows]
-    of what is real."""
+    """`x` [n, d] as equal blocks [b, rows, d], filled up with its first row, and their mask."""
     b = -(-len(x) // ROWS)
     rows = -(-len(x) // b)
     index = np.arange(b * rows)
@@ -162,13 +135,12 @@ def _blocks(x: np.ndarray) -> tuple[Array, Array]:
 
 @jax.jit
 def _to_nearest(rows: Array, x: Array) -> Array:
-    """The squared distance of each of the rows to the nearest of x."""
+    """The squared distance of each row to the nearest of x."""
     return jax.lax.map(lambda block: _squared(block, x).min(1), rows)
 
 
 def _squared(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    """|x_i - y_j|^2; exactly 0 below what rounding leaves of equal ones, since a copy's variance
-    shrinks without a limit."""
+    """|x_i - y_j|^2; exactly 0 for equal rows, because a copy's variance has no lower limit."""
     sizes = (x**2).sum(1)[:, None] + (y**2).sum(1)
     squared = sizes - 2 * jnp.dot(x, y.T, precision="highest")
     return jnp.where(squared < ALIKE * sizes, 0, squared)
@@ -190,7 +162,7 @@ def _nll(rows: Array, at: Array, log_variance: Array) -> Array:
 
 @jax.jit
 def _adam_step(values: Any, state: Any, rows: Array, real: Array, at: Array, origin: Array):
-    """One step of Adam on one batch: the values, its state, and the loss before the step."""
+    """One step of Adam on one batch: the values, Adam's state, and the loss before the step."""
     m, d = at.shape
 
     def block(log_variances, x, is_real):
@@ -204,31 +176,24 @@ def _adam_step(values: Any, state: Any, rows: Array, real: Array, at: Array, ori
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, values))
     (loss, gradient), _ = jax.lax.scan(add, zero, (rows, real))
     change, state = optax.adam(RATE).update(gradient, state)
-    moved: Any = optax.apply_updates(values, change)
-    return (jnp.clip(moved[0], -CLAMP, CLAMP), moved[1]), state, loss
+    updated: Any = optax.apply_updates(values, change)
+    return (jnp.clip(updated[0], -CLAMP, CLAMP), updated[1]), state, loss
 
 
-# ---- toys --------------------------------------------------------------------------------------
+def mixture_report(points: ArrayLike, mixture: Density) -> dict[str, float]:
+    """What the true density shows of samples `points` [n, d] of a toy (`gan_jax.data.toys`).
 
+        log_likelihood: mean log p(x) in nats; -inf if a point is not finite. Exact samples of modes
+          far apart have -log k - d / 2 log(2 pi e sigma^2) on average, with the standard error
+          sqrt(d / (2 n)); more means modes that have shrunk. It is blind to missing modes
+        modes, high_quality, reverse_kl: of `gan_jax.metrics.modes.coverage`
 
-def mixture_report(points: npt.ArrayLike, mixture: Density) -> dict[str, float]:
-    """What the truth says of samples `points` [n, d] of a toy (`gan_jax.data.toys`), exactly.
-
-        log_likelihood   mean log p(x) in nats under the true density; -inf if a point is not
-                         finite. For exact samples of modes far apart it is -log k - d / 2 log(2 pi
-                         e sigma^2) on average, with the standard error sqrt(d / (2 n)); more means
-                         modes that have shrunk. It does not see missing modes, and one point far
-                         from all rules it
-        modes, high_quality, reverse_kl   of `gan_jax.metrics.modes.coverage`, which gives their
-                                          null values
-
-    Cost: n k d operations and memory. Raises UserError where shapes do not fit or there are no
-        points.
+    Raises UserError where shapes do not fit or without points.
     """
     points = np.asarray(points, np.float64)
     if points.ndim != 2 or not len(points) or points.shape[1] != mixture.modes.shape[1]:
         raise UserError(f"mixture_report wants points [n, {mixture.modes.shape[1]}], not {list(points.shape)}")
     finite = np.isfinite(points).all(1)
     likely = mixture.log_density(points[finite]).mean() if finite.all() else -np.inf
-    said = coverage(points, mixture.modes, mixture.sigma)
-    return {"log_likelihood": float(likely), **{name: float(x) for name, x in said.items()}}
+    reached = coverage(points, mixture.modes, mixture.sigma)
+    return {"log_likelihood": float(likely), **{name: float(x) for name, x in reached.items()}}

@@ -1,37 +1,29 @@
-"""Does a generator copy its training set? Tests of distances to the nearest training example,
-exactly and in float64.
+"""Does a generator copy its training set? Exact tests of distances to the nearest training example.
 
-`neighbours.nearest(generated, train)` gives those distances and the indices, `pairs.within(train,
-1)` those inside the set. None of these has a null value that holds for all data, except those of
-`data_copying` and `near_copies`, which compare with held-out data themselves: print every other one
-beside the same score of held-out data in the generator's place.
+`neighbours.nearest(generated, train)` gives those distances and the indices. `data_copying` and
+`near_copies` compare with held-out data themselves; print any other number beside that of held-out
+data in the generator's place. Distances that are negative or not finite raise UserError.
 """
-
-from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike
 
 from gan_jax.core.errors import UserError
-from gan_jax.metrics.checks import check_features, check_two
-from gan_jax.metrics.discriminator import auc, finite_vector
+from gan_jax.metrics.checks import check_features, check_integers, check_two, finite_vector
+from gan_jax.metrics.discriminator import auc
 
-SMALL = 20  # generated or held-out examples below which a cell is not judged
+SMALL = 20  # generated or held-out examples below which a cell is not tested
 COPYING = -3.0  # z below which a cell is counted as copied
 ROWS = 1024  # of generated features at a time
 PAIRS = 20
 
 
-# ---- C_T ---------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Cell:
-    """One cell of `data_copying`: its z, the share of held-out data in it (its weight), and the
-    sizes of its samples."""
+    """One cell of `data_copying`; its weight is the share of held-out data in it."""
 
     z: float
     weight: float
@@ -41,9 +33,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class CopyingTest:
-    """global_z: without cells. mean_z: C_T, the mean over judged cells by weight. worst_cell: its
-    label, None if none was judged. share_below: of the judged cells, those with z < -3. cells: the
-    judged ones, by label."""
+    """The result of `data_copying`. global_z is that without cells, mean_z (C_T) the mean over
+    tested cells by weight, share_below the share of tested cells with z < -3; worst_cell is None
+    without tested cells."""
 
     global_z: float
     mean_z: float
@@ -54,63 +46,54 @@ class CopyingTest:
 
 
 def data_copying(
-    to_train_generated: npt.ArrayLike,
-    to_train_held_out: npt.ArrayLike,
-    cells_generated: npt.ArrayLike | None = None,
-    cells_held_out: npt.ArrayLike | None = None,
+    to_train_generated: ArrayLike,
+    to_train_held_out: ArrayLike,
+    cells_generated: ArrayLike | None = None,
+    cells_held_out: ArrayLike | None = None,
 ) -> CopyingTest:
-    """C_T, the data-copying test of Meehan, Chaudhuri & Dasgupta (2020): is G nearer to the
-    training set than held-out data?
+    """C_T, the data-copying test of Meehan, Chaudhuri & Dasgupta (2020): negative for copies.
 
-    to_train_generated [m], to_train_held_out [n]: distances to the nearest training example. Their
-    z is Mann-Whitney's,
+    to_train_generated [m], to_train_held_out [n]: distances of samples and of held-out data to the
+    nearest training example. Their z is Mann-Whitney's,
 
         z = (U - n m / 2) / s,  U = #(generated > held-out) + #(equal) / 2
         s^2 = n m / 12 (N + 1 - sum_t (t^3 - t) / (N (N - 1)))
 
-    with N = n + m, and t the sizes of the groups of equal distances.
+    with N = n + m, and t the sizes of the groups of equal distances; z is 0 where all are equal.
+    For independent data global_z has mean 0 and standard deviation 1. Copies are below, to about
+    -sqrt(3 n m / (N + 1)); underfitting is above, and samples unlike data, which may hide copies.
 
-    z < 0: copying; z > 0: underfitting, or samples unlike data, which may hide copies
-    (`near_copies` sees those). For independent data of one distribution global_z has mean 0 and
-    standard deviation 1, whatever the data. Of a full copy it is -sqrt(3 n m / (N + 1)), or, where
-    its distances are all exactly 0, that with N + 1 less (m^3 - m) / (N (N - 1)). z is 0 where all
-    distances are equal.
-
-    Cells (`cells`, `assign`): integer labels [m] and [n]. A cell is judged with at least 20
-    generated and 20 held-out examples; one cell without labels. mean_z is sum_c w_c z_c / sum_c
-    w_c, w_c the share of held-out data in c; under the null its standard deviation is sqrt(sum
-    w_c^2) / sum w_c (1 / sqrt(k) for k equal cells), not 1, and worst_z is the least of k such z
-    (-1.5 on average for 10). Without a judged cell they are NaN.
-
-    The authors' code (and that of FLD and dgm-eval) differs: it adds .5 / s, the correction for
-    continuity of a one-sided p-value, also to the score, which then no longer changes its sign with
-    the roles; it ignores ties; it takes the distances in a cell to the training examples of that
-    cell alone; it judges a cell by its generated examples only.
-    Cost: sorts. Raises UserError where a distance is not finite or is negative, or labels do not
-        fit.
+    cells_generated [m], cells_held_out [n]: integer labels by `cells` and `assign`. A cell is
+    tested with at least 20 examples of each; without labels all is one cell. For independent data
+    mean_z has the standard deviation sqrt(sum w_c^2) / sum w_c of its weights (1 / sqrt(k) for k
+    equal cells), and worst_z is the least of k z. Without a tested cell they are NaN. The authors'
+    code corrects for continuity, ignores ties, and takes a cell's own training examples. Raises
+    UserError for labels that do not fit.
     """
     generated = _distances(to_train_generated, "distances of generated examples")
     held_out = _distances(to_train_held_out, "distances of held-out examples")
     labels = _labels(cells_generated, cells_held_out, len(generated), len(held_out))
-    judged = {}
+    tested = {}
     for cell in np.intersect1d(*labels):
         g, h = generated[labels[0] == cell], held_out[labels[1] == cell]
         if cells_generated is None or min(len(g), len(h)) >= SMALL:
-            judged[int(cell)] = Cell(_rank_z(g, h), len(h) / len(held_out), len(g), len(h))
-    z, weight = (np.array([getattr(cell, name) for cell in judged.values()]) for name in ("z", "weight"))
+            tested[int(cell)] = Cell(_rank_z(g, h), len(h) / len(held_out), len(g), len(h))
+    global_z = _rank_z(generated, held_out)
+    if not tested:
+        return CopyingTest(global_z, math.nan, None, math.nan, math.nan, {})
+    z, weight = (np.array([getattr(cell, name) for cell in tested.values()]) for name in ("z", "weight"))
     return CopyingTest(
-        global_z=_rank_z(generated, held_out),
-        mean_z=float(z @ weight / weight.sum()) if judged else math.nan,
-        worst_cell=min(judged, key=lambda cell: judged[cell].z) if judged else None,
-        worst_z=float(z.min()) if judged else math.nan,
-        share_below=float((z < COPYING).mean()) if judged else math.nan,
-        cells=judged,
+        global_z=global_z,
+        mean_z=float(z @ weight / weight.sum()),
+        worst_cell=min(tested, key=lambda cell: tested[cell].z),
+        worst_z=float(z.min()),
+        share_below=float((z < COPYING).mean()),
+        cells=tested,
     )
 
 
 def _rank_z(x: np.ndarray, y: np.ndarray) -> float:
-    """Mann-Whitney's U of x above y, less its mean, over its standard deviation given the ties; 0
-    if all are equal."""
+    """Mann-Whitney's U of x above y, less its mean, over its deviation; 0 if all are equal."""
     total = len(x) + len(y)
     ties = np.unique(np.concatenate([x, y]), return_counts=True)[1].astype(np.float64)
     if len(ties) == 1:
@@ -119,7 +102,7 @@ def _rank_z(x: np.ndarray, y: np.ndarray) -> float:
     return (auc(x, y) - 0.5) / math.sqrt(variance)
 
 
-def _distances(values: npt.ArrayLike, what: str) -> np.ndarray:
+def _distances(values: ArrayLike, what: str) -> np.ndarray:
     values = finite_vector(values, what)
     if values.min() < 0:
         raise UserError(f"{what}: number {int(values.argmin())} is {values.min():.3g}, but a distance is 0 or more")
@@ -131,20 +114,13 @@ def _labels(generated, held_out, m: int, n: int) -> tuple[np.ndarray, np.ndarray
         raise UserError("cells: labels of generated and of held-out examples are needed, or neither; only one was given")
     if generated is None:
         return np.zeros(m, int), np.zeros(n, int)
-    labels = np.asarray(generated), np.asarray(held_out)
-    for array, size, what in zip(labels, (m, n), ("generated", "held-out"), strict=True):
-        if array.shape != (size,) or not np.issubdtype(array.dtype, np.integer):
-            raise UserError(f"cells of {what} examples: expected {size} integers, not {array.dtype} {list(array.shape)}")
-    return labels
+    generated = check_integers(generated, m, "cells of generated examples")
+    return generated, check_integers(held_out, n, "cells of held-out examples")
 
 
-def cells(train_features: npt.ArrayLike, k: int, seed: int) -> np.ndarray:
-    """Centres float64 [k, d] of `k` cells of the training features [n, d]: k-means from one
-    k-means++ start.
-
-    Cost: up to 300 passes of n k d; scikit-learn's KMeans. Raises UserError where k is not in 1 to
-        n.
-    """
+def cells(train_features: ArrayLike, k: int, seed: int) -> np.ndarray:
+    """Centres float64 [k, d] of `k` cells of the training features [n, d], by k-means. Raises
+    UserError where k is not in 1 to n."""
     from sklearn.cluster import KMeans
 
     features = check_features(train_features, "the training features", 1)
@@ -153,35 +129,21 @@ def cells(train_features: npt.ArrayLike, k: int, seed: int) -> np.ndarray:
     return KMeans(k, random_state=seed).fit(features).cluster_centers_
 
 
-def assign(features: npt.ArrayLike, centres: npt.ArrayLike) -> np.ndarray:
-    """The cell, int64 [n], of each of the features [n, d]: the nearest of the centres [k, d] (of
-    equals the first)."""
+def assign(features: ArrayLike, centres: ArrayLike) -> np.ndarray:
+    """The cell, int64 [n], of features [n, d]: the first of the nearest of the centres [k, d]."""
     from sklearn.metrics import pairwise_distances_argmin
 
     return pairwise_distances_argmin(*check_two(features, centres, "cells", 1)).astype(np.int64)
 
 
-# ---- authenticity ------------------------------------------------------------------------------
+def authenticity(train_nearest_distance: ArrayLike, nearest_index: ArrayLike, nearest_distance: ArrayLike) -> float:
+    """The share of authentic g, in [0, 1] (Alaa et al. 2022): those with d(t, t') < d(t, g).
 
-
-def authenticity(train_nearest_distance: npt.ArrayLike, nearest_index: npt.ArrayLike, nearest_distance: npt.ArrayLike) -> float:
-    """The share of authentic examples, in [0, 1] (Alaa et al. 2022): g is authentic if d(t, t') <
-    d(t, g).
-
-    t is the training example nearest to g, and t' the training example nearest to t other than t
-    itself. train_nearest_distance [t]: d(t, t') of each training example. nearest_index [m] and
-    nearest_distance [m]: t and d(t, g) of each g. A copy scores 0: the inequality is strict, so
-    that copies of training examples that occur twice do so too.
-
-    There is no universal null value: independent data of one distribution score about .4 in 2
-    dimensions and .8 in 64, and samples unlike the data 1, however many copies are among them.
-    Compare with held-out data in the place of g.
-
-    The authors' code (evaluating-generative-models) looks up training distances with the indices of
-    generated examples and averages over training examples; FLD's `AuthPct` is 100 times this less
-    50, of at most 10,000 examples.
-    Raises UserError where a distance is negative or not finite, or an index is of no training
-    example.
+    t is the training example nearest to g, and t' the other one nearest to t.
+    train_nearest_distance [t]: d(t, t') of each training example; nearest_index [m],
+    nearest_distance [m]: t and d(t, g) of each g. A copy scores 0. Independent data of one
+    distribution score about .4 in 2 dimensions and .8 in 64; samples unlike the data score 1. FLD's
+    `AuthPct` is 100 times this less 50. Raises UserError for wrong indices.
     """
     to_other = _distances(train_nearest_distance, "distances between training examples")
     to_train = _distances(nearest_distance, "distances of generated examples")
@@ -189,31 +151,22 @@ def authenticity(train_nearest_distance: npt.ArrayLike, nearest_index: npt.Array
     return float((to_other[index] < to_train).mean())
 
 
-def _indices(values: npt.ArrayLike, m: int, train: int | None = None) -> np.ndarray:
-    """Indices [m] of training examples, checked."""
-    index = np.asarray(values)
-    if index.shape != (m,) or not np.issubdtype(index.dtype, np.integer):
-        raise UserError(
-            f"indices of the nearest training examples: expected {m} integers, not {index.dtype} {list(index.shape)}"
-        )
-    wrong = (index < 0) | (index >= (np.inf if train is None else train))
+def _indices(values: ArrayLike, m: int, train: float = math.inf) -> np.ndarray:
+    """Indices [m] of `train` training examples, checked."""
+    what = "indices of the nearest training examples"
+    index = check_integers(values, m, what)
+    wrong = (index < 0) | (index >= train)
     if wrong.any():
-        raise UserError(
-            f"indices of the nearest training examples: number {int(wrong.argmax())} is {index[wrong][0]}: none of them"
-        )
+        raise UserError(f"{what}: number {int(wrong.argmax())} is {index[wrong][0]}: none of them")
     return index
-
-
-# ---- near copies -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class NearCopies:
-    """rate: the share of generated examples that are near copies, in [0, 1]. lower, upper: its 95 %
-    interval (Clopper-Pearson) given the threshold. threshold: the distance. null: the mean rate of
-    independent data. p_value: of a count this high or higher for independent data. pairs int64 [p,
-    2]: indices (generated, training; -1 if not given) of the closest, best first.
-    """
+    """The result of `near_copies`. rate: the share of near copies, in [0, 1], and its 95 % interval
+    (Clopper-Pearson) from lower to upper. threshold: the distance. null, p_value: of independent
+    data, the mean rate and the probability of at least this count. pairs: int64 [p, 2], the indices
+    (generated, training or -1) of the closest, best first."""
 
     rate: float
     threshold: float
@@ -225,31 +178,22 @@ class NearCopies:
 
 
 def near_copies(
-    generated_to_train: npt.ArrayLike,
-    held_out_to_train: npt.ArrayLike,
+    generated_to_train: ArrayLike,
+    held_out_to_train: ArrayLike,
     rate: float = 0.01,
-    indices: npt.ArrayLike | None = None,
+    indices: ArrayLike | None = None,
     show: int = PAIRS,
 ) -> NearCopies:
-    """The share of generated examples nearer to the training set than all but the share `rate` of
-    held-out examples are.
+    """The share of samples nearer to training data than all but the share `rate` of held-out data.
 
     generated_to_train [m], held_out_to_train [n]: distances to the nearest training example;
-    indices [m]: which that is. The threshold is the r-th smallest held-out distance, r = floor(rate
-    (n + 1)). A near copy is strictly nearer than the threshold, or at distance 0: of equally near
-    examples none counts, except exact copies, which always do, even where so many held-out examples
-    are themselves in the training set that the threshold is 0.
+    indices [m]: its index. show: the number of pairs to list. The threshold is the r-th smallest
+    held-out distance, r = floor(rate (n + 1)). A near copy is strictly nearer, or a duplicate.
 
-    Null: for independent data without ties the mean is r / (n + 1), at most `rate` and equal to it
-    where rate (n + 1) is whole, and the count is beta-binomial (m; r, n + 1 - r), from which
-    p_value comes, so that both samples' noise is in it; ties make it smaller. Where r or more
-    held-out examples are exact duplicates, null is their share, and p_value is NaN. Held-out data
-    against themselves score less than `rate`. Unlike C_T it does not average copies with bad
-    samples.
-
-    `show`: how many pairs to list, near copies or not. Cost: sorts.
-    Raises UserError where `rate` is not in (0, 1) or n is below 1 / rate - 1 (r would be 0), or
-    distances are not such.
+    For independent data without ties the mean is r / (n + 1), at most `rate`, and the count is
+    beta-binomial (m; r, n + 1 - r), which p_value comes from; ties make it smaller. Where r or more
+    held-out examples are exact duplicates, null is their share, and p_value NaN. Raises UserError
+    where `rate` is not in (0, 1) or n is below 1 / rate - 1.
     """
     from scipy.stats import betabinom
 
@@ -268,11 +212,12 @@ def near_copies(
     count = int(((generated < threshold) | (generated == 0)).sum())
     order = np.argsort(generated, kind="stable")[:show]
     nearest = np.full(m, -1) if indices is None else _indices(indices, m)
+    lower, upper = share_interval(count / m, m)
     return NearCopies(
         rate=count / m,
         threshold=threshold,
-        lower=share_interval(count / m, m)[0],
-        upper=share_interval(count / m, m)[1],
+        lower=lower,
+        upper=upper,
         null=r / (n + 1) if threshold else duplicates / n,
         p_value=float(betabinom.sf(count - 1, m, r, n + 1 - r)) if threshold else math.nan,
         pairs=np.stack([order, nearest[order]], 1).astype(np.int64),
@@ -280,27 +225,24 @@ def near_copies(
 
 
 def share_interval(share: float, n: float) -> tuple[float, float]:
-    """The 95 % interval (Clopper & Pearson, 1934) of a share in [0, 1] of n independent examples; n
-    need not be whole."""
+    """The 95 % interval (Clopper & Pearson, 1934) of a share of n examples.
+
+    n need not be whole: of less than one example the formula gives ends such as 1e-51. Ends nearer
+    than 1e-6 to 0 or 1 are 0 or 1."""
     from scipy.stats import beta
 
     count = share * n
     low = float(beta.ppf(0.025, count, n - count + 1)) if count > 0 else 0.0
-    return low, float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
+    high = float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
+    return (low if low > 1e-6 else 0.0), (high if high < 1 - 1e-6 else 1.0)
 
 
-# ---- MiFID -------------------------------------------------------------------------------------
+def mifid(fd: float, generated: ArrayLike, train: ArrayLike, epsilon: float = 0.1) -> float:
+    """Memorization-informed Frechet distance (Bai et al. 2021): fd / (m + 1e-15).
 
-
-def mifid(fd: float, generated: npt.ArrayLike, train: npt.ArrayLike, epsilon: float = 0.1) -> float:
-    """Memorization-informed Frechet distance (Bai et al. 2021): fd / (m + 1e-15), m =
-    `cosine_distance` if < epsilon else 1.
-
-    fd: the Frechet distance of the features generated [m, d] and train [t, d]. epsilon: .1 for
-    Inception's pool features, .25 in Kaggle's competition. At least fd, to which it is equal above
-    epsilon: a step, without signal on the other side of it, and epsilon has a meaning for one
-    extractor only. Null: that of fd, if held-out data are above epsilon.
-    Raises UserError where fd is negative or not finite, or features do not fit.
+    m is `cosine_distance` where that is below epsilon, else 1. fd: the Frechet distance of the
+    features generated [m, d] and train [t, d]; UserError where negative. epsilon has a meaning for
+    one extractor only: .1 for Inception's pool features, .25 in Kaggle's competition.
     """
     if not (math.isfinite(fd) and fd >= 0):
         raise UserError(f"mifid: the Frechet distance must be a number of at least 0, not {fd}")
@@ -308,16 +250,11 @@ def mifid(fd: float, generated: npt.ArrayLike, train: npt.ArrayLike, epsilon: fl
     return fd / ((distance if distance < epsilon else 1.0) + 1e-15)
 
 
-def cosine_distance(generated: npt.ArrayLike, train: npt.ArrayLike) -> float:
-    """mean over generated g of min over training t of 1 - |cos(g, t)|, in [0, 1]; 0 for copies, up
-    to scale and sign.
+def cosine_distance(generated: ArrayLike, train: ArrayLike) -> float:
+    """The mean over generated g of min_t 1 - |cos(g, t)| over training t, in [0, 1]; 0 for copies.
 
-    As in Kaggle's code the mean is over the generated examples, and features that are all 0 are
-    left out. torchmetrics takes the mean over the real ones of the distance to the nearest
-    generated one, and so misses a generator that copies few images. The null value depends on the
-    data: compare with held-out data. Cost: m t d multiply-adds in float64.
-    Raises UserError for other shapes, numbers that are not finite, or features that are all 0
-    throughout.
+    As in Kaggle's code features that are all 0 are left out. torchmetrics takes the mean over the
+    real ones instead, and so misses a generator that copies few images.
     """
     generated, train = (_directions(x) for x in check_two(generated, train, "mifid", 1))
     blocks = (generated[i : i + ROWS] for i in range(0, len(generated), ROWS))

@@ -1,12 +1,9 @@
-"""All pairs of two feature sets, once: every neighbour and kernel number follows from one pass
-within a set or between two.
+"""The pairs of two feature sets: one pass within or between sets serves all metrics of pairs.
 
-A pass makes the products x.y in float64, a block of rows at a time, and keeps what the numbers
-need: nearest neighbours, radii, how many balls a point is in, and sums of the KID kernel. Its cost
-is n m d multiply-adds; its temporaries are a few [512, m].
+A pass makes the products x.y in float64, a block of rows at a time, and keeps nearest neighbours,
+radii, how many balls a point is in, and sums of the KID kernel k(a, b) = (a.b / d + 1)^3. 10,000
+examples of 2,048 features take some 5 s on two CPU cores and 1 GiB.
 """
-
-from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
@@ -22,23 +19,18 @@ from gan_jax.metrics.checks import check_features, check_two
 from gan_jax.metrics.distances import NARROW
 
 ROWS = 512  # of x at a time; sizes are rounded up to it, so that sets of about one size share a compiled program
-
-
 DOUBT = 1e-12  # of the squared size of the features: squared distances nearer than this are compared anew, by differences
-
-
 PAIRS = 2**24  # numbers at a time in such a comparison
 
 
 @dataclass(frozen=True, eq=False)
 class SelfPairs:
-    """What the pairs of different examples of one set x say.
+    """Numbers of the pairs of different examples of one set of n.
 
-    n, k:           the set's size, and which neighbour `radius` is of
-    distance [n]:   Euclidean, of each example to the nearest other one; `index` [n] is that one
-    radius [n]:     of each example to its k-th nearest other one
-    kernel_sum:     sum of (x_i.x_j / d + 1)^3 over i != j; `kernel_rows` [n] has its rows,
-                    `kernel_squares` the sum of squares
+    distance, index: the Euclidean distance of each example to the nearest other one, which
+      `index` is
+    radius: the distance of each example to its k-th nearest other one
+    kernel_sum, kernel_rows, kernel_squares: sums of k(x_i, x_j), i != j: all, by row, of k^2
     """
 
     n: int
@@ -53,16 +45,13 @@ class SelfPairs:
 
 @dataclass(frozen=True, eq=False)
 class CrossPairs:
-    """What the pairs of an example of x and one of y say.
+    """Numbers of the pairs of an example of x [n, d] and one of y [m, d].
 
-    n, m, strict:          the sizes of x and y, and whether a ball is open (`<`) or closed (`<=`)
-    forward_distance [n]:  of each x to the nearest y, whose index is `forward_index` [n];
-                           `backward_...` [m] is of y to x
-    in_y_balls [n]:        how many y have x in the ball of their radius (improved precision,
-                           density)
-    in_x_balls [m]:        how many x have y in theirs (improved recall)
-    kernel_rows [n]:       sums over y of (x.y / d + 1)^3; `kernel_columns` [m] over x,
-                           `kernel_squares` of squares over all
+    strict: whether a ball is open (`<`) or closed (`<=`)
+    forward_distance, forward_index: of each x to the nearest y; backward_... is of y to x
+    in_y_balls: the number of y with x in the ball of their radius (improved precision, density)
+    in_x_balls: the number of x with y in theirs (improved recall)
+    kernel_rows, kernel_columns, kernel_squares: sums of k(x, y) over y, over x, of all squares
     """
 
     n: int
@@ -78,34 +67,26 @@ class CrossPairs:
     kernel_columns: Float64[np.ndarray, "m"]
     kernel_squares: float
 
-    def swapped(self) -> CrossPairs:
+    def swapped(self) -> "CrossPairs":
         """The same pairs, of y against x."""
-        return CrossPairs(
-            self.m, self.n, self.strict, self.backward_distance, self.backward_index, self.forward_distance,
-            self.forward_index, self.in_x_balls, self.in_y_balls, self.kernel_columns, self.kernel_rows, self.kernel_squares,
-        )  # fmt: skip
+        to_y, to_x = (self.forward_distance, self.forward_index), (self.backward_distance, self.backward_index)
+        balls, sums = (self.in_x_balls, self.in_y_balls), (self.kernel_columns, self.kernel_rows)
+        return CrossPairs(self.m, self.n, self.strict, *to_x, *to_y, *balls, *sums, self.kernel_squares)
 
 
 def check_fit(what: str, n: int, m: int, wx: SelfPairs | None, wy: SelfPairs | None) -> None:
-    """Raises UserError where the passes within x and y are not of the n and m examples of a pass
-    between; `what` wants them."""
+    """Raises UserError where the passes wx and wy within sets are not of n and m examples."""
     for w, size, name in ((wx, n, "first"), (wy, m, "second")):
         if w is not None and w.n != size:
-            raise UserError(
-                f"{what}: the {name} set has {w.n} examples, but {size} in the pairs of both: is their order right?"
-            )
+            raise UserError(f"{what}: the {name} set has {w.n} examples, but {size} in the pairs: is their order right?")
 
 
 def self_pairs(x: Any, k: int = 5) -> SelfPairs:
     """The pass over x [n, d] against itself, without the pairs of an example with itself.
 
-    Distances are those of differences in float64, so that a duplicate is at exactly 0. Which
-    neighbour is nearest is found by products around the mean of x (by differences, with up to 16
-    features), so that rounding decides which one is named of several at one distance, to about 1e-6
-    of |x|.
-    Cost: n^2 d multiply-adds: 10,000 examples of 2,048 features take some 5 s on two CPU cores and
-        1 GiB.
-    Raises UserError where x is no features or has fewer than k + 1 rows.
+    Distances are those of differences in float64: a duplicate is at exactly 0. Above 16 features,
+    rounding decides which neighbour is named of those at one distance, to about 1e-6 of |x|. Raises
+    UserError for a k below 1 or fewer than k + 1 rows.
     """
     if k < 1:
         raise UserError(f"k is {k}: the neighbour that a radius reaches to is the first or a later one")
@@ -116,30 +97,28 @@ def self_pairs(x: Any, k: int = 5) -> SelfPairs:
         for first in range(0, n, ROWS):
             parts.append([np.asarray(a) for a in _self_block(first, n, side, k)])
     near, far, rows, squares = (np.concatenate([np.atleast_1d(part[i]) for part in parts]) for i in range(4))
-    near, far, rows = near[:n], far[:n], rows[:n]
-    every = np.arange(n)
+    near, far, rows, every = near[:n], far[:n], rows[:n], np.arange(n)
     radius = apart(x, every, x, far)
     distance = np.minimum(apart(x, every, x, near), radius)
     return SelfPairs(n, k, distance, near, radius, float(rows.sum()), float(squares.sum()), rows)
 
 
 def cross_pairs(x: Any, y: Any, wx: SelfPairs | None = None, wy: SelfPairs | None = None, strict: bool = True) -> CrossPairs:
-    """The pass over x [n, d] against y [m, d]; wx and wy are their `self_pairs`, for the balls.
-    Without one there are no balls.
+    """The pass over x [n, d] against y [m, d]; balls need wx and wy, their `self_pairs`.
 
     strict: whether a point at exactly the radius is outside the ball, as in prdc (Naeem et al.,
-    2020), or inside, as in torch-fidelity. They differ on duplicates and on copies alone. With `<`,
-    more than k alike examples have balls of radius 0 that hold nothing, not even each other: a set
-    of such has recall 0. With `<=`, the k-th neighbour counts, too: the density of a copy is (k +
-    1) / k, where `<` has 1. Comparisons that rounding could decide are made again by differences.
-    Distances and cost: as `self_pairs`, n m d multiply-adds. Raises UserError where the sets are no
-    features of one width.
+    2020), or inside, as in torch-fidelity. They differ on duplicates and copies alone. With `<`,
+    more than k alike examples have balls of radius 0 that hold nothing, so that their recall is 0.
+    With `<=`, the density of a copy is (k + 1) / k, where `<` has 1. Raises UserError for sets of
+    different widths.
     """
     x, y = check_two(x, y, "pairs", 1)
     n, m = len(x), len(y)
     check_fit("pairs", n, m, wx, wy)
     x_radius, y_radius = (np.full(size, -1.0) if w is None else w.radius for w, size in ((wx, n), (wy, m)))
-    sums = [np.zeros(m), np.zeros(m, np.int64), np.full(m, np.inf), np.zeros(m, np.int64)]
+    kernel_columns, in_x = np.zeros(m), np.zeros(m, np.int64)
+    least, backward = np.full(m, np.inf), np.zeros(m, np.int64)  # the smallest squared distance of each y so far
+    inside = np.less if strict else np.less_equal
     parts: list[tuple] = []
     with jax.enable_x64(True):
         middle = _middle(y)
@@ -147,23 +126,23 @@ def cross_pairs(x: Any, y: Any, wx: SelfPairs | None = None, wy: SelfPairs | Non
         scale = 0.0 if x.shape[1] <= NARROW else float(rows.square.max() + columns.square.max())
         x_limits, y_limits = _limits(x_radius, scale), _limits(y_radius, scale)
         for first in range(0, n, ROWS):
-            here, there, balls, doubts = _cross_block(first, n, m, rows, columns, x_limits, y_limits)
-            in_y, in_x = (np.array(a) for a in balls)
-            _settle(in_y, in_x, doubts, first, (x, y), (x_radius, y_radius), strict)
-            parts.append((*(np.asarray(a) for a in here), in_y))
-            squared, nearest, kernel = (np.asarray(a)[:m] for a in there)
-            sums = [
-                sums[0] + kernel,
-                sums[1] + in_x[:m],
-                np.minimum(sums[2], squared),
-                np.where(squared < sums[2], nearest, sums[3]),
-            ]
+            here, there, doubts = _cross_block(first, n, m, rows, columns, x_limits, y_limits)
+            *of_rows, in_y = (np.array(a) for a in here)
+            squared, nearest, kernel, in_block = (np.asarray(a)[:m] for a in there)
+            in_x += in_block
+            i, j, distance = _doubtful(doubts[0], first, x, y)
+            np.add.at(in_y, i[inside(distance, y_radius[j])], 1)
+            i, j, distance = _doubtful(doubts[1], first, x, y)
+            np.add.at(in_x, j[inside(distance, x_radius[i + first])], 1)
+            parts.append((*of_rows, in_y))
+            kernel_columns += kernel
+            backward = np.where(squared < least, nearest, backward)
+            least = np.minimum(least, squared)
     forward, kernel_rows, squares, in_y = (np.concatenate([np.atleast_1d(part[i]) for part in parts]) for i in range(4))
-    kernel_columns, in_x, _, backward = sums
-    return CrossPairs(
-        n, m, strict, apart(x, np.arange(n), y, forward[:n]), forward[:n], apart(y, np.arange(m), x, backward), backward,
-        in_y[:n], in_x, kernel_rows[:n], kernel_columns, float(squares.sum()),
-    )  # fmt: skip
+    to_y = apart(x, np.arange(n), y, forward[:n]), forward[:n]
+    to_x = apart(y, np.arange(m), x, backward), backward
+    balls, sums = (in_y[:n], in_x), (kernel_rows[:n], kernel_columns)
+    return CrossPairs(n, m, strict, *to_y, *to_x, *balls, *sums, float(squares.sum()))
 
 
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -173,8 +152,7 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def apart(x: np.ndarray, i: np.ndarray, y: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """|x_i - y_j| of each pair of indices, by differences: alike rows are at 0, and |x - y| is |y -
-    x| to the last bit."""
+    """|x_i - y_j| of each pair of indices, by differences: exact, and |x - y| is |y - x|."""
     made = np.empty(len(i))
     size = max(1, PAIRS // x.shape[1])
     for first in range(0, len(i), size):
@@ -186,8 +164,7 @@ def apart(x: np.ndarray, i: np.ndarray, y: np.ndarray, j: np.ndarray) -> np.ndar
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["x", "square", "lift", "middle"], meta_fields=[])
 @dataclass(frozen=True)
 class _Side:
-    """One set around a common middle, rounded up: x.y = x_c.y_c + x_c.middle + y_c.middle +
-    |middle|^2."""
+    """One set around a common middle: x.y = x_c.y_c + x_c.middle + y_c.middle + |middle|^2."""
 
     x: Array
     square: Array
@@ -203,14 +180,12 @@ def _side(x: np.ndarray, middle: np.ndarray) -> _Side:
 
 
 def _middle(x: np.ndarray) -> np.ndarray:
-    """What to take products around. Narrow features have their differences taken as they are:
-    moving them would round."""
+    """The centre of products; 0 for narrow features, whose differences a shift would round."""
     return np.zeros(x.shape[1]) if x.shape[1] <= NARROW else x.mean(0)
 
 
 def _limits(radius: np.ndarray, scale: float) -> tuple[Array, Array]:
-    """Squared distances below the first are within the radius, and above the second they are not;
-    -1 is a ball of nothing."""
+    """Squared distances below the first are within the radius, above the second outside it."""
     squared = np.where(radius < 0, -np.inf, radius**2)
     slack = DOUBT * (scale + radius**2)
     padded = np.full((2, -(-len(radius) // ROWS) * ROWS), -np.inf)
@@ -231,7 +206,7 @@ def _block(first: Array, side: _Side, others: _Side) -> tuple[Array, Array]:
 
 
 def _argmin(x: Array, axis: int) -> Array:
-    """`jnp.argmin` in two reductions, which XLA's CPU backend does in half the time of its one."""
+    """`jnp.argmin` in two reductions, which XLA's CPU backend does in half the time."""
     place = jax.lax.broadcasted_iota(jnp.int64, x.shape, axis)
     return jnp.where(x == x.min(axis, keepdims=True), place, x.shape[axis]).min(axis)
 
@@ -262,32 +237,15 @@ def _cross_block(
     nearest = _argmin(by_column, 0)
     x_low, x_high = (jax.lax.dynamic_slice_in_dim(a, first, ROWS)[:, None] for a in x_limits)
     y_low, y_high = y_limits
-    here = _argmin(by_row, 1), kernel.sum(1), (kernel**2).sum()
-    there = by_column.min(0), first + nearest, kernel.sum(0)
-    balls = (by_column < y_low).sum(1), (by_row < x_low).sum(0)
+    here = _argmin(by_row, 1), kernel.sum(1), (kernel**2).sum(), (by_column < y_low).sum(1)
+    there = by_column.min(0), first + nearest, kernel.sum(0), (by_row < x_low).sum(0)
     doubts = (by_column >= y_low) & (by_column <= y_high), (by_row >= x_low) & (by_row <= x_high)
-    return here, there, balls, doubts
+    return here, there, doubts
 
 
-def _settle(
-    in_y: np.ndarray,
-    in_x: np.ndarray,
-    doubts: tuple[Array, Array],
-    first: int,
-    sets: tuple[np.ndarray, np.ndarray],
-    radii: tuple[np.ndarray, np.ndarray],
-    strict: bool,
-) -> None:
-    """Add the pairs that are within rounding of a radius and inside, by differences; in place."""
-    inside = np.less if strict else np.less_equal
-    x, y = sets
-    for which, doubt in enumerate(doubts):
-        i, j = np.nonzero(np.asarray(doubt))
-        i, j = (a[(i + first < len(x)) & (j < len(y))] for a in (i, j))
-        if not len(i):
-            continue
-        counted = inside(apart(x, i + first, y, j), radii[0][i + first] if which else radii[1][j])
-        if which:
-            np.add.at(in_x, j[counted], 1)
-        else:
-            np.add.at(in_y, i[counted], 1)
+def _doubtful(doubt: Array, first: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, column and exact distance of the pairs that are within rounding of a radius."""
+    i, j = np.nonzero(np.asarray(doubt))
+    real = (i + first < len(x)) & (j < len(y))
+    i, j = i[real], j[real]
+    return i, j, apart(x, i + first, y, j)

@@ -1,10 +1,7 @@
-"""Which setting of a sweep is best: means over seeds, paired tests against a baseline, and Holm's
-correction for the number of tests.
+"""Which setting of a sweep is best: means over seeds, and paired tests with Holm's correction.
 
-The input is a sweep's table. It has one row for each evaluation of each member (a setting, a number
-n of training images, a seed), the columns setting, seed, n, step and diverged, and a column for
-each metric; other columns are ignored. pandas, SciPy and statsmodels are imported where they are
-used, because most runs need none of them.
+A sweep's table has one row for each evaluation of each member (a setting, a number n of training
+images, a seed): the columns setting, seed, n, step and diverged, and one for each metric.
 """
 
 from __future__ import annotations
@@ -12,14 +9,14 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gan_jax.core.errors import UserError
-from gan_jax.core.text import one_line, shorten
 from gan_jax.metrics.sweep_table import Cell, Cells, baseline_of, cells_at, check, histories, steps_of
+from gan_jax.text import one_line, shorten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,13 +25,15 @@ __all__ = ["COLUMNS", "LEVEL", "PRICE", "Cell", "Cells", "baseline_of", "cells_a
 __all__ += ["mean_interval", "one_line", "rank", "ranking_text", "shorten", "steps_of"]
 
 LEVEL = 0.95  # of every interval; a verdict errs at most 1 - LEVEL of the time over all settings together
+CHANCE = 0.5  # of an AUC
 PRICE = 0.25  # of the baseline's mean of a guard: more is too much, shown or not
 FEWEST_SEEDS = 5  # with fewer pairs a t-test rests on its assumption of normal differences and has no power besides
 COLUMNS = (
     *("setting", "n", "seeds", "diverged", "mean", "low", "high", "difference", "difference_low", "difference_high"),
     *("p", "p_holm", "verdict"),
 )
-WIDTH = 100  # columns of a terminal
+WIDTH = 100  # columns of a wide terminal
+WIDE, WORDS = ("setting", "verdict"), 16  # columns of words, and their least width with a blank
 
 
 def rank(
@@ -47,34 +46,23 @@ def rank(
     n: int | None = None,
     guard: str | None = None,
 ) -> pd.DataFrame:
-    """One row per setting and n, best first within each n, each compared with the baseline at the
-    same n.
+    """One row per setting and n, best first within each n, compared with the baseline at that n.
 
-    A mean over the seeds that did not diverge flatters a setting: those with diverged seeds come
-    after those without, and those with no value at all last. A comparison that lacks diverged seeds
-    (of either side) says "among survivors".
+    metric: the column to rank by. baseline: the setting to compare with, by default the table's
+    first. step: of the evaluation, by default the table's last. n: only rows with this many
+    training images. guard: a second column, smaller is better. Settings that are shown worse in it
+    than the baseline (Holm's correction over settings), or are by more than a quarter of the
+    baseline's mean, come after all others.
 
-    Args:
-        table: a sweep's table.
-        metric: the column to rank by.
-        baseline: the setting to compare with; by default the table's first.
-        step: of the evaluation; by default the table's last, which need not be where any setting is
-        at its best.
-        n: only rows with this many training images.
-        guard: a second column, smaller is better: settings that are shown worse in it than the
-            baseline (Holm's correction over settings), or are by more than a quarter of the
-            baseline's mean, come after all others, so that none wins by giving up what the guard
-            measures.
-
-    Returns: Columns: setting, n, seeds (with a finite value), diverged (seeds), mean, low and high
-        (95 % Student-t interval over seeds; NaN for one), difference (mean over common seeds of
-        setting minus baseline), difference_low, difference_high, p (two-sided paired t-test; NaN
-        for the baseline and for fewer than 5 common seeds), p_holm (Holm's correction over every p
-        here), verdict. `.attrs` holds step, higher_is_better and baseline.
-
-    Raises:
-        UserError: a table without rows or with two rows for one evaluation; an unknown metric,
-            baseline, step or n; a metric that was not measured at this step.
+    Columns: setting, n, seeds (with a finite value), diverged (seeds), mean, low and high (95 %
+    Student-t interval over seeds; NaN for one), difference (mean over common seeds of setting minus
+    baseline), difference_low, difference_high, p (two-sided paired t-test; NaN for the baseline and
+    below 5 common seeds), p_holm (Holm's correction over every p here), verdict. Means leave
+    diverged seeds out, which flatters: such settings come after those without, and their verdicts
+    read "among survivors"; settings without any value come last. An AUC of which less is better
+    (its name ends in "auc") is best at chance: a mean below .5 ranks as .5. `.attrs` holds step,
+    higher_is_better and baseline. Raises UserError for a table that `check` refuses, an unknown
+    baseline, step or n, and a metric that was not measured at this step.
     """
     check(table, metric)
     baseline = baseline_of(table, baseline)
@@ -84,22 +72,22 @@ def rank(
             raise UserError(f"the table has no rows with n = {n}; choose among {', '.join(map(str, known))}")
         table = table.loc[table["n"] == n]
     step = steps_of(table)[-1] if step is None else step
-    rows = _compare(cells_at(table, metric, step), baseline, higher_is_better)
+    rows = _compare(cells_at(table, metric, step), baseline, _loss_of(table, metric, higher_is_better))
     dear = np.zeros(len(rows), bool)
     if guard:
         check(table, guard)
-        dear = _too_dear(_compare(cells_at(table, guard, step), baseline, False), baseline)
+        dear = _too_dear(_compare(cells_at(table, guard, step), baseline, _loss_of(table, guard, False)), baseline)
         rows.loc[dear, "verdict"] += f", at a price in {guard}"
     rows["place"] = np.select([rows["seeds"] == 0, dear, rows["diverged"] > 0], [3, 2, 1], 0)
-    rows["loss"] = -rows["mean"] if higher_is_better else rows["mean"]
+    rows["loss"] = _loss_of(table, metric, higher_is_better)(rows["mean"])
     ranked = rows.sort_values(["n", "place", "loss"], ignore_index=True).filter(list(COLUMNS))
     ranked.attrs = {"step": step, "higher_is_better": higher_is_better, "baseline": baseline}
     return ranked
 
 
-def ranking_text(ranked: pd.DataFrame, metric: str) -> str:
-    """What `rank` returns as text for a terminal of 100 columns, with what the numbers are at the
-    foot."""
+def ranking_text(ranked: pd.DataFrame, metric: str, width: int = WIDTH) -> str:
+    """The result of `rank` as text for a terminal of `width` columns, with notes at the foot.
+    Numbers are not broken: where they need more room, lines are longer."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -109,28 +97,31 @@ def ranking_text(ranked: pd.DataFrame, metric: str) -> str:
     if len({row["n"] for row in rows}) == 1:
         names.remove("n")
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in names:
-        wide = name in ("setting", "verdict")
-        table.add_column(name, overflow="fold", justify="left" if wide else "right", no_wrap=not wide)
     decimals = _decimals([row["mean"] for row in rows])
-    for i, row in enumerate(rows):
+    texts = [_texts(row, decimals) for row in rows]
+    needed = WORDS * len(WIDE)
+    for name in names:
+        wide, longest = name in WIDE, max(len(name), *(len(cells[name]) for cells in texts))
+        needed += 0 if wide else longest + 2
+        table.add_column(
+            name, overflow="fold", justify="left" if wide else "right", no_wrap=not wide, min_width=WORDS if wide else longest
+        )
+    for i, (row, cells) in enumerate(zip(rows, texts, strict=True)):
         if i and row["n"] != rows[i - 1]["n"]:
             table.add_row()
-        cells = _texts(row, decimals)
         table.add_row(*(Text(cells[name]) for name in names))  # Text: a name in square brackets is no markup
-    console = Console(file=(out := io.StringIO()), width=WIDTH, color_system=None, force_terminal=False)
+    console = Console(file=(out := io.StringIO()), width=max(width, needed), color_system=None, force_terminal=False)
     at = f" at step {ranked.attrs['step']}" if ranked.attrs.get("step") else ""
     console.print(Text(f"{one_line(metric)}{at}, best first\n"))
     console.print(table)
-    console.print(Text("\n".join(["", *_notes(rows, ranked.attrs.get("baseline"))])))
+    console.print(Text("\n".join(["", *_notes(rows, ranked.attrs.get("baseline"), metric)])))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, low and high of the 95 % Student-t interval over the first axis, [seeds, ...] -> three
-    of [...].
+    """Mean, low and high [...] of the 95 % Student-t interval over the first axis of [seeds, ...].
 
-    Values that are not finite are left out. All NaN without values; low and high NaN with one.
+    Values that are not finite are left out. Without values all are NaN; with one, low and high are.
     """
     from scipy import stats
 
@@ -145,7 +136,16 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.
     return mean, mean - half, mean + half
 
 
-def _compare(cells: Cells, baseline: str, higher_is_better: bool) -> pd.DataFrame:
+def _loss_of(table: pd.DataFrame, metric: str, higher_is_better: bool) -> Callable[[Any], Any]:
+    """A mean of the metric -> what is smaller for the better setting."""
+    if higher_is_better:
+        return lambda mean: -mean
+    values = np.asarray(table[metric], np.float64)
+    is_auc = metric.lower().endswith("auc") and not (np.abs(values - CHANCE) > CHANCE).any()
+    return (lambda mean: np.maximum(mean, CHANCE)) if is_auc else (lambda mean: mean)
+
+
+def _compare(cells: Cells, baseline: str, loss: Callable[[Any], Any]) -> pd.DataFrame:
     """The rows of the ranking in the order of the cells."""
     import pandas as pd
     from statsmodels.stats.multitest import multipletests
@@ -155,13 +155,12 @@ def _compare(cells: Cells, baseline: str, higher_is_better: bool) -> pd.DataFram
     if len(tested := np.flatnonzero(~np.isnan(p))):
         corrected[tested] = multipletests(p[tested], method="holm")[1]
     rows["p_holm"] = corrected
-    rows["verdict"] = [_verdict(row, cells, baseline, higher_is_better) for row in rows.to_dict("records")]
+    rows["verdict"] = [_verdict(row, cells, baseline, loss) for row in rows.to_dict("records")]
     return rows
 
 
 def _too_dear(rows: pd.DataFrame, baseline: str) -> np.ndarray:
-    """Which rows of a guard, smaller being better, are shown worse than the baseline or lie too far
-    above it."""
+    """The rows of a guard that are shown worse than the baseline or lie too far above it."""
     mean = rows["mean"].to_numpy()
     of_baseline = {n: y for setting, n, y in zip(rows["setting"], rows["n"], mean, strict=True) if setting == baseline}
     most = (1 + PRICE) * np.array([of_baseline.get(n, math.nan) for n in rows["n"]])
@@ -169,8 +168,7 @@ def _too_dear(rows: pd.DataFrame, baseline: str) -> np.ndarray:
 
 
 def _row(setting: str, n: int, cells: Cells, baseline: str) -> dict[str, Any]:
-    """A row of the ranking without its corrected p and verdict; "p" is NaN where nothing is
-    tested."""
+    """A row of the ranking without its corrected p and verdict; p is NaN without a test."""
     cell, base = cells[setting, n], cells.get((baseline, n))
     ours = theirs = np.zeros(0)
     if base is not None and setting != baseline:
@@ -185,8 +183,7 @@ def _row(setting: str, n: int, cells: Cells, baseline: str) -> dict[str, Any]:
 
 
 def _paired_p(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Of the two-sided paired t-test: 1 where all pairs are equal (SciPy says NaN), 0 where all
-    differ by the same."""
+    """The paired t-test's p: 1 where all pairs are equal (SciPy has NaN), 0 for one difference."""
     from scipy import stats
 
     if (ours == theirs).all():
@@ -196,7 +193,7 @@ def _paired_p(ours: np.ndarray, theirs: np.ndarray) -> float:
         return float(stats.ttest_rel(ours, theirs).pvalue)
 
 
-def _verdict(row: dict[str, Any], cells: Cells, baseline: str, higher_is_better: bool) -> str:
+def _verdict(row: dict[str, Any], cells: Cells, baseline: str, loss: Callable[[Any], Any]) -> str:
     cell, base = cells[row["setting"], row["n"]], cells.get((baseline, row["n"]))
     is_baseline = row["setting"] == baseline
     if not row["seeds"]:
@@ -209,8 +206,9 @@ def _verdict(row: dict[str, Any], cells: Cells, baseline: str, higher_is_better:
     if math.isnan(row["p_holm"]):
         return "too few seeds for a test"
     verdict = "no difference shown"
-    if row["p_holm"] <= 1 - LEVEL:
-        verdict = "better" if (row["difference"] > 0) == higher_is_better else "worse"
+    ours, theirs = loss(row["mean"]), loss(row["mean"] - row["difference"])
+    if row["p_holm"] <= 1 - LEVEL and ours != theirs:
+        verdict = "better" if ours < theirs else "worse"
     return f"{verdict} among survivors" if cell.diverged.any() or base.diverged.any() else verdict
 
 
@@ -230,8 +228,7 @@ def _texts(row: dict[str, Any], decimals: int) -> dict[str, str]:
 
 
 def _decimals(means: list[float]) -> int:
-    """As many as give the middle one of the means three significant digits; the largest, where some
-    are 0 (of shares)."""
+    """Three significant digits of the middle one of the means, or of the largest if some are 0."""
     sizes = [abs(mean) for mean in means if math.isfinite(mean) and mean]
     shown = np.max if 0 in means else np.median
     return 3 if not sizes else min(max(2 - math.floor(math.log10(float(shown(sizes)))), 0), 9)
@@ -245,7 +242,7 @@ def _with_error(mean: float, high: float, decimals: int) -> str:
     return digits(mean) + ("" if math.isnan(high) else f" +- {digits(high - mean)}")
 
 
-def _notes(rows: list[dict[str, Any]], baseline: str | None) -> list[str]:
+def _notes(rows: list[dict[str, Any]], baseline: str | None, metric: str) -> list[str]:
     """The lines at a ranking's foot."""
     tests = sum(not math.isnan(row["p"]) for row in rows)
     against = "the baseline" if baseline is None else f"the baseline {one_line(baseline)!r}"
@@ -254,6 +251,8 @@ def _notes(rows: list[dict[str, Any]], baseline: str | None) -> list[str]:
         notes.append(f"p: two-sided paired t-tests, Holm's correction over {tests}; better or worse: at most {1 - LEVEL:.2f}")
     else:
         notes.append(f"no test: it takes {FEWEST_SEEDS} seeds that a setting and the baseline have in common")
+    if "AUC" in metric.upper() and any(row["mean"] < CHANCE for row in rows):
+        notes.append("An AUC below .5 is chance, as .5 is: settings there are in no order")
     if any(row["diverged"] for row in rows):
         notes.append("Means leave diverged seeds out, which flatters: settings that lost any come after the others")
     return [*notes, "Chosen on V only; S stays closed until the choice is made"]

@@ -1,5 +1,4 @@
-"""A sweep's table, checked and grouped: a metric by setting and number n of training images, at one
-step or over all of them."""
+"""A sweep's table, checked and grouped: a metric by setting and number n of training images."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ REQUIRED = ("setting", "seed", "n", "step", "diverged")
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """The members of one setting at one n and step: seeds [k], values [k] (NaN where there is
-    none), diverged [k] (at this step or before)."""
+    """Members of a setting at one n and step, arrays [k]; diverged: at this step or before."""
 
     seeds: np.ndarray
     values: np.ndarray
@@ -37,8 +35,7 @@ Cells = dict[tuple[str, int], Cell]  # by (setting, n)
 
 
 def check(table: pd.DataFrame, *metrics: str) -> None:
-    """Raises UserError where the table has no rows, lacks a column, or has two rows for one
-    evaluation of one member."""
+    """Raises UserError where the table lacks rows, columns, values or metrics, or repeats a row."""
     missing = [name for name in REQUIRED if name not in table.columns]
     if missing:
         raise UserError(f"the table lacks the columns {missing}; give a sweep's table")
@@ -50,10 +47,8 @@ def check(table: pd.DataFrame, *metrics: str) -> None:
             raise UserError(f"the table's column {name!r} has empty cells; every row needs a value there")
     for metric in metrics:
         if metric not in known:
-            near = difflib.get_close_matches(str(metric), known, 3) or known[-8:]
-            raise UserError(
-                f"{metric!r} is no metric of the table; choose another, such as {', '.join(near) or '(it has none)'}"
-            )
+            near = ", ".join(difflib.get_close_matches(str(metric), known, 3) or known[-8:]) or "(it has none)"
+            raise UserError(f"{metric!r} is no metric of the table; choose another, such as {near}")
         try:
             table[metric].astype(float)
         except (TypeError, ValueError) as error:
@@ -65,8 +60,7 @@ def check(table: pd.DataFrame, *metrics: str) -> None:
 
 
 def baseline_of(table: pd.DataFrame, baseline: str | None) -> str:
-    """The setting to compare with: the one named, or the table's first. Raises UserError where
-    there is none of that name."""
+    """The baseline, by default the table's first setting. Raises UserError for an unknown one."""
     settings = list(dict.fromkeys(str(setting) for setting in table["setting"]))
     if baseline is not None and baseline not in settings:
         raise UserError(f"the baseline {baseline!r} is no setting of the table; choose among {', '.join(settings)}")
@@ -79,8 +73,7 @@ def steps_of(table: pd.DataFrame) -> list[int]:
 
 
 def _tidy(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The required columns in their own types, and "value": the metric, NaN where it is not finite
-    or the seed has diverged."""
+    """The required columns in their types, and "value": the metric, NaN if infinite or diverged."""
     kinds = {"setting": str, "seed": int, "n": int, "step": int, "diverged": bool}
     rows = table[list(kinds)].astype(kinds).reset_index(drop=True)
     value = np.asarray(table[metric], float)
@@ -88,11 +81,8 @@ def _tidy(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def cells_at(table: pd.DataFrame, metric: str, step: int | None = None) -> Cells:
-    """(setting, n) -> its members at a step (by default the last), in the table's order.
-
-    Raises UserError where no row has this step, or where none of the members that have not diverged
-    has a finite value there.
-    """
+    """(setting, n) -> its members at a step (by default the last), in the table's order. Raises
+    UserError for an unknown step, or where members remain but none has a finite value there."""
     steps = steps_of(table)
     step = steps[-1] if step is None else step
     if step not in steps:
@@ -114,8 +104,7 @@ def cells_at(table: pd.DataFrame, metric: str, step: int | None = None) -> Cells
 
 
 def histories(table: pd.DataFrame, metric: str) -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
-    """(setting, n) -> its steps [k] and the metric [seeds, k], NaN where a seed was not measured or
-    has diverged."""
+    """(setting, n) -> its steps [k] and the metric [seeds, k], NaN where missing or diverged."""
     found = {}
     for key, rows in _tidy(table, metric).groupby(["setting", "n"], sort=False):
         setting, n = cast(tuple[str, int], key)

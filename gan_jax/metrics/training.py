@@ -1,7 +1,4 @@
-"""What is logged of the samples during training: a cheap part of the report, on the device, for one
-run or a population."""
-
-from __future__ import annotations
+"""What is logged of samples during training, on the device: a cheap part of the report."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -18,21 +15,16 @@ RATE = 0.05  # of held-out examples that count as near-copies
 
 
 def training_metrics(samples: Array, train: Array, validation: Array) -> dict[str, Array]:
-    """Distances of n samples to n training and n held-out examples, all in [-1, 1] (points: as they
-    are).
+    """Distances of n samples to n training and n held-out examples, all in [-1, 1] (or points).
 
-        G/train_energy, G/validation_energy   energy distance of the pixels
-        G/train_fd, G/validation_fd           Frechet distance in `FEATURES` fixed random features
-                                              (points: coordinates)
-        G/fd_gap                              the second less the first: positive is overfitting, 0
-                                              +- noise is none
-        G/near_copies                         share of samples nearer to T than the nearest 5 % of
-                                              held-out examples are
+        G/train_energy, G/validation_energy: energy distance of the pixels
+        G/train_fd, G/validation_fd: Frechet distance in `FEATURES` fixed random features (points:
+          coordinates)
+        G/fd_gap: the second less the first: positive is overfitting, 0 +- noise is none
+        G/near_copies: share of samples nearer to the training examples than the nearest 5 % of
+          held-out ones; left out where n is below 20
 
-    Everything here is judged on V. The report (`overfitting_report`) has better features, float64,
-    intervals and controls.
-    Cost: a few ms for 512 8x8 images on two CPU cores. n is at least 20, else `G/near_copies` is
-        left out.
+    The report (`overfitting_report`) has better features, float64, intervals and controls.
     """
     sets = (samples, train, validation)
     g, t, v = jnp.split(_features(samples.shape[1:])(jnp.concatenate(sets)), [len(samples), len(samples) + len(train)])
@@ -59,8 +51,7 @@ def _features(shape: tuple[int, ...]) -> Callable[[Array], Array]:
 
 
 def _frechet(x: Array, references: Sequence[Array]) -> list[Array]:
-    """As `frechet.frechet_distance`, in the device's precision: |mean|^2 + tr(A + B - 2 (A^1/2 B
-    A^1/2)^1/2)."""
+    """`frechet.frechet_distance` in the device's precision, with tr (A^1/2 B A^1/2)^1/2."""
     covariance = lambda s: jnp.atleast_2d(jnp.cov(s, rowvar=False))
     a, made = covariance(x), []
     values, vectors = jnp.linalg.eigh(a)
@@ -73,11 +64,10 @@ def _frechet(x: Array, references: Sequence[Array]) -> list[Array]:
 
 
 def pair_auc(train: Array, validation: Array) -> Array:
-    """The share of pairs in which the training value [n] is above the held-out value [m]; a tie
-    counts half."""
+    """The share of pairs with training value [n] above held-out value [m]; ties count half."""
     return (1 + jnp.sign(train[:, None] - validation[None, :]).mean()) / 2
 
 
 def _nearest(x: Array, y: Array) -> Array:
-    """Distance of each x to the nearest y: by differences, so that a copy is at 0."""
+    """The distance of each x to the nearest y, by differences, so that a copy is at 0."""
     return jax.lax.map(lambda a: jnp.sqrt(((a - y) ** 2).sum(1).min()), x, batch_size=64)

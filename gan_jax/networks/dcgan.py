@@ -7,9 +7,8 @@ convolutions of stride 2 to 64 and 128 channels, LeakyReLU, Dense to 1 without b
 Keras' defaults: slope .3, epsilon 1e-3, momentum .99. Other sizes have another number of stages.
 """
 
-from __future__ import annotations
+from functools import partial
 
-import jax.numpy as jnp
 from flax import linen as nn
 
 from gan_jax.core.errors import UserError
@@ -18,7 +17,7 @@ from gan_jax.core.parts import part
 from gan_jax.networks.conv import Conv, ConvTranspose
 from gan_jax.networks.heads import dense, discriminator_output, with_label
 from gan_jax.networks.initializers import glorot
-from gan_jax.networks.layers import Norm, embedding, perturbed
+from gan_jax.networks.layers import Norm, perturbed, with_label_vector
 from gan_jax.networks.minibatch import minibatch_std
 
 SLOPE = 0.3
@@ -26,20 +25,19 @@ SIZES = {8: (2, 2)} | {base * 2**k: (base, k) for k in range(2, 6) for base in (
 
 
 def stages(size: int) -> tuple[int, int]:
-    """(side of the first feature map, number of doublings) of the generator for images of this
-    side. Raises UserError for an unsupported size."""
+    """(side of the generator's first map, number of doublings) for images of this side. Raises
+    UserError for an unsupported size."""
     if size not in SIZES:
-        raise UserError(f"image size {size} is not supported by dcgan: use one of {', '.join(map(str, sorted(SIZES)))}")
+        raise UserError(f"image size {size} is not supported by dcgan: use one of {', '.join(map(str, SIZES))}")
     return SIZES[size]
 
 
 @part("networks.dcgan")
 class Generator(nn.Module):
-    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1].
+    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1], or unbounded without
+    `squash`, the last tanh (in the decoder of a VAE).
 
-    Numbers: dropout, noise (on each hidden layer). squash: whether tanh is the last activation.
-    Without it, as in the decoder of a VAE, the images are unbounded.
-    """
+    Numbers: dropout, noise (on each hidden layer)."""
 
     size: int
     channels: int
@@ -51,8 +49,7 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, z, labels, mode: Mode, dropout=None, noise=None):
         side, doublings = stages(self.size)
-        if self.classes:
-            z = jnp.concatenate([z, embedding(labels, self.classes, z.shape[-1], z.dtype)], -1)
+        z = with_label_vector(z, labels, self.classes, z.shape[-1])
         widths = [self.width * 2**i for i in reversed(range(doublings))]
         x = nn.Dense(side * side * widths[0], use_bias=False, kernel_init=glorot, dtype=z.dtype)(z)
         x = self.hidden(x, mode, dropout, noise).reshape(-1, side, side, widths[0])
@@ -67,15 +64,12 @@ class Generator(nn.Module):
 
 @part("networks.dcgan")
 class Discriminator(nn.Module):
-    """images [b, h, w, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (on each
-    hidden layer).
+    """images [b, h, w, c], labels [b] -> DiscriminatorOutput.
 
-    conditioning:   how labels enter, see `heads.discriminator_output`; by projection unless said.
-                    'embedding' is one more channel of the input.
-    representation: width of the layer that `losses.mmd` compares; 0 is none
-    group:          examples whose standard deviation is one more channel of the last map
-                    (`minibatch_std`); 0 is none
-    """
+    conditioning, representation: see `heads.discriminator_output`; 'embedding' is one more channel
+    group: examples whose standard deviation is one more channel of the last map (`minibatch_std`);
+           0 is none
+    Numbers: dropout, noise (on each hidden layer)."""
 
     width: int = 64
     norm: str | None = None
@@ -94,5 +88,5 @@ class Discriminator(nn.Module):
             x = perturbed(nn.leaky_relu(x, SLOPE), mode, dropout, noise)
         x = minibatch_std(x, self.group, mode=mode) if self.group else x
         features = x.reshape(len(x), -1)
-        linear = dense(use_bias=False, kernel_init=glorot)
+        linear = partial(dense, use_bias=False, kernel_init=glorot)
         return discriminator_output(features, labels, self.classes, self.conditioning, self.representation, linear=linear)

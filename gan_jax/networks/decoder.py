@@ -1,6 +1,4 @@
-"""A generator as the decoder of a VAE: the mean of a distribution whose scale is learned too."""
-
-from __future__ import annotations
+"""A generator as the decoder of a VAE."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -8,16 +6,14 @@ from flax import linen as nn
 from gan_jax.core.net import Mode
 from gan_jax.core.parts import part
 
-FASTER = 10.0  # a log scale learns faster than weights, at whose rate it would take a thousand steps
+FASTER = 10.0  # at the learning rate of weights, the log scale would take a thousand steps
 
 
 @part("networks")
 class Decoder(nn.Module):
-    """z [b, d], labels [b] -> (mean [b, ...] of each number of the image, log scale [] of all
-    numbers).
+    """z [b, d], labels [b] -> (mean [b, ...] of the image, a learned log scale [] of all numbers).
 
-    Numbers: the generator's. start: the log scale before training.
-    """
+    Numbers: the generator's. start: the log scale before training"""
 
     generator: nn.Module
     start: float = -1.0

@@ -1,9 +1,4 @@
-"""The Dirac-GAN (Mescheder et al., 2018): one parameter for each player.
-
-It is the smallest game whose training may not converge.
-"""
-
-from __future__ import annotations
+"""The Dirac-GAN (Mescheder et al., 2018), the smallest game whose training may not converge."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -14,8 +9,7 @@ from gan_jax.core.parts import part
 
 @part("networks.dirac")
 class Generator(nn.Module):
-    """z [b, d] -> points [b, 1], all of them the parameter theta, whatever z is. start: the first
-    theta."""
+    """z [b, d] -> points [b, 1], all of them the parameter theta. start: the first theta"""
 
     start: float = 1.0
 
@@ -27,7 +21,7 @@ class Generator(nn.Module):
 
 @part("networks.dirac")
 class Discriminator(nn.Module):
-    """points [b, 1] -> logits psi * x. start: the first value of the parameter psi."""
+    """points [b, 1] -> logits psi * x, with a parameter psi. start: the first psi"""
 
     start: float = 1.0
 

@@ -1,7 +1,5 @@
 """The end of a discriminator: features -> DiscriminatorOutput, and how labels enter."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -17,21 +15,14 @@ from gan_jax.networks.layers import embedding
 CONDITIONINGS = ("projection", "auxiliary", "multi_class", "embedding")
 
 
-def dense(**options: Any) -> Callable:
-    """The linear layers of `discriminator_output`: (features, width, name) -> [b, width].
-
-    options: of linen's Dense
-    """
-
-    def layer(x, width: int, name: str):
-        return nn.Dense(width, name=None if name == "logit" else name, dtype=x.dtype, **options)(x)
-
-    return layer
+def dense(x, width: int, name: str, **options: Any) -> Float[Array, "b width"]:
+    """The plain linear layer of `discriminator_output`. options: of linen's Dense"""
+    return nn.Dense(width, name=None if name == "logit" else name, dtype=x.dtype, **options)(x)
 
 
 def discriminator_output(
     features: Float[Array, "b d"], labels, classes: int, conditioning: str, representation: int = 0, *,
-    linear: Callable | None = None, projected: Callable | None = None,
+    linear: Callable = dense, projected: Callable | None = None,
 ) -> DiscriminatorOutput:  # fmt: skip
     """The output of a discriminator with these last hidden features. Call it inside the module.
 
@@ -44,21 +35,17 @@ def discriminator_output(
                      (`losses.multi_class`)
       'embedding':   nothing here, because the label entered with the input
 
-    representation: 0, or the width of a linear layer that is compared in place of the hidden
-                    features, for `losses.mmd`. The logit is then the sum of its values over the
-                    square root of their number.
-    linear:         the network's linear layer, (features, width, name) -> [b, width], of the names
-                    "logit" and "class_logits"; None for a plain Dense
+    representation: 0, or the width of a linear layer that `losses.mmd` compares in place of the
+                    hidden features; the logit is the sum of its values over sqrt(width)
+    linear:         (features, width, name) -> [b, width], for "logit" and "class_logits"
     projected:      (features, labels) -> logits [b], the network's own projection
 
     Raises UserError for another conditioning, and for one in which labels or logits would not pass
-    through the representation.
-    """
+    through the representation."""
     if conditioning not in CONDITIONINGS:
         raise UserError(f"unknown conditioning {conditioning!r}: use one of {', '.join(map(repr, CONDITIONINGS))}")
     if classes and representation and conditioning in ("projection", "multi_class"):
         raise UserError(f"a representation does not go with conditioning {conditioning!r}: use 'embedding' or 'auxiliary'")
-    linear = linear or dense()
     if classes and conditioning == "projection" and projected:
         return DiscriminatorOutput(projected(features, labels), features=features)
     scores = linear(features, classes, "class_logits") if classes and conditioning in ("auxiliary", "multi_class") else None
@@ -75,14 +62,13 @@ def discriminator_output(
 
 
 def with_label(images: Float[Array, "b h w c"], labels, classes: int, conditioning: str) -> Array:
-    """The input of a discriminator of images: with the label's map where conditioning is
-    'embedding'."""
+    """The input of a discriminator of images: with the label's map for 'embedding'."""
     return with_label_map(images, labels, classes) if classes and conditioning == "embedding" else images
 
 
 def with_label_map(images: Float[Array, "b h w c"], labels, classes: int) -> Float[Array, "b h w c_and_one"]:
-    """The images with a learned map of their label as one more channel (Mirza & Osindero, 2014).
-    The map starts as N(0, 1)."""
+    """The images with a learned map of their label as one more channel (Mirza & Osindero, 2014),
+    which starts as N(0, 1)."""
     n, height, width, _ = images.shape
     label = embedding(labels, classes, height * width, images.dtype)
     return jnp.concatenate([images, label.reshape(n, height, width, 1)], -1)

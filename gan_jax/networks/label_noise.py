@@ -1,7 +1,5 @@
 """Noise on a generator's class embeddings, as in NoisyTwins."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +10,7 @@ from gan_jax.class_weights import checked_counts, effective_number
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Mode
 from gan_jax.core.parts import part
+from gan_jax.networks.layers import normal_like
 
 
 @part("networks")
@@ -24,15 +23,12 @@ class NoisyLabels:
     which keeps G from mapping it to few images. Their second part, a Barlow Twins loss between two
     noisy copies in StyleGAN's w, is not here, because most networks of this library have no w.
 
-    It takes the place of a Net, `NoisyLabels(Net(Generator(...)))`, and reads three numbers of the
-    generator's Side:
+    It takes the place of a Net, `NoisyLabels(Net(Generator(...)))`, adds noise to every nn.Embed of
+    it, and reads three numbers of the generator's Side:
         label_noise   sigma >= 0, in units of the embedding (N(0, 1) at the start); .75 in the paper
         label_counts  [K] images of each class (`data.class_counts`)
         label_beta    in [0, 1], .99 in the paper: one image has sigma, a thousand have sigma / 100
-
-    Every embedding of labels in the network (nn.Embed) gets the noise; in evaluation there is none.
-    Raises UserError without these numbers, and for a network that embeds no labels.
-    """
+    Raises UserError without these numbers, and for a network without labels."""
 
     net: Any
 
@@ -53,9 +49,7 @@ class NoisyLabels:
             made = call(*args, **kwargs)
             if not isinstance(context.module, nn.Embed) or context.method_name != "__call__":
                 return made
-            dtype = jnp.promote_types(made.dtype, jnp.float32)  # bfloat16 draws are coarse
-            wide = own.named(*context.module.path).normal(made.shape[1:], dtype)
-            return made + std.astype(made.dtype) * wide.astype(made.dtype)
+            return made + std.astype(made.dtype) * normal_like(made, own.named(*context.module.path))
 
         with nn.intercept_methods(noisy):
             return self.net.apply(params, stats, inputs, labels, mode, others, compute_dtype)
@@ -68,7 +62,7 @@ class NoisyLabels:
 
 
 def with_label_noise(side: Any, counts: Any, *, sigma=0.75, beta=0.99) -> Any:
-    """A generator's Side with `NoisyLabels` and its numbers. counts: images of each class, [K].
-    Raises UserError for a count below 1."""
+    """A generator's Side with `NoisyLabels` and its numbers. counts: [K] images of each class, at
+    least 1, otherwise UserError"""
     numbers = {"label_noise": sigma, "label_counts": checked_counts(counts, "label noise"), "label_beta": beta}
     return side.replace(net=NoisyLabels(side.net), numbers=side.numbers | numbers)

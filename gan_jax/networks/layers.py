@@ -1,6 +1,4 @@
-"""Layers: dropout with a traced rate, noise, batch norm over devices, other norms by name."""
-
-from __future__ import annotations
+"""Layers: dropout with a traced rate, noise, norms by name, vectors of labels."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -8,58 +6,58 @@ from flax import linen as nn
 from gan_jax.core.batch import device_mean
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Mode
+from gan_jax.core.rng import Draws
+
+
+def wide(dtype) -> jnp.dtype:
+    """At least float32, for draws and statistics, for which bfloat16 is too coarse."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def normal_like(x, draws: Draws):
+    """N(0, 1) for each number of x [b, ...]."""
+    return draws.normal(x.shape[1:], wide(x.dtype)).astype(x.dtype)
 
 
 class Dropout(nn.Module):
-    """Sets a share `rate` of the units to zero in training and scales the rest by 1 / (1 - rate).
+    """Sets a share `rate` of the units to zero in training and scales the rest by 1 / (1 - rate)
+    (Srivastava et al., 2014).
 
-    Srivastava et al. (2014). The rate is traced, in [0, 1), where linen's layer needs a Python
-    number; None leaves the layer out. Masks depend on the example's global index and on this
-    layer's name.
-    """
+    The rate is in [0, 1) and may be traced, unlike that of linen's layer; None leaves the layer
+    out. Masks depend on the example's global index and on this layer's name."""
 
     @nn.compact
     def __call__(self, x, rate, mode: Mode):
         if rate is None or not mode.train or mode.draws is None:
             return x
         draws = mode.draws.named("dropout", *self.path)
-        keep = draws.uniform(x.shape[1:], jnp.promote_types(x.dtype, jnp.float32)) >= rate  # bfloat16 draws are coarse
+        keep = draws.uniform(x.shape[1:], wide(x.dtype)) >= rate
         return jnp.where(keep, x / (1 - rate), 0)
 
 
 class Noise(nn.Module):
     """Adds std * N(0, 1) to each unit in training (on discriminators: Salimans et al., 2016; Zhao
-    et al., 2017).
-
-    The standard deviation is traced, >= 0, in the scale of the units; None leaves the layer out.
-    Draws depend on the example's global index and on this layer's name.
-    """
+    et al., 2017). std: >= 0, in the scale of the units; otherwise as the rate of `Dropout`"""
 
     @nn.compact
     def __call__(self, x, std, mode: Mode):
         if std is None or not mode.train or mode.draws is None:
             return x
-        draws = mode.draws.named("noise", *self.path)
-        wide = draws.normal(x.shape[1:], jnp.promote_types(x.dtype, jnp.float32))  # bfloat16 draws are coarse
-        return x + jnp.asarray(std, x.dtype) * wide.astype(x.dtype)
+        return x + jnp.asarray(std, x.dtype) * normal_like(x, mode.draws.named("noise", *self.path))
 
 
 def perturbed(x, mode: Mode, dropout, noise, place: str | None = None):
-    """x as the next layer sees it in training: with noise, then dropout. Call it inside a module.
-
-    place: a suffix of the layers' names, on which their draws depend; None numbers the layers
-    """
+    """x with noise, then dropout, in training. Call it inside a module. place: a suffix of the
+    layers' names, on which their draws depend; None numbers the layers"""
     name = lambda layer: None if place is None else f"{layer}{place}"
     return Dropout(name=name("dropout"))(Noise(name=name("noise"))(x, noise, mode), dropout, mode)
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last (Ioffe & Szegedy, 2015).
+    """Batch normalisation over all axes but the last (Ioffe & Szegedy, 2015), with Keras' defaults.
 
-    Momentum .99 and epsilon 1e-3 are Keras' defaults. In training the statistics are those of the
-    whole batch, over every device of `mode.axis_name`, computed at least in float32. Evaluation
-    uses the running averages. affine: with a learned scale and bias.
-    """
+    In training the statistics are those of the whole batch, over every device of `mode.axis_name`.
+    Evaluation uses the running averages. affine: with a learned scale and bias"""
 
     momentum: float = 0.99
     epsilon: float = 1e-3
@@ -72,9 +70,9 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, features)
         mean, var = running_mean.value, running_var.value
         if mode.train:
-            wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-            mean = device_mean(wide.mean(axes), mode.axis_name)
-            var = device_mean(jnp.square(wide - mean).mean(axes), mode.axis_name)
+            exact = x.astype(wide(x.dtype))
+            mean = device_mean(exact.mean(axes), mode.axis_name)
+            var = device_mean(jnp.square(exact - mean).mean(axes), mode.axis_name)
             keep = self.momentum
             running_mean.value = keep * running_mean.value + (1 - keep) * mean.astype(running_mean.value.dtype)
             running_var.value = keep * running_var.value + (1 - keep) * var.astype(running_var.value.dtype)
@@ -111,5 +109,10 @@ class Norm(nn.Module):
 
 def embedding(labels, classes: int, features: int, dtype, scale: float = 1.0):
     """A learned vector [b, features] for each label, N(0, scale^2) at the start."""
-    table = nn.Embed(classes, features, name="label", embedding_init=nn.initializers.normal(scale), dtype=dtype)
-    return table(labels)
+    start = nn.initializers.normal(scale)
+    return nn.Embed(classes, features, name="label", embedding_init=start, dtype=dtype)(labels)
+
+
+def with_label_vector(x, labels, classes: int, features: int, scale: float = 1.0):
+    """x [b, d] joined with the `embedding` of its labels; x itself without classes."""
+    return jnp.concatenate([x, embedding(labels, classes, features, x.dtype, scale)], -1) if classes else x

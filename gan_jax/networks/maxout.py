@@ -1,14 +1,11 @@
-"""The toy networks of PacGAN (Lin et al., 2018, arXiv:1712.04086), for points; their code took them
-from ALI.
+"""The toy networks of PacGAN (Lin et al., 2018, arXiv:1712.04086), for points without labels; their
+code took them from ALI.
 
 For points in 2-D and 2 latents: generator 4 x (Dense 400 without bias, batch norm, ReLU), Dense 2
 (484,802 parameters); discriminator 3 x maxout of 200 units with 5 pieces each (Goodfellow et al.,
 2013), Dense 1 (405,201). Kernels start as N(0, .02^2), biases as 0. Batch norm has their constants:
-epsilon 1e-4 (the first layer's variance starts at 8e-4) and momentum .95. Neither network sees
-labels.
+epsilon 1e-4 (the first layer's variance starts at 8e-4) and momentum .95.
 """
-
-from __future__ import annotations
 
 from flax import linen as nn
 
@@ -38,8 +35,8 @@ class Generator(nn.Module):
 
 @part("networks.maxout")
 class Discriminator(nn.Module):
-    """rows [b, features] -> DiscriminatorOutput. Numbers: dropout, noise (on each hidden layer). A
-    hidden unit is the maximum of its `pieces` affine functions of the layer below."""
+    """rows [b, features] -> DiscriminatorOutput. A hidden unit is the maximum of `pieces` affine
+    functions of the layer below. Numbers: dropout, noise (on each hidden layer)."""
 
     width: int = 200
     depth: int = 3

@@ -1,7 +1,5 @@
 """Minibatch standard deviation: a layer with which a discriminator compares examples of a batch."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -22,18 +20,15 @@ def minibatch_std(
     and over one of `channels` equal parts of the features (Karras et al., 2018, section 3). group:
     4 in StyleGAN2, 32 in StyleGAN2-ADA's CIFAR-10; channels: 1 in both.
 
-    A group is `group` consecutive examples of the whole batch, so that it stays on one device.
-    NVIDIA's groups are strided (example i is in group i mod b / group), which only permutes the
-    batch. Where a device's share holds no whole number of groups, the devices of `mode.axis_name`
-    exchange x. With `judge_together` a group may hold both reals and fakes, unless its size divides
-    the number of reals.
-
-    In evaluation, where a batch does not divide, the examples left over take the value of the last
-    `group` examples. A batch smaller than a group is one group.
+    A group is `group` consecutive examples of the whole batch. NVIDIA's groups are strided (example
+    i is in group i mod b / group), which only permutes the batch. Where a device's shard holds no
+    whole number of groups, the devices of `mode.axis_name` exchange x. With `judge_together` a
+    group may hold both reals and fakes, unless its size divides the number of reals. In evaluation
+    the examples beyond the last whole group take the value of the last `group` examples; a batch
+    smaller than a group is one group.
 
     Raises UserError for a group that does not divide the batch in training, and for channels that
-    do not divide the features.
-    """
+    do not divide the features."""
     if x.shape[-1] % channels:
         raise UserError(f"minibatch std of {channels} channels does not divide {x.shape[-1]} features: give a divisor")
     devices = 1 if mode.axis_name is None else jax.lax.axis_size(mode.axis_name)
@@ -48,10 +43,10 @@ def minibatch_std(
 
 
 def _spread_over_devices(x, group: int, channels: int, mode: Mode) -> Float[Array, "b channels"]:
-    """The values of each example, in groups of the whole batch in the order of its indices."""
+    """`_spread` of this shard, in groups of the whole batch in the order of its indices."""
     n, every = len(x), all_gather(x, mode.axis_name)
     places = jnp.arange(len(every))
-    if mode.draws is not None and len(mode.draws.index) == n:  # reals and fakes of one device lie side by side
+    if mode.draws is not None and len(mode.draws.index) == n:  # a device holds both reals and fakes
         places = all_gather(mode.draws.index, mode.axis_name)
     order = jnp.argsort(places)
     whole = _spread(every[order], group, channels)[jnp.argsort(order)]
@@ -62,13 +57,11 @@ def _spread(x, group: int, channels: int) -> Float[Array, "b channels"]:
     """The values of each example."""
     n, group = len(x), min(group, len(x))
     whole = n - n % group
-    values = jnp.repeat(_of_groups(x[:whole], group, channels), group, 0)
-    if whole == n:
-        return values
-    return jnp.concatenate([values, jnp.repeat(_of_groups(x[n - group :], group, channels), n - whole, 0)])
 
+    def of_groups(x, times: int):
+        _, h, w, c = x.shape
+        x = x.reshape(-1, group, h, w, channels, c // channels)
+        return jnp.repeat(jnp.sqrt(x.var(1) + EPSILON).mean((1, 2, 4)), times, 0)
 
-def _of_groups(x, group: int, channels: int) -> Float[Array, "groups channels"]:
-    _, h, w, c = x.shape
-    x = x.reshape(-1, group, h, w, channels, c // channels)
-    return jnp.sqrt(x.var(1) + EPSILON).mean((1, 2, 4))
+    values = of_groups(x[:whole], group)
+    return values if whole == n else jnp.concatenate([values, of_groups(x[n - group :], n - whole)])

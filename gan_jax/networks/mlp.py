@@ -1,20 +1,20 @@
 """Multi-layer perceptrons, for points and rows of tables."""
 
-from __future__ import annotations
-
-import jax.numpy as jnp
 from flax import linen as nn
 
 from gan_jax.core.net import Mode
 from gan_jax.core.parts import part
 from gan_jax.networks.heads import discriminator_output
-from gan_jax.networks.layers import Norm, embedding, perturbed
+from gan_jax.networks.layers import Norm, perturbed, with_label_vector
+
+LABEL = 16  # features of the label's vector
 
 
 @part("networks.mlp")
 class Generator(nn.Module):
-    """z [b, d], labels [b] -> rows [b, features], unbounded. Numbers: dropout, noise (on each
-    layer)."""
+    """z [b, d], labels [b] -> rows [b, features], unbounded.
+
+    Numbers: dropout, noise (on each hidden layer)."""
 
     features: int
     width: int = 128
@@ -24,7 +24,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z, labels, mode: Mode, dropout=None, noise=None):
-        x = _with_label(z, labels, self.classes)
+        x = with_label_vector(z, labels, self.classes, LABEL)
         for _ in range(self.depth):
             x = nn.Dense(self.width, dtype=x.dtype)(x)
             x = perturbed(nn.relu(Norm(self.norm)(x, mode)), mode, dropout, noise)
@@ -33,13 +33,10 @@ class Generator(nn.Module):
 
 @part("networks.mlp")
 class Discriminator(nn.Module):
-    """rows [b, features], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (on each
-    hidden layer).
+    """rows [b, features], labels [b] -> DiscriminatorOutput.
 
-    conditioning:   how labels enter, see `heads.discriminator_output`; joined to the row unless
-                    said
-    representation: width of the layer that `losses.mmd` compares; 0 is none
-    """
+    conditioning, representation: see `heads.discriminator_output`; 'embedding' joins the label's
+    vector to the row. Numbers: dropout, noise (on each hidden layer)."""
 
     width: int = 128
     depth: int = 3
@@ -50,12 +47,8 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, rows, labels, mode: Mode, dropout=None, noise=None):
-        x = _with_label(rows, labels, self.classes if self.conditioning == "embedding" else 0)
+        x = with_label_vector(rows, labels, self.classes if self.conditioning == "embedding" else 0, LABEL)
         for _ in range(self.depth):
             x = nn.Dense(self.width, dtype=x.dtype)(x)
             x = perturbed(nn.leaky_relu(Norm(self.norm)(x, mode), 0.2), mode, dropout, noise)
         return discriminator_output(x, labels, self.classes, self.conditioning, self.representation)
-
-
-def _with_label(x, labels, classes: int):
-    return jnp.concatenate([x, embedding(labels, classes, 16, x.dtype)], -1) if classes else x

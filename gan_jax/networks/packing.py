@@ -1,8 +1,4 @@
-"""PacGAN (Lin et al., 2018): a discriminator of several examples at once, which sees a lack of
-variety.
-"""
-
-from __future__ import annotations
+"""PacGAN (Lin et al., 2018): a discriminator of several examples, which sees a lack of variety."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,21 +15,18 @@ from gan_jax.core.parts import part
 @part("networks")
 @dataclass(frozen=True)
 class Packed:
-    """A discriminator of packets: `size` consecutive examples of the batch, joined on their last
-    axis.
+    """A discriminator of packets: `size` consecutive examples of the batch, joined as channels of
+    images or features of points (section 2.1).
 
     It takes the place of a Net: `Packed(Net(Discriminator()), 4)`. Its DiscriminatorOutput has one
-    row for each packet (b / size). Images are stacked as channels, points as features, as in the
-    paper (section 2.1). In evaluation, examples that fill no packet are left out. Gradient
-    penalties hold for a packet as a whole.
+    row for each packet (b / size), and gradient penalties are those of the packet. In evaluation,
+    examples that fill no packet are left out.
 
     size:    2 to 4 in the paper; 1 is no packing
-    classes: number of labels. The label of each example joins it as `classes` more channels (or
-             features), one-hot, and the network inside has no classes. The paper has no labels.
-
+    classes: number of labels, which the paper lacks. Each example is joined with its one-hot label
+             as `classes` more channels (or features), and `net` has no classes.
     Raises UserError for labels without `classes`, and for a batch that does not divide into
-    packets.
-    """
+    packets."""
 
     net: Any
     size: int

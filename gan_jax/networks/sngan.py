@@ -5,8 +5,7 @@ Generator: Dense, residual blocks that double the side (batch norm, ReLU, 3x3 co
 1x1 convolution as shortcut), batch norm, ReLU, 3x3 convolution, tanh. Discriminator: residual
 blocks without norms that halve the side by average pooling, ReLU, sum over the pixels, Dense 1. The
 papers' D is SpectralNorm(Net(Discriminator())) with the hinge loss; their G is not normalised.
-Labels enter G by conditional batch norm, and D by projection: the logit gains <label's vector,
-features>.
+Labels enter G by conditional batch norm, and D by projection.
 
 The plans for 32 (CIFAR-10), 48 (STL-10) and 128 pixels are the paper's (tables 3 to 5, with their
 default widths), and equal those of the PyTorch library mimicry. The plan for 64 is mimicry's; 8, 16
@@ -14,17 +13,12 @@ and 28 keep the plan of 32. Parameters of G and D, as mimicry's: 4,276,739 and 1
 pixels; 4,878,083 and 10,141,441 at 48; 12,220,675 and 10,141,441 at 64; 32,150,787 and 29,017,857
 at 128. With 10 classes at 32 pixels: 4,304,387 and 1,055,105.
 
-Where mimicry leaves the paper:
-    - it enlarges by bilinear interpolation, the authors' code by repeating pixels: `upsampling`
-      chooses, and mimicry's is the default;
-    - the ReLU of its D works in place, so that its shortcuts see relu(x): here they see x, as in
-      the paper;
-    - its conditional D at 128 pixels has a width of 128, not 1024.
-Batch norm has PyTorch's constants in mimicry and here, epsilon 1e-5 and momentum .9 (the authors'
-are 2e-5 and .9).
+Mimicry differs from the paper. It enlarges by bilinear interpolation, the authors' code by
+repeating pixels: `upsampling` chooses, by default mimicry's way. The ReLU of its D works in place,
+so that its shortcuts see relu(x); here they see x, as in the paper. Its conditional D at 128 pixels
+has a width of 128, not 1024. Batch norm has PyTorch's constants in mimicry and here, epsilon 1e-5
+and momentum .9 (the authors' are 2e-5 and .9).
 """
-
-from __future__ import annotations
 
 from typing import Any, NamedTuple
 
@@ -45,8 +39,8 @@ small = normal(0.02)
 
 
 class Plan(NamedTuple):
-    """The plan for one image size. A block has width `width` // its divisor, and the first
-    `halvings` blocks of D halve the side."""
+    """For one image size: G's first side, the widths of G and D, each block's divisor of the width
+    in G and D, and the number of D's blocks, from the first, that halve the side."""
 
     bottom: int
     widths: tuple[int, int]
@@ -73,25 +67,9 @@ def plan(size: int) -> Plan:
     return PLANS[size]
 
 
-# ---- parts, also for BigGAN ----------------------------------------------------------------------
-
-
-class StartedConv(Conv):
-    """`Conv` whose kernel starts from `kernel_init`."""
-
-    kernel_init: Any = glorot
-
-    @nn.nowrap
-    def param(self, name, init_fn, *args, **kwargs):
-        return super().param(name, self.kernel_init if name == "kernel" else init_fn, *args, **kwargs)
-
-
 class ConditionalBatchNorm(nn.Module):
-    """Batch norm with scale 1 + A c and shift B c for a condition c [b, n] (Dumoulin et al., 2017).
-
-    Without a condition it is plain batch norm. For one-hot labels the columns of A and B are the
-    scale and the shift of each class.
-    """
+    """Batch norm with scale 1 + A c and shift B c for a condition c [b, n], such as one-hot labels
+    (Dumoulin et al., 2017); plain batch norm without a condition."""
 
     scale_init: Any = small
     shift_init: Any = nn.initializers.zeros
@@ -109,10 +87,10 @@ class ConditionalBatchNorm(nn.Module):
 def enlarged(x, upsampling: str):
     """[b, h, w, c] -> [b, 2h, 2w, c], by 'bilinear' interpolation, or by repeating the 'nearest'
     pixel. Raises UserError for another name."""
-    if upsampling not in ("bilinear", "nearest"):
-        raise UserError(f"unknown upsampling {upsampling!r}: use 'bilinear' or 'nearest'")
     if upsampling == "nearest":
         return x.repeat(2, 1).repeat(2, 2)
+    if upsampling != "bilinear":
+        raise UserError(f"unknown upsampling {upsampling!r}: use 'bilinear' or 'nearest'")
     return jax.image.resize(x, (x.shape[0], 2 * x.shape[1], 2 * x.shape[2], x.shape[3]), "bilinear")
 
 
@@ -139,22 +117,18 @@ class GeneratorBlock(nn.Module):
     @nn.compact
     def __call__(self, x, condition, mode: Mode):
         h = enlarged(nn.relu(self.norm(name="norm1")(x, condition, mode)), self.upsampling)
-        h = StartedConv(self.features, kernel_init=self.kernel_init, name="conv1")(h)
+        h = Conv(self.features, kernel_init=self.kernel_init, name="conv1")(h)
         h = nn.relu(self.norm(name="norm2")(h, condition, mode))
-        h = StartedConv(self.features, kernel_init=self.kernel_init, name="conv2")(h)
-        shortcut = StartedConv(self.features, 1, kernel_init=self.shortcut_init, name="shortcut")
-        return h + enlarged(shortcut(x), self.upsampling)  # the same as enlarging first, for a quarter of the work
+        h = Conv(self.features, kernel_init=self.kernel_init, name="conv2")(h)
+        shortcut = Conv(self.features, 1, kernel_init=self.shortcut_init, name="shortcut")(x)
+        return h + enlarged(shortcut, self.upsampling)  # the same as enlarging first, for a quarter of the work
 
 
 class DiscriminatorBlock(nn.Module):
-    """x -> down(conv2(relu(conv1(relu(x))))) + down(shortcut(x)).
-
-    first:  leave out the first relu
-    hidden: width between the two convolutions; None for the narrower side, which is x's (in the
-            `first` block the output's)
+    """x -> down(conv2(relu(conv1(relu(x))))) + down(shortcut(x)), the first relu not if `first`.
 
     The shortcut is a 1x1 convolution, or the identity where neither side nor width changes.
-    """
+    hidden: width between the convolutions; None for that of x (of the output, if `first`)"""
 
     features: int
     hidden: int | None = None
@@ -168,16 +142,16 @@ class DiscriminatorBlock(nn.Module):
         hidden = self.hidden or (self.features if self.first else x.shape[-1])
         down = halved if self.halve else lambda x: x
         h = x if self.first else nn.relu(x)
-        h = nn.relu(StartedConv(hidden, kernel_init=self.kernel_init, name="conv1")(h))
-        h = down(StartedConv(self.features, kernel_init=self.kernel_init, name="conv2")(h))
+        h = nn.relu(Conv(hidden, kernel_init=self.kernel_init, name="conv1")(h))
+        h = down(Conv(self.features, kernel_init=self.kernel_init, name="conv2")(h))
         if self.halve or x.shape[-1] != self.features:
-            x = StartedConv(self.features, 1, kernel_init=self.shortcut_init, name="shortcut")(down(x))
+            x = Conv(self.features, 1, kernel_init=self.shortcut_init, name="shortcut")(down(x))
         return h + x
 
 
 class Head(nn.Module):
-    """features [b, d], labels [b] -> DiscriminatorOutput (`heads.discriminator_output`). Projection
-    is Dense 1 + <label's vector, features> (Miyato & Koyama, 2018, equation 4)."""
+    """features [b, d], labels [b] -> DiscriminatorOutput. Projection is Dense 1 + <label's vector,
+    features> (Miyato & Koyama, 2018, equation 4)."""
 
     classes: int
     conditioning: str = "projection"
@@ -195,16 +169,12 @@ class Head(nn.Module):
         return discriminator_output(features, labels, self.classes, self.conditioning, linear=linear, projected=projected)
 
 
-# ---- the networks ------------------------------------------------------------------------------
-
-
 @part("networks.sngan")
 class Generator(nn.Module):
-    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1].
+    """z [b, d], labels [b] -> images [b, size, size, channels] in [-1, 1]. width: of the first map,
+    None for the plan's. The papers' z is 128 normal numbers.
 
-    Numbers: dropout, noise (after each block). width: of the first map, None for the plan's. The
-    papers' z is 128 normal numbers.
-    """
+    Numbers: dropout, noise (after each block)."""
 
     size: int
     channels: int
@@ -228,15 +198,12 @@ class Generator(nn.Module):
 
 @part("networks.sngan")
 class Discriminator(nn.Module):
-    """images [b, h, w, c], labels [b] -> DiscriminatorOutput. Numbers: dropout, noise (after each
-    block).
+    """images [b, h, w, c], labels [b] -> DiscriminatorOutput, whose features are the last Dense's
+    input.
 
     width:        of the last map, None for the plan's
-    conditioning: how labels enter (see `heads.discriminator_output`), by projection in the papers;
-                  'embedding' is one more channel
-
-    The features are the input of the last Dense.
-    """
+    conditioning: see `heads.discriminator_output`; 'embedding' is one more channel
+    Numbers: dropout, noise (after each block)."""
 
     width: int | None = None
     classes: int = 0

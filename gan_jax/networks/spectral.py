@@ -1,7 +1,5 @@
 """Spectral normalisation of a whole network (Miyato et al., 2018), as a wrapper of its `Net`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +11,7 @@ from gan_jax.core.errors import UserError
 from gan_jax.core.net import Mode
 from gan_jax.core.parts import part
 from gan_jax.core.rng import named
+from gan_jax.networks.layers import wide
 
 SPECTRAL = "spectral"
 FIRST = 15  # power iterations at the start: for a random pair sigma is near zero, of random sign
@@ -26,27 +25,23 @@ class SpectralNorm:
 
     u and v come from power iteration (algorithm 1): in each training call v <- W^T u / |W^T u| and
     u <- W v / |W v|, `iterations` times. They are constants for the gradient, which flows through W
-    and sigma (equation 9). They are kept in the statistics, collection "spectral", and evaluation
-    does not change them. They are normalised when used, because a moving average of unit vectors is
-    shorter. Of two training calls in one turn (reals, fakes) the second starts from the first's
-    vectors. The vectors of a player change in its own turn alone (in PyTorch, the discriminator's
-    also change in the generator's turn).
+    and sigma (equation 9). They are statistics, in the collection "spectral", and evaluation does
+    not change them. They are normalised when used, because a moving average of unit vectors is
+    shorter. The vectors change in the turn of their player alone (in PyTorch, D's also change in
+    G's turn); the second training call of a turn (reals, fakes) starts from those of the first.
 
     Weights are the leaves "kernel" of two dimensions or more, as matrices [inputs, outputs], and
-    embedding tables as they are. Biases, norms and gains are not normalised, nor are R3GAN's bases
-    and StyleGAN2's constant. A grouped kernel is one matrix of all its outputs, as in PyTorch,
-    whose sigma is at least that of each group. A weight of zeros stays zero until its first step,
-    and has sigma 1 from then on. A weight that is to grow slowly (R3GAN's "contract") is better
-    skipped.
+    embedding tables as they are. Biases, norms, gains, R3GAN's bases and StyleGAN2's constant are
+    not normalised. A grouped kernel is one matrix of all its outputs, as in PyTorch, whose sigma is
+    at least that of each group. A weight of zeros has sigma 1 from its first gradient step on, so
+    that a weight that should grow slowly (R3GAN's "contract") is better skipped.
 
     net:        anything with the `init` and `apply` of `Net`, such as Net(sngan.Discriminator())
     iterations: at least 1, which the paper and every reference use
     epsilon:    least length that a vector is divided by: 1e-12 in PyTorch, 1e-8 in BigGAN-PyTorch,
                 which has 1e-6 at 128 pixels
     skip:       names of parameters or modules (any part of the path) that are not normalised
-
-    Raises UserError for iterations < 1, and for a name in `skip` that the network does not have.
-    """
+    Raises UserError for iterations < 1, and for a name in `skip` that the network does not have."""
 
     net: Any
     iterations: int = 1
@@ -63,7 +58,9 @@ class SpectralNorm:
     def init(self, key, inputs, labels, numbers: dict) -> tuple[dict, dict]:
         """(params, stats) of the network, with the vectors after 15 iterations from a normal u."""
         params, stats = self.net.init(key, inputs, labels, numbers)
-        self._check(params)
+        names = dict.fromkeys(name for path in _flat(params) for name in path)
+        if unknown := [name for name in self.skip if name not in names]:
+            raise UserError(f"SpectralNorm skips {unknown[0]!r}, which the network does not have; it has {', '.join(names)}")
         pairs = {}
         for path, weight in self._weights(params).items():
             u = jax.random.normal(named(key, "/".join((SPECTRAL, *path))), weight.shape[-1:], weight.dtype)
@@ -72,20 +69,17 @@ class SpectralNorm:
         return params, {**stats, SPECTRAL: _tree(pairs)}
 
     def apply(self, params, stats, inputs, labels, mode: Mode, numbers: dict, compute_dtype=None) -> tuple[Any, dict]:
-        """(output, new statistics) of the network with normalised weights. sigma is computed before
-        the cast to `compute_dtype`."""
+        """(output, new statistics). sigma is computed before the cast to `compute_dtype`."""
         params, vectors = self.normalised(params, stats[SPECTRAL], mode.train)
         others = {name: value for name, value in stats.items() if name != SPECTRAL}
         output, others = self.net.apply(params, others, inputs, labels, mode, numbers, compute_dtype)
         return output, {**others, SPECTRAL: vectors}
 
     def normalised(self, params: dict, vectors: dict, train: bool) -> tuple[dict, dict]:
-        """(the parameters that the network sees, the vectors after this call). In training the
-        vectors are updated first."""
+        """(normalised parameters, vectors after this call). Training updates the vectors first."""
         flat, old, pairs = _flat(params), _flat(vectors), {}
         for path, weight in self._weights(params).items():
-            u, v = (old[*path, name].astype(weight.dtype) for name in "uv")
-            pair = (u, v)
+            pair = tuple(old[*path, name].astype(weight.dtype) for name in "uv")
             for _ in range(self.iterations if train else 0):
                 pair = self._iterate(jax.lax.stop_gradient(weight), pair)
             pairs[path] = pair
@@ -96,33 +90,26 @@ class SpectralNorm:
         return unflatten_dict(flat), jax.tree.map(lambda new, old: new.astype(old.dtype), _tree(pairs), vectors)
 
     def _weights(self, params: dict) -> dict:
-        """{path: matrix [n, outputs]} of what is normalised. The u of an embedding has one entry
-        for each row, as in PyTorch."""
+        """{path: matrix [n, outputs]} of the weights; an embedding's outputs are its rows."""
         found = {}
         for path, weight in _flat(params).items():
-            wide = weight.astype(jnp.promote_types(weight.dtype, jnp.float32))
+            exact = weight.astype(wide(weight.dtype))
             if set(self.skip) & set(path):
                 continue
             if path[-1] == "kernel" and weight.ndim >= 2:
-                found[path] = wide.reshape(-1, weight.shape[-1])
+                found[path] = exact.reshape(-1, weight.shape[-1])
             elif path[-1] == "embedding":
-                found[path] = wide.T
+                found[path] = exact.T
         return found
 
     def _iterate(self, weight, pair):
-        """One power iteration: v from u, then u from v. For a weight of zeros u stays as it is,
-        because no iteration leads away from u = 0."""
+        """v from u, then u from v. A weight of zeros keeps u, because no iteration leaves u = 0."""
         v = self._unit(_times(weight, pair[0]))
         u = self._unit(_times(v, weight))
         return jnp.where(u.any(), u, pair[0]), v
 
     def _unit(self, x):
         return x / jnp.maximum(jnp.sqrt(jnp.square(x).sum()), self.epsilon)
-
-    def _check(self, params: dict):
-        names = dict.fromkeys(name for path in _flat(params) for name in path)
-        if unknown := [name for name in self.skip if name not in names]:
-            raise UserError(f"SpectralNorm skips {unknown[0]!r}, which the network does not have; it has {', '.join(names)}")
 
 
 def _times(a, b):

@@ -1,12 +1,9 @@
 """Layers of StyleGAN2: equalised rates, resampling, modulated convolutions, the mapping network.
 
 Every kernel starts as N(0, 1) and is divided, where it is used, by the square root of its number of
-inputs (the equalised learning rate of Karras et al., 2018). Kernels are correlated with the image,
-also in layers that enlarge it. NVIDIA's code convolves, so its weights must be flipped along both
-sides of those kernels.
+inputs (the equalised learning rate of Karras et al., 2018). NVIDIA's code convolves in layers that
+enlarge the image, where this one correlates, so that those kernels must be flipped on both sides.
 """
-
-from __future__ import annotations
 
 from math import sqrt
 
@@ -18,6 +15,7 @@ from jaxtyping import Array, Float
 from gan_jax.core.net import Mode
 from gan_jax.networks.conv import conv, conv_transpose
 from gan_jax.networks.initializers import normal
+from gan_jax.networks.layers import wide
 
 SLOPE = 0.2
 EDGE, MIDDLE = 0.125, 0.375  # the taps of the low-pass filter [1, 3, 3, 1], of sum 1
@@ -38,12 +36,9 @@ def activate(x: Array, gain: float = 1.0, clamp: float | None = None) -> Array:
 
 
 def fir(x: Float[Array, "b h w c"], pads: tuple[int, int], up: int = 1, down: int = 1, gain: float = 1.0):
-    """Each channel upsampled by zeros, padded, low-passed by [1, 3, 3, 1], every `down`-th pixel
-    kept.
-
-    gain: of each axis; `up` keeps the brightness. Shifted copies are summed, one axis after the
-    other, because XLA has no fast convolution of one channel at a time.
-    """
+    """Each channel upsampled by zeros, padded, filtered by [1, 3, 3, 1] / 8, and every `down`-th
+    pixel kept. gain: of each axis; `up` keeps the brightness"""
+    # Shifted copies are summed, because XLA has no fast convolution of one channel at a time.
     for axis in (1, 2):
         pad = [(0, 0, 0)] * 4
         pad[axis] = (pads[0], pads[1] + up - 1, up - 1)
@@ -54,7 +49,7 @@ def fir(x: Float[Array, "b h w c"], pads: tuple[int, int], up: int = 1, down: in
     return x
 
 
-def enlarge(x: Float[Array, "b h w c"]) -> Float[Array, "b 2h 2w c"]:
+def enlarge(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
     return fir(x, (2, 1), up=2, gain=2.0)
 
 
@@ -63,8 +58,7 @@ def shrink(x: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 c"]:
 
 
 def convolve(x: Float[Array, "b h w i"], kernel: Float[Array, "k k i o"], resample: str | None = None):
-    """A convolution by a kernel of side k, 1 or 3. resample: None, 'up' (twice the sides) or 'down'
-    (half)."""
+    """A convolution by a kernel of side 1 or 3, and resampling 'up' or 'down' by two, or None."""
     match resample, kernel.shape[0]:
         case None, _:
             return conv(x, kernel)
@@ -80,24 +74,22 @@ def convolve(x: Float[Array, "b h w i"], kernel: Float[Array, "k k i o"], resamp
 
 
 def modulated_conv(x, kernel, styles: Float[Array, "b i"], demodulate: bool = True, resample: str | None = None):
-    """A convolution by a kernel that each example's styles scale, and that is then scaled to unit
-    norm.
+    """A convolution by a kernel that each example's styles scale, and that then gets unit norm.
 
     Equations 1 and 3 of Karras et al. (2020): kernel'[.., i, o] = styles[i] kernel[.., i, o] /
-    sqrt(sum over taps and i of (styles[i] kernel[.., i, o])^2 + 1e-8). It is linear in the image,
-    so the image is scaled before and after one convolution with the kernel that all examples share.
-    """
+    sqrt(sum over taps and i of (styles[i] kernel[.., i, o])^2 + 1e-8). The scales are applied to
+    the image, before and after one convolution with the kernel that all examples share."""
     y = convolve(x * styles[:, None, None], kernel, resample)
     if not demodulate:
         return y
-    styles, kernel = (a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in (styles, kernel))
+    styles, kernel = (a.astype(wide(a.dtype)) for a in (styles, kernel))
     energy = jnp.square(styles) @ jnp.square(kernel).sum((0, 1))
     return y * jax.lax.rsqrt(energy + 1e-8).astype(y.dtype)[:, None, None]
 
 
 class Dense(nn.Module):
     """x @ kernel * rate / sqrt(inputs) + bias * rate. The kernel starts as N(0, 1 / rate^2), so
-    that `rate` scales the learning rate alone."""
+    that `rate` scales the learning rate alone. bias: its first value"""
 
     features: int
     rate: float = 1.0
@@ -131,13 +123,11 @@ class EqualConv(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """A 3x3 convolution modulated by w [b, d], noise, bias, activation. up: doubles the image's
-    sides.
+    """A 3x3 convolution modulated by w [b, d], noise, bias, activation. up: doubles the sides
 
     The noise is one N(0, 1) image of one channel, times a learned strength that starts at 0, times
     the number `noise`. In training each example has its own noise. In evaluation all share the
-    noise that was drawn when the network was made, so that an image depends on z alone.
-    """
+    noise that was drawn at initialisation, so that an image depends on z alone."""
 
     features: int
     up: bool = False
@@ -158,13 +148,12 @@ class StyledConv(nn.Module):
         fixed = self.variable("noise", "fixed", lambda: gaussian(self.make_rng("params"), (*sides, 1)))
         if not mode.train or mode.draws is None:
             return fixed.value
-        dtype = jnp.promote_types(fixed.value.dtype, jnp.float32)
-        return mode.draws.named("noise", *self.path).normal((*sides, 1), dtype)
+        return mode.draws.named("noise", *self.path).normal((*sides, 1), wide(fixed.value.dtype))
 
 
 class ToRGB(nn.Module):
-    """A 1x1 convolution to the image's channels, modulated by w [b, d] but not demodulated. The
-    result is at least float32."""
+    """A 1x1 convolution to the image's channels, at least in float32, modulated by w [b, d] but not
+    demodulated."""
 
     channels: int
     clamp: float | None = None
@@ -176,15 +165,12 @@ class ToRGB(nn.Module):
         y = modulated_conv(x, kernel, styles, demodulate=False)
         y += self.param("bias", nn.initializers.zeros, (self.channels,)).astype(x.dtype)
         y = y if self.clamp is None else jnp.clip(y, -self.clamp, self.clamp)
-        return y.astype(jnp.promote_types(y.dtype, jnp.float32))
+        return y.astype(wide(y.dtype))
 
 
 class Mapping(nn.Module):
-    """z [b, d] and labels [b] -> w [b, features]: dense layers at a hundredth of the learning rate.
-
-    z and the label's embedding are both scaled to a mean square of 1, then joined. The
-    discriminator's has no z (None). layers: number of dense layers
-    """
+    """z [b, d] (None in D), labels [b] -> w [b, features]: `layers` dense layers at a hundredth of
+    the learning rate. z and the label's embedding are joined, each scaled to a mean square of 1."""
 
     features: int
     layers: int

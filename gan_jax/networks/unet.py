@@ -1,11 +1,8 @@
-"""A U-Net (Ronneberger et al., 2015) for images with missing pixels, on the flat rows of
-imputation.
+"""A U-Net (Ronneberger et al., 2015) for images with missing pixels, on the rows of imputation.
 
-Each halving is a strided convolution, and each doubling its transpose, to which the features of the
-same size are joined. So what is known of a pixel reaches near and far pixels.
+Each halving is a strided convolution. Each doubling is its transpose, whose output is joined with
+the features of the same size.
 """
-
-from __future__ import annotations
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -19,14 +16,11 @@ from gan_jax.networks.conv import Conv, ConvTranspose
 @part("networks")
 class UNet(nn.Module):
     """[b, 2 h w c], values and what is known of them (a mask, a hint) -> a logit for each cell [b,
-    h w c].
+    h w c], or its sigmoid with `squash`.
 
-    shape:  (h, w, c), h and w divisible by 2^halvings
-    width:  channels at the full size, twice as many after each halving
-    squash: return the sigmoid of the logit
-
-    Raises UserError for another shape, and for rows of another length.
-    """
+    shape: (h, w, c), h and w divisible by 2^halvings
+    width: channels at the full size, twice as many after each halving
+    Raises UserError for another shape, and for rows of another length."""
 
     shape: tuple[int, int, int]
     width: int = 16

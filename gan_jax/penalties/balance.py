@@ -1,7 +1,4 @@
-"""The class-balancing regulariser: the generator's examples should be predicted to be of every
-class."""
-
-from __future__ import annotations
+"""The class-balancing regulariser: fakes should be predicted to be of every class."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,21 +19,19 @@ def class_balance(
     context: PenaltyContext, *, weight, counts: Any = 1.0, beta=0.99, classifier: Callable[[Array], Array] | None = None
 ) -> Float[Array, "b"]:
     """weight * sum_k w_k p_k log p_k, with p [K] the mean over the batch of the classes predicted
-    for fakes (Rangwani et al., 2021, equation 1). For G. The value is the same for every example;
-    where all w_k are 1, it is at least -weight * log K.
+    for fakes (Rangwani et al., 2021, equation 1). For G. The value is the same for every example.
 
     w_k is proportional to 1 / effective_number(n_k, beta), with mean 1 over classes, as in the
-    authors' code. With equal weights the gradient is zero where all classes are predicted equally
-    often. With other weights G is pushed to make more of rare classes than of frequent ones;
-    generated labels should then be balanced (`latents.balanced_labels`), or absent.
+    authors' code. With equal w_k the value is at least -weight * log K, where all classes are
+    predicted equally often. Otherwise G is pushed to make more of rare classes than of frequent
+    ones; generated labels should then be balanced (`latents.balanced_labels`), or absent.
 
-    weight: > 0. The authors' weight depends on the data, and was not found in their code. beta: .99
-    (the default) in their code.
-    counts: [K], or one number for all classes; the default, 1, weighs all classes alike. The
-    authors count what G has made lately, halved at each update; here the counts of the data, which
-    do not move, are given.
-    classifier: images -> class logits [b, K], a function of module level. None takes D's class
-    logits; the authors' classifier is another network, trained before on the same long-tailed data.
+    weight: > 0. The authors' weight depends on the data, and was not found in their code.
+    beta: .99 (the default) in their code.
+    counts: [K], of the data; the default, 1, weighs all classes alike. The authors count what G has
+    made lately, halved at each update.
+    classifier: images -> class logits [b, K], a function of module level; the authors' is a network
+    trained before on the same long-tailed data. None takes D's class logits.
 
     Raises UserError where there are no class logits.
     """

@@ -1,13 +1,9 @@
-"""Consistency: the discriminator answers alike where a difference should not matter, in pixels or
-in the latent space.
+"""Consistency: D's logits agree where a difference in pixels or latents should not matter.
 
 Each penalty is the squared difference of two outputs of a network under the same draws
 (augmentations, dropout, the generator's noise), so that the transformation alone makes the
-difference. Both outputs are further passes of the network; where nothing is drawn, XLA finds that
-the first pass has been made already.
+difference. Both outputs are further passes; where nothing is drawn, XLA shares the first one.
 """
-
-from __future__ import annotations
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -26,12 +22,11 @@ SHARE = 8  # a shift is at most this part of a side
 @part("penalties")
 @only_for("discriminator")
 def cr(context: PenaltyContext, *, weight, flip: bool = False) -> Float[Array, "b"]:
-    """weight * (D(x) - D(T(x)))^2 on reals (Zhang et al., 2020, equation 2, on the logits alone).
-    For D.
+    """weight * (D(x) - D(T(x)))^2 on reals (Zhang et al., 2020, equation 2, of logits). For D.
 
     T shifts an image by up to an eighth of each side, uniformly over whole pixels, and fills by
-    reflection. With `flip`, T also mirrors half of the images left-right, as in the paper. flip is
-    False by default: digits, letters and whatever has a handedness must not be mirrored.
+    reflection. With `flip`, T also mirrors half of the images left-right, as in the paper; digits
+    and letters must not be mirrored.
 
     weight: 10 in the paper. Raises UserError for data that are not images.
     """
@@ -43,9 +38,8 @@ def bcr(context: PenaltyContext, *, weight, fakes=1.0, flip: bool = False) -> Fl
     """Balanced consistency: weight * ((D(x) - D(T(x)))^2 + fakes * (D(G(z)) - D(T(G(z))))^2) (Zhao
     et al., 2021, algorithm 1). For D.
 
-    T and flip are as for `cr`; `cr` alone lets the shifts of reals leak into the samples. fakes:
-    the weight of fakes relative to that of reals, 1 by default. Both weights are 10 in the paper,
-    which is weight 10 and fakes 1. Raises UserError for data that are not images.
+    T and flip are as for `cr`, with which shifts of reals leak into the samples. weight: 10 in the
+    paper. fakes: 1 (the default) in the paper. Raises UserError for data that are not images.
     """
     real = _inconsistency(context, context.reals, context.real_labels, "reals", flip)
     fake = _inconsistency(context, context.fakes, context.fake_labels, "fakes", flip)
@@ -60,42 +54,35 @@ def zcr_discriminator(context: PenaltyContext, *, weight, sigma=0.05) -> Float[A
     weight: 20 with sigma .05 (the default) in StudioGAN's CIFAR-10 configuration; .2 with sigma .1
     in StyleGAN2-ADA's experiments with the logistic loss.
     """
-    images, moved = _neighbours(context, sigma)
-    return _weighted(
-        weight, jnp.square(_logits(context, images, context.fake_labels) - _logits(context, moved, context.fake_labels))
-    )
+    logits = [context.critic(images, context.fake_labels).logits for images in _neighbours(context, sigma)]
+    return _weighted(weight, jnp.square(logits[0] - logits[1]))
 
 
 @part("penalties")
 @only_for("generator")
 def zcr_generator(context: PenaltyContext, *, weight, sigma=0.05) -> Float[Array, "b"]:
     """-weight * mean over pixels of (G(z) - G(z + sigma * N(0, 1)))^2: a step of z shows in the
-    image (Zhao et al., 2021, algorithm 2). For G.
-
-    The value is never positive. It is bounded below for images alone: a generator of points, which
-    has no range, can lower it without end.
+    image (Zhao et al., 2021, algorithm 2). For G. It is bounded below for images, not for points.
 
     weight: .5 with sigma .05 (the default) in StudioGAN's CIFAR-10 configuration; .02 with sigma .1
     in StyleGAN2-ADA's experiments.
     """
-    images, moved = _neighbours(context, sigma)
-    return -_weighted(weight, square_norm(images - moved) / images[0].size)
+    images, near = _neighbours(context, sigma)
+    return -_weighted(weight, square_norm(images - near) / images[0].size)
 
 
 def icr(flip: bool = False) -> tuple[dict[str, Bound], dict[str, Bound]]:
-    """Improved consistency regularisation (Zhao et al., 2021): (the penalties of the discriminator,
-    those of the generator).
+    """Improved consistency regularisation (Zhao et al., 2021): (penalties of D, penalties of G).
 
     It is bCR and zCR with StudioGAN's numbers for CIFAR-10: bCR 10 for reals and for fakes, zCR 20
-    for D and .5 for G, sigma .05. flip: as for `cr`, False by default.
+    for D and .5 for G, sigma .05. flip: as for `cr`.
     """
     discriminator = {"bcr": bind(bcr, weight=10.0, flip=flip), "zcr": bind(zcr_discriminator, weight=20.0, sigma=0.05)}
     return discriminator, {"zcr": bind(zcr_generator, weight=0.5, sigma=0.05)}
 
 
 def shifted(images: Float[Array, "b h w c"], draws: Draws, flip: bool = False) -> Float[Array, "b h w c"]:
-    """Each image moved by a whole number of pixels of its own, up to an eighth of each side, and
-    filled by reflection. Raises UserError for data that are not images."""
+    """The images under T of `cr`. Raises UserError for data that are not images."""
     if images.ndim != 4:
         raise UserError(f"consistency shifts images [n, h, w, c], not examples of shape {list(images.shape[1:])}: use zcr")
     if flip:
@@ -113,18 +100,14 @@ def _places(draws: Draws, n: int):
 
 
 def _inconsistency(context: PenaltyContext, images, labels, name: str, flip: bool):
-    moved = shifted(images, context.draws.named(name), flip)
-    return jnp.square(_logits(context, images, labels) - _logits(context, moved, labels))
+    changed = shifted(images, context.draws.named(name), flip)
+    return jnp.square(context.critic(images, labels).logits - context.critic(changed, labels).logits)
 
 
 def _neighbours(context: PenaltyContext, sigma):
     """The images of z, and those of a point near z."""
     step = jnp.asarray(sigma, context.z.dtype) * context.draws.named("step").normal(context.z.shape[1:], context.z.dtype)
     return context.generator(context.z, context.fake_labels), context.generator(context.z + step, context.fake_labels)
-
-
-def _logits(context: PenaltyContext, images, labels):
-    return context.critic(images, labels).logits
 
 
 def _weighted(weight, values):

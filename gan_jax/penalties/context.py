@@ -1,7 +1,4 @@
-"""What a penalty sees (`PenaltyContext`), and the marks of penalties: `remembers`, `only_for`,
-`lazy`."""
-
-from __future__ import annotations
+"""What a penalty sees (`PenaltyContext`), and its marks: `remembers`, `only_for`, `lazy`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,27 +9,29 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from gan_jax.core.batch import all_gather, device_mean
-from gan_jax.core.bind import Bound
+from gan_jax.checks import check_rows
+from gan_jax.core.batch import Shared
+from gan_jax.core.bind import Bound, check_bound
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
+from gan_jax.data.splits import as_integer
+from gan_jax.text import described
 
 
 @dataclass(frozen=True)
-class PenaltyContext:
+class PenaltyContext(Shared):
     """What a penalty may use. A field that is added later breaks no penalty.
 
-    critic: (images, labels) -> DiscriminatorOutput, the discriminator as it trains, augmentations
+    critic: (images, labels) -> DiscriminatorOutput, the discriminator in training, augmentations
     included.
-    generator: (z, labels, **numbers) -> images, the generator as it trains; `numbers` are added to
+    generator: (z, labels, **numbers) -> images, the generator in training; `numbers` are added to
     those of its Side.
-    params: of the player who moves.
+    params: of the player whose turn it is.
     reals, fakes: [b, ...]; real_labels, fake_labels: [b] or None; z: [b, d].
-    real, fake: the DiscriminatorOutputs of reals and fakes from which this turn's loss is made.
-    draws: randomness that belongs to this penalty; memory: what the penalty remembered; step: the
-    training step.
+    real, fake: the DiscriminatorOutputs of this turn's loss.
+    draws: this penalty's own; memory: what it remembered; step: the training step.
     """
 
     critic: Callable[[Array, Any], DiscriminatorOutput]
@@ -50,18 +49,9 @@ class PenaltyContext:
     memory: Any = None
     axis_name: str | None = None
 
-    def mean(self, values: Array) -> Array:
-        """The mean over the first axis of the whole batch, on every device."""
-        return device_mean(values.mean(0), self.axis_name)
-
-    def all_gather(self, values: Array) -> Array:
-        """[b, ...] on this device -> [B, ...] of the whole batch, on every device."""
-        return all_gather(values, self.axis_name)
-
 
 def remembers(**initial) -> Callable:
-    """Marks a penalty that keeps a memory between steps: a dict of scalars with these initial
-    values."""
+    """Marks a penalty that keeps a memory between steps: scalars with these initial values."""
 
     def mark(function):
         function.initial_memory = {name: float(value) for name, value in initial.items()}
@@ -71,8 +61,7 @@ def remembers(**initial) -> Callable:
 
 
 def only_for(player: str) -> Callable:
-    """Marks a penalty that has a meaning for this player alone, the 'generator' or the
-    'discriminator'."""
+    """Marks a penalty that has a meaning for the 'generator' or the 'discriminator' alone."""
 
     def mark(function):
         function.player = player
@@ -83,15 +72,14 @@ def only_for(player: str) -> Callable:
 
 @part("penalties")
 class Lazy(struct.PyTreeNode):
-    """A penalty that is computed every `every` steps and multiplied by `every` (lazy
-    regularisation, Karras et al., 2020a).
-
-    Its mean over steps is the mean of the penalty itself. The optimizer's rates stay as they are,
-    since loss and penalty share one update.
-    """
+    """A penalty that `lazy` makes. Its mean over steps is the mean of the penalty itself. The
+    optimizer's rates stay as they are, since loss and penalty share one update."""
 
     penalty: Bound
     every: int = struct.field(pytree_node=False, default=16)
+
+    def __post_init__(self):
+        as_integer(self.every, "lazy: every", least=1)
 
     @property
     def function(self):
@@ -105,13 +93,15 @@ class Lazy(struct.PyTreeNode):
 
 
 def lazy(penalty: Bound, every: int) -> Lazy | Bound:
-    """every * penalty at the steps that `every` divides, and 0 at the others (lazy regularisation,
-    Karras et al., 2020a).
+    """every * penalty at the steps that `every` divides, else 0 (Karras et al., 2020a).
 
-    every: at least 1, which is the penalty itself; it is structure. StyleGAN2 has 16 for R1 and 4
-    for path lengths, and rescales Adam for them, which is not done here (see `Lazy`).
+    every: at least 1, which is the penalty itself; structure. StyleGAN2 has 16 for R1 and 4 for
+    path lengths, and rescales Adam for them, which is not done here. Raises UserError for another
+    `every`, and for a function that is not bound.
     """
-    return penalty if every == 1 else Lazy(penalty, every)
+    made = Lazy(penalty, every)
+    check_bound(penalty, "lazy", ("context",))
+    return penalty if every == 1 else made
 
 
 def check_player(penalty: Bound | Lazy, player: str) -> None:
@@ -127,6 +117,15 @@ def initial_memory(penalty: Bound | Lazy) -> dict[str, float]:
 
 
 def evaluate(penalty: Bound | Lazy, context: PenaltyContext) -> tuple[Float[Array, "b"], Any]:
-    """(one value per example, the penalty's memory afterwards)."""
+    """(one value per example, the penalty's memory afterwards). Raises UserError for values of
+    another shape, and where the penalty does not return what its marks say."""
     result: Any = penalty(context)
-    return result if initial_memory(penalty) else (result, context.memory)
+    remembering, what = initial_memory(penalty), f"the penalty {penalty.function.__name__}"
+    if isinstance(result, tuple) != bool(remembering):
+        wanted = "(values, new memory), as it is marked @remembers" if remembering else "values alone: mark it @remembers"
+        raise UserError(f"{what} returns {described(result)}: it must return {wanted}")
+    values, memory = result if remembering else (result, context.memory)
+    if context.real is not None:  # a packed discriminator has fewer logits than examples
+        must = "one value per example, as jnp.broadcast_to(x, (len(context.fakes),)) does"
+        check_rows(values, (len(context.fakes), len(context.real.logits)), what, must)
+    return values, memory

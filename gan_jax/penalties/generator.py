@@ -1,7 +1,4 @@
-"""Penalties for the generator: on how its images move with the latents, and on the features that
-fakes should share with reals."""
-
-from __future__ import annotations
+"""Penalties for the generator: on its derivative by the latent, and on D's features of fakes."""
 
 import math
 
@@ -25,16 +22,12 @@ def path_length(
     sqrt(height * width), and a moving average a of the mean length (Karras et al., 2020a, equation
     4). For G.
 
-    The latent is z, for any generator. With `layers` and `style` it is w, [layers, style] for each
-    example, of a generator that takes a number `shift` (StyleGAN2's, whose module has both as
-    `style_shape`); |.|^2 is then averaged over layers, as in the authors' code.
-
-    The average moves by a <- a + decay * (mean length - a). It includes this batch, and a gradient
-    goes through it, as in the authors' code.
-
-    weight: 2 in StyleGAN2, with `lazy(..., 4)`; its CIFAR-10 runs have no such penalty. decay: .01
-    (the default) in StyleGAN2.
-    layers, style: 0 by default, for z. Raises UserError where one of the two is given alone.
+    a <- a + decay * (mean length - a) includes this batch, and a gradient goes through it, as in
+    their code.
+    weight: 2 in StyleGAN2, with `lazy(..., 4)`, and none for CIFAR-10. decay: .01 (the default).
+    layers, style: 0 by default: the latent is z. Else it is w, [layers, style] for each example, of
+    a generator that takes a number `shift` (StyleGAN2's, whose module has both as `style_shape`),
+    and |.|^2 is averaged over layers, as in the authors' code. Raises UserError for one alone.
     """
     if (layers > 0) != (style > 0):
         raise UserError(f"path_length wants both layers and style, or neither; got layers={layers}, style={style}")
@@ -46,7 +39,6 @@ def path_length(
 
 
 def _squared_slope(context: PenaltyContext, y, layers: int, style: int) -> Float[Array, "b"]:
-    """|J^T y|^2 of each example."""
     if not layers:
         return square_norm(jax.grad(lambda z: (context.generator(z, context.fake_labels) * y).sum())(context.z))
     still = jnp.zeros((len(context.z), layers, style), context.z.dtype)
@@ -57,15 +49,14 @@ def _squared_slope(context: PenaltyContext, y, layers: int, style: int) -> Float
 @part("penalties")
 @only_for("generator")
 def feature_matching(context: PenaltyContext, *, weight) -> Float[Array, "b"]:
-    """weight * |mean f(x) - mean f(G(z))|^2, with f the last hidden layer of the discriminator
-    (Salimans et al., 2016, section 3.1). For G, since D would learn to make reals and fakes alike.
-    The value is the same for every example.
+    """weight * |mean f(x) - mean f(G(z))|^2, with f the last hidden layer of D (Salimans et al.,
+    2016, section 3.1). For G. The value is the same for every example.
 
     weight: 1 in the paper, where the penalty takes the place of the loss. Raises UserError for a
     discriminator whose output has no features.
     """
     real, fake = context.real.features, context.fake.features
     if real is None or fake is None:
-        raise UserError("feature_matching wants a discriminator whose DiscriminatorOutput has features; this one tells none")
+        raise UserError("feature_matching wants a discriminator whose DiscriminatorOutput has features; this one has none")
     distance = jnp.square(context.mean(real) - context.mean(fake)).sum()
     return jnp.broadcast_to(jnp.asarray(weight, distance.dtype) * distance, (len(fake),))

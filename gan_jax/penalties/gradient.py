@@ -1,7 +1,5 @@
 """Penalties on the gradient of the discriminator with respect to its input."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -13,15 +11,14 @@ EPSILON = 1e-12  # inside a square root: its derivative at zero is infinite
 
 
 def input_gradient(context: PenaltyContext, images, labels) -> Float[Array, "rows n"]:
-    """The gradient of each logit with respect to its whole input: one example, or the whole packet
-    where the discriminator is packed."""
+    """The gradient of each logit by its whole input: one example, or a packet where D is packed."""
 
-    def logits(x):
-        said = context.critic(x, labels).logits
-        return said.sum(), said
+    def total(x):
+        logits = context.critic(x, labels).logits
+        return logits.sum(), logits
 
-    gradient, said = jax.grad(logits, has_aux=True)(images)
-    return gradient.reshape(len(said), -1)
+    gradient, logits = jax.grad(total, has_aux=True)(images)
+    return gradient.reshape(len(logits), -1)
 
 
 def square_norm(x: Float[Array, "b *shape"]) -> Float[Array, "b"]:
@@ -33,10 +30,10 @@ def square_norm(x: Float[Array, "b *shape"]) -> Float[Array, "b"]:
 def r1(context: PenaltyContext, *, gamma) -> Float[Array, "b"]:
     """gamma / 2 * |grad D(x)|^2 on reals (Mescheder et al., 2018, equation 9). For D.
 
-    gamma: >= 0. It is 10 in the paper's experiments, whose code leaves out the 1/2 (there 10 is 20
-    here), and .01 in StyleGAN2-ADA's CIFAR-10.
+    gamma: >= 0; .01 in StyleGAN2-ADA's CIFAR-10, 10 in the paper's experiments, whose code leaves
+    out the 1/2 (there 10 is 20 here).
     """
-    return _half(gamma, context) * square_norm(input_gradient(context, context.reals, context.real_labels))
+    return _half_square(context, context.reals, context.real_labels, gamma)
 
 
 @part("penalties")
@@ -46,33 +43,25 @@ def r2(context: PenaltyContext, *, gamma) -> Float[Array, "b"]:
     gamma: >= 0, as for `r1`. R3GAN (Huang et al., 2024) takes R1 and R2 together with one gamma,
     which falls from .05 to .005 for CIFAR-10.
     """
-    return _half(gamma, context) * square_norm(input_gradient(context, context.fakes, context.fake_labels))
+    return _half_square(context, context.fakes, context.fake_labels, gamma)
 
 
 @part("penalties")
 def wgan_gp(context: PenaltyContext, *, weight, target=1.0, one_sided: bool = False) -> Float[Array, "b"]:
-    """weight * (|grad D(x^)| - target)^2 at a point x^ between a real and a fake (Gulrajani et al.,
-    2017, equation 3).
-
-    x^ = u x + (1 - u) G(z), with u ~ U(0, 1) of each pair; the labels are those of the reals. The
-    norm is sqrt(|.|^2 + 1e-12).
+    """weight * (|grad D(x^)| - target)^2 at x^ = u x + (1 - u) G(z), with u ~ U(0, 1) for each pair
+    (Gulrajani et al., 2017, equation 3), of the reals' labels. The norm is sqrt(|.|^2 + 1e-12).
 
     weight: 10 in the paper (algorithm 1). target: 1 (the default) in the paper; 0 pulls all slopes
-    to 0. one_sided: only norms above the target cost (Petzka et al., 2018); default False, as in
-    the paper.
+    to 0. one_sided: only norms above the target cost (Petzka et al., 2018); False in the paper.
     """
     return _slope(context, _between(context), weight, target, one_sided)
 
 
 @part("penalties")
 def max_gp(context: PenaltyContext, *, weight) -> Float[Array, "rows"]:
-    """weight * max |grad D(x^)|^2 over the batch, with x^ as in `wgan_gp` (Zhou et al., 2019, the
-    maximum gradient penalty of Lipschitz GANs). The value is the same for every example; the
-    maximum is over all devices.
-
-    weight: 10 in StudioGAN's configurations. The maximum tends to the square of the Lipschitz
-    constant, which the penalty pulls towards 0, not towards 1.
-    """
+    """weight * max |grad D(x^)|^2 over the batch, on all devices, with x^ as in `wgan_gp` (Zhou et
+    al., 2019). The value is the same for every example. It pulls the Lipschitz constant towards 0.
+    weight: 10 in StudioGAN's configurations."""
     steepness = square_norm(input_gradient(context, _between(context), context.real_labels))
     return jnp.broadcast_to(jnp.asarray(weight, steepness.dtype) * context.all_gather(steepness).max(), steepness.shape)
 
@@ -80,14 +69,12 @@ def max_gp(context: PenaltyContext, *, weight) -> Float[Array, "rows"]:
 @part("penalties")
 @only_for("discriminator")
 def dragan(context: PenaltyContext, *, weight, target=1.0, spread=1.0) -> Float[Array, "b"]:
-    """weight * (|grad D(x + noise)| - target)^2 around the reals (Kodali et al., 2017). For D. The
-    labels are those of the reals.
+    """weight * (|grad D(x + noise)| - target)^2 around the reals x (Kodali et al., 2017). For D.
 
     The noise of each value is spread * std(x) * U(-1/2, 1/2), with the standard deviation over all
-    values of the batch, as in Google's compare_gan. compare_gan also clips x + noise to the range
-    [0, 1] of its data. Here nothing is clipped, since points and tables have no range, and a
-    clipped pixel has no gradient. (StudioGAN's noise is positive: std(x) / 2 * U(0, 1), times
-    another U(0, 1).)
+    values of the batch, as in Google's compare_gan, which also clips x + noise to the range of its
+    data: points have no range, and a clipped pixel has no gradient. (StudioGAN's noise is positive:
+    std(x) / 2 * U(0, 1), times another U(0, 1).)
 
     weight: 10, target: 1 (the default) and spread: 1 (the default) in compare_gan.
     """
@@ -109,5 +96,5 @@ def _slope(context, images, weight, target, one_sided):
     return jnp.asarray(weight, norm.dtype) * jnp.square(jax.nn.relu(excess) if one_sided else excess)
 
 
-def _half(gamma, context):
-    return jnp.asarray(gamma, context.reals.dtype) / 2
+def _half_square(context, images, labels, gamma):
+    return jnp.asarray(gamma, images.dtype) / 2 * square_norm(input_gradient(context, images, labels))

@@ -1,7 +1,5 @@
 """LeCam regularisation: the discriminator's logits stay near their moving averages."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -14,15 +12,12 @@ from gan_jax.penalties.context import PenaltyContext, remembers
 @remembers(real=0.0, fake=0.0)
 def lecam(context: PenaltyContext, *, weight, decay=0.99, start=1000.0) -> tuple[Float[Array, "b"], dict]:
     """weight * (relu(d_r - a_f)^2 + relu(a_r - d_f)^2), with a_r and a_f moving averages of the
-    mean logits of reals and fakes (Tseng et al., 2021, equation 4; only their code has the relu).
-    For D. The penalty needs no further pass of D.
+    mean logits of reals and fakes (Tseng et al., 2021, equation 4; relu in their code). For D.
 
-    The averages move by a <- decay * a + (1 - decay) * mean logit. They include this batch, and no
-    gradient goes through them. Up to step `start` an average is the mean of its batch, and the
-    penalty is 0 before that step.
+    a <- decay * a + (1 - decay) * mean logit. It includes this batch, and no gradient goes through
+    it. Up to step `start` an average is the mean of its batch, and the penalty is 0 before it.
 
-    weight: it scales with the squared logits, and so differs by five orders of magnitude between
-    losses: .3 with the hinge loss (BigGAN, CIFAR-10), 1e-6 and 3e-7 with the logistic loss
+    weight: .3 with the hinge loss (BigGAN, CIFAR-10), 1e-6 and 3e-7 with the logistic loss
     (StyleGAN2, CIFAR-10 and FFHQ). decay: .99 (the default) in the paper, .9 in its BigGAN code.
     start: 1,000 (the default) in the BigGAN code.
     """

@@ -1,7 +1,4 @@
-"""Penalties on the parameters of the player who moves. The value is the same for every example, so
-that its mean is the penalty."""
-
-from __future__ import annotations
+"""Penalties on the player's parameters. The value is the same for every example."""
 
 import jax
 import jax.numpy as jnp
@@ -16,28 +13,22 @@ def l2(context: PenaltyContext, *, weight) -> Float[Array, "b"]:
     """weight / 2 * sum |W|^2 over the kernels W (Krogh & Hertz, 1992). For either player. Biases,
     scales and embeddings do not count.
 
-    The gradient is weight * W. Under SGD of rate a, that is weight decay by a * weight. Under Adam
-    it is not, as Adam rescales the sum of both gradients (Loshchilov & Hutter, 2019);
-    `optimizers.adamw` decays weights.
-
-    weight: >= 0. There is no published value for GANs; compare_gan takes the mean over D's kernels
-    in place of their sum.
+    weight: >= 0. There is no published value for GANs; compare_gan takes the mean over D's kernels.
+    Under SGD of rate a, that is weight decay by a * weight. Under Adam it is not (Loshchilov &
+    Hutter, 2019): use `optimizers.adamw`.
     """
     return _shared(context, weight, sum(jnp.square(w).sum() for w in _kernels(context)) / 2)
 
 
 @part("penalties")
 def orthogonal(context: PenaltyContext, *, weight) -> Float[Array, "b"]:
-    """weight * sum |W^T W * (1 - I)|_F^2 over the kernels (Brock et al., 2019, equation 3). For
-    either player.
+    """weight * sum |W^T W * (1 - I)|_F^2 over the kernels W [inputs, features] (Brock et al., 2019,
+    equation 3). For either player. Norms of columns are free.
 
-    A kernel is W [inputs, features]: a column holds the weights of one output feature. Norms of
-    columns are free, and a kernel of one feature has no pair to compare. The features of a grouped
-    kernel are compared across its groups as well, as in the authors' code, whatever inputs they
-    have.
+    Features of a grouped kernel are compared across its groups as well, and embeddings do not
+    count, as in the authors' code, which adds half of this formula's gradient.
 
-    weight: 1e-4 in the paper, for G alone; 0 in the authors' CIFAR-10 script. Their code adds half
-    of this formula's gradient, and leaves out embeddings, as here.
+    weight: 1e-4 in the paper, for G alone; 0 in the authors' CIFAR-10 script.
     """
     return _shared(context, weight, sum(_overlap(w) for w in _kernels(context) if w.shape[-1] > 1))
 
@@ -49,8 +40,7 @@ def _overlap(kernel):
 
 
 def _kernels(context: PenaltyContext) -> list[Array]:
-    """The moving player's dense and convolutional kernels: every array called `kernel`, with the
-    output features last."""
+    """The player's dense and convolutional kernels, with the output features last."""
     flat, _ = jax.tree_util.tree_flatten_with_path(context.params)
     return [x for path, x in flat if getattr(path[-1], "key", None) == "kernel" and x.ndim > 1]
 

@@ -1,59 +1,51 @@
 """The curves of one training run."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gan_jax.core.errors import UserError
-from gan_jax.plots import figures
+from gan_jax.plots import figures, parts
 from gan_jax.plots.figures import BLACK, BLUE, GREEN, ORANGE, PINK
+from gan_jax.plots.parts import MARK, as_float
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LOSSES = {
-    "discriminator/loss": ("discriminator", BLACK, "-"),
-    "generator/loss": ("generator", PINK, "-"),
+# For each metric the label, the colour and the style of its curve.
+LOSSES = {"discriminator/loss": ("discriminator", BLACK, "-"), "generator/loss": ("generator", PINK, "-")}
+SETS = {
+    "train": ("training data T", BLUE, "-"),
+    "validation": ("validation data V", ORANGE, "--"),
+    "fake": ("fakes", GREEN, "-."),
 }
-LOGITS = {
-    "D/train_logit": ("training data T", BLUE, "-"),
-    "D/validation_logit": ("validation data V", ORANGE, "--"),
-    "D/fake_logit": ("fakes", GREEN, "-."),
-}
-ACCURACIES = {
-    "D/train_accuracy": ("training data T", BLUE, "-"),
-    "D/validation_accuracy": ("validation data V", ORANGE, "--"),
-    "D/fake_accuracy": ("fakes", GREEN, "-."),
-}
+LOGITS = {f"D/{name}_logit": style for name, style in SETS.items()}
+ACCURACIES = {f"D/{name}_accuracy": style for name, style in SETS.items()}
 
 
-def training_curves(path: Path | str, rows: Sequence[dict]) -> Path:
-    """`curves_figure` as a PNG. Raises UserError where the file cannot be written, and as
-    `curves_figure` does."""
-    return figures.save(Path(path), curves_figure(rows))
+def training_curves(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """`curves_figure` as a PNG. Raises UserError as that does, and where the file cannot be
+    written."""
+    return figures.save(path, curves_figure(rows))
 
 
-def curves_figure(rows: Sequence[dict]) -> Figure:
-    """Losses of both players, mean logits and accuracies of D on T, V and fakes, over the steps.
+def curves_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":
+    """Losses of both players, and mean logits and accuracies of the discriminator D on training
+    data T, validation data V and fakes, over the steps.
 
-    The area between T and V is shaded: D knows its training images by that much more than images
-    like them.
+    The area between T and V is shaded: by that much D knows its training images better than others.
 
-    Args:
-        rows: dicts with "step" and any of "discriminator/loss", "generator/loss",
-            "D/{train,validation,fake}_logit" and "D/{train,validation,fake}_accuracy" (in [0, 1]),
-            in any order. What is missing or not finite is skipped.
+    rows: dicts with "step" and any of "discriminator/loss", "generator/loss",
+        "D/{train,validation,fake}_logit" and "D/{train,validation,fake}_accuracy" (in [0, 1]), in
+        any order. What is missing or not finite is skipped.
 
-    Raises:
-        UserError: no rows, or a row without a step.
+    Raises UserError where there are no rows, or a row has no step.
     """
-    steps = [_number(row.get("step")) for row in rows]
+    steps = [as_float(row.get("step")) for row in rows]
     if not steps or not all(map(math.isfinite, steps)):
         raise UserError(f"training curves want rows that have a step; got {len(steps)} rows")
     rows = [rows[i] for i in np.argsort(steps, kind="stable")]
@@ -70,12 +62,15 @@ def curves_figure(rows: Sequence[dict]) -> Figure:
     return figure
 
 
-def panel(axes: Axes, rows: Sequence[dict], fields: dict[str, tuple[str, str, str]], neutral: float | None = None):
-    """One panel: a curve per field, the gap between T and V, and a line at the value that says
-    nothing."""
+def panel(
+    axes: "Axes", rows: Sequence[Mapping[str, Any]], fields: dict[str, tuple[str, str, str]], neutral: float | None = None
+) -> None:
+    """One panel: a curve for each field, the gap between T and V, and a line at the neutral value.
+
+    rows: each with a step; fields: {metric: (label, colour, style)}."""
     drawn = {}
     for field, (label, color, style) in fields.items():
-        recorded = {float(row["step"]): _number(row[field]) for row in rows if row.get(field) is not None}
+        recorded = {float(row["step"]): as_float(row[field]) for row in rows if row.get(field) is not None}
         drawn[field] = {step: y for step, y in recorded.items() if math.isfinite(y)}
         if drawn[field]:
             lost = min(recorded.keys() - drawn[field].keys(), default=-1)
@@ -87,18 +82,16 @@ def panel(axes: Axes, rows: Sequence[dict], fields: dict[str, tuple[str, str, st
         gap = [train[s] for s in both], [validation[s] for s in both]
         axes.fill_between(both, *gap, color=BLUE, alpha=0.15, linewidth=0, label="gap T - V")
     if not any(drawn.values()):
-        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center", color="#777777")
+        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center", color=MARK)
         return
-    axes.grid(axis="y", color="#E8E8E8", linewidth=0.6, zorder=0)
-    axes.set_axisbelow(True)
+    parts.grid(axes)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     if neutral is not None:
         axes.axhline(neutral, color="#999999", linewidth=0.9, zorder=0.9)
 
 
-def _curve(axes: Axes, points: dict[float, float], color: str, style: str, label: str) -> None:
-    """The points joined; of many noisy ones the running mean, over the points themselves in a pale
-    line."""
+def _curve(axes: "Axes", points: dict[float, float], color: str, style: str, label: str) -> None:
+    """The points joined; where there are many, their running mean over a pale line of them all."""
     xs, ys = np.array(list(points)), np.array(list(points.values()))
     window = len(ys) // 50
     if window < 4:
@@ -108,11 +101,3 @@ def _curve(axes: Axes, points: dict[float, float], color: str, style: str, label
     axes.plot(xs, ys, "-", color=color, alpha=0.25, linewidth=0.6)
     means = np.convolve(ys, np.full(window, 1 / window), "valid")
     axes.plot(xs[window // 2 :][: len(means)], means, style, color=color, linewidth=1.6, label=f"{label}, mean of {window}")
-
-
-def _number(value) -> float:
-    """NaN for what is missing or no number."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan

@@ -1,6 +1,4 @@
-"""What every picture shares: colours, an empty figure, a file that is never half written."""
-
-from __future__ import annotations
+"""What every picture shares: colours, an empty figure, and a file that is never half written."""
 
 import contextlib
 import io
@@ -14,18 +12,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, PINK, BLACK = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#000000",
-)  # Okabe and Ito's, colour-blind safe
+# The colour-blind safe palette of Okabe and Ito; `parts` has two more of its colours.
+BLUE, ORANGE, GREEN, PINK, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000"
 
 
-def new(panels: int, size: tuple[float, float], columns: int = 1, **settings) -> tuple[Figure, list[Axes]]:
-    """A figure of `size` inches and its panels, row by row; settings as for `Figure.subplots`, by
-    default sharing x."""
+def new(panels: int, size: tuple[float, float], columns: int = 1, **settings) -> "tuple[Figure, list[Axes]]":
+    """A figure of `size` inches and its panels, row by row. The settings are those of
+    `Figure.subplots`; by default the panels share x."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -40,17 +33,21 @@ def new(panels: int, size: tuple[float, float], columns: int = 1, **settings) ->
     return figure, axes[:panels]
 
 
-def save(path: Path, figure: Figure) -> Path:
+def save(path: Path | str, figure: "Figure") -> Path:
+    """Writes the figure as a PNG, whole or not at all. Raises UserError where it cannot."""
     return replace(path, png(figure))
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: "Figure", **settings) -> bytes:
+    """The bytes of a PNG, which name no software version: equal data give equal bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})  # no version in it: equal data, equal bytes
+    figure.savefig(buffer, format="png", metadata={"Software": None}, **settings)
     return buffer.getvalue()
 
 
-def replace(path: Path, data: bytes) -> Path:
+def replace(path: Path | str, data: bytes) -> Path:
+    """Writes a file under another name and renames it. Raises UserError where it cannot."""
+    path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,10 +61,8 @@ def replace(path: Path, data: bytes) -> Path:
     return path
 
 
-def as_image(figure: Figure):
+def as_image(figure: "Figure"):
     """A figure as a PIL image, which a notebook shows."""
     from PIL import Image
 
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return Image.open(buffer)
+    return Image.open(io.BytesIO(png(figure, dpi=100)))

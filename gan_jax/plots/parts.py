@@ -1,12 +1,10 @@
-"""What the pictures of sweeps and of reports share: more colours, an axis' limits, lines with
-holes, names as text."""
-
-from __future__ import annotations
+"""What several pictures draw alike: more colours, axes and their limits, lines with gaps, names as
+text."""
 
 import math
 import textwrap
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,26 +17,45 @@ SKY, VERMILION = "#56B4E9", "#D55E00"  # more of Okabe and Ito's colours
 GREY, PALE, MARK = "#9A9A9A", "#E8E8E8", "#777777"
 
 
-def line(axis: Axes, steps, values, color: str, style: str, width: float, **settings: Any) -> None:
-    """What is finite, joined also over steps without a value; a lone value is a dot."""
+def line(axis: "Axes", steps, values, color: str, style: str, width: float, **settings: Any) -> None:
+    """The finite values, joined also over steps without a value. A single value is a dot."""
     seen = np.isfinite(values)
     marker = "o" if seen.sum() == 1 else ""
     axis.plot(steps[seen], values[seen], style, color=color, linewidth=width, marker=marker, markersize=2 + width, **settings)
 
 
+def grid(axis: "Axes", which: Literal["x", "y", "both"] = "y") -> None:
+    """Pale lines below the data at the ticks of "x", "y" or "both"."""
+    axis.grid(axis=which, color=PALE, linewidth=0.6)
+    axis.set_axisbelow(True)
+
+
+def reference_line(axis: "Axes", value: float | None) -> None:
+    """A dashed horizontal line, where there is a value."""
+    if value is not None:
+        axis.axhline(value, color=MARK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0.9)
+
+
+def fit(set_limits: Callable, values: Sequence[np.ndarray], reference: float | None = None) -> str:
+    """Sets the limits of an axis by values [seeds, ...] and their 95 % intervals over seeds.
+    Returns the note of `outside`."""
+    shown = limits(values, [np.array(ranking.mean_interval(part)[1:]) for part in values], reference)
+    set_limits(*shown)
+    return outside(values, shown)
+
+
 def limits(
     values: Sequence[np.ndarray], intervals: Sequence[np.ndarray], reference: float | None = None
 ) -> tuple[float, float]:
-    """Of an axis: the bulk of the values, and the intervals where they are not much wider (those of
-    two seeds are).
+    """The limits of an axis that shows most of the values, and the intervals as far as they are not
+    much wider (those of two seeds are).
 
-    A few values a thousand times the others would otherwise make a flat line of everything; what is
-    outside is cut at the edge.
+    A few values a thousand times the others would otherwise flatten everything. What lies outside
+    is cut at the edge.
     """
-    flat = np.concatenate([np.ravel(part) for part in values] or [np.zeros(0)])
-    flat = flat[np.isfinite(flat)]
+    flat = _finite(values)
     if not len(flat):
-        flat = np.zeros(1) if reference is None else np.array([reference])
+        flat = np.array([reference or 0.0])
     low, high = flat.min(), flat.max()
     inner = np.quantile(flat, [0.05, 0.95])
     spread = inner[1] - inner[0]
@@ -46,8 +63,7 @@ def limits(
         low, high = max(low, inner[0] - spread), min(high, inner[1] + spread)
     if reference is not None:
         low, high = min(low, reference), max(high, reference)
-    edges = np.concatenate([np.ravel(part) for part in intervals] or [np.zeros(0)])
-    edges = edges[np.isfinite(edges)]
+    edges = _finite(intervals)
     size = max(high - low, 1e-3 * max(abs(low), abs(high)), 1e-9)
     if len(edges):
         low, high = min(low, max(edges.min(), low - size / 2)), max(high, min(edges.max(), high + size / 2))
@@ -57,9 +73,14 @@ def limits(
 
 def outside(values: Sequence[np.ndarray], limits: tuple[float, float]) -> str:
     """The end of a note: how many values an axis does not show."""
-    flat = np.concatenate([np.ravel(part) for part in values] or [np.zeros(0)])
-    count = int((np.isfinite(flat) & ((flat < limits[0]) | (flat > limits[1]))).sum())
+    flat = _finite(values)
+    count = int(((flat < limits[0]) | (flat > limits[1])).sum())
     return f"; {count} value{'s' * (count > 1)} outside" if count else ""
+
+
+def _finite(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    flat = np.concatenate([np.zeros(0), *map(np.ravel, arrays)])
+    return flat[np.isfinite(flat)]
 
 
 def number(value: float) -> str:
@@ -69,12 +90,27 @@ def number(value: float) -> str:
     return f"{float(f'{value:.3g}'):g}" if abs(value) < 1e5 else f"{value:.3g}"
 
 
+def as_float(value: Any) -> float:
+    """NaN for what is missing or no number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
 def text(name: str) -> str:
-    """A name on one line that matplotlib takes as it stands: between dollars it would read
-    mathematics."""
+    """A name on one line, without what matplotlib would read as mathematics (between dollars)."""
     return ranking.one_line(name).replace("$", r"\$")
 
 
 def wrapped(name: str, width: int, lines: int = 2) -> str:
-    """A name on at most so many lines of so many characters, for matplotlib."""
+    """A name on at most `lines` lines of `width` characters, for matplotlib."""
     return "\n".join(map(text, textwrap.wrap(ranking.shorten(name, width * lines - width // 3), width)[:lines]))
+
+
+def notes(setting: str, n: int, baseline: str | None, several: bool, diverged: np.ndarray) -> str:
+    """In brackets: n where there are several, whether this is the baseline, and how many of its
+    seeds diverged (a bool for each seed). '' where there is nothing to note."""
+    found = [f"n = {n}"] * several + ["baseline"] * (setting == baseline)
+    found += [f"{diverged.sum()} of {len(diverged)} diverged"] * bool(diverged.any())
+    return f"({', '.join(found)})" if found else ""

@@ -1,9 +1,9 @@
-"""Pictures of the overfitting report: curves, distances to T, what D says, doses, closest pairs,
-quality against novelty.
+"""Pictures of the overfitting report.
 
-Each function takes plain arrays and returns a matplotlib Figure (`as_image` shows it in a
-notebook). What is not finite is left out; where nothing is left they raise UserError, and
-`report_pictures` leaves the picture out.
+T are the training images, V the validation images, and D is the discriminator. Each function takes
+plain arrays and returns a matplotlib Figure (`as_image` shows it in a notebook). What is not finite
+is left out. Where nothing is left a function raises UserError, and `report_pictures` leaves the
+picture out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gan_jax.core.errors import UserError
 from gan_jax.metrics import ranking
 from gan_jax.plots import curves, figures, grids, parts, sweeps
 from gan_jax.plots.figures import BLACK, BLUE, GREEN, ORANGE
-from gan_jax.plots.parts import GREY, MARK, PALE, VERMILION
+from gan_jax.plots.parts import GREY, MARK, VERMILION, as_float
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FDS = {"G/train_fd": ("to training data T", BLUE, "-"), "G/validation_fd": ("to validation data V", ORANGE, "--")}
-COPIES = {"G/near_copies": ("near-copies of T", GREEN, "-.")}
 AUC = {"D/train_validation_auc": ("D tells T from V", BLACK, "-")}
+PANELS = (  # of the curves: title, label, {metric: (label, colour, style)}, neutral value
+    ("Frechet distance", "FD", FDS, None),
+    ("Near-copies of training images", "share of samples", {"G/near_copies": ("near-copies of T", GREEN, "-.")}, None),
+    ("The discriminator (0.5: no difference)", "AUC, T against V", AUC, 0.5),
+)
 SETS = {
     "train": ("training data T", BLUE, "-"),
     "held out": ("held-out data", ORANGE, "--"),
@@ -39,20 +43,18 @@ PAIRS = 5  # in a row
 GAP, TEXT, HEAD, LARGEST = 14, 20, 30, 128  # pixels: between pairs, a distance's line, a heading, the largest tile
 
 
-def report_pictures(report: Any) -> dict[str, bytes]:
-    """{name: PNG} of a report, those that its `evidence` has the data for. Equal evidence gives
-    equal bytes.
+def report_pictures(found: Mapping[str, Any]) -> dict[str, bytes]:
+    """{name: PNG} of a report (of a run or of a sweep), as far as its evidence has the data. Equal
+    evidence gives equal bytes.
 
-    evidence: any of "history" (rows of metrics.jsonl), "distances" and "threshold", "logits",
+    found: any of "history" (rows of metrics.jsonl), "distances" and "threshold", "logits",
     "dose" (a table), "pairs", "scatter", "samples" (uint8 [k, h, w, c] or points [k, 2]).
     """
-    found = report.evidence
     draw = {
         "curves": lambda: overfitting_curves(found["history"]),
         "distances": lambda: distance_cdfs(found["distances"], found.get("threshold")),
         "logits": lambda: logit_histograms(found["logits"]),
         "dose": lambda: gap_doses(found["dose"]),
-        "strength": lambda: gap_doses(found["dose"], "strength"),
         "pairs": lambda: closest_pairs(found["pairs"]),
         "scatter": lambda: quality_novelty(found["scatter"]),
         "samples": lambda: samples_png(found["samples"]),
@@ -71,26 +73,19 @@ def overfitting_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Frechet distance to T and V, near-copies, and D's AUC of T against V over the steps, as far
     as they were recorded.
 
-    Args:
-        rows: dicts with "step" and any of "G/train_fd", "G/validation_fd", "G/near_copies" (share
-            of samples) and "D/train_validation_auc", in any order. The dotted line is at the step
-            of the smallest G/validation_fd.
-
-    Raises:
-        UserError: none of them was recorded.
+    rows: dicts with "step" and any of "G/train_fd", "G/validation_fd", "G/near_copies" (share of
+        samples) and "D/train_validation_auc", in any order. The dotted line is at the step of the
+        smallest G/validation_fd. Raises UserError where none of them was recorded.
     """
-    panels = (
-        ("Frechet distance", "FD", FDS, None),
-        ("Near-copies of training images", "share of samples", COPIES, None),
-        ("The discriminator (0.5: no difference)", "AUC, T against V", AUC, 0.5),
-    )
-    shown = sorted((dict(row) for row in rows if math.isfinite(_number(row, "step"))), key=lambda row: float(row["step"]))
-    kept = [p for p in panels if any(math.isfinite(_number(row, field)) for row in shown for field in p[2])]
+    seen = lambda row, field: math.isfinite(as_float(row.get(field)))
+    shown = sorted((row for row in rows if seen(row, "step")), key=lambda row: float(row["step"]))
+    kept = [p for p in PANELS if any(seen(row, field) for row in shown for field in p[2])]
     if not kept:
-        raise UserError(f"the curves want rows with a step and one of {[*FDS, *COPIES, *AUC]}; got {len(rows)} rows")
+        known = [field for _, _, fields, _ in PANELS for field in fields]
+        raise UserError(f"the curves want rows with a step and one of {known}; got {len(rows)} rows")
     figure, axes = figures.new(len(kept), (7.6, 0.8 + 2.4 * len(kept)))
-    best = min((row for row in shown if math.isfinite(_number(row, "G/validation_fd"))),
-               key=lambda row: _number(row, "G/validation_fd"), default=None)  # fmt: skip
+    measured = (row for row in shown if seen(row, "G/validation_fd"))
+    best = min(measured, key=lambda row: float(row["G/validation_fd"]), default=None)
     for axis, (title, label, fields, neutral) in zip(axes, kept, strict=True):
         if best is not None:
             mark = f"least FD to V: step {best['step']:g}" if fields is FDS else None
@@ -102,14 +97,13 @@ def overfitting_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def distance_cdfs(distances: Mapping[str, np.ndarray], threshold: float | None = None) -> Figure:
-    """Share of each set that is at most so far from its nearest training image.
+    """The distribution function of each set's distances to the nearest training image.
 
-    Args: distances: {"samples", "held out" or "copycat": [n]}, in the extractor's features.
-        threshold: below it a sample counts as a near-copy: a dotted line, and the shares below it
-        in the legend.
+    distances: {"samples", "held out" or "copycat": [n]}, in the extractor's features.
+    threshold: below it a sample counts as a near-copy. It is a dotted line, and the legend has the
+        shares below it.
 
-    Raises:
-        UserError: no finite distance.
+    Raises UserError where no distance is finite.
     """
     shown = _finite(distances, ("samples", "held out", "copycat"))
     threshold = None if threshold is None or not math.isfinite(threshold) else float(threshold)
@@ -117,9 +111,7 @@ def distance_cdfs(distances: Mapping[str, np.ndarray], threshold: float | None =
     for name, values in shown.items():
         label, color, style = SETS[name]
         below = "" if threshold is None else f"\n({np.mean((values < threshold) | (values == 0)):.1%} below the threshold)"
-        x = np.concatenate([[values[0]], values])
-        share = np.linspace(0, 1, len(x))
-        axis.plot(x, share, style, color=color, linewidth=1.8, drawstyle="steps-post", label=label + below)
+        axis.ecdf(values, linestyle=style, color=color, linewidth=1.8, label=label + below)
     right = max(float(np.quantile(values, 0.995)) for values in shown.values())
     right = max(right, 0.0 if threshold is None else 1.5 * threshold) or 1.0
     if threshold is not None:
@@ -155,37 +147,24 @@ def logit_histograms(logits: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def gap_doses(table: pd.DataFrame, x: str = "n", metric: str = "fd_gap") -> Figure:
-    """`dose_figure` of a gap (held-out minus training: 0 without overfitting) against n, or against
-    another number.
+def gap_doses(table: pd.DataFrame) -> Figure:
+    """`dose_figure` of the FD gap (held-out minus training: 0 without overfitting) against n.
 
-    Args: table: columns setting, seed, n, `metric`, `x`; a sweep's step and diverged are taken
-        where they are there.
-
-    Raises:
-        UserError: a column is missing or holds no finite number; else as `dose_figure`.
+    table: that of a sweep, with the column "fd_gap". Raises UserError where the gap has no finite
+        value, and as `dose_figure`.
     """
-    for name in (metric, x):
-        if name not in table.columns or not np.isfinite(np.asarray(table[name], np.float64)).any():
-            raise UserError(f"doses want finite numbers in the column {name!r}; the table has {list(table.columns)}")
-    known = {"step": 0, "diverged": False}
-    full = table.assign(**{name: value for name, value in known.items() if name not in table.columns})
-    label = "FD gap (held-out - training)" if metric == "fd_gap" else metric
-    figure = sweeps.dose_figure(full, metric, label, x, reference=0.0)
-    if "step" not in table.columns:
-        figure.supxlabel(figure.get_supxlabel().replace(" at step 0", ""), fontsize=8, color=MARK)
-    return figure
+    ranking.check(table, "fd_gap")
+    if not np.isfinite(np.asarray(table["fd_gap"], np.float64)).any():
+        raise UserError("doses want finite numbers in the column 'fd_gap'; the table has none")
+    return sweeps.dose_figure(table, "fd_gap", "FD gap (held-out - training)", reference=0.0)
 
 
 def closest_pairs(pairs: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
     """Samples beside their nearest training images, the closest first, the distance below each
     pair.
 
-    Args: pairs: {"features" or "pixels": (samples, training images, distances [k])}, images uint8
-        [k, h, w, 1 or 3].
-
-    Raises:
-        UserError: no pair, or no images (2-D points have no pairs to look at).
+    pairs: {"features" or "pixels": (samples, training images, distances [k])}, images uint8
+        [k, h, w, 1 or 3]. Raises UserError for no pair, or no images (such as 2-D points).
     """
     blocks = {space: _pairs_of(*pairs[space]) for space in ("features", "pixels") if space in pairs and len(pairs[space][0])}
     if not blocks:
@@ -216,14 +195,11 @@ def quality_novelty(points: Sequence[Mapping[str, Any]]) -> Figure:
     """Frechet distance to held-out data (left: better) against the share of near-copies (low:
     novel); copies fill the corner.
 
-    Args:
-        points: dicts with "name", "quality", "near_copies" (in [0, 1]) and "kind": "samples",
-            "control" or "setting". Settings are numbered.
-
-    Raises:
-        UserError: no point with two finite numbers.
+    points: dicts with "name", "quality", "near_copies" (in [0, 1]) and "kind": "samples", "control"
+        or "setting". Settings are numbered. Raises UserError where no point has two finite numbers.
     """
-    seen = [point for point in points if math.isfinite(_number(point, "quality") + _number(point, "near_copies"))]
+    number = lambda point, key: as_float(point.get(key))
+    seen = [point for point in points if math.isfinite(number(point, "quality") + number(point, "near_copies"))]
     if not seen:
         raise UserError(f"the scatter wants points with a finite quality and near_copies; got {len(points)} points")
     figure, (axis,) = figures.new(1, (6, 4.4 + 0.14 * len(seen)))
@@ -231,7 +207,7 @@ def quality_novelty(points: Sequence[Mapping[str, Any]]) -> Figure:
     axis.set(ylim=(-0.0008, 1.7), xlabel="FD to held-out data (left: better)", ylabel="near-copies of T (share of samples)")
     axis.set_yticks([0, 0.01, 0.1, 1], ["0", "1 %", "10 %", "100 %"])
     axis.set_yticks([], minor=True)
-    qualities = [_number(point, "quality") for point in seen]
+    qualities = [number(point, "quality") for point in seen]
     if min(qualities) > 0 and max(qualities) > 30 * min(qualities):
         axis.set_xscale("log")
     corner = {"transform": axis.transAxes, "color": VERMILION}
@@ -240,19 +216,18 @@ def quality_novelty(points: Sequence[Mapping[str, Any]]) -> Figure:
     controls = [point["name"] for point in seen if point["kind"] == "control"]
     settings = [point["name"] for point in seen if point["kind"] == "setting"]
     for point, x in zip(seen, qualities, strict=True):
-        name, y = parts.text(ranking.shorten(point["name"], 50)), _number(point, "near_copies")
+        name, y = parts.text(ranking.shorten(point["name"], 50)), number(point, "near_copies")
         style: dict[str, Any] = {"linestyle": "", "zorder": 3}
         if point["kind"] == "control":
             marker = MARKERS[controls.index(point["name"]) % len(MARKERS)]
             axis.plot(x, y, marker, color=GREY, markeredgecolor=BLACK, markersize=8, label=f"control: {name}", **style)
         elif point["kind"] == "setting":
-            number = str(settings.index(point["name"]) + 1)
-            axis.plot(x, y, marker=f"${number}$", color=BLUE, markersize=4 + 4 * len(number), label=name, **style)
+            digits = str(settings.index(point["name"]) + 1)
+            axis.plot(x, y, marker=f"${digits}$", color=BLUE, markersize=4 + 4 * len(digits), label=name, **style)
         else:
             axis.plot(x, y, "*", color=GREEN, markeredgecolor=BLACK, markersize=16, label=name, **style)
     axis.margins(x=0.08)
-    axis.grid(color=PALE, linewidth=0.6)
-    axis.set_axisbelow(True)
+    parts.grid(axis, "both")
     _legend(axis)
     return figure
 
@@ -266,16 +241,8 @@ def samples_png(samples: np.ndarray) -> bytes:
     return grids.png(grids.sample_grid(samples, columns=8))
 
 
-def _number(row: Mapping[str, Any], key: str) -> float:
-    """NaN for what is missing or no number."""
-    try:
-        return float(row[key])
-    except (KeyError, TypeError, ValueError):
-        return math.nan
-
-
 def _finite(sets: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The finite values of each set, sorted. Raises UserError where there are none at all."""
+    """The finite values of each set, sorted."""
     flat = {name: np.ravel(np.asarray(sets[name], np.float64)) for name in names if name in sets}
     kept = {name: np.sort(values[np.isfinite(values)]) for name, values in flat.items()}
     kept = {name: values for name, values in kept.items() if len(values)}
@@ -285,7 +252,7 @@ def _finite(sets: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, n
 
 
 def _pairs_of(samples: np.ndarray, nearest: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs in the order of their distances, as tiles that can be looked at."""
+    """Pairs in the order of their distances, as tiles that are large enough to see."""
     samples, nearest, distances = np.asarray(samples), np.asarray(nearest), np.asarray(distances)
     if samples.dtype != np.uint8 or samples.ndim != 4 or samples.shape != nearest.shape or len(samples) != len(distances):
         found = f"{samples.dtype} {list(samples.shape)}, {list(nearest.shape)} and {list(distances.shape)}"

@@ -1,9 +1,9 @@
-"""Pictures of a sweep: how a number or the data's size matters, and what each setting makes.
+"""Pictures of a sweep: the effect of a number or of the data's size, and samples of each setting.
 
-Which setting is best is in `rankings`, how each went in `bands`. Each picture takes a sweep's table
-(see `gan_jax.ranking`). Settings keep the table's order unless a picture says otherwise; one panel,
-row or line is one setting at one n. Means leave out seeds that have diverged, and every picture
-says how many did.
+`plots.settings` has its other pictures. Each picture takes a sweep's table
+(see `gan_jax.ranking`). Settings keep the table's order unless a docstring states another; one
+panel, row or line is one setting at one number n of training images. Means leave out seeds that
+have diverged, and every picture states how many did.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from gan_jax.core.errors import UserError
 from gan_jax.metrics import ranking
 from gan_jax.plots import figures, parts
 from gan_jax.plots.figures import BLACK, BLUE, GREEN, ORANGE, PINK
-from gan_jax.plots.parts import GREY, MARK, PALE, SKY, VERMILION
+from gan_jax.plots.grids import inside, sample_grid, window
+from gan_jax.plots.parts import GREY, MARK, SKY, VERMILION
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,31 +35,24 @@ REAL = "real (V)"
 
 
 def dose_response(
-    path: Path | str,
-    table: pd.DataFrame,
-    metric: str,
-    label: str,
-    x: str = "n",
-    reference: float | None = None,
+    path: Path | str, table: pd.DataFrame, metric: str, label: str, x: str = "n", reference: float | None = None
 ) -> Path:
-    """`dose_figure` as a PNG. Raises UserError where the file cannot be written, and as
-    `dose_figure` does."""
-    return figures.save(Path(path), dose_figure(table, metric, label, x, reference))
+    """`dose_figure` as a PNG. Raises UserError as that does, and where the file cannot be
+    written."""
+    return figures.save(path, dose_figure(table, metric, label, x, reference))
 
 
 def dose_figure(table: pd.DataFrame, metric: str, label: str, x: str = "n", reference: float | None = None) -> Figure:
-    """A metric at the last step against n, or against a number that settings differ in: means with
+    """A metric at the last step against n, or against a number in which settings differ: means with
     95 % intervals over seeds.
 
-    Against n there is a line per setting. Against a number (a leaf's column) the settings that have
-    it are the points of one line, at each n, or points of their own where two settings share a
-    value; the table's first setting, if it lacks the number, is a grey line across. A hollow dot
-    leaves out seeds that diverged; where none is left there is a cross at the foot. x is
-    logarithmic where it is positive and spans more than a factor of 20 (with 0 as well: linear up
-    to the smallest).
+    Against n each setting is a line. Against a number (a leaf's column) the settings that have it
+    are the points of one line for each n; where two settings share a value, each is a point of its
+    own. The table's first setting, where it lacks the number, is a grey line across. A hollow dot
+    leaves out seeds that diverged; a cross at the foot has no seed left. x is logarithmic where it
+    is positive and spans more than a factor of 20 (with 0 as well: linear up to the smallest).
 
-    Raises:
-        UserError: x is no number of the table, or no setting has it; else as `ranking.check`.
+    Raises UserError where x is no number of the table or no setting has it, and as `ranking.check`.
     """
     ranking.check(table, metric, *([] if x == "n" else [x]))
     cells = ranking.cells_at(table, metric)
@@ -76,15 +70,10 @@ def dose_figure(table: pd.DataFrame, metric: str, label: str, x: str = "n", refe
         mean = float(np.mean(cell.finite))
         axis.axhline(mean, color=GREY, linewidth=1.4, zorder=1)
         ends.append((name, MARK, (max(positions), mean)))
-    if reference is not None:
-        axis.axhline(reference, color=MARK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0.9)
-    axis.grid(axis="y", color=PALE, linewidth=0.6)
-    axis.set_axisbelow(True)
+    parts.reference_line(axis, reference)
+    parts.grid(axis)
     shown = [cell for _, points in series for _, cell in points] + [cell for _, cell in lacking]
-    values = [cell.finite for cell in shown]
-    bars = [np.array(ranking.mean_interval(part)[1:]) for part in values]
-    axis.set_ylim(*parts.limits(values, bars, reference))
-    outside = parts.outside(values, axis.get_ylim())
+    outside = parts.fit(axis.set_ylim, [cell.finite for cell in shown], reference)
     axis.set_ylabel(parts.text(label))
     _end_labels(axis, ends)
     hollow = "; hollow: without its diverged seeds; cross: no seed left" if any(cell.diverged.any() for cell in shown) else ""
@@ -95,22 +84,21 @@ def dose_figure(table: pd.DataFrame, metric: str, label: str, x: str = "n", refe
 
 
 def sample_sheet(path: Path | str, rows: Mapping[str, np.ndarray]) -> Path:
-    """Samples of each setting side by side, the name at the left; the row "real (V)", if there is
-    one, comes first.
+    """Samples of each setting side by side, the name at the left; the row "real (V)" of validation
+    data V, if there is one, comes first.
 
-    Args:
-        rows: name -> uint8 images [k, h, w, c], c 1 or 3, one row of them per name, pixels enlarged
-            by the same whole number; or name -> points [k, 2], one scatter plot per name, over the
-            real points in grey.
+    rows: {name: uint8 images [k, h, w, c]}, c 1 or 3, in one row for each name, enlarged by the
+        same whole number; or {name: points [k, 2]}, in one scatter plot for each name over the real
+        points in grey.
 
-    Raises: UserError: no rows, an empty one, other shapes or dtypes, images of several sizes, or
-        the file cannot be written.
+    Raises UserError for no rows, an empty one, other shapes or dtypes, images of several sizes, or
+    where the file cannot be written.
     """
     arrays = {name: np.asarray(rows[name]) for name in sorted(rows, key=lambda name: name != REAL)}
     if not arrays:
         raise UserError(f"{path}: a sheet of samples wants at least one row")
     if all(array.ndim == 2 and array.shape[1] == 2 and len(array) and array.dtype.kind == "f" for array in arrays.values()):
-        return figures.save(Path(path), scatter_sheet(arrays))
+        return figures.save(path, scatter_sheet(arrays))
     for name, array in arrays.items():
         if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] not in (1, 3) or 0 in array.shape:
             found = f"{array.dtype} {list(array.shape)}"
@@ -122,8 +110,8 @@ def sample_sheet(path: Path | str, rows: Mapping[str, np.ndarray]) -> Path:
 
 
 def _series(table: pd.DataFrame, x: str, cells: ranking.Cells) -> list[tuple[str | None, list[tuple[float, ranking.Cell]]]]:
-    """The lines of `dose_response`: (name, [(position, cell), ...] by position); a line that is
-    alone has no name."""
+    """The lines of `dose_figure`: (name, [(position, cell), ...] by position). A single line has no
+    name."""
     if x == "n":
         places = {key: float(key[1]) for key in cells}
         names = {key: key[0] for key in cells}
@@ -154,15 +142,8 @@ def _dose_line(axis: Axes, points: list[tuple[float, ranking.Cell]], i: int) -> 
     for place, bottom, top in zip(places, low, high, strict=True):
         axis.plot([place, place], [bottom, top], color=color, linewidth=1.2, alpha=0.7, zorder=2.4)
     for (place, cell), y in zip(kept, mean, strict=True):
-        axis.plot(
-            [place],
-            [y],
-            "o",
-            color=color,
-            markersize=5,
-            markerfacecolor="white" if cell.diverged.any() else color,
-            zorder=2.6,
-        )
+        face = "white" if cell.diverged.any() else color
+        axis.plot([place], [y], "o", color=color, markersize=5, markerfacecolor=face, zorder=2.6)
     return float(places[-1]), float(mean[-1])
 
 
@@ -180,8 +161,7 @@ def _dose_axis(axis: Axes, x: str, positions: list[float]) -> None:
 
 
 def _without(table: pd.DataFrame, x: str, cells: ranking.Cells) -> list[tuple[str, ranking.Cell]]:
-    """The table's first setting, at each n, where it lacks x: (name, cell) of those with a
-    value."""
+    """(name, cell) of the table's first setting, where it lacks x, at each n that has a value."""
     first = ranking.baseline_of(table, None)
     if np.isfinite(np.asarray(table[x], float)[(table["setting"].astype(str) == first).to_numpy()]).any():
         return []
@@ -191,8 +171,7 @@ def _without(table: pd.DataFrame, x: str, cells: ranking.Cells) -> list[tuple[st
 
 
 def _end_labels(axis: Axes, ends: list[tuple[str | None, str, tuple[float, float]]]) -> None:
-    """Names at the right of the lines, moved apart where they would overlap, each with a thin line
-    to the end of its own."""
+    """Names at the right of the lines, far enough apart to be read, with a thin line to each."""
     low, high = axis.get_ylim()
     height = lambda y: min(max((y - low) / (high - low), 0.0), 1.0) if math.isfinite(y) else 0.0
     named = sorted([(height(y), x, name, color) for name, color, (x, y) in ends if name is not None], key=lambda end: end[0])
@@ -203,21 +182,12 @@ def _end_labels(axis: Axes, ends: list[tuple[str | None, str, tuple[float, float
         if math.isnan(x):
             axis.annotate(f"{label} (no seed left)", (1.05, place), (1.05, place), xycoords="axes fraction", **style)
             continue
-        arrow = {
-            "arrowstyle": "-",
-            "color": color,
-            "linewidth": 0.5,
-            "alpha": 0.6,
-            "shrinkA": 1,
-            "shrinkB": 4,
-            "relpos": (0, 0.5),
-        }
+        arrow = dict(arrowstyle="-", color=color, linewidth=0.5, alpha=0.6, shrinkA=1, shrinkB=4, relpos=(0, 0.5))
         axis.annotate(label, (x, fraction), (1.05, place), xycoords=("data", "axes fraction"), arrowprops=arrow, **style)
 
 
 def _apart(places: list[float], gap: float) -> list[float]:
-    """The places in [0, 1] nearest to these (sorted, least squares) with neighbours at least `gap`
-    apart."""
+    """The nearest places in [0, 1] (sorted, least squares) with neighbours at least `gap` apart."""
     from scipy.optimize import isotonic_regression
 
     if not places:
@@ -229,20 +199,21 @@ def _apart(places: list[float], gap: float) -> list[float]:
 def _image_sheet(path: Path, arrays: dict[str, np.ndarray]) -> Path:
     height, width = next(iter(arrays.values())).shape[1:3]
     scale, pad = math.ceil(SHEET_TILE / min(height, width)), 4
-    high, wide = height * scale + pad, width * scale + pad
-    count = max(map(len, arrays.values()))
-    canvas = np.full((len(arrays) * high + pad, SHEET_LABEL + count * wide + pad, 3), 255, np.uint8)
-    for r, images in enumerate(arrays.values()):
-        large = images.repeat(scale, 1).repeat(scale, 2)
-        for i, image in enumerate(large):
-            top, left = pad + r * high, SHEET_LABEL + pad + i * wide
-            canvas[top : top + height * scale, left : left + width * scale] = image
+    high = height * scale + pad
+    tiles = np.full((len(arrays), max(map(len, arrays.values())), height, width, 3), 255, np.uint8)
+    for row, images in zip(tiles, arrays.values(), strict=True):
+        row[: len(images)] = images
+    grid = sample_grid(tiles.reshape(-1, *tiles.shape[2:]), tiles.shape[1], pad, scale)
+    canvas = np.pad(grid, ((0, 0), (SHEET_LABEL, 0), (0, 0)), constant_values=255)
     dpi = 110
     figure, (axis,) = figures.new(1, (canvas.shape[1] / dpi, canvas.shape[0] / dpi))
     axis.remove()
     figure.figimage(canvas, resize=False, origin="upper")
     for r, name in enumerate(arrays):
-        x, y = (SHEET_LABEL - 6) / canvas.shape[1], 1 - (pad + r * high + height * scale / 2) / canvas.shape[0]
+        x, y = (
+            (SHEET_LABEL - 6) / canvas.shape[1],
+            1 - (r * high + pad + height * scale / 2) / canvas.shape[0],
+        )
         style = {"fontsize": 8.5, "linespacing": 1.05, "fontweight": "bold" if name == REAL else "normal"}
         figure.text(x, y, parts.wrapped(name, 26, 3), ha="right", va="center", **style)
     return figures.save(path, figure)
@@ -257,16 +228,15 @@ def scatter_sheet(arrays: Mapping[str, np.ndarray]) -> Figure:
     known = real if np.isfinite(real).all(1).any() else np.concatenate(list(arrays.values()))
     known = known[np.isfinite(known).all(1)]
     known = known if len(known) else np.zeros((1, 2))
-    low, high = known.min(0), known.max(0)
-    margin = 0.15 * max((high - low).max(), 1e-3)
+    low, high = window(known, 0.15)
     for axis, (name, points) in zip(axes, arrays.items(), strict=True):
         if len(real):
             axis.scatter(*real.T, s=6, c=GREY, linewidths=0)
-        outside = int((~((points > low - margin) & (points < high + margin)).all(1)).sum())
+        outside = int((~inside(points, low, high)).sum())
         if name != REAL:
             axis.scatter(*points.T, s=6, c=BLUE, alpha=0.6, linewidths=0)
         axis.set_title(parts.wrapped(name, 24) + (f"\n({outside} of {len(points)} outside)" if outside else ""), fontsize=9)
-        axis.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin), xticks=[], yticks=[])
+        axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
         axis.set_aspect("equal")
         axis.spines[["top", "right"]].set_visible(True)
     return figure

@@ -1,6 +1,5 @@
-"""Named starting points: the article's DCGAN and toys (`starting.py`), complete published settings
-(`published.py`), VAEs, edits of a recipe (`edits.py`), and the regularisers that a sweep compares
-by default (`regularizers.py`)."""
+"""Named starting points: the article's DCGAN and toys, complete published settings, VAEs, edits of
+a recipe, and the regularisers that a sweep compares by default."""
 
 from gan_jax.recipes.autoencoders import vae, vae_gan
 from gan_jax.recipes.edits import (

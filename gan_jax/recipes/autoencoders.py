@@ -1,7 +1,5 @@
 """VAEs whose networks are those of the GANs beside them."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 
@@ -9,18 +7,18 @@ from gan_jax import likelihoods, optimizers
 from gan_jax.core.bind import Bound, bind
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Net
-from gan_jax.data.splits import as_integer
 from gan_jax.games.vae import VAE
 from gan_jax.games.vae_gan import VAEGAN
 from gan_jax.gan import dynamics
 from gan_jax.gan.recipe import Side
 from gan_jax.networks import dcgan, mlp
 from gan_jax.networks.decoder import Decoder
-from gan_jax.recipes.starting import check_fields, for_data
+from gan_jax.recipes.starting import check_fields, checked, for_data, side_and_channels
 
 LIKELIHOODS = {"gaussian": likelihoods.gaussian, "discretized_logistic": likelihoods.discretized_logistic}
 
 
+@checked
 def vae(
     image_shape: tuple[int, ...],
     *,
@@ -33,63 +31,49 @@ def vae(
     conditioning: str = "embedding",
     **fields: Any,
 ) -> VAE:
-    """A VAE of the networks of `dcgan` (images) or `mlp` (rows): decoder the generator, encoder the
-    discriminator.
+    """A VAE of the networks of `dcgan` (images) or `mlp` (rows): the decoder is the generator, the
+    encoder the discriminator. Both have Adam 1e-3 with b1 .9: Kingma & Ba's, usual for VAEs.
 
-    width: 64, of rows 128. likelihood: 'discretized_logistic' (the default for images) or
-        'gaussian' (for rows), or a function.
-    norm: of the decoder's hidden layers, as of `dcgan`'s generator. Adam 1e-3 with b1 .9 for both:
-    Kingma & Ba's, usual for VAEs. fields: any field of VAE. Raises UserError for a shape, a
-    likelihood or a field that is not there, and for sizes below 1.
+    width: 64, of rows 128. norm: of the decoder's hidden layers, as of `dcgan`'s generator.
+    likelihood: 'discretized_logistic' (default for images), 'gaussian' (for rows), or a function.
+    fields: any field of VAE. Raises UserError for a shape, a likelihood or a field that is not
+    there, and for sizes below 1.
     """
     check_fields(VAE, fields, ("encoder", "decoder", "likelihood", "latent_dim", "classes"))
     rows = len(image_shape) == 1
     width = (128 if rows else 64) if width is None else width
-    _check_sizes("vae", width=width, latent_dim=latent_dim, batch_size=fields.get("batch_size", 1))
-    as_integer(depth, "vae: depth", least=0)
     outputs = {"representation": 2 * latent_dim, "classes": classes, "conditioning": conditioning}
     if rows:
         made = mlp.Generator(image_shape[0], width, depth, classes=classes)
         encoder = mlp.Discriminator(width, depth, **outputs)
     else:
-        if len(image_shape) != 3 or image_shape[0] != image_shape[1] or image_shape[2] not in (1, 3):
-            raise UserError(f"this VAE makes rows, (features,), and square grey or RGB images, not {image_shape}")
-        dcgan.stages(image_shape[0])
-        made = dcgan.Generator(image_shape[0], image_shape[2], width, norm, classes, squash=False)
+        size, channels = side_and_channels(image_shape, "this VAE makes rows, (features,), and")
+        dcgan.stages(size)
+        made = dcgan.Generator(size, channels, width, norm, classes, squash=False)
         encoder = dcgan.Discriminator(width, None, **outputs)
     chosen = likelihood or ("gaussian" if rows else "discretized_logistic")
-    if isinstance(chosen, str) and chosen not in LIKELIHOODS:
-        raise UserError(f"unknown likelihood {chosen!r}: use one of {', '.join(LIKELIHOODS)}")
+    if isinstance(chosen, str):
+        if chosen not in LIKELIHOODS:
+            raise UserError(f"unknown likelihood {chosen!r}: use one of {', '.join(LIKELIHOODS)}")
+        chosen = LIKELIHOODS[chosen]
     sides = [Side(net=Net(m), optimizer=optimizers.adam(1e-3, 0.9)) for m in (encoder, Decoder(made))]
-    law = bind(LIKELIHOODS[chosen] if isinstance(chosen, str) else chosen)
-    return VAE(*sides, likelihood=law, latent_dim=latent_dim, classes=classes, **fields)
+    return VAE(*sides, likelihood=bind(chosen), latent_dim=latent_dim, classes=classes, **fields)
 
 
+@checked
 def vae_gan(
-    image_shape: tuple[int, ...],
-    *,
-    latent_dim: int = 32,
-    beta: float = 0.1,
-    gamma: float = 1.0,
-    **settings: Any,
+    image_shape: tuple[int, ...], *, latent_dim: int = 32, beta: float = 0.1, gamma: float = 1.0, **settings: Any
 ) -> VAEGAN:
-    """The networks and training of `for_data` with an encoder like the discriminator, its norm and
-    depth included, and the generator's optimizer: the VAE-GAN (Larsen et al., 2016).
+    """The VAE-GAN (Larsen et al., 2016): `for_data`, and an encoder with the discriminator's
+    network and the generator's optimizer.
 
     beta, gamma: see `vae_gan`. Theirs are 1 and 1e-6, on other features; .1 and 1 are this
     project's, from 16 pairs on digits (width 16, 2,500 steps, one seed): with beta 1 the KL
     collapses (under .5 nats), with .1 it is 3, with .001 45, and samples are as near to the data as
-    the GAN's.
-    settings: any of `dcgan` or `mlp`. Raises UserError as it does, and for sizes below 1.
+    the GAN's. settings: any of `dcgan` or `mlp`. Raises UserError as these, and for sizes below 1.
     """
-    _check_sizes("vae_gan", latent_dim=latent_dim, **{name: settings.get(name, 1) for name in ("width", "batch_size")})
     gan = for_data(image_shape, latent_dim=latent_dim, **{"play": bind(dynamics.simultaneous)} | settings)
     like = gan.discriminator.net.module.clone(conditioning="embedding", representation=2 * latent_dim, parent=None)
     encoder = Side(net=Net(like), optimizer=gan.generator.optimizer)
     fields = {field.name: getattr(gan, field.name) for field in dataclasses.fields(gan)}
     return VAEGAN(**fields, encoder=encoder, beta=beta, gamma=gamma)
-
-
-def _check_sizes(what: str, **sizes: Any) -> None:
-    for name, value in sizes.items():
-        as_integer(value, f"{what}: {name}", least=1)

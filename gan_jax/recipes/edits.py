@@ -1,14 +1,10 @@
-"""Edits of a recipe: each returns a new recipe that differs in one thing.
+"""Edits of a recipe: pure functions that return a new recipe, which differs in one thing.
 
     recipe = with_penalty(recipes.dcgan((32, 32, 3)), "r1", gamma=1.0)
     recipe = with_fields(recipe, augment=augment.diffaugment())
 
-Every edit is a pure function, and none changes the recipe that it is given. A `player` is
-"generator" or "discriminator". A field that is a dict (penalties, numbers, augment, controllers)
-keeps its other entries.
+A field that is a dict (penalties, numbers, augment, controllers) keeps its other entries.
 """
-
-from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
@@ -43,11 +39,8 @@ def with_side(recipe: Recipe, player: PlayerName = "discriminator", **changed: A
 
 
 def with_penalty(recipe: Recipe, name: str, player: PlayerName = "discriminator", **numbers: Any) -> Recipe:
-    """Adds a penalty of `gan_jax.penalties` to one player, its numbers bound, under its own name.
-
-    Raises UserError for an unknown name. A penalty of yours is added by
-    `with_side(recipe, player, penalties={"mine": bind(mine, weight=1.0)})`.
-    """
+    """Adds a penalty of `gan_jax.penalties` to one player, under its own name. Raises UserError for
+    an unknown name. A penalty of yours is added by `with_side(recipe, player, penalties={...})`."""
     return with_side(recipe, player, penalties={name: bind(find(f"penalties.{name}"), **numbers)})
 
 
@@ -64,10 +57,7 @@ def with_network(recipe: Recipe, player: PlayerName, change: Callable[[Any], Any
 
 
 def with_module(recipe: Recipe, player: PlayerName = "discriminator", **changed: Any) -> Recipe:
-    """Sets fields of a player's flax module, such as `norm` or `width`.
-
-    Raises TypeError for a field that the module does not have.
-    """
+    """Sets fields of a player's flax module, such as `norm`. Raises TypeError for others."""
     return with_network(recipe, player, lambda net: Net(net.module.clone(**changed)))
 
 

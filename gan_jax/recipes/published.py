@@ -1,12 +1,10 @@
-"""Complete published settings, the source of every number beside it.
+"""Complete published settings, with sources, and with what the source does and these do not.
 
 Each is a function of the images' shape (square, grey or RGB). Widths, batch and schedules are the
-published ones by default, mostly CIFAR-10's, and can be made smaller; fields: any field of Recipe.
-Schedules end where the published run did: `steps` is that number of steps, or yours. What a source
-does and these do not is said in each.
+published ones by default, mostly CIFAR-10's, and can be made smaller. Schedules end where the
+published run did. fields: any field of Recipe. conditioning: how D knows of classes, by projection
+as published, or another of those in `networks/heads.py`.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
@@ -14,7 +12,6 @@ import optax
 
 from gan_jax import augment, controllers, optimizers, penalties, schedules
 from gan_jax.core.bind import Bound, bind
-from gan_jax.core.errors import UserError
 from gan_jax.core.net import Net
 from gan_jax.gan.recipe import Recipe, Side
 from gan_jax.networks import biggan as biggan_networks
@@ -22,38 +19,25 @@ from gan_jax.networks import r3gan as r3gan_networks
 from gan_jax.networks import sngan as sngan_networks
 from gan_jax.networks import stylegan2
 from gan_jax.networks.spectral import SpectralNorm
-from gan_jax.recipes.starting import assembled, dcgan
-
-
-def _checked(image_shape: tuple[int, ...], name: str) -> tuple[int, int]:
-    """(side, channels)"""
-    if len(image_shape) != 3 or image_shape[0] != image_shape[1] or image_shape[2] not in (1, 3):
-        raise UserError(f"{name} makes square grey or RGB images, not {image_shape}")
-    return image_shape[0], image_shape[2]
+from gan_jax.recipes.edits import with_optimizer, with_penalty
+from gan_jax.recipes.starting import assembled, checked, dcgan, side_and_channels
 
 
 def _maps(classes: int, conditioning: str) -> tuple[str, ...]:
-    """What spectral norm leaves alone in D: a map of the label is an input, and would fade beside
-    the image."""
+    """What spectral norm skips in D: a map of the label is an input, and would fade."""
     return ("label",) if classes and conditioning == "embedding" else ()
 
 
+@checked
 def wgan_gp(image_shape: tuple[int, ...], *, width: int = 64, latent_dim: int = 128, **fields: Any) -> Recipe:
-    """WGAN-GP (Gulrajani et al., 2017, algorithm 1) on the article's DCGAN, whose D has no batch
-    norm.
-
-    Wasserstein loss, weight 10, 5 critic turns a step, Adam 1e-4 with betas (0, .9), batches of 64.
-    """
-    penalty = {"wgan_gp": bind(penalties.wgan_gp, weight=10.0)}
+    """WGAN-GP (Gulrajani et al., 2017, algorithm 1) on the article's DCGAN without batch norm in D:
+    weight 10, 5 critic turns a step, Adam 1e-4 with betas (0, .9), batches of 64."""
     fields = {"loss": "wasserstein", "d_steps": 5, "batch_size": 64} | fields
     made = dcgan(image_shape, width=width, latent_dim=latent_dim, **fields)
-    adam = optimizers.adam(1e-4, 0.0, 0.9)
-    return made.replace(
-        generator=made.generator.replace(optimizer=adam),
-        discriminator=made.discriminator.replace(optimizer=adam, penalties=penalty),
-    )
+    return with_penalty(with_optimizer(made, optimizers.adam(1e-4, 0.0, 0.9)), "wgan_gp", weight=10.0)
 
 
+@checked
 def sngan(
     image_shape: tuple[int, ...], *, width: int | None = None, d_width: int | None = None, classes: int = 0,
     conditioning: str = "projection", steps: float = 100_000, **fields: Any,
@@ -63,11 +47,9 @@ def sngan(
 
     Hinge loss, 5 turns of D a step, batches of 64, 128 latents; Adam 2e-4 with betas (0, .9), the
     rate falling to 0 over 100,000 steps (the paper's table 3 and appendix B; mimicry's example).
-    The paper draws 128 fakes for G's turn: here 64.
-    width, d_width: None for the plan's of the size. conditioning: how D knows of classes, by
-    projection as published, or another of those in `networks/heads.py`.
+    The paper draws 128 fakes for G's turn: here 64. width, d_width: None for the published plan.
     """
-    size, channels = _checked(image_shape, "sngan")
+    size, channels = side_and_channels(image_shape, "sngan makes")
     rate: Any = schedules.linear(2e-4, 0.0, steps)
     generator = Net(sngan_networks.Generator(size, channels, width, classes))
     d = Net(sngan_networks.Discriminator(d_width, classes, conditioning))
@@ -77,6 +59,7 @@ def sngan(
     return assembled(sides, fields.pop("loss", "hinge"), 128, classes=classes, **fields)
 
 
+@checked
 def biggan(
     image_shape: tuple[int, ...], *, width: int = 64, classes: int = 0, conditioning: str = "projection", **fields: Any
 ) -> Recipe:
@@ -84,10 +67,9 @@ def biggan(
 
     Hinge loss, 4 turns of D a step, batches of 50, 128 latents, kernels from N(0, .02^2), spectral
     norm in both players; Adam 2e-4 with betas (0, .999) for both; the moving average, .9999, starts
-    at step 1,000. Labels enter by conditional batch norm and projection; classes 0 is
-    unconditional. conditioning: of D, one of those in `networks/heads.py`.
+    at step 1,000. Labels enter by conditional batch norm and projection.
     """
-    size, channels = _checked(image_shape, "biggan")
+    size, channels = side_and_channels(image_shape, "biggan makes")
     g = biggan_networks.Generator(size, channels, width, classes, shared=0, hierarchical=False, start="normal")
     d = biggan_networks.Discriminator(width, classes, start="normal", conditioning=conditioning)
     nets = (
@@ -99,35 +81,30 @@ def biggan(
     return assembled(sides, fields.pop("loss", "hinge"), 128, classes=classes, **fields)
 
 
+@checked
 def biggan_diffaugment(image_shape: tuple[int, ...], *, consistency: float | None = None, **fields: Any) -> Recipe:
-    """`biggan` with DiffAugment's translation and cutout (Zhao et al., 2020: their CIFAR scripts).
+    """`biggan` with DiffAugment's translation and cutout (Zhao et al., 2020: their CIFAR scripts,
+    whose data are mirrored).
 
-    consistency: weight of CR beside it, 10 in their CR rows; None leaves it out. CR shifts the
-    reals itself, so that with it the policy is cutout alone, as in their scripts for all of CIFAR;
-    with 20% and 10% of it they keep both words, and CR has no transformation but DiffAugment's. The
-    scripts' data are mirrored.
+    consistency: weight of CR, 10 in their CR rows; None leaves it out. CR shifts the reals itself,
+    so that the policy is cutout alone, as in their scripts for all of CIFAR. With 20% and 10% of it
+    they keep both words, and CR has no transformation but DiffAugment's.
     """
     policy = "translation,cutout" if consistency is None else "cutout"
     fields = {"augment": augment.diffaugment(policy)} | fields
     made = biggan(image_shape, **fields)
-    if consistency is None:
-        return made
-    cr = {"cr": bind(penalties.cr, weight=consistency, flip=True)}
-    return made.replace(discriminator=made.discriminator.replace(penalties=cr))
+    return made if consistency is None else with_penalty(made, "cr", weight=consistency, flip=True)
 
 
+@checked
 def lecam(image_shape: tuple[int, ...], *, weight: float = 0.3, decay: float = 0.99, **fields: Any) -> Recipe:
-    """`biggan` with LeCam regularisation (Tseng et al., 2021; their code's BigGAN on CIFAR-10):
-    weight .3, from step 1,000.
-
-    decay: of the averages, .99 in the paper (the default), .9 in their code. The scripts' data are
-        mirrored.
-    """
-    made = biggan(image_shape, **fields)
-    regulariser = {"lecam": bind(penalties.lecam, weight=weight, decay=decay, start=1000.0)}
-    return made.replace(discriminator=made.discriminator.replace(penalties=regulariser))
+    """`biggan` with LeCam regularisation (Tseng et al., 2021; their code's BigGAN on CIFAR-10,
+    whose data are mirrored): weight .3, from step 1,000. decay: of the averages, .99 in the paper
+    (the default), .9 in their code."""
+    return with_penalty(biggan(image_shape, **fields), "lecam", weight=weight, decay=decay, start=1000.0)
 
 
+@checked
 def stylegan2_ada(
     image_shape: tuple[int, ...], *, channel_base: int = 32768, channel_max: int = 512, gamma: float = 0.01, classes: int = 0,
     conditioning: str = "projection", target: float = 0.6, group: int = 32, **fields: Any,
@@ -136,13 +113,13 @@ def stylegan2_ada(
 
     Non-saturating loss, batches of 64, Adam .0025 with betas (0, .99), R1 of gamma .01 every 16
     steps, pipe bgc with p driven to r_t = .6 over 500,000 images, moving average of half-life
-    500,000 images, ramped by .05. No path length, no mixing.
-    group: of the minibatch standard deviation; it divides the batch of each device. conditioning:
-    how D knows of classes, by projection as published, or another of those in `networks/heads.py`.
-    The source updates D for R1 alone, with rates rescaled for it; here both terms share one update,
-    at the plain rates. It computes the highest resolutions in float16.
+    500,000 images, ramped by .05. No path length, no mixing. The source updates D for R1 alone,
+    with rates rescaled for it, and computes the highest resolutions in float16; here both terms
+    share one update, at the plain rates.
+
+    group: of the minibatch standard deviation; it divides the batch of each device.
     """
-    size, channels = _checked(image_shape, "stylegan2_ada")
+    size, channels = side_and_channels(image_shape, "stylegan2_ada makes")
     widths: dict[str, Any] = {"channel_base": channel_base, "channel_max": channel_max, "classes": classes}
     g = stylegan2.Generator(size, channels, mapping=2, **widths)
     d = stylegan2.Discriminator("orig", group=group, conditioning=conditioning, **widths)
@@ -162,21 +139,20 @@ def stylegan2_ada(
     return assembled(sides, chosen, g.style, batch_size=batch_size, classes=classes, **ada | fields)
 
 
+@checked
 def r3gan(
     image_shape: tuple[int, ...], *, width: int = 768, blocks: int = 2, per_group: int = 8, classes: int = 0,
     conditioning: str = "projection", batch_size: int = 512, images: float = 2e7, augmentation: float = 0.55, **fields: Any,
 ) -> Recipe:  # fmt: skip
     """R3GAN's configuration for CIFAR-10, "config E" (Huang et al., 2024; train.py of its
-    repository).
+    repository, whose data are mirrored).
 
     Relativistic pairing loss, R1 and R2 every step, 64 latents, Adam with b1 0. Along half a cosine
-    over 2e7 images: rate 2e-4 to 5e-5, gamma .05 to .005, b2 .9 to .99, augmentation p 0 to .55
+    over 2e7 `images`: rate 2e-4 to 5e-5, gamma .05 to .005, b2 .9 to .99, augmentation p 0 to .55
     (geometry and cutout at p, colours at half of it), half-life of the moving average 0 to 5e6
-    images. images: over which the schedules run, fewer for smaller runs.
-    augmentation: 0 leaves it out. conditioning: how D knows of classes, by projection as published,
-    or another of those in `networks/heads.py`. The source's data are mirrored.
+    images. augmentation: 0 leaves it out.
     """
-    size, channels = _checked(image_shape, "r3gan")
+    size, channels = side_and_channels(image_shape, "r3gan makes")
     steps = images / batch_size
     along = lambda start, stop: schedules.cosine(start, stop, steps)
     plan: Any = r3gan_networks.plan(size, width, blocks, per_group)

@@ -1,7 +1,5 @@
 """The regularisers that a sweep compares by default."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from gan_jax import augment, losses, optimizers
@@ -12,12 +10,10 @@ from gan_jax.recipes.starting import for_data, loss
 
 
 def regularizers(image_shape: tuple[int, ...], **settings: Any) -> dict[str, Recipe]:
-    """{name: recipe}, the baseline "none" first, each other recipe with one regulariser.
-
-    The baseline is `for_data(image_shape, **settings)`, whose D has AdamW with weight decay 0, so
-    that the first three recipes are one structure, as is R1 at its three strengths: seven programs
-    in all. WGAN-GP comes with the Wasserstein loss. Batch norm in D is left out for rows of points.
-    """
+    """{name: recipe}, the baseline "none" first, each other recipe with one regulariser. The
+    baseline is `for_data(image_shape, **settings)` with AdamW of weight decay 0 for D, so that the
+    first three recipes are one structure, as is R1 at its three strengths: seven programs in all.
+    WGAN-GP comes with the Wasserstein loss. Batch norm in D is left out for rows of points."""
 
     def base(weight_decay: float = 0.0, **changed: Any) -> Recipe:
         made = for_data(image_shape, loss=bind(losses.non_saturating, smoothing=0.0), **settings, **changed)

@@ -1,49 +1,54 @@
-"""Which images are compared with which: T, a held-out set, and the controls that say what each
-number can see."""
-
-from __future__ import annotations
+"""Which images are compared: training images T, a held-out set, and the controls that show what
+each number can detect."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gan_jax.core.errors import UserError
-from gan_jax.data.splits import Split, Splits
+from gan_jax.data.splits import Split, Splits, stratified_order
 from gan_jax.metrics.features import check_images
+from gan_jax.metrics.order import content_order
 
 REAL, COPYCAT, NOISY, HALF, BLURRED = "real", "copycat", "noisy copycat", "half the modes", "blurred"
 CONTROLS = (REAL, COPYCAT, NOISY, HALF, BLURRED)
 NOISE = 8.0  # of 255, standard deviation of the noisy copycat's noise
-LEAST = 50  # images below which nothing is measured
+LEAST = 50  # images of T, V or S below which nothing is measured
+SMALL, CUTS = 200, 4  # images of V below which both halves of several cuts are held out in turn, and how many cuts
 
 
 @dataclass(frozen=True)
 class Sets:
-    """T and a held-out set of the same law, equally fresh images as a control, and what to call the
-    held-out set."""
+    """T, a held-out set of the same distribution, and other held-out images as a control.
+
+    folds: where there are few held-out images, all of them are both `held_out` and `control`, and
+        these are the sets whose numbers are averaged; () elsewhere.
+    """
 
     train: Split
     held_out: Split
     control: Split
     held_out_name: str  # "V", "S" or "held-out"
     splits: Splits | None = None
+    folds: tuple["Sets", ...] = ()
 
 
-def sets_of(data: Splits | Sequence[Any], final: bool) -> Sets:
-    """The sets of a report. While choosing (not `final`): held out is one half of V, the control
-    the other, and S stays closed. `final`: held out is S, the control V. For two arrays (train,
-    held-out): as while choosing.
+def sets_of(data: Splits | Sequence[ArrayLike], final: bool, seed: int = 0) -> Sets:
+    """The sets of a report. While choosing (not `final`), one half of the validation split V is
+    held out, the other is the control, and the test split S stays closed. Where V has fewer than
+    SMALL images, each half of CUTS seeded cuts is held out in turn (cross-fitting). With `final`, S
+    is held out and V is the control. Two arrays (training, held-out), in any order, are treated as
+    while choosing.
 
     Raises UserError for anything else, for arrays that do not fit, or fewer than 50 images in a
     set.
     """
-    if isinstance(data, Splits):
-        if final:
-            sets = Sets(data.train, data.test, data.validation, "S", data)
-        else:
-            sets = Sets(data.train, *_halves(data.validation), "V", data)
+    if isinstance(data, Splits) and final:
+        sets = Sets(data.train, data.test, data.validation, "S", data)
+    elif isinstance(data, Splits):
+        sets = Sets(data.train, data.validation, data.validation, "V", data)
     else:
         if final:
             raise UserError("final opens the test split S, but the data are two arrays: give the Splits of gan.load")
@@ -52,40 +57,38 @@ def sets_of(data: Splits | Sequence[Any], final: bool) -> Sets:
         train, held_out = (check_images(x, what) for x, what in zip(data, ("training images", "held-out images"), strict=True))
         if train.shape[1:] != held_out.shape[1:]:
             raise UserError(f"training images are {list(train.shape[1:])}, held-out images {list(held_out.shape[1:])}")
-        sets = Sets(Split(train), *_halves(Split(held_out)), "held-out")
-    fewest = {"training": sets.train, "held-out": sets.held_out, "control": sets.control}
-    for name, part in fewest.items():
+        given, held = (Split(x[content_order(x, seed=seed)]) for x in (train, held_out))
+        sets = Sets(given, held, held, "held-out")
+    for name, part in (("training", sets.train), ("held-out", sets.held_out), ("control", sets.control)):
         if len(part) < LEAST:
-            raise UserError(f"{len(part)} {name} images are too few to judge by: at least {LEAST} (V is cut in halves)")
-    return sets
+            raise UserError(f"{len(part)} {name} images are too few to judge by: at least {LEAST}")
+    if sets.held_out_name == "S":
+        return sets
+    if len(sets.held_out) >= SMALL:
+        return _halves(sets, np.arange(len(sets.held_out)))  # a prefix of a split is stratified, so both halves are
+    # Not stratified: of few images of a class most others of it would be in the other half, so that
+    # a nearest neighbour would tell real images from real ones.
+    orders = [stratified_order(None, len(sets.held_out), seed, f"report cut {cut}") for cut in range(CUTS)]
+    return replace(sets, folds=tuple(_halves(sets, part, swap) for part in orders for swap in (False, True)))
 
 
-def enough(data: Splits, n: int) -> bool:
-    """Whether a run on the first n training images can be judged while choosing."""
-    return min(n, len(data.validation) // 2) >= LEAST
-
-
-def _halves(split: Split) -> tuple[Split, Split]:
-    middle = len(split) // 2  # a prefix of a split is stratified, so both halves are
-    labels = split.labels
-    return (
-        Split(split.images[:middle], None if labels is None else labels[:middle]),
-        Split(split.images[middle:], None if labels is None else labels[middle:]),
-    )
+def _halves(sets: Sets, order: np.ndarray, swap: bool = False) -> Sets:
+    """The first half of this order held out, the other the control, or the other way round."""
+    whole, middle = sets.held_out, len(order) // 2
+    take = lambda rows: Split(whole.images[rows], None if whole.labels is None else whole.labels[rows])
+    one, other = take(order[:middle]), take(order[middle:])
+    return replace(sets, held_out=other if swap else one, control=one if swap else other)
 
 
 def controls(sets: Sets, cells: np.ndarray, n: int, seed: int) -> dict[str, np.ndarray]:
-    """{name: images}: what a perfect generator, copiers, a collapsed and a blurring one would give,
-    n images (or all).
+    """{name: images} of generators whose fault is known, n images each (or all).
 
-    real:           held-out images in the role of G: what no number may hold against a generator
+    real:           fresh real images, which a perfect generator would make
     copycat:        training images, drawn with replacement
-    noisy copycat:  the same with Gaussian noise of 8 / 255 (points: a tenth of their median
-                    distance to the nearest other)
-    half the modes: the real control, half of its classes or `cells` only, each image as often as it
-    takes
-    blurred:        the real control under a Gaussian blur of 1 pixel (points: noise of a quarter of
-                    their spread)
+    noisy copycat:  the same, with the noise of `noisy`
+    half the modes: real images of half of the classes, or of half of the `cells` [len(control)],
+                    repeated where they are too few
+    blurred:        the real control, blurred as by `blurred`
     """
     random = np.random.Generator(np.random.PCG64(seed))
     real = sets.control.images[:n]
@@ -96,14 +99,14 @@ def controls(sets: Sets, cells: np.ndarray, n: int, seed: int) -> dict[str, np.n
 
 
 def _half(labels: np.ndarray) -> np.ndarray:
-    """The places of the first half of the labels (all, where there is one)."""
+    """The indices of the first half of the labels, or of the only one."""
     names = np.unique(labels)
     return np.flatnonzero(np.isin(labels, names[: max(1, len(names) // 2)]))
 
 
 def noisy(images: np.ndarray, random: np.random.Generator, std: float = NOISE) -> np.ndarray:
-    """Images with Gaussian noise of `std` / 255; points with a tenth of their median distance to
-    the nearest other."""
+    """Images with Gaussian noise of `std` / 255; points with noise of a tenth of their median
+    distance to the nearest other."""
     if images.ndim == 4:
         return np.clip(np.rint(images + std * random.standard_normal(images.shape)), 0, 255).astype(np.uint8)
     from scipy.spatial import KDTree

@@ -1,13 +1,12 @@
-"""The numbers of the report: what each is called, what real data score, and which control it has to
-see.
+"""The numbers of the report: their labels, what real data score, and the controls that each has to
+detect.
 
-The rows are the twelve of the report; a row may hold several numbers. Gaps are held-out minus
-train, so that positive means overfitting. {H} stands for the held-out set: V while choosing, S when
-it is opened.
+The rows are the twelve of the report; a row may hold several numbers. T are the training images.
+Gaps are held-out minus training, so that positive means overfitting. {H} stands for the held-out
+set: the validation split V while choosing, the test split S when it is opened.
 """
 
-from __future__ import annotations
-
+import math
 from dataclasses import dataclass
 
 from gan_jax.report.controls import BLURRED, COPYCAT, HALF, NOISY
@@ -30,21 +29,35 @@ ROWS = {
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """sees: the controls that must come out worse than real data, or the number says nothing here.
-    worse: in which direction.
+    """One number of the report.
 
-    pairs: whether the number involves T (and so its protocol names T).
+    null: what real data score. worse: the direction of worse, "higher" or "lower".
+    sees: the controls that must come out worse than real data, or the number is no evidence.
+    train: whether the number involves T, so that its protocol names T.
     """
 
     key: str
     row: int
     label: str
     null: str
-    worse: str  # "higher" or "lower"
+    worse: str
     sees: tuple[str, ...] = ()
     train: bool = False
     meaning: str = ""
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the most that the number can be."""
+        return _ENDS.get(self.key, (-math.inf, math.inf))
+
+
+_SHARES: tuple[str, ...] = ("fd_gap_p", "precision", "coverage", "missing", "c_t_share", "near_copies", "near_copies_pixels")
+_SHARES += ("one_nn_train", "one_nn", "one_nn_generated", "one_nn_real", "d_auc", "d_tpr", "elbo_auc", "recovery_p")
+_SHARES += ("gan_train", "truth_high_quality")
+_ENDS: dict[str, tuple[float, float]] = {key: (0.0, 1.0) for key in _SHARES}
+_ENDS |= {key: (0.0, math.inf) for key in ("fd", "density", "truth_modes", "truth_reverse_kl")}
+_ENDS |= {key: (-1.0, 1.0) for key in ("coverage_gap", "authenticity_gap", "d_r_t")}
+_ENDS |= {key: (-math.inf, 1.0) for key in ("copy_share", "recovery_gap")}
 
 _KINDS = (
     MetricSpec(

@@ -1,7 +1,5 @@
-"""One number of the report beside its controls, and the protocol that says whether two numbers may
-be compared."""
-
-from __future__ import annotations
+"""One number of the report beside its controls, and the protocol that states whether two numbers
+may be compared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,10 +21,8 @@ CLEAR = 2.0  # standard errors by which a control has to come out worse than rea
 class Number:
     """One number of the report.
 
-    low, high: its 95 % interval, or None; controls: {name: Measured}; protocol: all that the number
-        depends on.
-    informative: whether the controls that it has to see come out worse than real data; why: which
-        one does not.
+    low, high: its 95 % interval as far as it is possible, or None. controls: the same number of
+    each control. protocol: all that the number depends on. caveat: that of `Measured`.
     """
 
     kind: MetricSpec
@@ -36,12 +32,15 @@ class Number:
     high: float | None
     controls: Mapping[str, Measured]
     protocol: Mapping[str, Any]
+    caveat: str = ""
 
     @cached_property
     def why(self) -> str:
-        """Why the number says nothing here, or ''."""
+        """Why the number is no evidence here, or ''."""
         if not np.isfinite(self.value):
             return "it is not finite"
+        if self.caveat:
+            return self.caveat
         if REAL not in self.controls:
             return ""
         real = self.controls[REAL]
@@ -54,9 +53,10 @@ class Number:
 
     @property
     def informative(self) -> bool:
+        """Whether every control that the number has to detect comes out worse than real data."""
         return not self.why
 
-    def minus(self, other: Number) -> float:
+    def minus(self, other: "Number") -> float:
         """The difference of the values. Raises UserError where the protocols differ."""
         if differing := different(self.protocol, other.protocol):
             raise UserError(f"{self.label} cannot be compared: {differing}")
@@ -77,7 +77,7 @@ def _plain(value: float | None) -> float | None:
 
 def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """The first key in which two protocols differ, with both values; '' where they agree."""
-    for key in [*one, *(k for k in other if k not in one)]:
+    for key in dict(one) | dict(other):
         if one.get(key) != other.get(key):
             return f"{key} is {_brief(one.get(key))} in one and {_brief(other.get(key))} in the other"
     return ""
@@ -95,13 +95,16 @@ def numbers_of(
     protocol: Mapping[str, Any],
     train: Mapping[str, Any],
 ) -> dict[str, Number]:
-    """Numbers beside their controls. train: what the protocol adds for the numbers that involve
-    T."""
-    return {
-        key: Number(
-            METRIC_SPECS[key], METRIC_SPECS[key].label.replace("{H}", held_out), one.value, one.low, one.high,
-            {name: controls[name][key] for name in CONTROLS if key in controls.get(name, {})},
-            dict(protocol) | (dict(train) if METRIC_SPECS[key].train else {}),
-        )
-        for key, one in measured.items()
-    }  # fmt: skip
+    """Numbers beside their controls. train: the protocol's additions for numbers that involve the
+    training images."""
+    numbers = {}
+    for key, found in measured.items():
+        kind = METRIC_SPECS[key]
+        scores = {name: controls[name][key] for name in CONTROLS if key in controls.get(name, {})}
+        own = dict(protocol) | (dict(train) if kind.train else {})
+        label = kind.label.replace("{H}", held_out)
+        least, most = kind.ends
+        low = None if found.low is None else min(max(found.low, least), found.value)
+        high = None if found.high is None else max(min(found.high, most), found.value)
+        numbers[key] = Number(kind, label, found.value, low, high, scores, own, found.caveat)
+    return numbers

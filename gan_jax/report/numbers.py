@@ -1,74 +1,73 @@
-"""Rows 1 to 9 of the report, for any set of images: a generator's samples and each control go
-through the same function."""
-
-from __future__ import annotations
+"""Rows 1 to 9 of the report for any set of images (samples and each control alike), and row 10 from
+logits. T are the training images."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gan_jax.core.errors import UserError
 from gan_jax.metrics import discriminator, frechet, kernels, memorization, neighbours, pairs
 from gan_jax.metrics.features import Extractor, check_images
 from gan_jax.metrics.features.fixed import pixels
 from gan_jax.metrics.pairs import CrossPairs, SelfPairs
-from gan_jax.report.controls import COPYCAT, Sets, controls
+from gan_jax.report.controls import CONTROLS, COPYCAT, Sets, controls
+from gan_jax.report.measured import Measured, around, averaged, share_error, surely_positive
 
 Nearest = tuple[np.ndarray, np.ndarray]  # (distance, index) of each sample's nearest
 
 NEIGHBOURS = 5
 LARGEST = 10_000  # of a set, in the passes over all pairs
-FEW = 1000  # held-out images below which near-copies are told at 5 % false positives instead of 1 %
+FEW = 1000  # held-out images below which near-copies have 5 % false positives instead of 1 %
 PER_CELL = 50  # held-out images for each cell, at least
-CELLS = 20  # cells, at most
+FEWEST_CELLS, CELLS = 2, 20  # cells: one would not show that half is missing
 FITTED = 4000  # images of T that the cells are fitted to, at most
-BLOCKS, FEW_BLOCKS, WIDE = 10, 5, 512  # that the jackknife leaves out in turn; fewer for more features than WIDE: each costs
+BLOCKS, FEW_BLOCKS, WIDE = 10, 5, 512  # of the jackknife; fewer where there are more than WIDE features
 POINTS = 5  # subset sizes of the extrapolated Frechet distance
+COPIES = 3.0  # times the false-positive rate: more near-copies than that are no accident
 HARDLY = 4  # a cell is missing where samples have less than a quarter of the held-out share
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A number with the ends of its 95 % interval over the draw of the samples; the references are
-    as they are."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def error(self) -> float:
-        """Standard error, 0 where none is known."""
-        return 0.0 if self.low is None or self.high is None else (self.high - self.low) / (2 * 1.96)
-
-
-def around(value: float, error: float) -> Measured:
-    return Measured(float(value), float(value - 1.96 * error), float(value + 1.96 * error))
-
-
 class References:
-    """T, the held-out set and what is measured of them once, in one extractor's features.
+    """T and the held-out set in one extractor's features, with all that is computed of them once.
 
     `measure(images)` gives the numbers of any images; `controls` are those of the five controls.
-    `n`: the equal number of images of T, of the held-out set and of the samples that the distances
-    of rows 1 to 5 and 9 are taken with; the copying scores of rows 6 to 8 use all of T, all
-    held-out images and all samples.
+    The distances of rows 1 to 5 and 9 take `n` images each of T, of the held-out set and of the
+    samples; the copying scores of rows 6 to 8 use all of them. Where `sets` has folds, all are
+    means over the folds. notes: what the reader must know of the features. Raises UserError where n
+    is not above k, or a set has fewer images.
     """
 
-    def __init__(self, sets: Sets, extractor: Extractor, *, n: int | None = None, k: int = NEIGHBOURS, seed: int = 0):
-        self.sets, self.extractor, self.k, self.seed = sets, extractor, k, seed
-        most = min(len(sets.train), len(sets.held_out), len(sets.control), LARGEST)
+    def __init__(
+        self,
+        sets: Sets,
+        extractor: Extractor,
+        *,
+        n: int | None = None,
+        k: int = NEIGHBOURS,
+        seed: int = 0,
+        notes: tuple[str, ...] = (),
+    ):
+        self.sets, self.extractor, self.k, self.seed, self.notes = sets, extractor, k, seed, notes
+        most = min(len(part) for s in (sets.folds or (sets,)) for part in (s.train, s.held_out, s.control))
+        most = min(most, LARGEST)
         self.n = most if n is None else n
         if not k < self.n <= most:
             raise UserError(f"n={self.n} images of each set: there are {most}, and neighbours ask for more than {k}")
         self.rate = 0.01 if len(sets.held_out) >= FEW else 0.05
         self.pixels = pixels(sets.train.images.shape[1:])
 
-    # ---- of the references alone ----------------------------------------------------------------
+    @cached_property
+    def folds(self) -> "list[References]":
+        """The references whose numbers are averaged: of the folds, or these alone."""
+        made = [References(sets, self.extractor, n=self.n, k=self.k, seed=self.seed) for sets in self.sets.folds]
+        for i, fold in enumerate(made):  # each takes the next n of T
+            vars(fold).update({name: np.roll(getattr(self, name), -i * self.n, 0) for name in ("train", "train_distance")})
+            vars(fold).update(train_pixels=self.train_pixels, centres=made[0].centres)
+        return made or [self]
 
     @cached_property
     def train(self) -> np.ndarray:
@@ -77,6 +76,10 @@ class References:
     @cached_property
     def held_out(self) -> np.ndarray:
         return self.extractor(self.sets.held_out.images)
+
+    @cached_property
+    def train_pixels(self) -> np.ndarray:
+        return self.pixels(self.sets.train.images)
 
     @cached_property
     def near(self) -> tuple[SelfPairs, SelfPairs]:
@@ -88,52 +91,64 @@ class References:
         return frechet.moments(self.train[: self.n]), frechet.moments(self.held_out[: self.n])
 
     @cached_property
-    def copying(self) -> _Copying:
-        return _Copying(self.train, self.held_out, self.rate, self.near[0] if self.n == len(self.train) else None)
+    def copying(self) -> "_Copying":
+        return _Copying(self.train, self.held_out, self.rate)
 
     @cached_property
-    def copying_pixels(self) -> _Copying:
-        return _Copying(self.pixels(self.sets.train.images), self.pixels(self.sets.held_out.images), self.rate)
+    def copying_pixels(self) -> "_Copying":
+        return _Copying(self.train_pixels, self.pixels(self.sets.held_out.images), self.rate)
 
     @cached_property
-    def cells(self) -> _Cells:
-        return _Cells(self.train, self.held_out, self.seed)
+    def train_distance(self) -> np.ndarray:
+        """The distance of each image of T to the nearest other one."""
+        return (self.near[0] if self.n == len(self.train) else pairs.self_pairs(self.train, 1)).distance
 
-    # ---- of samples -----------------------------------------------------------------------------
+    @cached_property
+    def centres(self) -> np.ndarray:
+        """The centres of cells of the feature space (k-means of T)."""
+        k = int(np.clip(len(self.held_out) // PER_CELL, FEWEST_CELLS, CELLS))
+        return memorization.cells(self.train[:FITTED], k, self.seed)
 
     def measure(self, images: np.ndarray) -> dict[str, Measured]:
-        """{key of a number: its value}; see `kinds.METRIC_SPECS`. images: as those of T, at least
-        n.
-
-        Raises UserError where the images do not fit or are too few.
-        """
+        """Rows 1 to 9 of images like those of T, by the keys of `metric_specs.METRIC_SPECS`. Raises
+        UserError where the images do not fit or are fewer than n."""
         images = check_images(images, "generated images")
-        made, real = list(images.shape[1:]), list(self.sets.train.images.shape[1:])
-        if made != real:
-            raise UserError(f"generated images have shape {made}, those of T {real}: resize them as the data were")
+        shape, real = list(images.shape[1:]), list(self.sets.train.images.shape[1:])
+        if shape != real:
+            raise UserError(f"generated images have shape {shape}, those of T {real}: resize them as the data were")
         if len(images) < self.n:
             raise UserError(f"{len(images)} generated images: give at least {self.n}, as many as T and held-out images each")
         x = self.extractor(images)
+        flat = None if self.extractor.digest == self.pixels.digest else self.pixels(images)
+        return averaged([fold._numbers(np.roll(x, -i * self.n, 0), flat) for i, fold in enumerate(self.folds)])
+
+    def _numbers(self, x: np.ndarray, flat: np.ndarray | None) -> dict[str, Measured]:
+        """Rows 1 to 9 of one fold, from features x and pixels, where those are others."""
         numbers, passes = self._distances(x[: self.n])
-        numbers |= self.cells.missing(x) | self._copying(x, *passes)
-        if self.extractor.digest != self.pixels.digest:
-            nearest = neighbours.nearest(self.pixels(images), self.copying_pixels.train)
-            numbers["near_copies_pixels"] = self.copying_pixels.near_copies(nearest)
+        cells, held_out_cells = (memorization.assign(features, self.centres) for features in (x, self.held_out))
+        held, made = (np.bincount(c, minlength=len(self.centres)) / len(c) for c in (held_out_cells, cells))
+        numbers["missing"] = Measured(float(held[made < held / HARDLY].sum()))
+        numbers |= self._copying(x, *passes, cells, held_out_cells)
+        if flat is not None:
+            copying = self.copying_pixels
+            numbers["near_copies_pixels"] = copying.near_copies(neighbours.nearest(flat, copying.train))
+            if numbers["near_copies_pixels"].value > COPIES * self.rate and not surely_positive(numbers["copy_share"]):
+                caveat = copying.alike(neighbours.nearest(flat, copying.held_out_features))
+                numbers["near_copies_pixels"] = replace(numbers["near_copies_pixels"], caveat=caveat)
         return numbers
 
     def _distances(self, x: np.ndarray) -> tuple[dict[str, Measured], tuple[CrossPairs, CrossPairs]]:
-        """Rows 1 to 5 and 9: n samples against n images of T and n held-out ones; and the two
-        passes over their pairs."""
+        """Rows 1 to 5 and 9 of n samples, and the passes over their pairs with T and with held-out
+        images."""
         t, h = self.train[: self.n], self.held_out[: self.n]
         wt, wh = self.near
         wx = pairs.self_pairs(x, self.k)
         to_t, to_h = pairs.cross_pairs(x, t, wx, wt), pairs.cross_pairs(x, h, wx, wh)
-        numbers = self._frechet(x) | _kernels(wx, wt, wh, to_t, to_h) | _prdc(wx, wt, wh, to_t, to_h)
-        return numbers | _one_nn(wx, wt, wh, to_t, to_h), (to_t, to_h)
+        passes = wx, wt, wh, to_t, to_h
+        return self._frechet(x) | _kernels(*passes) | _prdc(*passes) | _one_nn(*passes), (to_t, to_h)
 
     def _nearest(self, x: np.ndarray, reals: np.ndarray, made: CrossPairs) -> Nearest:
-        """The nearest of all `reals` to each x, from the pass that was made where it had them
-        all."""
+        """The nearest of all `reals` to each x, from the pass `made` where that saw them all."""
         if len(x) == len(reals) == self.n:
             return made.forward_distance, made.forward_index
         return neighbours.nearest(x, reals)
@@ -150,11 +165,10 @@ class References:
         }
 
     def gap_p(self, images: np.ndarray, permutations: int) -> Measured:
-        """p of the gap of Frechet distances: how often a random half of T and held-out images
-        together gives as large a one.
+        """p of the gap of Frechet distances under random exchanges of T and held-out images.
 
-        One-sided (positive gaps are overfitting), (1 + count) / (1 + permutations). Exact for
-        samples that never saw T.
+        One-sided, positive gaps are overfitting: (1 + as large gaps) / (1 + permutations). Exact
+        for samples that are independent of T.
         """
         random = np.random.Generator(np.random.PCG64(self.seed))
         own = frechet.moments(self.extractor(images)[: self.n])
@@ -168,122 +182,88 @@ class References:
         larger = sum(gap(random.permutation(len(pool))) >= observed for _ in range(permutations))
         return Measured((1 + larger) / (1 + permutations))
 
-    def _copying(self, x: np.ndarray, to_t: CrossPairs, to_h: CrossPairs) -> dict[str, Measured]:
+    def _copying(
+        self, x: np.ndarray, to_t: CrossPairs, to_h: CrossPairs, cells: np.ndarray, held_out_cells: np.ndarray
+    ) -> dict[str, Measured]:
         """Rows 6 to 8: all samples against all of T, calibrated by all held-out images."""
         to_train, to_held = self._nearest(x, self.train, to_t), self._nearest(x, self.held_out, to_h)
-        copying, cells = self.copying, self.cells
-        test = memorization.data_copying(to_train[0], copying.held_out_distance, cells.of(x), cells.held_out)
-        authentic = copying.authenticity(to_train)
-        gap = copying.held_out_authenticity - authentic
-        error = (authentic * (1 - authentic) / len(x)) ** 0.5
-        return {
+        copying = self.copying
+        test = memorization.data_copying(to_train[0], copying.held_out[0], cells, held_out_cells)
+        authentic, expected = (
+            memorization.authenticity(self.train_distance, index, distance) for distance, index in (to_train, copying.held_out)
+        )
+        share = _copy_share(to_train, to_held, len(self.train), len(self.held_out))
+        numbers = {
             "c_t": around(test.global_z, 1.0),
             "c_t_worst": Measured(test.worst_z),
             "c_t_share": Measured(test.share_below),
-            "authenticity_gap": around(gap, error),
+            "authenticity_gap": around(expected - authentic, share_error(authentic, len(x))),
             "near_copies": copying.near_copies(to_train),
-            "copy_share": _copy_share(to_train, to_held, len(self.train), len(self.held_out)),
         }
+        if not surely_positive(share) and (caveat := copying.alike(to_held)):
+            numbers = {key: replace(number, caveat=caveat) for key, number in numbers.items()}
+        return numbers | {"copy_share": share}
 
     @cached_property
     def control_images(self) -> dict[str, np.ndarray]:
         """The controls as images: all of the real control, and as many of the others."""
-        groups = self.cells.of(self.extractor(self.sets.control.images))
-        return controls(self.sets, groups, len(self.sets.control), self.seed)
+        cells = memorization.assign(self.extractor(self.sets.control.images), self.centres)
+        return controls(self.sets, cells, len(self.sets.control), self.seed)
 
     @cached_property
     def controls(self) -> dict[str, dict[str, Measured]]:
         """{control: its numbers}."""
+        if self.sets.folds:
+            return {name: averaged([fold.controls[name] for fold in self.folds]) for name in CONTROLS}
         return {name: self.measure(images) for name, images in self.control_images.items()}
-
-    def to_train(self, images: np.ndarray) -> np.ndarray:
-        """Distance of each image to T, in features."""
-        return neighbours.nearest(self.extractor(images), self.train)[0]
 
     @cached_property
     def distances(self) -> dict[str, np.ndarray]:
-        """Distances to T of held-out images and of copies, for the picture of their
-        distributions."""
-        return {"held out": self.copying.held_out_distance, COPYCAT: self.to_train(self.control_images[COPYCAT])}
+        """Distances to T of held-out images and of copies, for their picture."""
+        copies = neighbours.nearest(self.extractor(self.control_images[COPYCAT]), self.train)
+        return {"held out": self.copying.held_out[0], COPYCAT: copies[0]}
 
 
 class _Copying:
-    """How near held-out images are to T, and by that measure, other images."""
+    """Near-copies of training features, by the distances of held-out features to them."""
 
-    def __init__(self, train: np.ndarray, held_out: np.ndarray, rate: float, inside: SelfPairs | None = None):
-        self.train, self.held, self.rate, self.inside = train, held_out, rate, inside
-
-    @cached_property
-    def held_out_nearest(self) -> Nearest:
-        return neighbours.nearest(self.held, self.train)
-
-    @property
-    def held_out_distance(self) -> np.ndarray:
-        return self.held_out_nearest[0]
-
-    @cached_property
-    def train_distance(self) -> np.ndarray:
-        """Of each image of T to the nearest other one."""
-        return (self.inside or pairs.self_pairs(self.train, 1)).distance
-
-    def authenticity(self, to_train: Nearest) -> float:
-        return memorization.authenticity(self.train_distance, to_train[1], to_train[0])
-
-    @cached_property
-    def held_out_authenticity(self) -> float:
-        return self.authenticity(self.held_out_nearest)
-
-    @cached_property
-    def threshold(self) -> float:
-        """The distance to T below which an image is a near-copy."""
-        return memorization.near_copies(self.held_out_distance, self.held_out_distance, self.rate).threshold
+    def __init__(self, train: np.ndarray, held_out: np.ndarray, rate: float):
+        self.train, self.held_out_features, self.rate = train, held_out, rate
+        self.held_out = neighbours.nearest(held_out, train)
+        self.threshold = memorization.near_copies(self.held_out[0], self.held_out[0], rate).threshold
 
     def near_copies(self, to_train: Nearest) -> Measured:
-        """The share nearer to T than all but `rate` of held-out images; the interval counts samples
-        of one image together."""
-        found = memorization.near_copies(to_train[0], self.held_out_distance, self.rate)
+        """The share nearer to T than all but `rate` of held-out images. For the interval, samples
+        with one nearest image count as one."""
+        found = memorization.near_copies(to_train[0], self.held_out[0], self.rate)
         return Measured(found.rate, *memorization.share_interval(found.rate, _effective(to_train[1])))
+
+    def alike(self, to_held: Nearest) -> str:
+        """Why nearness to training features is no sign of copying, or '': more than COPIES times
+        `rate` of the samples are as near to held-out features, which copies of T are not. Blurred
+        images, and those of one grey, are near to everything."""
+        share = float((to_held[0] < self.threshold).mean())
+        if share <= COPIES * self.rate:
+            return ""
+        return f"{share:.0%} of the samples are as near to held-out images: they are blurred or alike, not copies"
 
 
 def _effective(groups: np.ndarray) -> float:
-    """How many independent examples as many are worth of which those of one group are taken for
-    one: n^2 / sum of squares."""
+    """The effective number of examples in groups [n] of equal examples: n^2 / sum of squares."""
     return len(groups) ** 2 / float((np.bincount(groups).astype(float) ** 2).sum())
 
 
 def _copy_share(to_train: Nearest, to_held: Nearest, n_train: int, n_held: int) -> Measured:
     """Share of samples whose nearest real image is in T, above chance: (share - p) / (1 - p), p =
-    |T| / (|T| + |held|).
+    |T| / (|T| + |held|), which is 0 for samples that are independent of T.
 
-    Samples of a law that never saw T are as near to either set, whatever the law. The interval has
-    chance's width, with
-    clusters: samples that share their nearest image count as one.
+    The interval has the width that chance gives; samples with one nearest image count as one.
     """
     nearer = to_train[0] < to_held[0]
     chance = n_train / (n_train + n_held)
     groups = np.where(nearer, to_train[1], n_train + to_held[1])
-    error = (chance * (1 - chance) / _effective(groups)) ** 0.5
+    error = share_error(chance, _effective(groups))
     return around((nearer.mean() - chance) / (1 - chance), error / (1 - chance))
-
-
-class _Cells:
-    """Cells of the feature space (k-means of T), for what an average hides."""
-
-    def __init__(self, train: np.ndarray, held_out: np.ndarray, seed: int):
-        k = int(np.clip(len(held_out) // PER_CELL, 1, CELLS))
-        self.centres = memorization.cells(train[:FITTED], k, seed)
-        self.held_out = self.of(held_out)
-
-    def of(self, x: np.ndarray) -> np.ndarray:
-        return memorization.assign(x, self.centres)
-
-    def missing(self, x: np.ndarray) -> dict[str, Measured]:
-        """The share of held-out images in cells where the samples' share is under a quarter of
-        theirs."""
-        k = len(self.centres)
-        held, made = (np.bincount(c, minlength=k) / len(c) for c in (self.held_out, self.of(x)))
-        lost = made < held / HARDLY
-        return {"missing": Measured(float(held[lost].sum()))}
 
 
 def _kernels(wx: SelfPairs, wt: SelfPairs, wh: SelfPairs, to_t: CrossPairs, to_h: CrossPairs) -> dict[str, Measured]:
@@ -297,15 +277,13 @@ def _kernels(wx: SelfPairs, wt: SelfPairs, wh: SelfPairs, to_t: CrossPairs, to_h
 
 def _prdc(wx: SelfPairs, wt: SelfPairs, wh: SelfPairs, to_t: CrossPairs, to_h: CrossPairs) -> dict[str, Measured]:
     by_t, by_h = neighbours.prdc_from(wt, wx, to_t), neighbours.prdc_from(wh, wx, to_h)
-    n = to_h.n
-    binomial = lambda p: (p * (1 - p) / n) ** 0.5
-    covered = by_h["coverage"]
-    gap = by_t["coverage"] - covered
+    binomial = lambda p: share_error(p, to_h.n)
+    covered, covered_t = by_h["coverage"], by_t["coverage"]
     return {
         "precision": around(by_h["precision"], binomial(by_h["precision"])),
-        "density": around(by_h["density"], to_h.in_y_balls.std() / wh.k / n**0.5),
+        "density": around(by_h["density"], to_h.in_y_balls.std() / wh.k / to_h.n**0.5),
         "coverage": around(covered, binomial(covered)),
-        "coverage_gap": around(gap, (binomial(covered) ** 2 + binomial(by_t["coverage"]) ** 2) ** 0.5),
+        "coverage_gap": around(covered_t - covered, (binomial(covered) ** 2 + binomial(covered_t) ** 2) ** 0.5),
     }
 
 
@@ -324,13 +302,16 @@ def _one_nn(wx: SelfPairs, wt: SelfPairs, wh: SelfPairs, to_t: CrossPairs, to_h:
 def likelihood_numbers(train: np.ndarray, held_out: np.ndarray) -> dict[str, Measured]:
     """Row 10 of a game with a likelihood, from bounds of the log density [n] of either set, in
     nats."""
-    told = discriminator.auc(train, held_out), discriminator.auc_error(train, held_out)
     error = (train.var() / len(train) + held_out.var() / len(held_out)) ** 0.5
-    return {"elbo_auc": around(*told), "elbo_gap": around(train.mean() - held_out.mean(), error)}
+    return {
+        "elbo_auc": around(discriminator.auc(train, held_out), discriminator.auc_error(train, held_out)),
+        "elbo_gap": around(train.mean() - held_out.mean(), error),
+    }
 
 
-def discriminator_numbers(logits: Mapping[str, Any], boundary: float = 0.0) -> dict[str, Measured]:
-    """Row 10, from D's logits of {"train", "held_out", "samples"}."""
+def discriminator_numbers(logits: Mapping[str, ArrayLike], boundary: float = 0.0) -> dict[str, Measured]:
+    """Row 10, from the logits [n] of a discriminator D for {"train", "held_out", "samples"}; D is
+    undecided at `boundary`."""
     if missing := [name for name in ("train", "held_out", "samples") if name not in logits]:
         raise UserError(f"logits lack {missing[0]!r}: give D's logits of 'train', 'held_out' and 'samples'")
     t, h, g = (np.asarray(logits[name], np.float64).ravel() for name in ("train", "held_out", "samples"))

@@ -1,11 +1,8 @@
 """Can the generator make this image? The search for the latent that comes nearest to each image."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +10,14 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Key
+from scipy.stats import ks_2samp
 
 from gan_jax.core.batch import to_unit
 from gan_jax.core.errors import UserError
 from gan_jax.training.generation import Draw
 
 BATCH = 128  # searches at a time
-
-
 MEMORY = 10  # steps whose curvature is remembered
-
-
 LINE = 16  # halvings of one step, at most: all of a batch wait for the longest
 
 
@@ -32,12 +26,10 @@ class Recovery:
     """What `latent_recovery` found.
 
     train_error, held_out_error: float32 [n], [m]: min over z of the mean squared difference, in
-    [-1, 1] pixels (0 to 4)
+        [-1, 1] pixels (0 to 4)
     train, held_out: their medians, the median recovery error (MRE)
-    gap:             (held_out - train) / held_out, at most 1: positive = overfitting; 0 where both
-                     are 0
-    p_value:         of the two-sided Kolmogorov-Smirnov test that both errors have one
-                     distribution, in [0, 1]
+    gap: (held_out - train) / held_out, at most 1, positive for overfitting; 0 where both are 0
+    p_value: of the two-sided Kolmogorov-Smirnov test of equal distributions of both errors
     """
 
     train_error: np.ndarray
@@ -64,29 +56,25 @@ def latent_recovery(
     2019).
 
     A generator that has memorised its training images makes them better than held-out ones, whether
-    or not it often samples them. L-BFGS with a line search, `steps` steps from each of `restarts`
-    starts; the smallest error seen counts.
+    or not it often samples them. L-BFGS with a line search takes `steps` steps from each of
+    `restarts` starts, and the smallest error counts.
 
     generate: z [b, k] -> images [b, ...] in [-1, 1], pure JAX (see `generator_of`); with `labels`,
         (z, labels [b]) -> images
-    images:   uint8, or floats in [-1, 1]: [n, ...] and [m, ...]; draw: k, for z ~ N(0, 1), or (key,
-              n) -> starts [n, k]
+    images:   uint8, or floats in [-1, 1]: [n, ...] and [m, ...]
+    draw:     k, for z ~ N(0, 1), or (key, n) -> starts [n, k]
     labels:   of the training and of the held-out images, for a conditional generator
 
-    The gap is signed (the published code takes its absolute value, and so calls underfitting
-    overfitting); independent real
-    data in the role of the training images have gap 0 on average and a uniform p. z is not bound to
-    where it was drawn from:
-    errors are those of the generator's range. An unlucky start looks like underfitting, hence the
-    restarts; both sets get
-    the same starts where n = m. Published: .68 and p = 0 where each training image was given a
-    latent (GLO), .004 and .54
-    for a DCGAN of CIFAR-10.
+    The gap is signed: the published code takes its absolute value, and so calls underfitting
+    overfitting. Independent real data in the role of the training images have gap 0 on average and
+    a uniform p. The errors are those of the generator's range, because z is not bound to where it
+    was drawn from. An unlucky start looks like underfitting, hence the restarts; both sets get the
+    same starts where n = m. Published: .68 and p = 0 where each training image had a latent of its
+    own (GLO), .004 and .54 for a DCGAN of CIFAR-10.
 
     Cost: (n + m) restarts steps passes forward and backward and as many or twice as many forward,
-    `batch` searches at a time; one program.
-    Raises UserError where shapes do not fit, for fewer than 1 image, restart or step, or where no
-    error is finite.
+    `batch` searches at a time; one program. Raises UserError where shapes do not fit, for fewer
+    than 1 image, restart or step, or where no error is finite.
     """
     if min(restarts, steps, batch) < 1:
         raise UserError(f"latent recovery with restarts={restarts}, steps={steps}, batch={batch}: each must be at least 1")
@@ -105,7 +93,7 @@ def latent_recovery(
     return _compared(*errors)
 
 
-def _images(images: Any, name: str) -> np.ndarray:
+def _images(images: ArrayLike, name: str) -> np.ndarray:
     images = np.asarray(images)
     if images.ndim < 2 or not len(images):
         raise UserError(f"latent recovery wants {name} images [n, ...], at least 1, not {list(images.shape)}")
@@ -125,7 +113,6 @@ def _search(generate: Callable[..., Array], steps: int):
     solver = optax.lbfgs(memory_size=MEMORY, linesearch=halving)
 
     def search(z, image, label):
-        """One image's search; a batch of searches is this function under vmap."""
         target = to_unit(image)
 
         def error(z):
@@ -157,8 +144,6 @@ def _in_batches(search, z: np.ndarray, images: np.ndarray, labels: np.ndarray | 
 
 
 def _compared(train_error: np.ndarray, held_out_error: np.ndarray) -> Recovery:
-    from scipy.stats import ks_2samp
-
     medians = float(np.median(train_error)), float(np.median(held_out_error))
     difference = medians[1] - medians[0]
     gap = difference / medians[1] if medians[1] else 0.0 if not difference else -np.inf

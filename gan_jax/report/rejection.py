@@ -1,30 +1,25 @@
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+"""Rejection sampling by the discriminator D of a trained GAN."""
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
+from scipy.special import expit
 
 from gan_jax.core.errors import UserError
 from gan_jax.report.runs import logits_of
-
-if TYPE_CHECKING:
-    from gan_jax.training.run import Run
+from gan_jax.training.run import Run
 
 
-def acceptance(logits: Any, highest: float | None = None, percentile: float = 80.0) -> Float[np.ndarray, "n"]:
+def acceptance(logits: ArrayLike, highest: float | None = None, percentile: float = 80.0) -> Float[np.ndarray, "n"]:
     """Probability [n] that each sample passes discriminator rejection sampling (Azadi et al., 2019,
     equations 7 and 8).
 
-    sigma(F - gamma) with F = d - M - log(1 - exp(d - M - 1e-8)), d the logits, M the `highest`
-    known (at least that of these), and gamma the `percentile` of F: half of the samples at it pass,
-    so about 1 - percentile / 100 of all do at 80, theirs on ImageNet; the lower, the more pass. If
-    D is the best one of the non-saturating game, d = log p / q, and without gamma the samples that
-    pass have the distribution of the data. Raises UserError for a percentile outside [0, 100] or no
-    logits.
+    sigma(F - gamma) with F = d - M - log(1 - exp(d - M - 1e-8)), d the logits [n], M the `highest`
+    known logit (at least that of these), and gamma the `percentile` of F (80 is theirs on
+    ImageNet): about 1 - percentile / 100 of the samples pass. For the optimal D of the
+    non-saturating game d = log p / q, and without gamma the samples that pass have the distribution
+    of the data. Raises UserError for a percentile outside [0, 100], or no finite logits.
     """
-    from scipy.special import expit
-
     logits = np.asarray(logits, np.float64)
     if logits.ndim != 1 or not len(logits) or not np.isfinite(logits).all() or not 0 <= percentile <= 100:
         raise UserError(f"acceptance wants finite logits [n] and a percentile in 0 to 100, not {logits.shape}, {percentile}")
@@ -34,16 +29,14 @@ def acceptance(logits: Any, highest: float | None = None, percentile: float = 80
 
 
 def rejection_samples(
-    run: Run, labels: Any = None, n: int | None = None, *, percentile: float = 80.0, seed: int = 0, pool: int = 10
+    run: Run, labels: ArrayLike | None = None, n: int | None = None, *, percentile: float = 80.0, seed: int = 0, pool: int = 10
 ) -> np.ndarray:
-    """Samples that passed D's rejection sampling: as `run.samples(n, labels=labels)`, of `pool`
-    times as many.
+    """Samples like those of `run.samples(n, labels=labels)` that passed D's rejection sampling, of
+    `pool` times as many.
 
-    A conditional GAN's are drawn class by class, M and gamma of each class its own, so that the
-    classes stay as frequent as asked. Where too few pass, the likeliest to pass of the others are
-    taken. The logits are D's in evaluation.
-    Cost: `pool` times that of the samples, and as many looks of D. Raises UserError where neither
-    labels nor n are given (or both), or pool < 1.
+    A conditional GAN is sampled class by class, with M and gamma of that class, so that the classes
+    are as frequent as asked. Where too few pass, the likeliest of the others are added. Raises
+    UserError where neither labels nor n are given (or both), or pool < 1.
     """
     if (labels is None) == (n is None) or pool < 1:
         raise UserError(f"rejection_samples wants labels, or n of an unconditional GAN, and pool >= 1, not {pool}")

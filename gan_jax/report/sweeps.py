@@ -1,43 +1,45 @@
-"""The report of a sweep: every member judged on V, settings ranked by a number named beforehand, S
-for the chosen."""
+"""The report of a sweep: each member on the validation split V, the settings ranked by a number
+that was chosen beforehand, and the test split S for the first of them."""
 
-from __future__ import annotations
-
-import datetime
 import json
+import shutil
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+from tqdm import tqdm
 
 from gan_jax.core.errors import UserError
 from gan_jax.metrics import ranking
-from gan_jax.report.build import overfitting_report, references_of
+from gan_jax.plots.parts import number as figure
+from gan_jax.plots.reports import report_pictures
+from gan_jax.report.build import Features, overfitting_report, references_of
 from gan_jax.report.metric_specs import METRIC_SPECS
-from gan_jax.report.report import Report
-from gan_jax.report.runs import OPENINGS
-from gan_jax.training.folder import SweepFolder, write_atomic, writing
+from gan_jax.report.page import render
+from gan_jax.report.report import Report, free_name, write_files
+from gan_jax.report.runs import openings, record_opening
+from gan_jax.tables import to_csv
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from gan_jax.sweeps.result import Sweep
 
-PRIMARY, SECOND, QUALITY = "fd_gap", "near_copies", "fd"  # named before any result was seen; smaller is better in each
+PRIMARY, SECOND, QUALITY = "fd_gap", "near_copies", "fd"  # chosen before any result was known; smaller is better
 SHOWN = (PRIMARY, SECOND, "d_auc", QUALITY)
 
 
 @dataclass
 class SweepReport:
-    """table: one row for each member that is trained: setting, seed, n, verdict, every number;
-    ready for `gan.ranking.rank`.
+    """The reports of a sweep, and the ranking of its settings by `PRIMARY`.
 
-    reports: {setting: the Report of its first seed with the most images}; final: {setting: its
-        Report on S}, where opened.
-    chosen: the first of the ranking by `PRIMARY`.
+    table: one row for each trained member: setting, seed, n, verdict, every number; ready for
+        `gan.ranking.rank`.
+    reports: {setting: the Report of its first seed with the most images}.
+    final: {setting: its Report on S}, where S was opened.
     """
 
     table: pd.DataFrame
@@ -47,13 +49,13 @@ class SweepReport:
     final: dict[str, Report] = field(default_factory=dict)
 
     def ranked(self, metric: str = PRIMARY) -> pd.DataFrame:
-        """Settings by a number, best first; those whose samples are farther from V (FD) than the
+        """Settings by a number, best first. Those whose samples are farther from V (FD) than the
         baseline's (shown, or by more than a quarter) come last."""
         return ranking.rank(self.table, metric, baseline=self.baseline, guard=None if metric == QUALITY else QUALITY)
 
     @property
     def chosen(self) -> str:
-        """The setting that the ranking puts first, with the most training images."""
+        """The first setting of the ranking with the most training images."""
         ranked = self.ranked()
         return str(ranked.loc[ranked["n"] == ranked["n"].max(), "setting"].iloc[0])
 
@@ -61,18 +63,22 @@ class SweepReport:
     def choice(self) -> str:
         """One line: what is chosen, and how sure that is."""
         ranked = self.ranked()
-        verdict = ranked.loc[(ranked["setting"] == self.chosen) & (ranked["n"] == ranked["n"].max()), "verdict"].iloc[0]
+        verdict = ranked.loc[ranked["n"] == ranked["n"].max(), "verdict"].iloc[0]
         return f"chosen on V by the smallest {_label(PRIMARY)}: {ranking.shorten(self.chosen, 60)} ({verdict})"
 
-    def text(self) -> str:
-        """The rankings by the primary number, others and quality, the verdicts, and what S said
-        where it was opened."""
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, width: int | None = None) -> str:
+        """The rankings by `SHOWN`, the verdicts, and those on S where it was opened, for a terminal
+        of `width` columns, by default this one."""
+        width = min(width or shutil.get_terminal_size((ranking.WIDTH, 24)).columns, ranking.WIDTH)
         members = zip(*(self.table[name].tolist() for name in ("setting", "n", "verdict")), strict=True)
         lines = [
             f"{ranking.shorten(setting, 50)}, n {n}: {verdict} in {count}"
             for (setting, n, verdict), count in Counter(members).items()
         ]
-        parts = [ranking.ranking_text(self.ranked(key), _label(key)) for key in SHOWN if key in self.table]
+        parts = [ranking.ranking_text(self.ranked(key), _label(key), width) for key in SHOWN if key in self.table]
         parts += ["verdicts, in seeds\n" + "\n".join(lines), self.choice]
         parts += [f"on S, {setting}: {report.verdict_line()}" for setting, report in self.final.items()]
         if len(self.openings) > 1:
@@ -93,41 +99,44 @@ class SweepReport:
 
     @property
     def evidence(self) -> dict[str, Any]:
-        """For the pictures: quality against novelty with each setting a point, and the gap against
-        n where n varies."""
+        """For the pictures: quality against novelty of each setting, and the gap against n where n
+        varies."""
+        mean = lambda name, key: float(np.nanmean(self.table.loc[self.table["setting"] == name, key].to_numpy(float)))
         points = [
-            {"name": name, "kind": "setting", "quality": self._mean(name, QUALITY), "near_copies": self._mean(name, SECOND)}
+            {"name": name, "kind": "setting", "quality": mean(name, QUALITY), "near_copies": mean(name, SECOND)}
             for name in self.reports
         ]
         first = next(iter(self.reports.values()))
         controls = [p for p in first.evidence.get("scatter", []) if p["kind"] == "control"]
         return {"scatter": points + controls} | ({"dose": self.table} if len(set(self.table["n"])) > 1 else {})
 
-    def _mean(self, setting: str, key: str) -> float:
-        """Over the setting's members."""
-        return float(np.nanmean(self.table.loc[self.table["setting"] == setting, key].to_numpy(float)))
-
     def pictures(self) -> dict[str, bytes]:
         """{name: PNG}: what `evidence` shows."""
-        from gan_jax.plots.reports import report_pictures
-
-        return report_pictures(self)
+        return report_pictures(self.evidence)
 
     def save(self, folder: str | Path) -> Path:
-        """report.html, report.json and report.csv (the table) in a folder; returns the page's
-        path."""
-        from gan_jax.report.page import sweep_page_html
-
+        """Write report.html, report.json and report.csv (the table); returns the page's path."""
         folder = Path(folder)
         title = f"Is it overfitting? {len(self.reports)} settings on {self.about['data']}"
         reports = self.reports | {f"{name} on S": report for name, report in self.final.items()}
-        html = sweep_page_html(title, f"{self.choice}\n\n{self.text()}", self.table, reports, self.pictures())
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomic(folder / "report.html", html)
-            write_atomic(folder / "report.json", json.dumps(self.to_json(), indent=1))
-            write_atomic(folder / "report.csv", self.table.to_csv(index=False))
-        return folder / "report.html"
+        html = sweep_page_html(title, f"{self.choice}\n\n{self.text(ranking.WIDTH)}", self.table, reports, self.pictures())
+        record = json.dumps(self.to_json(), indent=1)
+        name = free_name(folder, next(iter(self.reports.values())).protocol)
+        files = {f"{name}.html": html, f"{name}.json": record, f"{name}.csv": to_csv(self.table)}
+        write_files(folder, files)
+        return folder / f"{name}.html"
+
+
+def sweep_page_html(
+    title: str, ranking_text: str, table: pd.DataFrame, reports: Mapping[str, Report], pictures: Mapping[str, bytes]
+) -> str:
+    """The page of a sweep: ranking, table of members, pictures ({name: PNG}), and the verdict and
+    table of each setting."""
+    columns = [(str(name), not pd.api.types.is_numeric_dtype(table[name])) for name in table.columns]
+    shown = lambda value: figure(value) if isinstance(value, float) else str(value)
+    rows = [list(map(shown, row)) for row in table.to_numpy(object).tolist()]
+    given = {"title": title, "ranking": ranking_text, "columns": columns, "rows": rows, "reports": reports}
+    return render("sweep.html", pictures=pictures, **given)
 
 
 def _label(key: str) -> str:
@@ -135,19 +144,22 @@ def _label(key: str) -> str:
 
 
 def sweep_report(
-    swept: Sweep, *, final: bool = False, features: Any = "auto", n: int | None = None, seed: int = 0, progress: bool = True
+    swept: "Sweep",
+    *,
+    final: bool = False,
+    features: Features = "auto",
+    n: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
 ) -> SweepReport:
-    """Judge every trained member of a sweep on V, with one set of references and controls for each
+    """A report on V for every member of a sweep, with one set of references and controls for each
     number of images.
 
     final: then open S, for the chosen setting and the baseline only (first seed, most images); the
         sweep's folder records it.
-    features, n, seed: as for `overfitting_report`. Raises UserError where nothing is trained or S
-        cannot be judged.
+    features, n, seed: as for `overfitting_report`. Raises UserError where a member is not trained,
+        or as `overfitting_report`.
     """
-    import pandas as pd
-    from tqdm import tqdm
-
     if missing := [m for i, m in enumerate(swept.members) if i not in swept.states]:
         raise UserError(f"{len(missing)} members of the sweep are not trained yet, {missing[0].setting!r} first: resume it")
     sizes = sorted({m.n for m in swept.members})
@@ -167,16 +179,14 @@ def sweep_report(
     made = SweepReport(table, swept.baseline, reports, about)
     if final:
         _open(made, swept, features, n, seed)
-    made.about["openings"] = SweepFolder(swept.folder).rows(OPENINGS) if swept.folder else []
+    made.about["openings"] = openings(swept.folder)
     return made
 
 
-def _open(made: SweepReport, swept: Sweep, features: Any, n: int | None, seed: int) -> None:
-    """S, for the chosen setting and the baseline."""
+def _open(made: SweepReport, swept: "Sweep", features: Features, n: int | None, seed: int) -> None:
+    """Adds the reports on S of the chosen setting and the baseline."""
     settings = list(dict.fromkeys([made.chosen, swept.baseline]))
-    if swept.folder:
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        SweepFolder(swept.folder).append(OPENINGS, {"time": now, "settings": settings, "command": " ".join(sys.argv)})
+    record_opening(swept.folder, settings=settings)
     runs = {setting: swept.run(setting) for setting in settings}
     references = references_of(next(iter(runs.values())).data, final=True, features=features, n=n, seed=seed)
     for setting, run in runs.items():

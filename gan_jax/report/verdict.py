@@ -5,6 +5,8 @@ that holds is the verdict, and the others that hold are listed beside it:
 
     diverged                 training stopped at a loss that is not finite, or a parameter is not
                              finite
+    mode loss                the samples have collapsed: their variance is below ONE_POINT of that
+                             of held-out images
     generator memorises      surely (lower end of the interval) more than COPIES times as many
                              samples are near-copies of T, in features or in pixels, as the
                              false-positive rate allows, and samples are surely nearer to T than to
@@ -27,47 +29,49 @@ nothing. `experiments/planted_truths.py` shows what the thresholds do on planted
 were frozen.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from gan_jax.report.number import Number
+from gan_jax.report.numbers import COPIES
 
 HEALTHY, D_OVERFITS, MEMORISES, MODE_LOSS = "healthy", "discriminator overfits", "generator memorises", "mode loss"
 UNDERFITS, DIVERGED, CANNOT_TELL = "underfits", "diverged", "cannot tell"
 PHRASES = (HEALTHY, D_OVERFITS, MEMORISES, MODE_LOSS, UNDERFITS, DIVERGED, CANNOT_TELL)
 
-COPIES = 3.0
+Finding = tuple[bool | None, str]  # whether it holds (None: the numbers do not decide), and why
+
 GAP = 0.05
 LOST = 0.1
 COVERED = 0.7
 PRECISE = 0.5
 MISFIT = 0.1
+ONE_POINT = 1e-3
 
 
 @dataclass(frozen=True)
 class Verdict:
     """phrase: one of PHRASES; reasons: the sentences that decided it; also: what else holds, or
-    could not be judged."""
+    could not be decided."""
 
     phrase: str
     reasons: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
 
 
-def decide(numbers: Mapping[str, Number], rate: float, diverged: str | None = None) -> Verdict:
-    """The verdict on the report's numbers.
-
-    rate: the false-positive rate of near-copies; diverged: why the run diverged, or None.
-    """
+def decide(numbers: Mapping[str, Number], rate: float, diverged: str | None = None, collapsed: str | None = None) -> Verdict:
+    """The verdict. rate: the false-positive rate of near-copies; diverged, collapsed: why the run
+    diverged, how the samples collapsed, or None."""
     if diverged:
         return Verdict(DIVERGED, (diverged,))
-    found = {
+    found = {MODE_LOSS: (True, collapsed)} if collapsed else {}
+    found |= {
         MEMORISES: generator_memorises(numbers, rate),
         D_OVERFITS: discriminator_overfits(numbers),
-        MODE_LOSS: mode_loss(numbers),
+        MODE_LOSS: found.get(MODE_LOSS) or mode_loss(numbers),
         UNDERFITS: underfits(numbers),
     }
     held = [phrase for phrase, (holds, _) in found.items() if holds]
@@ -86,19 +90,21 @@ def _usable(numbers: Mapping[str, Number], *keys: str) -> list[Number]:
 
 
 def _low(number: Number) -> float:
-    """The lower end of a number's interval; -inf where it has none, so that nothing is sure."""
+    """The lower end of the interval; -inf where there is none, so that nothing is sure."""
     return -math.inf if number.low is None else number.low
 
 
-def generator_memorises(numbers: Mapping[str, Number], rate: float) -> tuple[bool | None, str]:
-    """Whether the generator reproduces training images (None: the numbers cannot say), and why.
+def generator_memorises(numbers: Mapping[str, Number], rate: float) -> Finding:
+    """Whether the generator reproduces training images T.
 
     Two numbers must agree. The share of near-copies of T, at the lower end of its interval, exceeds
     COPIES times `rate`, the share that fresh real images would have; and more samples than chance
     explains have their nearest real image in T.
     """
-    near = _usable(numbers, "near_copies", "near_copies_pixels")
-    share = numbers.get("copy_share")
+    keys = ("near_copies", "near_copies_pixels")
+    near, share = _usable(numbers, *keys), numbers.get("copy_share")
+    if not near and (caveats := [numbers[key].caveat for key in keys if key in numbers and numbers[key].caveat]):
+        return False, caveats[0]
     if not near or share is None:
         return None, "near-copies of T are not told from real images here"
     worst = max(near, key=_low)
@@ -109,7 +115,7 @@ def generator_memorises(numbers: Mapping[str, Number], rate: float) -> tuple[boo
     )
 
 
-def discriminator_overfits(numbers: Mapping[str, Number]) -> tuple[bool | None, str]:
+def discriminator_overfits(numbers: Mapping[str, Number]) -> Finding:
     if "d_auc" not in numbers:
         return False, ""
     auc = numbers["d_auc"]
@@ -117,7 +123,7 @@ def discriminator_overfits(numbers: Mapping[str, Number]) -> tuple[bool | None, 
     return holds, f"D tells T from held-out images with AUC {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f}; chance is .500)"
 
 
-def mode_loss(numbers: Mapping[str, Number]) -> tuple[bool | None, str]:
+def mode_loss(numbers: Mapping[str, Number]) -> Finding:
     missing, covered = _usable(numbers, "missing"), _usable(numbers, "coverage")
     if not missing and not covered:
         return None, "half of the modes would not show here"
@@ -136,15 +142,24 @@ def mode_loss(numbers: Mapping[str, Number]) -> tuple[bool | None, str]:
     return holds and precise, sentence
 
 
-def underfits(numbers: Mapping[str, Number]) -> tuple[bool | None, str]:
+def collapse(samples: np.ndarray, held_out: np.ndarray) -> str | None:
+    """How samples [n, d] have collapsed: their variance is less than ONE_POINT of that of held-out
+    examples [m, d] of the same features; None where it is not."""
+    spread, real = (float(x.var(0, dtype=np.float64).sum()) for x in (samples, held_out))
+    if spread >= ONE_POINT * real:
+        return None
+    part = f"{spread / real:.1g} of that of real data (one point has 0)"
+    return f"the generator has collapsed: the variance of all {len(samples)} samples is {part}"
+
+
+def underfits(numbers: Mapping[str, Number]) -> Finding:
     usable = _usable(numbers, "one_nn_generated", "precision")
     if not usable:
         return None, "blurred images would not show here"
     outcomes = []
     for number in usable:
-        excess = number.value - number.controls["real"].value
-        if number.kind.worse == "lower":
-            excess = -excess
-        outcomes.append((excess, f"{number.label}: {number.value:.2f}, of real data {number.controls['real'].value:.2f}"))
+        real = number.controls["real"].value
+        excess = (number.value - real) * (-1 if number.kind.worse == "lower" else 1)
+        outcomes.append((excess, f"{number.label}: {number.value:.2f}, of real data {real:.2f}"))
     excess, sentence = max(outcomes)
     return excess > MISFIT, sentence

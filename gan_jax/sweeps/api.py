@@ -1,33 +1,39 @@
-"""`sweep` trains settings x seeds x numbers of training images as populations, one program for each
-structure, and `open_sweep` reads a sweep from its folder.
+"""`sweep` trains settings x seeds x numbers of training images, and `open_sweep` reads a sweep from
+its folder.
 
 Members are grouped by structure. Each group is cut into parts that fit the memory, as the compiler
-measured it, and each part is trained, evaluated, checkpointed and logged as a whole. Ranking uses
-validation images (V) alone, and test images (S) stay closed.
+measured it, and each part is one program. Ranking uses validation images (V) alone, and test images
+(S) stay closed.
 """
 
-from __future__ import annotations
-
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from gan_jax.core.errors import UserError
+from gan_jax.arguments import among, count, flag, names, path, refuse
+from gan_jax.core.errors import UserError, say
 from gan_jax.core.game import Game
+from gan_jax.core.ranges import check_numbers
+from gan_jax.data.order import MAX_POSITION
 from gan_jax.data.splits import Splits
 from gan_jax.sweeps import executors
-from gan_jax.sweeps.checks import GAP, check_metric, check_shares, check_sweep, members_of, named_settings, origin_for
 from gan_jax.sweeps.executors.driver import run_groups
 from gan_jax.sweeps.executors.inputs import check_tasks
+from gan_jax.sweeps.folder import SweepFolder
+from gan_jax.sweeps.grid import named_settings
+from gan_jax.sweeps.layout import abstract_batch, possible_shares
 from gan_jax.sweeps.part import Schedule
-from gan_jax.sweeps.result import Sweep, recorded
+from gan_jax.sweeps.population import Member, listed, members_of
+from gan_jax.sweeps.result import GAP, Sweep, recorded
 from gan_jax.sweeps.trainer import SweepTrainer
 from gan_jax.training import distributed
-from gan_jax.training.fit import check_intervals, describe_warm_start
-from gan_jax.training.folder import SweepFolder, environment, git_commit
+from gan_jax.training.feed import evaluation_sets
+from gan_jax.training.fit import check_intervals, check_origin, describe_warm_start, origin_of
+from gan_jax.training.folder import environment, git_commit
 from gan_jax.training.placement import place
 from gan_jax.training.run import Run
 from gan_jax.training.serialization import to_json
@@ -91,43 +97,54 @@ def sweep(
         UserError: an argument cannot be meant. No step was run then.
     """
     distributed.alone("a sweep", jax.process_count())
-    checkpoint_every = 5 * log_every if checkpoint_every is None else checkpoint_every
+    steps, log_every = count(steps, "steps"), count(log_every, "log_every")
+    checkpoint_every = 5 * log_every if checkpoint_every is None else count(checkpoint_every, "checkpoint_every")
     check_intervals(steps, log_every, checkpoint_every, checkpoint_every, keep=1)
     settings = named_settings(settings)
-    members = members_of(settings, data, seeds, sizes)
-    result = Sweep(members, data, game, baseline or next(iter(settings)), rank_by, higher_is_better)
-    structures = result.structures
-    check_sweep(game, structures, data, steps, order, baseline, members_per_program)
-    check_metric(game, structures, data, rank_by)
+    reference: str = next(iter(settings)) if baseline is None else among(baseline, "baseline", settings)
+    members_per_program, devices, devices_per_member = _limits(
+        members_per_program=members_per_program, devices=devices, devices_per_member=devices_per_member
+    )
+    out, trusted = None if out is None else path(out, "out"), names(trusted, "trusted")
+    flags = {"resume": resume, "overwrite": overwrite, "higher_is_better": higher_is_better}
+    _check_kinds(data, order, rank_by, game, warm_start, out, flags)
+    result = Sweep(members_of(settings, data, seeds, sizes), data, game, reference, rank_by, higher_is_better)
+    _check(result, steps)
+    _check_metric(result)
     engine = executors.choose(executor, address, out)
     if engine:
         check_tasks(settings, game, data, trusted, warm_start)
     placement = place(1 if engine else devices or len(jax.local_devices()))
-    if devices or not engine:
-        check_shares(game, structures, data, devices or len(placement.devices), devices_per_member)
-    origin, folder = origin_for(structures, data, game, warm_start, trusted), None
+    if devices_per_member is not None and (devices or not engine):
+        available = devices or len(placement.devices)
+        for member, *_ in result.structures:  # refuses devices that cannot share its batch
+            possible_shares(result.game_of(member), member.recipe, data, available, devices_per_member)
+    origin, folder = _origin(result, warm_start, trusted), None
     if out is not None:
         folder = SweepFolder(out)
         record = {
             "settings": {name: to_json(recipe) for name, recipe in settings.items()}, "names": list(settings),
-            "seeds": list(dict.fromkeys(m.seed for m in members)), "sizes": list(dict.fromkeys(m.n for m in members)),
+            "seeds": list(dict.fromkeys(m.seed for m in result.members)),
+            "sizes": list(dict.fromkeys(m.n for m in result.members)),
             "order": order, "data": data.describe(), "intervals": [log_every], "source": getattr(data, "source", None),
-            "baseline": result.baseline, "rank_by": rank_by, "higher_is_better": higher_is_better,
+            "class_names": list(getattr(data, "class_names", ())),
+            "baseline": reference, "rank_by": rank_by, "higher_is_better": higher_is_better,
             "steps": steps, "environment": environment(), "git_commit": git_commit(),
             "warm_start": describe_warm_start(warm_start), "command": command or " ".join(sys.argv),
         }  # fmt: skip
-        folder.start(record, resume, overwrite)
+        folder.acquire(record, resume, overwrite)
         result.folder = folder.path
-    elif resume or overwrite:
-        raise UserError("resume and overwrite speak of a sweep folder: name it with out")
-    schedule = Schedule(steps, log_every, checkpoint_every)
     per_member = None if engine else devices_per_member  # the tasks have the devices
+    schedule = Schedule(steps, log_every, checkpoint_every)
     trainer = SweepTrainer(result, placement, folder, order, schedule, members_per_program, per_member, origin)
-    if engine:
-        shares = {"devices": devices, "devices_per_member": devices_per_member}
-        run_groups(trainer, engine, **shares, trusted=trusted, progress=progress)
-    else:
-        trainer.run(progress)
+    try:
+        if engine:
+            run_groups(trainer, engine, (devices, devices_per_member), trusted, progress)
+        else:
+            trainer.run(progress)
+    finally:
+        if folder:
+            folder.release()
     return result
 
 
@@ -147,7 +164,90 @@ def open_sweep(
     """
     files = SweepFolder(folder)
     record = files.read()
-    result = recorded(files, record, data, settings, game, trusted)
+    result = recorded(files, data, settings, game, trusted)
     schedule = Schedule(record["steps"], record["intervals"][0], record["steps"])
     SweepTrainer(result, place(1), files, record["order"], schedule).read()
+    if (done := len(result.states)) < len(result.members):
+        of = f"{done} of {len(result.members)} members are trained to step {schedule.steps}"
+        say(f"{files.path}: {of}; resume trains more")
     return result
+
+
+# ---- what cannot be meant is refused before a step is run ---------------------------------------
+
+
+def _limits(**limits: int | None) -> list[int | None]:
+    return [None if value is None else count(value, name) for name, value in limits.items()]
+
+
+def _check_kinds(data: Any, order: Any, rank_by: Any, game: Any, warm_start: Any, out: Path | None, flags: dict) -> None:
+    """Refuse arguments of another type, and flags of a folder where there is none."""
+    for name, value in flags.items():
+        flag(value, name)
+    if out is None and (flags["resume"] or flags["overwrite"]):
+        raise UserError("resume and overwrite speak of a sweep folder: name it with out")
+    if not all(hasattr(data, part) for part in ("train", "validation", "subset")):
+        refuse(data, "data", "Splits, as gan.load and gan.from_arrays return")
+    among(order, "order", ("shared", "own"))
+    if not isinstance(rank_by, str):
+        refuse(rank_by, "rank_by", "the name of a metric")
+    if not isinstance(game, (Game, type(None))):
+        refuse(game, "game", "a Game")
+    if not isinstance(warm_start, (Run, type(None))):
+        path(warm_start, "warm_start")
+
+
+def _check(result: Sweep, steps: int) -> None:
+    """Refuse too many steps, and recipes that their game or the ranges of their numbers refuse."""
+    for members in result.structures:
+        recipe, game = members[0].recipe, result.game_of(members[0])
+        if steps * game.examples(recipe) > MAX_POSITION:
+            raise UserError(f"{steps} steps of {game.examples(recipe)} examples are over {MAX_POSITION}: take fewer")
+        if game.check:
+            game.check(recipe, result.data.subset(min(member.n for member in members)))
+    for setting, recipe in {member.setting: member.recipe for member in result.members}.items():
+        with _of_setting(setting):
+            check_numbers(recipe)
+
+
+@contextmanager
+def _of_setting(setting: str) -> Iterator[None]:
+    """Names the setting in a UserError."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"setting {setting!r}: {error}") from None
+
+
+def _origin(result: Sweep, warm_start: Run | str | Path | None, trusted: Sequence[str]) -> Run | None:
+    """The run that every member begins from, which must have the networks of every setting."""
+    if warm_start is None:
+        return None
+    run = origin_of(warm_start, result.data, trusted)
+    for member, *_ in result.structures:
+        with _of_setting(member.setting):
+            check_origin(run, member.recipe, result.game_of(member))
+    return run
+
+
+def _check_metric(result: Sweep) -> None:
+    """Refuse to rank by a metric that no setting measures. Where nothing measures the default,
+    nothing is ranked."""
+    known: dict[str, None] = {}
+    for members in result.structures if result.rank_by != GAP else ():
+        known |= dict.fromkeys(_metrics(result, members[0], min(member.n for member in members)))
+        if result.rank_by in known:
+            return
+    if known:
+        raise UserError(f"rank_by: no setting measures {result.rank_by!r}; there are {listed(sorted(known))}")
+
+
+def _metrics(result: Sweep, member: Member, n: int) -> list[str]:
+    """Names of what a step and an evaluation of it measure, found without running them."""
+    recipe, data, game = member.recipe, result.data, result.game_of(member)
+    state = jax.eval_shape(game.init, recipe, jax.random.key(0))
+    found = jax.eval_shape(lambda *x: game.step(recipe, *x)[1], state, abstract_batch(game, recipe, data))
+    sets = evaluation_sets(data.subset(n), n) if game.evaluate else None
+    if sets is not None:
+        found |= jax.eval_shape(lambda s: game.evaluate(recipe, s, *sets), state)  # pyright: ignore[reportOptionalCall]
+    return list(found)

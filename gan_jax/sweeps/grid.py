@@ -1,8 +1,6 @@
 """The settings of a sweep: named recipes that differ in some numbers, on a grid or drawn from
 ranges."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +8,28 @@ from typing import Any
 
 import numpy as np
 
+from gan_jax.arguments import refuse
 from gan_jax.core.bind import with_leaves
 from gan_jax.core.errors import UserError
+
+
+def named_settings(settings: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+    """{name: recipe}; the recipes of a list are named by their positions. Raises UserError for no
+    recipe, for a name that no table can hold, and for what is no recipe."""
+    if not isinstance(settings, Mapping):
+        if not isinstance(settings, Sequence) or isinstance(settings, (str, bytes)):
+            raise UserError(f"settings are {{name: recipe}} or a list of recipes, not a {type(settings).__name__}")
+        settings = {f"setting {i}": recipe for i, recipe in enumerate(settings)}
+    if not settings:
+        raise UserError("a sweep without settings: give at least one recipe")
+    for name, recipe in settings.items():
+        if not isinstance(name, str):
+            refuse(name, "the name of a setting", f"text, such as {str(name)!r}")
+        if set(name) & {"\r", "\0"} or any("\ud800" <= c <= "\udfff" for c in name):
+            raise UserError(f"the setting {name!r} has a character that no table can hold: name it otherwise")
+        if recipe is None or isinstance(recipe, (str, bytes, int, float, np.generic, np.ndarray)):
+            refuse(recipe, f"the setting {name!r}", "a recipe")
+    return dict(settings)
 
 
 @dataclass(frozen=True)
@@ -76,7 +94,7 @@ def _drawn(ranges: Mapping[str, Range], n: int, method: str, seed: int) -> list[
 
 
 def _settings(recipe: Any, chosen: list[dict[str, float]]) -> dict[str, Any]:
-    short = short_names(list(chosen[0] if chosen else {}))
+    short = short_names(list(chosen[0]))
     named: dict[str, Any] = {}
     for values in chosen:
         name = ", ".join(f"{short[path]}={value:.4g}" for path, value in values.items()) or "default"

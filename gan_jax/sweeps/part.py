@@ -1,20 +1,21 @@
 """One part of a sweep: the members of one structure that one program holds, trained, logged and
 checkpointed together."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gan_jax.sweeps.folder import PartFolder
 from gan_jax.sweeps.population import Population, Programs, member_state
 from gan_jax.sweeps.result import Sweep
 from gan_jax.training import loop
-from gan_jax.training.checkpoints import FILES, Checkpoints
-from gan_jax.training.folder import RunFolder, environment, writing
+from gan_jax.training.checkpoints import Checkpoints, saved_steps
+from gan_jax.training.files import warn, writing
+from gan_jax.training.folder import environment
 from gan_jax.training.progress import SweepProgress
 from gan_jax.training.signals import StopSignal
 from gan_jax.training.trainer import warn_of_environment
@@ -37,73 +38,71 @@ class Schedule:
         return min(self.log_every, self.steps)
 
 
-@dataclass
-class Part:
-    """Members (their indices in the sweep), their population, its compiled programs (None until
-    needed) and its folder (None in memory)."""
+class PartTrainer:
+    """Trains one part, and writes what it finds into the sweep's result.
 
-    indices: list[int]
-    population: Population
-    programs: Programs | None
-    folder: RunFolder | None
+    indices: of the members in the sweep. evaluation: the images and labels of each evaluation, see
+    `evaluation_sets`. programs: the compiled ones; None for those that are compiled once they are
+    needed. folder: of the part, None in memory.
+    """
+
+    checkpoints: Checkpoints | None = None
+    trains = True
+
+    def __init__(
+        self, result: Sweep, indices: list[int], population: Population, schedule: Schedule, evaluation: tuple | None,
+        programs: Programs | None, folder: PartFolder | None,
+    ):  # fmt: skip
+        self.result, self.indices, self.population, self.folder = result, indices, population, folder
+        self.schedule, self.evaluation, self.log_every = schedule, evaluation, schedule.log_every
+        self.names = [result.members[i].description for i in indices]
+        self.diverged: list[int | None] = [None] * len(indices)
+        self.bar, self.where = SweepProgress(0, None, enabled=False), ""
+        if programs:
+            self.programs = programs
+
+    @cached_property
+    def programs(self) -> Programs:
+        return self.population.lower(self.schedule.chunk, self.evaluation).compile()
 
     def reached(self) -> int:
         """The step up to which the part is trained and saved; -1 for none."""
         if self.folder is None:
             return -1
-        names = [path.parent.name for path in self.folder.checkpoints.glob(f"*/{FILES}")]
-        saved = [int(name) for name in names if name.isdecimal()]
-        logged = [row["step"] for row in self.folder.rows()]
-        return min(max(saved, default=-1), max(logged, default=-1))
-
-
-class PartTrainer:
-    """Trains one part, and writes what it finds into the sweep's result.
-
-    evaluation: the images and labels that are judged at each log, see `evaluation_sets`. where: the
-    part in words, for progress lines.
-    """
-
-    def __init__(
-        self, result: Sweep, part: Part, schedule: Schedule, evaluation: tuple | None, bar: SweepProgress, where: str = ""
-    ):
-        self.result, self.part, self.schedule, self.evaluation = result, part, schedule, evaluation
-        self.bar, self.where, self.log_every = bar, where, schedule.log_every
-        self.population, self.folder = part.population, part.folder
-        self.members = [result.members[i] for i in part.indices]
-        self.diverged: list[int | None] = [None] * len(self.members)
-        self.checkpoints: Checkpoints | None = None
-        if self.folder:
-            with writing(self.folder.path):
-                self.folder.path.mkdir(parents=True, exist_ok=True)
-            self.checkpoints = Checkpoints(self.folder.checkpoints)
-
-    @property
-    def programs(self) -> Programs:
-        part = self.part
-        part.programs = part.programs or part.population.lower(self.schedule.chunk, self.evaluation).compile()
-        return part.programs
+        return min(max(saved_steps(self.folder.checkpoints), default=-1), self.folder.logged(self.log_every))
 
     def begin(self) -> Carry:
         """The newest intact checkpoint's state, or a fresh one."""
         population = self.population
         if self.checkpoints and self.folder:
-            found = self.checkpoints.restore_latest(jax.eval_shape(population.saved, population.like(), population.alive))
-            kept = self.folder.truncate(found[2] if found else -1)
+            like = jax.eval_shape(population.saved, population.like(), population.alive)
+            found = self.checkpoints.restore_latest(like, most=(logged := self.folder.logged(self.log_every)))
+            if logged < max(saved_steps(self.folder.checkpoints), default=-1):
+                again = f"trained again from step {found[2] if found else 0}"
+                warn(f"{self.folder.path / 'metrics.jsonl'} lacks rows after step {max(logged, 0)}: {again}")
+            at = found[2] if found else -1
+            kept = self.folder.truncate(at) if self.trains else [row for row in self.folder.rows() if row["step"] <= at]
             for row in kept:
                 self.keep_row(row)
             if found:
-                if found[2] < self.schedule.steps:  # otherwise it is only looked at
+                if found[2] < self.schedule.steps:  # otherwise it is only read
                     warn_of_environment(found[1])
-                self.bar.skip(len(self.members) * found[2])
+                self.bar.skip(len(self.indices) * found[2])
                 self.diverged = kept[-1]["diverged"] if kept else self.diverged
                 return population.restored(*found[0])
         return self.programs.init(*population.init_arguments()), population.alive
 
-    def run(self, stop: StopSignal) -> None:
-        """Train to the last step, or until the signal; keep the states of a finished part."""
-        self.stop, steps = stop, self.schedule.steps
-        carry = self.begin()
+    def run(self, stop: StopSignal, bar: SweepProgress | None = None, where: str = "") -> None:
+        """Train to the last step, or until the signal, and keep the states of a finished part. The
+        bar shows the progress under the name `where`."""
+        self.stop, self.bar, self.where = stop, bar or self.bar, where
+        if self.folder:
+            self.trains = self.reached() < self.schedule.steps  # what is trained is only read, from any medium
+            if self.trains:
+                with writing(self.folder.path):
+                    self.folder.path.mkdir(parents=True, exist_ok=True)
+            self.checkpoints = Checkpoints(self.folder.checkpoints, run=self.folder.digest(), writes=self.trains)
+        carry, steps = self.begin(), self.schedule.steps
         start = int(carry[0].step)
         carry, step = loop.train(self, carry, start, steps)
         if start < step < steps:
@@ -112,6 +111,15 @@ class PartTrainer:
             self.checkpoints.close()
         if step >= steps:
             self.keep_states(carry[0])
+
+    def read_rows(self) -> None:
+        """Keep the rows of a part that is not trained to its end, or whose rows are damaged."""
+        if self.folder:
+            rows, damaged = self.folder.intact()
+            if damaged or self.folder.logged(self.log_every) < max(saved_steps(self.folder.checkpoints), default=-1):
+                warn(f"{self.folder.path / 'metrics.jsonl'}: {damaged or 'rows are missing'}: resume makes them again")
+            for row in rows:
+                self.keep_row(row)
 
     def stopping(self) -> bool:
         return self.stop.received is not None
@@ -136,11 +144,11 @@ class PartTrainer:
         return state, calls
 
     def log(self, start: int, until: int, measured: tuple[Calls, dict]) -> None:
-        """Write one row for all members: the metrics' means over the steps, and the evaluation at
+        """Log one row for all members: the metrics' means over the steps, and the evaluation at
         their end. A diverged member has None."""
         calls, row = jax.device_get(measured)
         good, metrics = jax.tree.map(lambda *parts: np.concatenate(parts, 1), *calls)
-        count = len(self.members)
+        count = len(self.indices)
         for i in range(count):
             if self.diverged[i] is None and not good[i].all():
                 self.diverged[i] = start + int(good[i].argmin())
@@ -154,14 +162,13 @@ class PartTrainer:
             self.folder.log(full, timing)
 
     def keep_row(self, full: dict[str, Any]) -> None:
-        """Add a logged row to the result, one row for each member, and show the best member so
-        far."""
-        for j, i in enumerate(self.part.indices):
+        """Add a logged row to the result, as one row for each member."""
+        for j, i in enumerate(self.indices):
             at = full["diverged"][j]
             row = {"step": full["step"], "diverged": at is not None, "diverged_step": at}
             row |= {k: v[j] for k, v in full["metrics"].items()}
             self.result.rows.setdefault(i, []).append(row)
-        self.bar.see_row(full, [member.description for member in self.members])
+        self.bar.see_row(full, self.names)
 
     def due(self, step: int) -> bool:
         return step % self.schedule.checkpoint_every == 0
@@ -171,9 +178,8 @@ class PartTrainer:
             self.checkpoints.save(step, self.population.saved(*state), {"environment": environment()})
 
     def keep_states(self, state: Any) -> None:
-        """Put the trained members' states into the result. They lie on the host, so that the next
+        """Put the trained members' states into the result, from the host's memory, so that the next
         part finds room on the devices."""
-        keys, rest = state.key, state.replace(key=None)
-        host = jax.device_get(rest).replace(key=keys)
-        for j, i in enumerate(self.part.indices):
+        host = jax.device_get(state.replace(key=None)).replace(key=state.key)
+        for j, i in enumerate(self.indices):
             self.result.states[i] = lambda j=j: member_state(host, j)

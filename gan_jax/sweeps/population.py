@@ -1,14 +1,11 @@
 """A population: members of one structure (a recipe, a seed and a number of training images each),
 stacked into one program.
 
-The devices share the members out. On each device the members run side by side (vmap), or on a CPU
-one after the other: its caches hold one member and not twenty, so that costs less time, and the
-memory of one member's activations.
+The devices share the members out. The members of one device run side by side (vmap), or on a CPU
+one after the other, which is faster because its caches hold one member and not twenty.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,14 +17,18 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from gan_jax.arguments import count, refuse, seed
 from gan_jax.core.batch import Feed
+from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
-from gan_jax.core.text import shorten
-from gan_jax.gan.state import warm_started
+from gan_jax.data.splits import Splits
+from gan_jax.gan.state import State, warm_started
+from gan_jax.text import shorten
 from gan_jax.training.chunk import chunk
 from gan_jax.training.placement import Placement
 
 SHARE = 0.8  # part of the free memory that a program may take
+MOST = 100_000  # seeds, where their number is given
 AT_ONCE = 1000  # steps times members that each of several CPU devices takes in one call
 
 
@@ -46,9 +47,32 @@ class Member:
         return f"{shorten(self.setting, 60)}, n {self.n}, seed {self.seed}"
 
 
+def members_of(settings: dict[str, Any], data: Splits, seeds: int | Sequence[int], sizes: Sequence[int] | None) -> list[Member]:
+    """Settings x sizes x seeds. Raises UserError where one of the three is empty, for a seed or
+    size that is given twice, and for a size that the data do not have."""
+    many = isinstance(seeds, Iterable) and not isinstance(seeds, (str, bytes, Mapping))
+    given: Any = seeds if many else range(count(seeds, "seeds", most=MOST))
+    seeds = [seed(value) for value in given]
+    if sizes is not None and (not isinstance(sizes, Iterable) or isinstance(sizes, (str, bytes, Mapping))):
+        refuse(sizes, "sizes", "a list of numbers of training images, such as [100, 200]")
+    sizes = [len(data.train)] if sizes is None else [count(n, "size") for n in sizes]
+    if not seeds or not sizes:
+        raise UserError(f"{len(seeds)} seeds and {len(sizes)} sizes make no member: give at least one of each")
+    for what, values in {"seed": seeds, "size": sizes}.items():
+        if repeated := [v for v in values if values.count(v) > 1]:
+            raise UserError(f"{what} {repeated[0]} is there twice: give each once")
+    for n in sizes:
+        data.subset(n)  # refuses what the data do not have
+    return [Member(name, recipe, one, n) for name, recipe in settings.items() for n in sizes for one in seeds]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a message, long ones shortened."""
+    return ", ".join(shorten(name, 60) for name in names)
+
+
 def by_structure(members: Sequence[Member]) -> list[list[int]]:
-    """The members' indices, grouped by the program that their recipes compile to, in order of first
-    appearance."""
+    """The members' indices, grouped by the program that their recipes compile to."""
     groups: dict[Any, list[int]] = {}
     for i, member in enumerate(members):
         leaves, tree = jax.tree.flatten(member.recipe)
@@ -61,35 +85,24 @@ def batched(tree: Any) -> Any:
     return jax.tree.map(lambda _: True, tree)
 
 
-def unbatched(tree: Any) -> Any:
-    """False for every leaf, which all members share."""
-    return jax.tree.map(lambda _: False, tree)
-
-
-def batched_feed(feed: Feed) -> Feed:
-    """Members share the examples. Each may have its own number of them and its own order."""
-    return unbatched(feed).replace(size=bool(np.ndim(feed.size)), key=bool(feed.key.ndim))
-
-
 def map_members(function: Callable, owned: tuple, placement: Placement) -> Callable:
     """`function` of one member, mapped over all members, which are the first axis of its results.
+    Their number is a multiple of the placement's groups.
 
-    owned: for each argument a pytree of bools, true for leaves with members on their first axis.
-    The number of members is a multiple of the placement's groups.
+    owned: for each argument a bool, or a pytree of bools that is its prefix: true for leaves with
+    members on their first axis, false for leaves that all members share.
     """
     devices = placement.devices
     apply = _in_turn if devices[0].platform == "cpu" else _side_by_side
-    flags, tree = jax.tree.flatten(owned)
 
     def whole(*args):
-        leaves = tree.flatten_up_to(args)
+        leaves, tree = jax.tree.flatten(args)
+        flags = jax.tree.leaves(jax.tree.broadcast(owned, args))
         run = lambda *leaves: apply(lambda *member: function(*tree.unflatten(member)), flags, leaves)
-        if len(devices) == 1:
-            return run(*leaves)
-        specs = tuple(placement.members_spec if flag else P() for flag in flags)
-        return jax.shard_map(run, mesh=placement.mesh, in_specs=specs, out_specs=placement.members_spec, check_vma=False)(
-            *leaves
-        )
+        if len(devices) > 1:
+            specs = tuple(placement.members_spec if flag else P() for flag in flags)
+            run = jax.shard_map(run, mesh=placement.mesh, in_specs=specs, out_specs=placement.members_spec, check_vma=False)
+        return run(*leaves)
 
     return whole
 
@@ -109,8 +122,8 @@ def _in_turn(function, flags, leaves):
 def population_chunk(game: Game, length: int, placement: Placement, knobs: Any, state: Any, feed: Feed, alive: Any) -> tuple:
     """`chunk` over members: (state, finite [members, length], {name: [members, length]} metrics).
 
-    knobs, state (but for its `step`) and alive have members on the first axis; for the feed see
-    `batched_feed`. A member that is not finite freezes alone.
+    knobs, state (but for its `step`) and alive have members on the first axis, and so may the
+    feed's `size` and `key`. A member that is not finite freezes alone.
     """
     step = state.step
 
@@ -119,111 +132,9 @@ def population_chunk(game: Game, length: int, placement: Placement, knobs: Any, 
         return state.replace(step=None), good, metrics
 
     state = state.replace(step=None)
-    each = map_members(one, (batched(knobs), batched(state), batched_feed(feed), True), placement)
-    state, good, metrics = each(knobs, state, feed, alive)
+    of_feed = jax.tree.map(lambda _: False, feed).replace(size=bool(np.ndim(feed.size)), key=bool(feed.key.ndim))
+    state, good, metrics = map_members(one, (True, True, of_feed, True), placement)(knobs, state, feed, alive)
     return state.replace(step=step + length), good, metrics
-
-
-class Population:
-    """Members of one structure on the placement's devices: knobs and feed, stacked, and the
-    programs that train them.
-
-    feed: the shared examples, and the key of their order, a scalar or one for each member. Its
-    `size` becomes the members' n: one for each member where n differs or `size` has an axis, so
-    that parts with equal and with different n share a program.
-    origin: the networks that every member begins with (see `gan.state.networks`), None for fresh
-    ones.
-
-    Where the members do not divide among the groups of devices the last one is repeated; `count`
-    members are real.
-    """
-
-    def __init__(self, game: Game, placement: Placement, members: Sequence[Member], feed: Feed, origin: Any = None):
-        self.game, self.placement, self.count = game, placement, len(members)
-        self.origin = jax.device_put(origin, self.sharding(False))
-        members = [*members, *[members[-1]] * (-len(members) % placement.groups)]
-        self.knobs = self.put(jax.tree.map(lambda *x: np.stack(x), *(member.recipe for member in members)))
-        self.keys = self.put(jnp.stack([jax.random.key(member.seed) for member in members]))
-        sizes = np.array([member.n for member in members], np.int32)
-        key = feed.key if feed.key.ndim == 0 else self.put(feed.key[jnp.minimum(jnp.arange(len(members)), self.count - 1)])
-        same = not feed.size.ndim and (sizes == sizes[0]).all()
-        self.feed = feed.replace(size=jnp.int32(sizes[0]) if same else self.put(jnp.asarray(sizes)), key=key)
-        self.alive = self.put(jnp.ones(len(members), bool))
-
-    def sharding(self, members: bool = True) -> NamedSharding | None:
-        """Of arrays with members on the first axis, or of shared ones; None on one device."""
-        one = len(self.placement.devices) == 1
-        return None if one else NamedSharding(self.placement.mesh, self.placement.members_spec if members else P())
-
-    def put(self, tree: Any) -> Any:
-        return jax.device_put(tree, self.sharding())
-
-    def _init(self, knobs, keys, origin):
-        def fresh(knobs, key, origin):
-            state = self.game.init(knobs, key)
-            return state if origin is None else warm_started(state, origin)
-
-        state = map_members(fresh, (batched(knobs), True, unbatched(origin)), self.placement)(knobs, keys, origin)
-        return state.replace(step=jnp.int32(0))
-
-    def init_arguments(self) -> tuple:
-        """The arguments of the program that makes the first state."""
-        return self.knobs, self.keys, self.origin
-
-    def like(self) -> Any:
-        """The state's shapes, with their shardings."""
-        state = jax.eval_shape(self._init, *self.init_arguments())
-        place = lambda x, members: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.sharding(members))
-        return jax.tree.map(lambda x: place(x, True), state.replace(step=None)).replace(step=place(state.step, False))
-
-    def saved(self, state: Any, alive: Any) -> tuple[Any, Any]:
-        """What a checkpoint holds: the real members, whatever the number of devices."""
-        real = lambda tree: jax.tree.map(lambda x: x[: self.count], tree)
-        return real(state.replace(step=None)).replace(step=state.step), real(alive)
-
-    def restored(self, state: Any, alive: Any) -> tuple[Any, Any]:
-        """The inverse of `saved`, which repeats the last member to fill the groups of devices."""
-        rows = jnp.minimum(jnp.arange(len(self.alive)), self.count - 1)
-        fill = lambda tree: self.put(jax.tree.map(lambda x: x[rows], tree))
-        return fill(state.replace(step=None)).replace(step=jax.device_put(state.step, self.sharding(False))), fill(alive)
-
-    def steps_per_call(self, length: int) -> int:
-        """How many of `length` steps one call takes: on several CPU devices the largest divisor of
-        `length` that `AT_ONCE` allows, unless it is below a tenth of that, and elsewhere all.
-
-        There XLA keeps 0.1 to 0.3 MiB of each step of a member until the call returns: gigabytes
-        after thousands of steps.
-        """
-        most = AT_ONCE // (len(self.alive) // self.placement.groups)
-        if len(self.placement.devices) == 1 or self.placement.devices[0].platform != "cpu" or length <= most:
-            return length
-        return max((n for n in range(most // 10 + 1, most + 1) if length % n == 0), default=length)
-
-    def chunk(self, length: int) -> Any:
-        """`length` steps, traced: (knobs, state, feed, alive) -> (state, good, metrics)."""
-        chunk = jax.jit(partial(population_chunk, self.game, length, self.placement), donate_argnums=1)
-        return chunk.lower(self.knobs, self.like(), self.feed, self.alive)
-
-    def lower(self, length: int, evaluation: tuple | None) -> Programs:
-        """The programs that train this population, traced and ready to be compiled.
-
-        length: steps between evaluations. evaluation: the images and labels to evaluate on, see
-        `evaluation_sets`.
-        """
-        shardings = jax.tree.map(lambda x: x.sharding, self.like())
-        init = jax.jit(self._init, out_shardings=None if self.sharding() is None else shardings).lower(*self.init_arguments())
-        chunk = self.chunk(self.steps_per_call(length))
-        if not evaluation or not self.game.evaluate:
-            return Programs(init, chunk, None)
-        evaluate = jax.jit(self._evaluate).lower(self.knobs, self.like(), jnp.int32(length), evaluation)
-        return Programs(init, chunk, evaluate)
-
-    def _evaluate(self, knobs, state, steps, evaluation):
-        step = state.step
-        one = lambda knobs, state, steps, sets: self.game.evaluate_and_observe(knobs, state.replace(step=step), steps, *sets)
-        state = state.replace(step=None)
-        each = map_members(one, (batched(knobs), batched(state), False, unbatched(evaluation)), self.placement)
-        return each(knobs, state, steps, evaluation)
 
 
 @dataclass(frozen=True)
@@ -240,24 +151,115 @@ class Programs:
     chunk: Any
     evaluate: Any | None
 
-    def compile(self) -> Programs:
+    def compile(self) -> "Programs":
         return Programs(self.init.compile(), self.chunk.compile(), self.evaluate and self.evaluate.compile())
 
     def bytes_needed(self) -> int:
-        """Bytes that the largest program needs on each device. An evaluation may judge more
-        examples at once than a step takes."""
+        """Bytes that the largest program needs on each device; this may be the evaluation."""
         return max(bytes_needed(program) for program in (self.init, self.chunk, self.evaluate) if program)
+
+
+class Population:
+    """Members of one structure on the placement's devices, with the programs that train them. Where
+    they do not divide among the groups of devices the last one is repeated; `count` are real.
+
+    feed: the shared examples, and the key of their order, a scalar or one for each member. Its
+    `size` becomes the members' n: one for each member where n differs or `size` has an axis, so
+    that parts with equal and with different n share a program.
+    origin: the networks that every member begins with (see `gan.state.networks`), or None.
+    """
+
+    def __init__(self, game: Game, placement: Placement, members: Sequence[Member], feed: Feed, origin: State | None = None):
+        self.game, self.placement, self.count = game, placement, len(members)
+        self.origin = jax.device_put(origin, self.sharding(False))
+        members = [*members, *[members[-1]] * (-len(members) % placement.groups)]
+        self.knobs = self.put(jax.tree.map(lambda *x: np.stack(x), *(member.recipe for member in members)))
+        self.keys = self.put(jnp.stack([jax.random.key(member.seed) for member in members]))
+        self.alive = self.put(jnp.ones(len(members), bool))
+        sizes = np.array([member.n for member in members], np.int32)
+        key = feed.key if feed.key.ndim == 0 else self.fill(feed.key)
+        same = not feed.size.ndim and (sizes == sizes[0]).all()
+        self.feed = feed.replace(size=jnp.int32(sizes[0]) if same else self.put(jnp.asarray(sizes)), key=key)
+
+    def sharding(self, members: bool = True) -> NamedSharding | None:
+        """Of arrays with members on the first axis, or of shared ones; None on one device."""
+        one = len(self.placement.devices) == 1
+        return None if one else NamedSharding(self.placement.mesh, self.placement.members_spec if members else P())
+
+    def put(self, tree: Any) -> Any:
+        return jax.device_put(tree, self.sharding())
+
+    def fill(self, tree: Any) -> Any:
+        """Arrays of the real members, with the last one repeated to fill the groups of devices."""
+        rows = jnp.minimum(jnp.arange(len(self.alive)), self.count - 1)
+        return self.put(jax.tree.map(lambda x: x[rows], tree))
+
+    def _init(self, knobs, keys, origin):
+        def fresh(knobs, key, origin):
+            state = self.game.init(knobs, key)
+            return state if origin is None else warm_started(state, origin)
+
+        state = map_members(fresh, (True, True, False), self.placement)(knobs, keys, origin)
+        return state.replace(step=jnp.int32(0))
+
+    def init_arguments(self) -> tuple:
+        """The arguments of the program that makes the first state."""
+        return self.knobs, self.keys, self.origin
+
+    def like(self) -> Any:
+        """The state's shapes, with their shardings."""
+        state = jax.eval_shape(self._init, *self.init_arguments())
+        place = lambda x, members: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.sharding(members))
+        return jax.tree.map(lambda x: place(x, True), state.replace(step=None)).replace(step=place(state.step, False))
+
+    def saved(self, state: Any, alive: Any) -> tuple[Any, Any]:
+        """What a checkpoint holds: the real members, whatever the number of devices."""
+        real, alive = jax.tree.map(lambda x: x[: self.count], (state.replace(step=None), alive))
+        return real.replace(step=state.step), alive
+
+    def restored(self, state: Any, alive: Any) -> tuple[Any, Any]:
+        """The inverse of `saved`."""
+        step = jax.device_put(state.step, self.sharding(False))
+        return self.fill(state.replace(step=None)).replace(step=step), self.fill(alive)
+
+    def steps_per_call(self, length: int) -> int:
+        """How many of `length` steps one call takes: all, but on several CPU devices the largest
+        divisor of `length` that `AT_ONCE` allows, if that is over a tenth of what it allows. There
+        XLA keeps 0.1 to 0.3 MiB of each step of a member until the call returns."""
+        most = AT_ONCE // (len(self.alive) // self.placement.groups)
+        if len(self.placement.devices) == 1 or self.placement.devices[0].platform != "cpu" or length <= most:
+            return length
+        return max((n for n in range(most // 10 + 1, most + 1) if length % n == 0), default=length)
+
+    def chunk(self, length: int) -> Any:
+        """`length` steps, traced: (knobs, state, feed, alive) -> (state, good, metrics)."""
+        chunk = jax.jit(partial(population_chunk, self.game, length, self.placement), donate_argnums=1)
+        return chunk.lower(self.knobs, self.like(), self.feed, self.alive)
+
+    def lower(self, length: int, evaluation: tuple | None) -> Programs:
+        """The traced programs that train this population with `length` steps between evaluations.
+        evaluation: see `evaluation_sets`."""
+        shardings = jax.tree.map(lambda x: x.sharding, self.like())
+        init = jax.jit(self._init, out_shardings=None if self.sharding() is None else shardings).lower(*self.init_arguments())
+        evaluate = None
+        if evaluation and self.game.evaluate:
+            evaluate = jax.jit(self._evaluate).lower(self.knobs, self.like(), jnp.int32(length), evaluation)
+        return Programs(init, self.chunk(self.steps_per_call(length)), evaluate)
+
+    def _evaluate(self, knobs, state, steps, evaluation):
+        step = state.step
+        one = lambda knobs, state, steps, sets: self.game.evaluate_and_observe(knobs, state.replace(step=step), steps, *sets)
+        each = map_members(one, (True, True, False, False), self.placement)
+        return each(knobs, state.replace(step=None), steps, evaluation)
 
 
 def member_state(state: Any, i: int) -> Any:
     """The state of member i, like that of a single run."""
-    step = state.step
-    return jax.tree.map(lambda x: x[i], state.replace(step=None)).replace(step=step)
+    return jax.tree.map(lambda x: x[i], state.replace(step=None)).replace(step=state.step)
 
 
 def bytes_needed(compiled: Any) -> int:
-    """Bytes that a compiled program holds on each device while it runs, by the compiler's
-    analysis."""
+    """Bytes that a compiled program holds on each device, by the compiler's analysis."""
     m = compiled.memory_analysis()
     return m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes - m.alias_size_in_bytes
 

@@ -1,8 +1,6 @@
 """The result of a sweep: its table, ranking and pictures, and any member as a run of its own."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,16 +15,16 @@ from gan_jax.core.game import Game
 from gan_jax.data.splits import Splits
 from gan_jax.gan.game import game_of
 from gan_jax.metrics import ranking
-from gan_jax.sweeps.checks import GAP, listed, members_of
-from gan_jax.sweeps.population import Member, by_structure
-from gan_jax.training.folder import SweepFolder
+from gan_jax.sweeps.folder import SweepFolder
+from gan_jax.sweeps.population import Member, by_structure, listed, members_of
+from gan_jax.text import shorten
 from gan_jax.training.run import Run, exit_code, load_again
 from gan_jax.training.serialization import from_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
+GAP = "D/train_validation_auc"  # the metric that ranks settings by default
 QUALITY = "G/validation_energy"
 SHOWN = 12  # samples of each setting in a picture
 PANELS = {
@@ -35,23 +33,12 @@ PANELS = {
 }
 
 
-def recorded(
-    files: SweepFolder, record: dict[str, Any], data: Splits | None, settings: Any, game: Game | None, trusted=()
-) -> Sweep:
-    """The sweep that a folder's record describes, before any training."""
-    settings = {k: from_json(v, trusted) for k, v in record["settings"].items()} if settings is None else dict(settings)
-    data = load_again(record) if data is None else data
-    members = members_of(settings, data, record["seeds"], record["sizes"])
-    return Sweep(members, data, game, record["baseline"], record["rank_by"], record["higher_is_better"], files.path)
-
-
 @dataclass
 class Sweep:
     """A trained sweep.
 
-    stopped: the signal that ended it early, or None. rows: logged rows by member index. states:
-    functions that return a member's state, by member index. groups: member indices of equal
-    structure.
+    stopped: the signal that ended it early, or None. rows, states: by member index, the logged rows
+    and functions that return the state. groups: member indices of equal structure.
     """
 
     members: list[Member]
@@ -69,6 +56,10 @@ class Sweep:
     def __post_init__(self):
         self.groups = by_structure(self.members)
 
+    def game_of(self, member: Member) -> Game:
+        """The sweep's game, by default that of the member's recipe."""
+        return game_of(member.recipe, self.game)
+
     @property
     def structures(self) -> list[list[Member]]:
         """The members of each group."""
@@ -81,7 +72,7 @@ class Sweep:
         return exit_code(self.stopped)
 
     @property
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """One row per member and evaluation: setting, each number that varies by its path, seed, n,
         step, diverged, diverged_step, then the metrics.
 
@@ -90,10 +81,13 @@ class Sweep:
         """
         import pandas as pd
 
-        varying = _varying(self.members)
+        own = lambda member: {k: _decimal(v) for k, v in leaves(member.recipe).items() if np.ndim(v) == 0}
+        numbers = {member.setting: own(member) for member in self.members}
+        paths = dict.fromkeys(path for values in numbers.values() for path in values)
+        varying = [path for path in paths if len({values.get(path) for values in numbers.values()}) > 1]
         rows = []
         for i, member in enumerate(self.members):
-            about = {"setting": member.setting} | {path: values[i] for path, values in varying.items()}
+            about = {"setting": member.setting} | {path: numbers[member.setting].get(path) for path in varying}
             rows += [about | {"seed": member.seed, "n": member.n} | row for row in self.rows.get(i, [])]
         return pd.DataFrame(rows)
 
@@ -104,14 +98,11 @@ class Sweep:
     def find(self, setting: str, seed: int | None = None, n: int | None = None) -> int:
         """The index of a member, by default the setting's first seed with most images. Raises
         UserError where there is none."""
-        fits = [
-            i for i, m in enumerate(self.members)
-            if m.setting == setting and (seed is None or m.seed == seed) and (n is None or m.n == n)
-        ]  # fmt: skip
+        asked = {k: v for k, v in {"setting": setting, "seed": seed, "n": n}.items() if v is not None}
+        fits = [i for i, m in enumerate(self.members) if all(getattr(m, k) == v for k, v in asked.items())]
         if not fits:
-            asked = {"setting": ranking.shorten(setting, 60), "seed": seed, "n": n}
-            asked = ", ".join(f"{k}={v}" for k, v in asked.items() if v is not None)
-            raise UserError(f"no member of this sweep has {asked}; it has the settings {listed(self.settings)}")
+            words = ", ".join(f"{k}={shorten(v, 60)}" for k, v in asked.items())
+            raise UserError(f"no member of this sweep has {words}; it has the settings {listed(self.settings)}")
         return max(fits, key=lambda i: (self.members[i].n, -i))
 
     def run(self, setting: str, seed: int | None = None, n: int | None = None) -> Run:
@@ -121,21 +112,19 @@ class Sweep:
             raise UserError(f"{setting!r} has not been trained yet: resume the sweep")
         member, state, at = self.members[i], self.states[i](), self.rows[i][-1]["diverged_step"]
         history = [{k: v for k, v in row.items() if v is not None and "diverged" not in k} for row in self.rows[i]]
-        run = Run(member.recipe, state, self.data.subset(member.n), member.seed, game_of(member.recipe, self.game), history)
+        run = Run(member.recipe, state, self.data.subset(member.n), member.seed, self.game_of(member), history)
         if at is not None:
             run.state = state.replace(step=jnp.int32(at))
             run.stopped = f"not finite at step {at}; the state is the last good one"
         return run
 
     def samples(self, k: int, **settings: Any) -> dict[str, np.ndarray]:
-        """{setting: k samples of its first seed, see `Run.samples`}, for settings that are
-        trained."""
+        """{trained setting: k samples of its first seed, see `Run.samples`}."""
         done = [name for name in self.settings if self.find(name) in self.states]
         return {name: self.run(name).samples(k, **settings) for name in done}
 
-    def ranking(self, metric: str | None = None, **arguments: Any) -> pd.DataFrame:
-        """The settings, best first, with intervals and tests against the baseline: see
-        `ranking.rank`."""
+    def ranking(self, metric: str | None = None, **arguments: Any) -> "pd.DataFrame":
+        """The settings, best first, compared with the baseline: see `ranking.rank`."""
         arguments = {"baseline": self.baseline} | arguments
         if metric in (None, self.rank_by):
             arguments = {"higher_is_better": self.higher_is_better} | arguments
@@ -171,22 +160,26 @@ class Sweep:
                 drawn += [plots.dose_response(folder / f"sizes_{name}.png", table, *shown, reference=panel.reference)]
         if self.measured("D/validation_logit"):
             drawn += [plots.gap_curves(folder / "gaps.png", largest)]
-        samples = all(game_of(member.recipe, self.game).sample for member in self.members)
+        samples = all(self.game_of(member).sample for member in self.members)
         if samples and (len(self.data.image_shape) == 3 or self.data.image_shape == (2,)):
             real = {"real (V)": self.data.validation.images[:SHOWN]}
             drawn += [plots.sample_sheet(folder / "samples.png", real | self.samples(SHOWN))]
         return drawn
 
 
-def _varying(members: list[Member]) -> dict[str, list[float | None]]:
-    """{path of a number that members differ in: its value in each member, or None where a member
-    has no such number}."""
-    numbers = {m.setting: {k: v for k, v in leaves(m.recipe).items() if np.ndim(v) == 0} for m in members}
-    paths = dict.fromkeys(path for values in numbers.values() for path in values)
-    columns = {path: {name: values.get(path) for name, values in numbers.items()} for path in paths}
-    plain = lambda x: None if x is None else float(x)
-    return {
-        path: [plain(column[m.setting]) for m in members]
-        for path, column in columns.items()
-        if len({plain(x) for x in column.values()}) > 1
-    }
+def _decimal(leaf: Any) -> float:
+    """A number as it was written: 2e-4 and not 0.00019999999494757503, its nearest in float32, so
+    that `table[table["..."] == 2e-4]` finds it."""
+    value = np.asarray(leaf)
+    return float(str(value)) if value.dtype.kind == "f" else float(value)
+
+
+def recorded(
+    files: SweepFolder, data: Splits | None, settings: Mapping[str, Any] | None, game: Game | None, trusted: Sequence[str]
+) -> Sweep:
+    """The sweep that a folder's record describes, before any training."""
+    record = files.read()
+    settings = {k: from_json(v, trusted) for k, v in record["settings"].items()} if settings is None else dict(settings)
+    data = load_again(record, files.path) if data is None else data
+    members = members_of(settings, data, record["seeds"], record["sizes"])
+    return Sweep(members, data, game, record["baseline"], record["rank_by"], record["higher_is_better"], files.path)

@@ -7,19 +7,17 @@ accelerator.
     gan.fit(recipe, data, steps=1000, devices=16, out="runs/digits")
 
 Under SLURM, GKE and on TPU pods `connect` takes no arguments. Every process runs the same program
-with the same arguments. Together they give the numbers that one process with as many devices would
-give. Process 0 alone writes: the run folder need not be visible to the others. Each process loads
-the whole training set where it is kept on the devices, and reads its share of each batch where it
-is streamed.
+with the same arguments, and the numbers are those of one process with as many devices. Process 0
+alone writes, so that the run folder need not be visible to the others. Each process loads the whole
+training set where the devices hold it, and reads its share of each batch where it is streamed.
 
-`jax.distributed` joins the processes, and all messages between them are JAX collectives. When a
-process is lost, the others end with an exit code that is not 0: at once where a collective fails,
-else when JAX has missed the heartbeats for HEARTBEAT seconds. What started the processes
+All messages are JAX collectives, which are not encrypted: the network has to be a trusted one. When
+a process is lost, the others end with an exit code that is not 0: at once where a collective fails,
+else when JAX has missed the heartbeats for HEARTBEAT seconds. The program that started them
 (`scripts/launch.py`, `srun --kill-on-bad-exit=1`) ends them sooner, and knows which one was lost.
-Nothing is encrypted, so the network between the processes has to be a trusted one.
-"""
 
-from __future__ import annotations
+JAX is imported inside the functions, so that command lines print their help without it.
+"""
 
 import hashlib
 import json
@@ -32,14 +30,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from gan_jax.core.errors import UserError
+from gan_jax.core.errors import UserError, say
 
-TIMEOUT = 300.0  # seconds in which all processes must have come
+TIMEOUT = 300.0  # seconds in which all processes must have joined
 HEARTBEAT = 30  # seconds without a heartbeat after which JAX ends the job
 SHUTDOWN = 7 * 24 * 3600  # seconds for which finished processes wait for process 0, which may write a report
-GRACE = 5.0  # seconds in which whatever started the processes may say which was lost, before a process ends by itself
-LINGER = 1.0  # seconds in which the others may end before process 0, without which JAX aborts them
-LOST = 75  # exit code where another process was lost: sysexits.h's for what may be tried again
+GRACE = 5.0  # seconds for the launcher to print which process was lost, before the other processes end by themselves
+LINGER = 1.0  # seconds for the others to end before process 0, without which JAX aborts them
+LOST = 75  # exit code where another process was lost; EX_TEMPFAIL of sysexits.h, which means "try again"
 AGAIN = "the job ends; --resume continues from its last checkpoint, on any number of processes"
 TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 _connected = False
@@ -48,13 +46,12 @@ _connected = False
 def connect(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None, *, timeout: float = TIMEOUT
 ) -> None:
-    """Join the processes of this job. Call it first, before JAX is used; where there is one process
-    it does nothing.
+    """Join the processes of this job, before JAX is used. A single process joins nothing.
 
-    coordinator: 'host:port' of process 0, a port that is free there; processes: how many there are;
-        process: the number of this one, from 0. Give all three or none: with none, JAX asks SLURM
-        (in a step that srun began), Open MPI, GKE or the TPU pod.
-    timeout: seconds in which all processes must have come; else the program ends with one line.
+    coordinator: 'host:port' of process 0, a port that is free there. processes: how many there are.
+    process: the number of this one, from 0. Give all three or none: with none, JAX asks SLURM (in a
+        step that srun began), Open MPI, GKE or the TPU pod.
+    timeout: seconds in which all processes must have joined; else the program ends with one line.
     Raises UserError for arguments that do not fit together, or where JAX has been used already.
     """
     global _connected
@@ -71,9 +68,9 @@ def connect(
         raise UserError(f"timeout={timeout:g} is in seconds: give more than 0")
     import jax
 
-    jax.config.update("jax_enable_preemption_service", False)  # it would swallow SIGTERM
+    jax.config.update("jax_enable_preemption_service", False)  # because that service swallows SIGTERM
     late = f"error: not all processes came within {timeout:g} s: start each with the same coordinator and number of processes"
-    timer = threading.Timer(timeout, _end, (late, 2))  # JAX's own timeout aborts with a page
+    timer = threading.Timer(timeout, _end, (late, 2))  # earlier than JAX's own timeout, which prints a page
     timer.daemon = True
     timer.start()
     try:
@@ -82,7 +79,7 @@ def connect(
             initialization_timeout=int(timeout) + 60, heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=SHUTDOWN,
         )  # fmt: skip
     except (RuntimeError, ValueError) as error:
-        if detect and tasks == 1:  # no cluster was found, or JAX is in use where srun and mpirun began one task
+        if detect and tasks == 1:  # JAX found no cluster, or JAX is in use where srun or mpirun began one task
             return
         why = str(error).splitlines()[0]
         raise UserError(f"call distributed.connect once, before JAX is used: the processes cannot join ({why})") from None
@@ -101,7 +98,7 @@ def _check_arguments(coordinator: str, processes: int, process: int) -> None:
 
 
 def alone(what: str, processes: int) -> None:
-    """Raises UserError where several processes begin what one process does alone."""
+    """Raises UserError where there are several processes. what: the work of a single process."""
     if processes > 1:
         raise UserError(
             f"{what} is begun by one process, and here are {processes}: start one (srun --ntasks 1, or without srun); "
@@ -110,7 +107,7 @@ def alone(what: str, processes: int) -> None:
 
 
 def step_tasks() -> int:
-    """How many tasks srun or mpirun began this program as; 1 where neither did."""
+    """The number of tasks that srun or mpirun began; 1 where neither began this program."""
     return max(int(os.environ.get(name) or 1) for name in TASKS)
 
 
@@ -125,12 +122,12 @@ def is_primary() -> bool:
 
 
 class AgreedError(UserError):
-    """Raised in all processes; process 0 says it for all."""
+    """A UserError that all processes raise, and that process 0 alone prints."""
 
 
 def gather(value: Any) -> list[Any]:
-    """The value (JSON) of each process, in the order of the processes, in all of them. Raises
-    UserError where the processes have different numbers of devices."""
+    """The values (JSON) of all processes, in their order. Raises UserError where the processes have
+    different numbers of devices."""
     import jax
     import numpy as np
     from jax.experimental.multihost_utils import process_allgather
@@ -147,8 +144,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def broadcast(make: Callable[[], Any]) -> Any:
-    """What `make` returns (JSON) in process 0, which alone calls it, in all processes. Its
-    UserError is raised in all of them."""
+    """Process 0 calls `make`. All processes return its value (JSON) or raise its UserError."""
     import jax
 
     if jax.process_count() == 1:
@@ -166,8 +162,8 @@ def broadcast(make: Callable[[], Any]) -> Any:
 
 
 def broadcast_state(make: Callable[[], tuple[Any, Any]], target: Any) -> tuple[Any, Any]:
-    """What `make` returns in process 0, (a pytree of arrays or None, JSON), in all processes, bit
-    for bit. Between several processes the arrays become NumPy's, except for PRNG keys.
+    """As `broadcast`, where `make` returns (a pytree of arrays or None, JSON). The bits stay the
+    same. Between several processes, all leaves but PRNG keys become NumPy arrays.
 
     target: shapes and dtypes of the pytree.
     """
@@ -185,83 +181,54 @@ def broadcast_state(make: Callable[[], tuple[Any, Any]], target: Any) -> tuple[A
         return [state is None, value]
 
     def sent(like: Any, mine: Any) -> Any:
-        shape = jax.eval_shape(jax.random.key_data, like) if _is_key(like) else like
+        shape = jax.eval_shape(jax.random.key_data, like) if is_key(like) else like
         raw = np.zeros(shape.shape, shape.dtype)
         if is_primary():
-            raw[...] = jax.random.key_data(mine) if _is_key(like) else mine
+            raw[...] = jax.random.key_data(mine) if is_key(like) else mine
         found = broadcast_one_to_all(raw.reshape(-1).view(np.uint8)).view(raw.dtype).reshape(raw.shape)
-        return jax.random.wrap_key_data(jax.numpy.array(found)) if _is_key(like) else found
+        return jax.random.wrap_key_data(jax.numpy.array(found)) if is_key(like) else found
 
     absent, value = broadcast(described)
-    return (None if absent else jax.tree.map(sent, target, state)), value  # one leaf after the other is whole on the devices
+    return (None if absent else jax.tree.map(sent, target, state)), value  # the devices hold one whole leaf at a time
 
 
 def any_signal(signal: str | None) -> str | None:
-    """The signal that any process was stopped with, the same one in all; None where there is
-    none."""
-    import jax
-    import numpy as np
-    from jax.experimental.multihost_utils import process_allgather
-
-    if jax.process_count() == 1:
-        return signal
-    number = int(process_allgather(np.int32(signals.Signals[signal] if signal else 0)).max())
+    """The name of the signal that stops any of the processes, the same name in all; else None."""
+    number = max(gather(int(signals.Signals[signal]) if signal else 0))
     return signals.Signals(number).name if number else None
 
 
 def check_same(record: dict[str, Any]) -> None:
-    """Refuse processes that are about to train different runs. record: JSON of what makes them one.
-    Raises UserError in all processes where one differs, before anything is written."""
+    """Raises UserError in all processes where the records (JSON) of their runs differ."""
     mine = {name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest() for name, value in record.items()}
-    everyone = gather(mine)
-    for process, theirs in enumerate(everyone):
-        if other := [name for name, value in everyone[0].items() if theirs.get(name) != value]:
-            who = f"process {process} of {len(everyone)} has another {', '.join(other)} than process 0"
-            raise AgreedError(f"{who}: give all the same arguments and data")
+    first, *others = gather(mine)
+    for process, theirs in enumerate(others, 1):
+        if differing := [name for name, value in first.items() if theirs.get(name) != value]:
+            what = f"process {process} of {len(others) + 1} has another {', '.join(differing)} than process 0"
+            raise AgreedError(f"{what}: give all the same arguments and data")
+
+
+def is_key(x: Any) -> bool:
+    """Whether x is an array, or the shape of an array, of typed PRNG keys."""
+    import jax
+
+    return hasattr(x, "dtype") and jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def fetch(tree: Any) -> Any:
-    """A pytree of arrays that all processes share as one, whole in this process alone: what all
-    devices hold on one of them, what is split over them in the host's memory (NumPy); another one
-    as it is."""
+    """A pytree of arrays, whole in this process. A leaf that is replicated over the processes comes
+    from one device, and a leaf that is sharded over them becomes a NumPy array."""
     import jax
     from jax.experimental.multihost_utils import process_allgather
 
     def own(x: Any) -> Any:
         if not isinstance(x, jax.Array) or x.is_fully_addressable:
             return x
-        if _is_key(x):
+        if is_key(x):
             return jax.random.wrap_key_data(own(jax.random.key_data(x)), impl=jax.random.key_impl(x))
         return x.addressable_data(0) if x.is_fully_replicated else process_allgather(x, tiled=True)
 
     return jax.tree.map(own, tree)
-
-
-# ---- where a process holds what it reads --------------------------------------------------------
-
-
-def _is_key(x: Any) -> bool:
-    import jax
-
-    return jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def in_memory(like: Any) -> Any:
-    """Of the shape of an array one of NumPy, to be read into; PRNG keys have none."""
-    import numpy as np
-
-    return like if _is_key(like) else np.empty(like.shape, like.dtype)
-
-
-def cpu() -> Any:
-    """This process's CPU, whose memory holds what no device does; None where JAX was told to leave
-    it out."""
-    import jax
-
-    try:
-        return jax.local_devices(backend="cpu")[0]
-    except RuntimeError:
-        return None
 
 
 # ---- ending -------------------------------------------------------------------------------------
@@ -269,7 +236,7 @@ def cpu() -> Any:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """A stretch that all processes go through together: a program that ends in it ends the job."""
+    """A context that all processes enter together. A SystemExit inside it ends the whole job."""
     try:
         yield
     except SystemExit:
@@ -279,26 +246,24 @@ def together() -> Iterator[None]:
 
 
 def refuse(error: UserError) -> None:
-    """End this process with one line and exit code 2, where there are several; else return. The
-    others do the same where they agree, and lose this one where they do not."""
+    """End this process with one line and exit code 2, where there are several; else return."""
     if _connected:
         _end(f"error: {error}" if is_primary() or not isinstance(error, AgreedError) else "", 2)
 
 
 def _failed(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """The end of a process that did not catch an exception. JAX's own end would wait for the
-    others."""
+    """The excepthook. JAX's own end of the process would wait for the others."""
     import jax
 
-    own = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
-    said = " ".join(str(error).split())[:160]
     if isinstance(error, UserError):
         refuse(error)
-    if "Gloo" in said or (isinstance(error, jax.errors.JaxRuntimeError) and not said.startswith(own)):
+    own = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")  # errors of this process, not of a collective
+    message = " ".join(str(error).split())[:160]
+    if "Gloo" in message or (isinstance(error, jax.errors.JaxRuntimeError) and not message.startswith(own)):
         time.sleep(GRACE)
-        _end(f"error: {_name()} cannot reach the others ({said}): {AGAIN}", LOST)
+        _end(f"error: {_name()} cannot reach the others ({message}): {AGAIN}", LOST)
     sys.__excepthook__(kind, error, trace)
-    _end(f"error: {_name()} failed ({kind.__name__}: {said}): {AGAIN}", 130 if kind is KeyboardInterrupt else 1)
+    _end(f"error: {_name()} failed ({kind.__name__}: {message}): {AGAIN}", 130 if kind is KeyboardInterrupt else 1)
 
 
 def _name() -> str:
@@ -308,7 +273,8 @@ def _name() -> str:
 
 
 def _end(line: str, code: int) -> None:
-    print(line, end="\n" if line else "", file=sys.stderr)
+    if line:
+        say(line)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

@@ -1,18 +1,14 @@
-"""The training set on its way to the devices: whole, where it fits on each of them, or streamed
-from disk in windows of a few steps."""
+"""The training set on the devices: whole, or streamed from disk in windows of a few steps."""
 
-from __future__ import annotations
-
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gan_jax.core.batch import Feed, Window
-from gan_jax.core.errors import UserError
+from gan_jax.core.errors import UserError, say
 from gan_jax.data.splits import Splits
 from gan_jax.data.streaming import Stream, batches
 from gan_jax.training import distributed
@@ -20,14 +16,13 @@ from gan_jax.training.placement import Placement
 from gan_jax.training.run import EVALUATED
 
 WINDOW_BYTES = 2**28  # of one window; memory holds about three: one on the device, one being filled, one read ahead
-AHEAD = 50  # small batches that are read ahead: those of the default interval between logs
+AHEAD = 50  # batches that are read ahead at most: those of the default interval between logs
 
 
 class Windows:
-    """The batches of a stream on the devices, for one run. The end of this context ends the
-    reading, and prints which damaged examples were skipped.
+    """A context with a run's streamed batches on the devices. Its end prints the skipped examples.
 
-    examples: in a batch. last: the step that the run ends with. note: is called with {"name": ...,
+    examples: of a batch. last: the step that the run ends with. note: is called with {"name": ...,
     "why": ...} for each damaged example whose name is not in `noted`.
     """
 
@@ -39,7 +34,7 @@ class Windows:
         self.note, self.noted = note or (lambda row: None), set(noted)
         self.reading: Any = None
 
-    def __enter__(self) -> Windows:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_) -> None:
@@ -47,12 +42,11 @@ class Windows:
             self.reading.close()
         if (damaged := self.stream.damaged_examples) and distributed.is_primary():
             names = ", ".join(list(damaged)[:10]) + (", ..." if len(damaged) > 10 else "")
-            line = f"skipped {len(damaged)} damaged example{'s'[: len(damaged) > 1]}, others took their place: {names}"
-            print(line, file=sys.stderr)
+            count = f"{len(damaged)} damaged example{'s'[: len(damaged) > 1]}"
+            say(f"skipped {count}, others took their place: {names}")
 
     def upto(self, step: int, until: int) -> Iterator[Window]:
-        """The batches of the steps from `step` to `until`, in windows of equal length. Each call
-        must begin where the call before it ended."""
+        """Windows of equal length from `step`, where the last call ended, to `until`."""
         share = (jax.process_index(), jax.process_count())
         images = self.stream.images
         most = max(1, WINDOW_BYTES * share[1] // (self.examples * images.nbytes // len(images)))
@@ -75,14 +69,14 @@ class Windows:
 
 
 def check_streamed(recipe: Any, data: Splits) -> None:
-    """Raises UserError for streamed data and a recipe that draws its examples by class."""
+    """Raises UserError where streamed data meet a recipe that draws its examples by class."""
     if isinstance(data.train, Stream) and getattr(recipe, "sampling", None) is not None:
         raise UserError(f"the recipe draws reals by their class, which needs {data.name} on the device: load it without stream")
 
 
 def feed_of(data: Splits, key: jax.Array, placement: Placement) -> Feed:
-    """The training set on every device, in the order of `key`. Raises UserError where it does not
-    fit, or is streamed."""
+    """The training set on every device, in the order of `key`. Raises UserError where the set does
+    not fit, or is streamed."""
     if isinstance(data.train, Stream):
         raise UserError(f"{data.name} is streamed, which only a run of its own can be: load it without stream")
     train, room = data.train, (placement.local_devices[0].memory_stats() or {}).get("bytes_limit", float("inf"))
@@ -97,8 +91,8 @@ def feed_of(data: Splits, key: jax.Array, placement: Placement) -> Feed:
 
 
 def evaluation_sets(data: Splits, most: int) -> tuple | None:
-    """What an evaluation judges: equally many training images (T) and validation images (V), each
-    as (images, labels). T are among the first `most`. None where there are fewer than 2."""
+    """(images, labels) of the training and of the validation split, equally many: at most EVALUATED
+    and `most`. None where there are fewer than 2."""
     n = min(EVALUATED, most, len(data.validation))
     pick = lambda s: (jnp.asarray(s.images[:n]), None if s.labels is None else jnp.asarray(s.labels[:n], jnp.int32))
     return (pick(data.train), pick(data.validation)) if n > 1 else None

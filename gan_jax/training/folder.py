@@ -1,33 +1,36 @@
-"""Folders of runs, sweeps and studies: what makes a folder the same run, and files that a crash
-leaves whole.
+"""Folders of runs, sweeps and studies.
 
 A run folder has recipe.json, metrics.jsonl, timings.jsonl, samples/*.png, checkpoints/, status.json
-and report.html. metrics.jsonl holds what a resumed run repeats exactly, timings.jsonl the rest.
+and report.html, see `schemas`. A resumed run repeats metrics.jsonl exactly, and timings.jsonl not.
 """
 
-from __future__ import annotations
-
+import hashlib
+import itertools
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from gan_jax.arguments import not_both
 from gan_jax.core.errors import UserError
-from gan_jax.training.serialization import FORMAT, check_format, completed, differences
+from gan_jax.training import schemas
+from gan_jax.training.checkpoints import saved_steps
+from gan_jax.training.files import LOCK, TEMPORARY, WRITER, Writer, fsync, warn, write_arrays, write_atomic, writing
+from gan_jax.training.serialization import FORMAT, check_format, completed, differences_of_runs
 
 
 def environment() -> dict[str, Any]:
-    """What bit-for-bit repetition depends on: versions, device kind and number, threads."""
-    from importlib.metadata import version
-
+    """All that bit-for-bit repetition depends on: versions, device kind and number, threads."""
     names = ("gan_jax", "jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
     device = jax.devices()[0]
     return {
@@ -49,38 +52,54 @@ def git_commit() -> str | None:
     return head.stdout.strip() + ("+" if status.stdout.strip() else "") if head.returncode == 0 else None
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write the whole text or nothing: beside the target, flushed to disk, then renamed."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def identity_digest(record: dict[str, Any]) -> str:
+    """sha256 of the entries of a run's record that make it this run."""
+    own = {name: record.get(name) for name in RunFolder.identity}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
-def write_arrays(path: Path, arrays: dict[str, np.ndarray], save: Callable = np.savez) -> None:
-    """The whole .npz file or nothing, as `write_atomic`."""
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        save(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def paths_of(source: dict[str, Any] | None, folder: Path) -> dict[str, list[str]]:
+    """{key of a source: [absolute, relative to the folder]}, for each file or folder of the user's
+    that the source names as seen from the present working directory."""
+    found = {}
+    for key, value in (source or {}).items():
+        _, path = _split_path(key, value)
+        if path and os.path.exists(path := os.path.abspath(os.path.expanduser(path))):
+            found[key] = [path, os.path.relpath(path, folder.absolute())]
+    return found
+
+
+def sources_of(record: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """The sources under which the data of a record may be found: where they were, where they lie as
+    seen from the run folder, and as they were named."""
+    source, paths = record["source"], record.get("paths") or {}
+    where = ({key: at[0] for key, at in paths.items()}, {key: str(folder.absolute() / at[1]) for key, at in paths.items()})
+    there = [at for at in where if at and all(map(os.path.exists, at.values()))]
+    named = [source | {key: _split_path(key, source[key])[0] + path for key, path in at.items()} for at in there]
+    return named or [source]
+
+
+def _split_path(key: str, value: Any) -> tuple[str, str]:
+    """("folder:", path), ("npz:", path), or ("", "") for what is no path."""
+    kind, colon, path = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if key == "data_dir":
+        return "", str(value)
+    return (kind + colon, path) if kind in ("folder", "npz") else ("", "")
 
 
 class RunFolder:
     """The files of a run. Methods raise UserError where the folder cannot be used or written."""
 
-    kind, record, inside = "run", "recipe.json", "samples"
+    kind, record, inside, schema = "run", "recipe.json", "samples", schemas.RUN
     files = (
         *("recipe.json", "metrics.jsonl", "timings.jsonl", "status.json", "curves.png", "samples", "checkpoints"),
         *("report.html", "report.json", "damaged.jsonl"),
-    )  # openings.jsonl stays: whoever opened the test images is on record
-    identity = ("recipe", "data", "seed", "intervals", "warm_start")  # what makes a run the same run
+    )  # without openings.jsonl, so that each opening of the test images stays on record
+    identity = ("recipe", "data", "seed", "intervals", "warm_start")  # entries of the record that make a run the same run
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
+        self._writer: Writer | None = None
 
     @property
     def checkpoints(self) -> Path:
@@ -91,48 +110,81 @@ class RunFolder:
         return (self.path / self.record).exists()
 
     def read(self) -> dict[str, Any]:
-        """The record (recipe.json) as a dict. Raises UserError where there is none of this
-        format."""
+        """The record (recipe.json). Raises UserError where there is none of this format."""
         path = self.path / self.record
         try:
-            record = json.loads(path.read_text())
+            text = path.read_bytes()
+            check_format(schemas.parsed(text, schemas.ANYTHING), path)
+            return schemas.parsed(text, self.schema)
         except OSError as error:
-            raise UserError(
-                f"{self.path} is not a {self.kind} folder: {self.record} cannot be read ({error.strerror})"
-            ) from None
+            why = f"{self.record} cannot be read ({error.strerror})"
+            raise UserError(f"{self.path} is not a {self.kind} folder: {why}") from None
+        except UserError:
+            raise
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}): use another folder or --overwrite") from None
-        check_format(record, path)
-        return record
 
-    def start(self, record: dict[str, Any], resume: bool, overwrite: bool) -> None:
-        """Make the folder this run's: a new one, an emptied one (`overwrite`), or one that holds
-        the same run (`resume`)."""
+    def check(self, record: dict[str, Any], resume: bool, overwrite: bool) -> None:
+        """Raises UserError where `start` would refuse the folder. Nothing is written."""
+        not_both(resume, overwrite)
         if self.exists and not overwrite:
             old = self.read()
-            changed = differences({k: completed(old.get(k)) for k in self.identity}, {k: record.get(k) for k in self.identity})
-            if changed and not resume:
-                raise UserError(f"{self.path} holds another {self.kind} ({changed[0]}): choose another folder, or --overwrite")
+            now = {k: record.get(k) for k in self.identity}
+            changed = differences_of_runs({k: completed(old.get(k)) for k in self.identity}, now)
             if changed:
-                raise UserError(
-                    f"{self.path} holds another {self.kind} ({'; '.join(changed[:3])}): resume it as it was, or --overwrite"
-                )
+                which, advice = (changed[:3], "resume it as it was") if resume else (changed[:1], "choose another folder")
+                raise UserError(f"{self.path} holds another {self.kind} ({'; '.join(which)}): {advice}, or --overwrite")
             if not resume:
                 raise UserError(f"{self.path} already holds this {self.kind}: --resume continues it, --overwrite starts again")
-        elif not self.exists and not overwrite and self.path.is_dir() and any(self.path.iterdir()):
+            if (done := max(saved_steps(self.checkpoints), default=0)) > record.get("steps", done):
+                what = f"{self.path} is trained to step {done}, and steps={record['steps']} is less"
+                raise UserError(f"{what}: give {done} or more, or open it at a step that it keeps")
+        elif not overwrite and self.path.is_dir() and any(not self._leftover(path) for path in self.path.iterdir()):
             raise UserError(f"{self.path} is not empty and is not a {self.kind} folder: choose another, or --overwrite")
+
+    def _leftover(self, path: Path) -> bool:
+        """Whether a start that was killed, before its record was written, left this behind."""
+        empty = path.name == self.inside and path.is_dir() and not any(path.iterdir())
+        return empty or path.name in (LOCK, WRITER, self.record + TEMPORARY, WRITER + TEMPORARY)
+
+    def acquire(self, record: dict[str, Any], resume: bool, overwrite: bool) -> None:
+        """`start` as the only writer, until `release`. Removes what killed writers did not
+        finish."""
+        self.check(record, resume, overwrite)
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._writer = Writer(self.path)
+            for where in (self.path, self.path / self.inside):
+                for name in (*self.files, *(path.name for path in where.glob(f"*.png{TEMPORARY}"))):
+                    (where / (name.removesuffix(TEMPORARY) + TEMPORARY)).unlink(missing_ok=True)
+        try:
+            self.start(record, resume, overwrite)  # checks again: another writer may have come before
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        if self._writer:
+            self._writer.release()
+        self._writer = None
+
+    def start(self, record: dict[str, Any], resume: bool, overwrite: bool) -> None:
+        """Begin a run in a free folder, or with its own run (`resume`), or in any (`overwrite`)."""
+        self.check(record, resume, overwrite)
         with writing(self.path):
             if overwrite:
                 self.clear()
-            (self.path / self.inside).mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
             if not self.exists:
-                write_atomic(self.path / self.record, json.dumps({"format": FORMAT} | record, indent=1))
+                paths = paths_of(record.get("source"), self.path)
+                write_atomic(self.path / self.record, json.dumps({"format": FORMAT} | record | {"paths": paths}, indent=1))
             elif (old := self.read()).get("steps") != record.get("steps"):  # extended
                 write_atomic(self.path / self.record, json.dumps(old | {"steps": record["steps"]}, indent=1))
+            (self.path / self.inside).mkdir(exist_ok=True)
 
     def clear(self) -> None:
-        """Remove the files of a run, and no others."""
-        for name in self.files:
+        """Remove the files of a run, its record last, and no others."""
+        for name in sorted(self.files, key=lambda name: name == self.record):
             path = self.path / name
             if path.is_dir():
                 shutil.rmtree(path)
@@ -141,73 +193,96 @@ class RunFolder:
 
     def append(self, name: str, row: dict[str, Any]) -> None:
         """One JSON line, on disk when this returns."""
-        with writing(self.path), open(self.path / name, "a") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        path = self.path / name
+        with writing(self.path):
+            new = not path.exists()
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            if new:
+                fsync(self.path)
 
     def log(self, row: dict[str, Any], timing: dict[str, float]) -> None:
-        """A row of metrics.jsonl, and how long it took as one of timings.jsonl."""
+        """Append a row to metrics.jsonl, and how long its steps took to timings.jsonl."""
         self.append("metrics.jsonl", row)
         self.append("timings.jsonl", {"step": row["step"]} | timing)
 
     def rows(self, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
-        """The whole lines of a .jsonl file. A line that a crash cut off is left out."""
-        path, rows = self.path / name, []
-        for line in path.read_text().split("\n")[:-1] if path.exists() else []:
+        """The rows of a .jsonl file, without damaged ones and a last one that a crash cut off."""
+        return self.intact(name)[0]
+
+    def intact(self, name: str = "metrics.jsonl") -> tuple[list[dict[str, Any]], str]:
+        """The rows of a .jsonl file, and which lines of it are damaged, in words; '' where none is.
+
+        A line is damaged where it is not of the file's schema, and where its step does not lie
+        between those of its neighbours.
+        """
+        path, rows, damaged, schema = self.path / name, {}, {}, schemas.ROWS.get(name, schemas.ANYTHING)
+        for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.exists() else [], 1):
             try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
+                rows[number] = schemas.parsed(line, schema)
+            except ValueError as error:
+                damaged[number] = str(error)
+        if name in ("metrics.jsonl", "timings.jsonl"):
+            steps, before = [*(row["step"] for row in rows.values()), math.inf, math.inf], -1
+            for number, at, after, later in zip(list(rows), steps, steps[1:], steps[2:], strict=False):
+                if at <= before or (at >= after and at >= later):
+                    damaged[number] = f"step {at} does not lie between steps {before} and {after}"
+                else:
+                    before = at
+        lines = [f"line {number} ({damaged[number]})" for number in sorted(damaged)[:3]]
+        more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
+        return [row for number, row in rows.items() if number not in damaged], ", ".join(lines) + more
 
     def write_status(self, step: int, stopped: str | None) -> None:
-        """How the run ended: at which step, and why if early."""
+        """Write at which step the run ended, and why where it ended early."""
         with writing(self.path):
             write_atomic(self.path / "status.json", json.dumps({"step": step, "stopped": stopped}))
 
     def stopped(self, step: int) -> str | None:
         """Why the run ended early at `step`; None where it did not, or was killed."""
         try:
-            status = json.loads((self.path / "status.json").read_text())
-        except (OSError, ValueError):
+            status = schemas.parsed((self.path / "status.json").read_bytes(), schemas.STATUS)
+        except OSError:
             return None
-        return status.get("stopped") if status.get("step") == step else None
+        except ValueError as error:
+            warn(f"{self.path / 'status.json'} is damaged ({error}): whether the run was stopped early is not known")
+            return None
+        return status["stopped"] if status["step"] == step else None
 
     def truncate(self, step: int) -> list[dict[str, Any]]:
-        """Drop what was logged after `step`. Returns the metrics that stay."""
+        """Drop the rows after `step`. Returns the rows of metrics.jsonl that stay. A damaged file
+        is kept beside the new one, with a warning."""
+        kept = {}
         for name in ("metrics.jsonl", "timings.jsonl"):
-            kept = [row for row in self.rows(name) if row["step"] <= step]
+            path, (rows, damaged) = self.path / name, self.intact(name)
+            kept[name] = [row for row in rows if row["step"] <= step]
+            text = "".join(json.dumps(row) + "\n" for row in kept[name])
+            if name == "metrics.jsonl" and step > 0 and (not kept[name] or kept[name][-1]["step"] < step):
+                damaged = damaged or f"it has no row of step {step}, which the checkpoint has reached"
+            if damaged and not path.exists():
+                warn(f"{path} is not there: the rows up to step {step} are lost")
+            elif not damaged and path.exists() and path.read_bytes() == text.encode():
+                continue
             with writing(self.path):
-                write_atomic(self.path / name, "".join(json.dumps(row) + "\n" for row in kept))
-        return self.rows()
-
-
-class writing:
-    """A context in which an OSError becomes a UserError of one line."""
-
-    def __init__(self, path: Path | str):
-        self.path = path
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-            raise UserError(f"cannot write to {self.path}: {reason}: free space or choose another folder") from None
+                if damaged and path.exists():
+                    aside = next(p for n in itertools.count(1) if not (p := path.with_suffix(f".damaged-{n}.jsonl")).exists())
+                    shutil.copyfile(path, aside)
+                    warn(f"{path} is damaged: {damaged}: these rows are lost, and the file is kept as {aside.name}")
+                write_atomic(path, text)
+        return kept["metrics.jsonl"]
 
 
 class StudyFolder(RunFolder):
-    """The files of a study that compares methods: study.json, parts/*.npz (what each method found),
-    table, pictures."""
+    """A study that compares methods: study.json, parts/*.npz (of each method), table, pictures."""
 
-    kind, record, inside = "study", "study.json", "parts"
+    kind, record, inside, schema = "study", "study.json", "parts", schemas.ANYTHING
     files = ("study.json", "parts", "table.csv", "pictures")
     identity = ("options",)
 
     def part(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """What `make` returns, which is called once in this folder's life."""
+        """The arrays of this part, read from the folder where `make` was called before."""
         path = self.path / self.inside / f"{name}.npz"
         if path.exists():
             try:
@@ -219,18 +294,3 @@ class StudyFolder(RunFolder):
         with writing(self.path):
             write_arrays(path, made, np.savez_compressed)
         return made
-
-
-class SweepFolder(RunFolder):
-    """The files of a sweep: sweep.json, plan.json, table.csv, ranking.csv, pictures, and for each
-    part the files of a run in groups/<group>-<part>/.
-
-    Groups that tasks trained have their plans in plans/, and their logs and nodes in tasks/.
-    """
-
-    kind, record, inside = "sweep", "sweep.json", "groups"
-    files = (
-        *("sweep.json", "plan.json", "table.csv", "ranking.csv", "ranking.txt", "groups", "pictures", "plans", "tasks"),
-        *("report.html", "report.json", "report.csv", "rare_classes.csv", "by_class.csv"),
-    )
-    identity = ("settings", "names", "seeds", "sizes", "order", "data", "intervals", "warm_start")

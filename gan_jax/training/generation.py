@@ -1,7 +1,4 @@
-"""What a trained generator makes besides plain samples: truncated samples, paths between samples,
-and images of given latents."""
-
-from __future__ import annotations
+"""Images of a trained generator: truncated samples, paths between samples, given latents."""
 
 import inspect
 from collections.abc import Callable
@@ -13,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from gan_jax import arguments
 from gan_jax.core.bind import bind
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import EVALUATION
@@ -34,6 +32,8 @@ def with_truncation(recipe: Recipe, truncation: float) -> Recipe:
     For any other generator with normal latents it is the threshold of `latents.truncated`, above 0.
     Raises UserError for a number out of range, for other latents, and for a recipe of no GAN.
     """
+    if isinstance(truncation, bool) or not isinstance(truncation, (int, float, np.number)):
+        arguments.refuse(truncation, "truncation", "a number")
     if not isinstance(recipe, Recipe):
         raise UserError(f"truncation={truncation:g} means nothing for a {type(recipe).__name__}: it is of a GAN's generator")
     side = recipe.generator
@@ -62,18 +62,16 @@ def paths(
 ) -> Float[Array, "k s *shape"]:  # fmt: skip
     """Images on the paths from one sample to another: [k, steps, ...] in the data's scale.
 
-    Args:
-        recipe, state: of a trained GAN, such as `run.recipe` and `run.state`.
-        starts, ends: [k] positions of samples in `run.samples(n, seed=seed)`.
-        steps: images of each path, see `latents.interpolate`.
-        spherical: see `latents.interpolate`; by default True for normal latents and their kin.
-        labels: [k], one for each path; by default the label of its start.
-        seed, ema, truncation: see `run.samples`.
-
-    Raises:
-        UserError: starts, ends and labels differ in number or are empty, steps < 2, or the recipe
-            knows no such truncation.
+    recipe, state: of a trained GAN, such as `run.recipe` and `run.state`.
+    starts, ends: [k] positions of samples in `run.samples(n, seed=seed)`.
+    steps, spherical: see `latents.interpolate`. spherical is True by default for normal latents and
+        their variants `truncated` and `rare_noise`.
+    labels: [k], one for each path; by default the label of its start.
+    seed, ema, truncation: see `run.samples`.
+    Raises UserError where starts, ends and labels differ in number or are empty, for steps < 2, and
+    for a truncation that does not fit the recipe.
     """
+    steps, seed, ema = arguments.count(steps, "steps", least=2), arguments.seed(seed), arguments.flag(ema, "ema")
     starts, ends = jnp.atleast_1d(jnp.asarray(starts)), jnp.atleast_1d(jnp.asarray(ends))
     labels = starts % recipe.classes if recipe.classes and labels is None else labels
     given = {"starts": starts, "ends": ends} | ({} if labels is None else {"labels": labels})
@@ -107,8 +105,7 @@ def generator_of(recipe: Recipe, state: State) -> tuple[Callable[..., Array], Dr
     scale. It raises UserError for a conditional generator without labels.
     draw: (key, n) -> z [n, k], float32.
     """
-    live = resolved(recipe, state)
-    weights = state.ema
+    live, weights = resolved(recipe, state), state.ema
 
     def generate(z, labels=None):
         if live.classes and labels is None:

@@ -1,7 +1,4 @@
-"""The loop of a run and of a part of a sweep: train a chunk, log it, save what is due. The device
-trains the next chunk while the host logs the one before."""
-
-from __future__ import annotations
+"""The loop of a run and of a part of a sweep: train a chunk, log it, save what is due."""
 
 from typing import Any
 
@@ -14,8 +11,8 @@ def train(trainer: Any, state: Any, step: int, steps: int) -> tuple[Any, int]:
     steps of a chunk, and these methods:
 
     stopping: () -> whether training ends before the next chunk, called once a chunk
-    run_chunk: (state, step, until) -> (state, what was measured), dispatched and not waited for
-    log: (step, until, what was measured), which waits for it
+    run_chunk: (state, step, until) -> (state, measurements), dispatched and not waited for
+    log: (step, until, measurements), which waits for them
     due: (step) -> whether something is to be saved then; at the last step it always is
     save: (state, step)
     """

@@ -1,16 +1,13 @@
-"""Placement: on which devices a batch, a run's state and a population's members lie.
+"""Placement: the devices of a batch, of a run's state and of a population's members.
 
-A run has one of three styles. 'single' is one device. 'sharding', the default for several, shards
-the batch over a mesh and replicates the state (or shards it too, see `core.sharding`). 'pmap' runs
-the step with a named axis, each device on its share. All three give the same run, up to the order
-of float additions.
+A run has one of three styles, which give the same run up to the order of float additions. 'single'
+is one device. 'sharding', the default for several, shards the batch over a mesh and replicates the
+state (or shards it too, see `core.sharding`). 'pmap' runs the step with a named axis, each device
+on its share.
 
-A population's members are shared out among the devices, which say nothing to each other. Where
-several devices share each member's batch (`Placement.per_member`), the members are shared out among
-groups of so many devices, and each member runs inside its group as under 'pmap'.
+The members of a population are divided among groups of `Placement.per_member` devices, which
+exchange nothing with other groups. In a group of several, each member runs as under 'pmap'.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,14 +16,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax import NamedSharding, P
+from jax.sharding import AxisType, Mesh
 
+from gan_jax.arguments import count
 from gan_jax.core import sharding
 from gan_jax.core.errors import UserError
+from gan_jax.training.distributed import is_key
 
 AXIS = "devices"  # the mesh axis over which a batch is split
-MEMBERS = "members"  # the one over which a population is
+MEMBERS = "members"  # the mesh axis over which a population is split
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,7 @@ class Placement:
     """Style 'single', 'sharding' or 'pmap' over these devices.
 
     per_member: devices that share the batch of each member of a population; neighbours are a group.
-    shard: the part of the state that is sharded: None, 'optimizer' or 'parameters', see
-        `core.sharding`.
+    shard: the part of the state that is sharded: 'optimizer', 'parameters' or None.
     """
 
     style: str
@@ -51,7 +49,7 @@ class Placement:
 
     @property
     def groups(self) -> int:
-        """Groups of devices among which a population's members are shared out."""
+        """The number of groups of devices among which a population's members are divided."""
         return len(self.devices) // self.per_member
 
     @property
@@ -60,8 +58,8 @@ class Placement:
         return P(AXIS if self.per_member == 1 else MEMBERS)
 
     @property
-    def member(self) -> Placement:
-        """The placement of one member of a population, as its step sees it."""
+    def member(self) -> "Placement":
+        """The placement of one member of a population, inside its step."""
         return Placement("single" if self.per_member == 1 else "pmap", self.devices[: self.per_member])
 
     @property
@@ -71,32 +69,27 @@ class Placement:
 
     @property
     def spans_hosts(self) -> bool:
-        """Whether arrays lie on devices of several processes. Under pmap each process has its
-        own arrays."""
+        """Whether arrays span several processes. Under pmap each process has its own arrays."""
         return self.style == "sharding" and len(self.local_devices) < len(self.devices)
 
     def replicate(self, tree: Any) -> Any:
-        """A pytree that is the same in every process, on every device; as it is for one device.
-        Under pmap it lies on the devices of this process, to which each call would copy it."""
-        if self.style == "pmap":
+        """A pytree that is the same in every process, on every device; unchanged for one device."""
+        if self.style == "single":
+            return tree
+        if self.style == "pmap":  # on this process's devices, since each call would else copy it there
             return jax.device_put(tree, NamedSharding(Mesh(np.array(self.local_devices), (AXIS,)), P()))
-        return self._put(tree, NamedSharding(self.mesh, P())) if self.style == "sharding" else tree
+        return self._put(tree, sharding.layout(tree, self.mesh, None))
 
     def _put(self, tree: Any, where: Any) -> Any:
-        """The pytree on the devices. where: a sharding, or one for each leaf."""
-        if not self.spans_hosts:
-            return jax.device_put(tree, where)
-        return jax.tree.map(
-            _global_array, tree, jax.tree.map(lambda _: where, tree) if isinstance(where, NamedSharding) else where
-        )
+        """The pytree on the devices. where: the sharding of each leaf."""
+        return jax.tree.map(_global_array, tree, where) if self.spans_hosts else jax.device_put(tree, where)
 
     def layout(self, state: Any) -> Any:
-        """The sharding of each leaf of a state (arrays or shapes) between steps; None where the
-        placement prescribes none."""
+        """The sharding of each leaf of a state (arrays or shapes) between steps, or None."""
         return sharding.layout(state, self.mesh, self.shard) if self.style == "sharding" else None
 
     def shard_state(self, state: Any) -> Any:
-        """The state, placed as `layout` says."""
+        """The state, placed by `layout`."""
         return self._put(state, self.layout(state)) if self.style == "sharding" else self.replicate(state)
 
     def constrain(self, state: Any) -> Any:
@@ -116,7 +109,7 @@ class Placement:
         return gathered
 
     def describe(self, batch_size: int, accumulate: int = 1) -> str:
-        """How a player's batch is split: "64 examples = 8 devices x 4 parts x 2"."""
+        """The division of a player's batch in words: "64 examples = 8 devices x 4 parts x 2"."""
         n = len(self.devices)
         parts = f" x {accumulate} parts" if accumulate > 1 else ""
         return f"{batch_size} examples = {n} device{'s'[: n > 1]}{parts} x {batch_size // n // accumulate}"
@@ -131,39 +124,37 @@ class Placement:
 
 
 def _global_array(x: Any, where: NamedSharding) -> jax.Array:
-    """An array that every process holds whole, as one array over the devices of all of them."""
+    """An array that every process holds whole, as one array over the devices of all processes."""
     if isinstance(x, jax.Array) and x.sharding.is_equivalent_to(where, x.ndim):
         return x
-    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+    if is_key(x):
         return jax.random.wrap_key_data(_global_array(jax.random.key_data(x), where), impl=jax.random.key_impl(x))
     value = np.asarray(x)
     return jax.make_array_from_callback(value.shape, where, lambda index: value[index])
 
 
 def place(
-    devices: int = 1,
-    style: str = "sharding",
-    batch_size: int | None = None,
-    accumulate: int = 1,
-    shard: str | None = None,
+    devices: int = 1, style: str = "sharding", batch_size: int | None = None, accumulate: int = 1, shard: str | None = None
 ) -> Placement:
     """The placement on the first `devices` devices, equally many of each process.
 
-    batch_size: of one player's turn, over all devices. accumulate: parts in which each device takes
-        its share of the batch. shard: see `Placement`; without effect on one device.
+    style: 'sharding' or 'pmap'. shard: the part of the state that 'sharding' shards too:
+        'optimizer', 'parameters' or None.
+    batch_size: of one player's turn, over all devices. accumulate: the number of parts in which
+        each device takes its share of the batch.
     Raises UserError for an unknown style, for more devices than there are, for a batch that does
     not divide among the devices, and for devices that do not divide among the processes.
     """
-    if style not in ("sharding", "pmap"):
+    devices = count(devices, "devices")
+    if not isinstance(style, str) or style not in ("sharding", "pmap"):
         raise UserError(f"unknown way to use several devices {style!r}: use 'sharding' or 'pmap'")
-    if shard not in (None, *sharding.SHARDED):
-        raise UserError(
-            f"unknown part of the state to shard {shard!r}: use {' or '.join(map(repr, sharding.SHARDED))}, or None"
-        )
+    if not (shard is None or (isinstance(shard, str) and shard in sharding.SHARDED)):
+        known = " or ".join(map(repr, sharding.SHARDED))
+        raise UserError(f"unknown part of the state to shard {shard!r}: use {known}, or None")
     if shard and style != "sharding":
         raise UserError(f"shard={shard!r} splits the state by placement: use parallel='sharding', not {style!r}")
     found = jax.devices()
-    if not 1 <= devices <= len(found):
+    if devices > len(found):
         there = "this machine has" if jax.process_count() == 1 else "all hosts have"
         raise UserError(f"{devices} devices asked for: {there} {len(found)} ({found[0].platform})")
     if batch_size is not None and batch_size % (devices * accumulate):
@@ -174,8 +165,7 @@ def place(
 
 
 def _first(found: list, devices: int) -> tuple:
-    """The first devices, equally many of each process, because the processes read equal shares of
-    a batch."""
+    """Equally many devices of each process, since the processes read equal shares of a batch."""
     processes = jax.process_count()
     if devices % processes:
         raise UserError(f"{devices} devices do not divide among {processes} processes: give a multiple of {processes}")

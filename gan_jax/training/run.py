@@ -1,39 +1,37 @@
 """A trained run: its samples, pictures and verdict. `open_run` reads it from a run folder."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from PIL import Image
 
-from gan_jax import plots
+from gan_jax import arguments, plots
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
-from gan_jax.data.splits import Splits
+from gan_jax.data import Splits, load
+from gan_jax.data.labels import class_numbers
 from gan_jax.gan.game import game_of
 from gan_jax.gan.recipe import Recipe
 from gan_jax.training import generation
 from gan_jax.training.checkpoints import Checkpoints
-from gan_jax.training.folder import RunFolder
-from gan_jax.training.serialization import from_json
+from gan_jax.training.files import warn
+from gan_jax.training.folder import RunFolder, identity_digest, sources_of
+from gan_jax.training.serialization import differences_of_data, from_json
 
-EVALUATED = 512  # training images (T), and as many validation images (V), that an evaluation judges at most
+EVALUATED = 512  # images of the training split in an evaluation at most, and as many of the validation split
 PICTURED = 64  # images in each picture of samples, always of the same latents
 
 
 @dataclass
 class Run:
-    """A trained run of a game.
-
-    game: that of the recipe unless given. history: one dict per log. folder: of its files, None in
-    memory. stopped: why it ended early, or None.
-    """
+    """A trained run. game: by default that of the recipe. history: one dict per log. folder: of the
+    files, None in memory. stopped: why the run ended early, or None."""
 
     recipe: Any
     state: Any
@@ -53,23 +51,18 @@ class Run:
 
     @property
     def exit_code(self) -> int:
-        """For a command line: 0 when the run is complete, 128 + the signal that stopped it, 1 when
-        it diverged."""
+        """0 for a complete run, 128 + the signal that stopped the run, 1 for one that diverged."""
         return exit_code(self.stopped)
 
-    def samples(
-        self, n: int, *, labels=None, ema: bool = True, seed: int = 0, truncation: float | None = None
-    ) -> np.ndarray:  # fmt: skip
+    def samples(self, n: int, *, labels=None, ema: bool = True, seed: int = 0, truncation: float | None = None) -> np.ndarray:
         """n generated examples: uint8 [n, h, w, c] for images, float32 [n, d] for points.
 
-        labels: [n], for a conditional GAN; by default every class in turn. ema: whether the moving
-        average makes them, or the generator itself. truncation: for likelier samples of less
-        variety, see `generation.with_truncation`.
-        Raises UserError for n < 1, labels that do not fit, and a truncation that the recipe does
-        not know.
+        labels: for a conditional GAN, one for all or [n]: class numbers, or names of
+        `data.class_names`; by default every class in turn. ema: whether they are of the moving
+        average or of the generator itself. truncation: see `generation.with_truncation`.
+        Raises UserError for n < 1, and for labels or a truncation that do not fit the recipe.
         """
-        if n < 1:
-            raise UserError(f"samples asked for: {n}; ask for at least 1")
+        n, ema, seed = arguments.count(n, "n"), arguments.flag(ema, "ema"), arguments.seed(seed)
         labels = self._labels(labels, n, "samples")
         recipe = self.recipe if truncation is None else generation.with_truncation(self.recipe, truncation)
         key, pieces = jax.random.key(seed), []
@@ -81,51 +74,58 @@ class Run:
         return plots.to_uint8(made) if made.ndim == 4 else made.astype(np.float32)
 
     def _labels(self, labels: Any, n: int, what: str) -> np.ndarray | None:
-        """The labels of n samples or paths (`what`), as int32. Raises UserError where they do not
-        fit."""
+        """Labels of n samples or paths (`what`) as class numbers, see `class_numbers`."""
         if labels is None:
             return None
-        classes, labels = getattr(self.recipe, "classes", 0), np.asarray(labels, np.int32)
-        if not classes:
+        if not (classes := getattr(self.recipe, "classes", 0)):
             raise UserError("the generator knows no classes: leave the labels out, or train a conditional one")
-        if len(labels) != n:
-            raise UserError(f"{len(labels)} labels for {n} {what}: give one each")
-        if len(wrong := labels[(labels < 0) | (labels >= classes)]):
-            raise UserError(f"label {wrong[0]} is none of the {classes} classes: 0 to {classes - 1}")
-        return labels
+        names = getattr(self.data, "class_names", ())
+        return class_numbers(labels, n, names if len(names) == classes else [str(i) for i in range(classes)], what)
 
-    def show(self, n: int = PICTURED, **settings: Any):
+    def show(self, n: int = PICTURED, **settings: Any) -> Image.Image:
         """A grid of n samples as a PIL image, for runs of images. settings: as for `samples`."""
-        from PIL import Image
-
         return Image.fromarray(plots.sample_grid(self.samples(n, **settings)))
 
-    def interpolate(self, rows: int = 8, steps: int = 9, **settings: Any):
+    def interpolate(self, rows: int = 8, steps: int = 9, **settings: Any) -> Image.Image:
         """Paths between samples as a PIL image: row i goes from sample i to sample rows + i.
 
-        settings: labels (one for each row), ema, seed and truncation as for `samples`, and
-        spherical as for `generation.paths`. Raises UserError for a run of anything but a GAN of
-        images.
+        settings: labels (one for each row), ema, seed, truncation, spherical: `generation.paths`.
+        Raises UserError for a run of anything but a GAN of images.
         """
-        from PIL import Image
-
         if not isinstance(self.recipe, Recipe) or len(self.data.image_shape) != 3:
             raise UserError("interpolate makes a picture of a GAN's images: this run is of something else; use samples")
-        if rows < 1:
-            raise UserError(f"paths asked for: {rows}; ask for at least 1")
+        rows = arguments.count(rows, "rows")
         settings["labels"] = self._labels(settings.get("labels"), rows, "paths")
         starts = np.arange(rows)
         images = generation.paths(self.recipe, self.state, starts, rows + starts, steps, **settings)
         return Image.fromarray(plots.interpolation_grid(np.asarray(images)))
 
-    def curves(self):
-        """The training curves as a PIL image: losses, and the discriminator's logits and accuracies
-        on training, validation and generated images."""
+    def curves(self) -> Image.Image:
+        """Losses, and D's logits and accuracies on training, validation and generated images."""
         return plots.as_image(plots.curves_figure(self.history))
 
     def verdict(self) -> str:
-        """One line: whether the discriminator has begun to tell training from validation images."""
-        return discriminator_verdict(self.history, min(EVALUATED, len(self.data.train), len(self.data.validation)))
+        """One line: whether D overfits, by its AUC of n training and n held-out images.
+
+        Overfitting has begun where the AUC is more than 3 standard errors above chance, and stays
+        so in all later logs. Under chance the standard error is that of the Mann-Whitney statistic,
+        sqrt((2 n + 1) / (12 n^2)).
+        """
+        rows = [row for row in self.history if np.isfinite(row.get("D/train_validation_auc", np.nan))]
+        if not rows:
+            return "D: nothing was evaluated, so nothing can be said of overfitting"
+        n = min(EVALUATED, len(self.data.train), len(self.data.validation))
+        error = ((2 * n + 1) / (12 * n * n)) ** 0.5
+        over = [row["D/train_validation_auc"] - 0.5 > 3 * error for row in rows]
+        since = len(over) - next((i for i, o in enumerate(reversed(over)) if not o), len(over))
+        last = rows[-1]
+        measured = (
+            f"AUC {last['D/train_validation_auc']:.3f} for {n} training against {n} held-out images at step {last['step']}, "
+            f"chance .500 +- {error:.3f}; mean logit {last['D/train_logit']:+.2f} against {last['D/validation_logit']:+.2f}"
+        )
+        if over[-1]:
+            return f"D has begun to overfit, since step {rows[since]['step']}: {measured}"
+        return f"D shows no overfitting yet: {measured}"
 
 
 def exit_code(stopped: str | None) -> int:
@@ -143,41 +143,21 @@ def _sampler(game: Game, n: int, ema: bool):
     return jax.jit(lambda knobs, state, key, labels, first: sample(knobs, state, key, n, labels, ema=ema, first=first))
 
 
-def discriminator_verdict(history: list[dict], n: int) -> str:
-    """Whether the discriminator overfits, in one line, from its AUC of n training against n
-    held-out images.
-
-    Overfitting has begun where the AUC is more than 3 standard errors above chance, and stays so in
-    all later logs. Under chance the standard error is sqrt((2 n + 1) / (12 n^2)), the Mann-Whitney
-    statistic's.
-    """
-    rows = [row for row in history if np.isfinite(row.get("D/train_validation_auc", np.nan))]
-    if not rows:
-        return "D: nothing was evaluated, so nothing can be said of overfitting"
-    error = ((2 * n + 1) / (12 * n * n)) ** 0.5
-    over = [row["D/train_validation_auc"] - 0.5 > 3 * error for row in rows]
-    since = len(over) - next((i for i, o in enumerate(reversed(over)) if not o), len(over))
-    last = rows[-1]
-    measured = (
-        f"AUC {last['D/train_validation_auc']:.3f} for {n} training against {n} held-out images at step {last['step']}, "
-        f"chance .500 +- {error:.3f}; mean logit {last['D/train_logit']:+.2f} against {last['D/validation_logit']:+.2f}"
-    )
-    if over[-1]:
-        return f"D has begun to overfit, since step {rows[since]['step']}: {measured}"
-    return f"D shows no overfitting yet: {measured}"
-
-
-def load_again(record: dict[str, Any]) -> Splits:
-    """The data of a run, loaded by the name in its record. Raises UserError where they have no name
-    or have changed since."""
-    from gan_jax.data import load
-
+def load_again(record: dict[str, Any], folder: Path) -> Splits:
+    """The data that the record in a folder names. Raises UserError where they have no name, are not
+    there, or have changed."""
+    about = record["data"]
     if not record.get("source"):
-        raise UserError(f"the run's data, {record['data']['name']!r}, were given in memory: give them again with data=")
-    data = load(**record["source"])
-    if data.hashes != record["data"]["hashes"]:
-        raise UserError(f"the data {data.name!r} are not those of the run: their hashes differ")
-    return data
+        raise UserError(f"the run's data, {about['name']!r}, were given in memory: give them again with data=")
+    changed = []
+    for source in sources_of(record, folder):
+        data = load(**source)
+        if data.hashes == about["hashes"]:
+            return replace(data, name=about["name"], source=record["source"])
+        changed = differences_of_data(data.describe() | {"name": about["name"]}, about)
+    raise UserError(
+        f"the data {about['name']!r} are not those of the run ({'; '.join(changed)}): put those back, or give data="
+    )
 
 
 def open_run(
@@ -189,20 +169,27 @@ def open_run(
     trusted: Sequence[str] = (),
     step: int | None = None,
 ) -> Run:
-    """The run in a folder at its newest intact checkpoint, or at that of `step`. Nothing is
-    trained.
-
-    The other arguments are those of `resume`. Raises UserError where there is no run or no such
-    checkpoint.
-    """
-    files = RunFolder(folder)
+    """The run in a folder at its newest intact checkpoint, or at that of `step`. The other
+    arguments are those of `resume`. Raises UserError where there is no such run or checkpoint."""
+    files = RunFolder(arguments.path(folder, "folder"))
+    step = None if step is None else arguments.count(step, "step", least=0)
+    check_data(data)
     record = files.read()
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe
-    data, game = load_again(record) if data is None else data, game_of(recipe, game)
-    with Checkpoints(files.checkpoints) as checkpoints:
+    data, game = load_again(record, files.path) if data is None else data, game_of(recipe, game)
+    with Checkpoints(files.checkpoints, run=identity_digest(record), writes=False) as checkpoints:
         found = checkpoints.restore_latest(jax.eval_shape(game.init, recipe, jax.random.key(record["seed"])), step)
     if found is None:
         raise UserError(f"{folder} has no checkpoint yet: train it first")
     state, _, at = found
-    history = [row for row in files.rows() if row["step"] <= at]
+    rows, damaged = files.intact()
+    if damaged:
+        warn(f"{files.path / 'metrics.jsonl'} is damaged: {damaged}: left out of the history")
+    history = [row for row in rows if row["step"] <= at]
     return Run(recipe, state, data, record["seed"], game, history, files.path, files.stopped(at))
+
+
+def check_data(data: Any, given: bool = False) -> None:
+    """Raises UserError for data that are no `Splits`, and for None where they must be `given`."""
+    if not (isinstance(data, Splits) or (data is None and not given)):
+        raise UserError(f"data is a {type(data).__name__}: give gan.load(...) or gan.from_arrays(images)")

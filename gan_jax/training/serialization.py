@@ -1,16 +1,14 @@
 """A recipe as JSON and back: its numbers as they are, its functions and networks by their public
 names (`penalties.r1`, see `core/parts.py`). Nothing is pickled.
 
-A record can name nothing but recipe parts, and what a module of the user's defines that the caller
-trusts. Reading a run folder from elsewhere therefore runs no code of its author's choosing.
+A record can name only recipe parts, and functions and dataclasses of modules that the caller
+trusts. A run folder from elsewhere can therefore not choose the code that runs when it is read.
 """
-
-from __future__ import annotations
 
 import dataclasses
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,9 +18,9 @@ from flax import linen as nn
 from gan_jax.core.bind import Bound, Schedule, defaults
 from gan_jax.core.errors import UserError
 from gan_jax.core.parts import find, name_of
+from gan_jax.text import one_line
 
-FORMAT = 1
-"""The version of the records that this code writes and reads. It stands in each as "format"."""
+FORMAT = 1  # the version of the records that this code writes and reads, in each record as "format"
 
 
 def check_format(record: Any, where: Any) -> None:
@@ -34,10 +32,7 @@ def check_format(record: Any, where: Any) -> None:
 
 
 def to_json(value: Any) -> Any:
-    """Any knobs (recipes, bound functions, networks, numbers, dicts) as JSON-able values.
-
-    Raises UserError for what cannot be recorded.
-    """
+    """Knobs (recipes, bound functions, networks, numbers, dicts) as JSON values, or a UserError."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
@@ -63,18 +58,26 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any, trusted: Sequence[str] = ()) -> Any:
-    """The inverse of `to_json`.
+    """The inverse of `to_json`. A number that the record lacks takes the default of its function.
 
-    trusted: modules of the user's whose functions and classes may be named, for example
-        ["my_losses"].
-    A number that a function has by default, and that the record lacks, is at its default.
-    Raises UserError for a name that is no recipe part, and for what is no record.
+    trusted: modules of the user's that the record may name, for example ["my_losses"].
+    Raises UserError for a name that is no recipe part, and for a value that is no record.
     """
+    try:
+        return _from_json(value, trusted)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the parts say of values that were never theirs
+        why = one_line(f"{type(error).__name__}: {error}")[:200]
+        raise UserError(f"the recipe's record cannot be read ({why}): put a backup back, or give recipe=") from None
+
+
+def _from_json(value: Any, trusted: Sequence[str]) -> Any:
     if isinstance(value, list):
-        return tuple(from_json(v, trusted) for v in value)
+        return tuple(_from_json(v, trusted) for v in value)
     if not isinstance(value, dict):
         return value
-    each = lambda d: {k: from_json(v, trusted) for k, v in d.items()}
+    each = lambda d: {k: _from_json(v, trusted) for k, v in d.items()}
     match value:
         case {"number": data, "dtype": dtype}:
             return np.asarray(data, dtype)
@@ -82,26 +85,22 @@ def from_json(value: Any, trusted: Sequence[str] = ()) -> Any:
             return each(items)
         case {"class": name, "fields": fields}:
             return _made(name, each(fields), trusted)
-        case {"function": name, "with": bound}:
-            return _bound(Bound, name, value.get("parts", []), each(bound), trusted)
-        case {"schedule": name, "with": bound}:
-            return _bound(Schedule, name, value.get("parts", []), each(bound), trusted)
+        case {"function": name, "with": bound} | {"schedule": name, "with": bound}:
+            parts = tuple(_from_json(part, trusted) for part in value.get("parts", []))
+            return _bound(Bound if "function" in value else Schedule, _find(name, trusted), parts, each(bound))
         case {"name": name}:
             return _find(name, trusted)
     raise UserError(f"this is not the record of a recipe: it has {', '.join(map(str, value)) or 'nothing'}")
 
 
-def _bound(kind, name, parts, values, trusted):
-    function = _find(name, trusted)
-    values = {**defaults(function), **values}
-    is_number = lambda v: isinstance(v, (np.ndarray, np.generic, Bound))
-    numbers = {k: v for k, v in values.items() if is_number(v)}
-    options = {k: v for k, v in values.items() if not is_number(v)}
-    return kind(function, tuple(from_json(p, trusted) for p in parts), numbers, options)
+def _bound(kind: type[Bound], function: Callable, parts: tuple, bound: dict[str, Any]) -> Bound:
+    bound = {**defaults(function), **bound}
+    numbers = {k: v for k, v in bound.items() if isinstance(v, (np.ndarray, np.generic, Bound))}
+    return kind(function, parts, numbers, {k: v for k, v in bound.items() if k not in numbers})
 
 
 def _name(thing: Any) -> str:
-    """The public name of a part; `module:name` of what is the user's."""
+    """The public name of a part; `module:name` of a function or class of the user's."""
     return name_of(thing) or f"{thing.__module__}:{thing.__qualname__}"
 
 
@@ -132,8 +131,7 @@ def _find(name: str, trusted: Sequence[str]) -> Any:
 
 
 def completed(value: Any) -> Any:
-    """A record with the numbers that its parts have by default and that it lacks: as it would be
-    written now."""
+    """A record with the default numbers that it lacks: as this version would write it."""
     if isinstance(value, list):
         return [completed(v) for v in value]
     if not isinstance(value, dict):
@@ -146,8 +144,7 @@ def completed(value: Any) -> Any:
 
 
 def differences(a: Any, b: Any, path: str = "") -> list[str]:
-    """Where two JSON values differ, a line each: 'discriminator.penalties.r1.gamma: 10.0, not
-    1.0'."""
+    """A line for each difference of JSON values, such as 'ema_decay: 0.99, not 0.5'."""
     if isinstance(a, dict) and isinstance(b, dict):
         rows = []
         for key in sorted(set(a) | set(b)):
@@ -155,6 +152,25 @@ def differences(a: Any, b: Any, path: str = "") -> list[str]:
             rows += differences(a.get(key), b.get(key), path if plain else f"{path}.{key}".lstrip("."))
         return rows
     return [] if a == b else [f"{path}: {_brief(a)}, not {_brief(b)}"]
+
+
+def differences_of_data(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """A line for the first difference of two `Splits.describe` that explains the others. The same
+    images under another name are the same data."""
+    if a.get("hashes") == b.get("hashes"):
+        a = a | {"name": b.get("name"), "duplicates": b.get("duplicates")}
+    for name in ("name", "seed", "sizes", "image_shape", "classes"):
+        if found := differences(a.get(name), b.get(name), f"data.{name}"):
+            return found
+    changed = [name for name, sha in b.get("hashes", {}).items() if a.get("hashes", {}).get(name) != sha]
+    return [f"data: {b.get('name')} has other contents than then, in its {' and '.join(changed)} part"] if changed else []
+
+
+def differences_of_runs(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """`differences` of the identities of two runs or sweeps."""
+    data = differences_of_data(a.get("data") or {}, b.get("data") or {})
+    before, now = ({("log_every" if k == "intervals" else k): v for k, v in one.items() if k != "data"} for one in (a, b))
+    return data + differences(before, now)
 
 
 def _brief(value: Any) -> str:

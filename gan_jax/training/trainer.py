@@ -1,11 +1,6 @@
-"""One call of `fit`: the state that it starts from, its chunks, and what it logs and saves. The
-loop itself is `loop.train`."""
+"""One call of `fit`: its initial state, chunks, log and files. The loop is `loop.train`."""
 
-from __future__ import annotations
-
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +11,7 @@ import numpy as np
 
 from gan_jax import plots
 from gan_jax.core.batch import Feed
-from gan_jax.core.errors import UserError
+from gan_jax.core.errors import UserError, say
 from gan_jax.core.game import Game
 from gan_jax.core.rng import named
 from gan_jax.data.splits import Splits
@@ -26,7 +21,7 @@ from gan_jax.training import distributed, loop
 from gan_jax.training.checkpoints import Checkpoints
 from gan_jax.training.chunk import compiled_chunk
 from gan_jax.training.feed import Windows, evaluation_sets, feed_of
-from gan_jax.training.folder import RunFolder, environment, writing
+from gan_jax.training.folder import RunFolder, environment, identity_digest, writing
 from gan_jax.training.placement import Placement
 from gan_jax.training.progress import Progress
 from gan_jax.training.run import PICTURED, Run, open_run
@@ -43,12 +38,21 @@ def _evaluator(game: Game):
 def warn_of_environment(meta: dict[str, Any]) -> None:
     """Warn where a checkpoint was made under other versions, devices or threads."""
     now = environment()
-    changed = [k for k in now if meta.get("environment", now).get(k) != now[k]]
-    if changed:
-        print(
-            f"resuming under another {', '.join(changed)}: the run goes on, but not bit for bit as if never stopped",
-            file=sys.stderr,
-        )
+    if changed := ", ".join(k for k in now if meta.get("environment", now).get(k) != now[k]):
+        say(f"resuming under another {changed}: the run goes on, but not bit for bit as if never stopped")
+
+
+def _in_memory(like: jax.ShapeDtypeStruct) -> Any:
+    """An empty NumPy array of this shape; NumPy has none for PRNG keys."""
+    return like if distributed.is_key(like) else np.empty(like.shape, like.dtype)
+
+
+def _cpu() -> Any:
+    """This process's CPU, with the host's memory; None where JAX was started without it."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
 
 
 class RunTrainer:
@@ -63,23 +67,25 @@ class RunTrainer:
         self.key, self.warm_start = jax.random.key(seed), warm_start
         self.result = Run(recipe, None, data, seed, game, folder=folder.path if folder else None)
         self.files = folder if distributed.is_primary() else None  # process 0 alone writes
-        self.checkpoints = Checkpoints(self.files.checkpoints, keep=keep) if self.files else None
-        self.found = list[dict[str, str]]()  # damaged examples that this process has met since the last log
+        self.checkpoints = None
+        if self.files:
+            self.checkpoints = Checkpoints(self.files.checkpoints, keep=keep, run=identity_digest(self.files.read()))
+        self.found = list[dict[str, str]]()  # damaged examples that this process found since the last log
         self.noted = set[str]()  # names of damaged examples that are in the folder
 
     # ---- starting -------------------------------------------------------------------------------
 
     def begin(self) -> Any:
         """The state to start from, placed on the devices and the same in all processes: that of the
-        newest intact checkpoint, or a fresh one.
+        newest intact checkpoint or of a warm start, or a fresh one.
 
-        A state that is sharded is never whole on a device, which may have no room for it: a fresh
-        one is made in its shards, and a restored one comes from the memory of the hosts.
+        A device may have no room for a whole state that is sharded. A fresh state is therefore made
+        in its shards, and a restored one comes from the memory of the hosts.
         """
         target, shardings = jax.eval_shape(self.game.init, self.recipe, self.key), None
         like, several = target, self.placement.spans_hosts
         if several:  # process 0 reads for all
-            like = jax.tree.map(distributed.in_memory, target)
+            like = jax.tree.map(_in_memory, target)
         elif self.placement.shard:
             shardings = self.placement.layout(target)
             like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), target, shardings)
@@ -93,31 +99,21 @@ class RunTrainer:
         return jax.jit(self.game.init, out_shardings=shardings)(self.recipe, self.key)
 
     def restored_or_warm(self, like: Any, shardings: Any) -> tuple[Any, list[dict]]:
-        """The state of the newest intact checkpoint or of a warm start, or None for a fresh state;
-        and what was logged before it."""
-        state, history = self.restored(like)
-        if state is None and self.warm_start is not None:
-            with jax.default_device(distributed.cpu()) if self.placement.spans_hosts else nullcontext():
-                state = warm_started(self.fresh(shardings), self.origin())
-        return state, history
-
-    def restored(self, like: Any) -> tuple[Any, list[dict]]:
-        """The state of the newest intact checkpoint, or None, and what was logged before it."""
-        if not (self.checkpoints and self.files):
-            return None, []
-        if found := self.checkpoints.restore_latest(like):
-            state, meta, step = found
-            warn_of_environment(meta)
-            return state, self.files.truncate(step)
-        self.files.truncate(-1)
-        return None, []
-
-    def origin(self) -> Any:
-        """The state of the run that this one begins from."""
+        """The state of the newest checkpoint or warm start, or None; and the rows before it."""
+        history = []
+        if self.checkpoints and self.files:
+            found = self.checkpoints.restore_latest(like)
+            history = self.files.truncate(found[2] if found else -1)
+            if found:
+                warn_of_environment(found[1])
+                return found[0], history
+        if self.warm_start is None:
+            return None, history
         if self.warm_start == IN_MEMORY:
             raise UserError("the run began from another one in memory, and has no checkpoint yet: give it again as warm_start")
-        known = self.warm_start if isinstance(self.warm_start, Run) else open_run(str(self.warm_start), data=self.data)
-        return known.state
+        with jax.default_device(_cpu()) if self.placement.spans_hosts else nullcontext():
+            origin = self.warm_start if isinstance(self.warm_start, Run) else open_run(self.warm_start, data=self.data)
+            return warm_started(self.fresh(shardings), origin.state), history
 
     # ---- running --------------------------------------------------------------------------------
 
@@ -125,19 +121,15 @@ class RunTrainer:
         with distributed.together(), self.feeding(steps) as self.feed:
             return self.train(steps, progress and distributed.is_primary())
 
-    @contextmanager
-    def feeding(self, steps: int) -> Iterator[Feed | Windows]:
-        """The training set on the devices or, where it is streamed, its batches until the run is
-        over."""
+    def feeding(self, steps: int) -> AbstractContextManager[Feed | Windows]:
+        """The training set on the devices or, where it is streamed, its batches."""
         train, key = self.data.train, named(self.key, "order")
         if not isinstance(train, Stream):
-            yield feed_of(self.data, key, self.placement)
-            return
+            return nullcontext(feed_of(self.data, key, self.placement))
         known = {row["name"]: row["why"] for row in self.files.rows("damaged.jsonl")} if self.files else {}
         train.damaged_examples |= known
         self.noted |= known.keys()
-        with Windows(train, key, self.game.examples(self.recipe), self.placement, steps, self.found.append, known) as windows:
-            yield windows
+        return Windows(train, key, self.game.examples(self.recipe), self.placement, steps, self.found.append, known)
 
     def train(self, steps: int, progress: bool) -> Run:
         result, data = self.result, self.data
@@ -146,17 +138,20 @@ class RunTrainer:
         state = self.begin()
         start, self.steps = int(state.step), steps
         if progress and len(self.placement.devices) > 1 and hasattr(self.recipe, "batch_size"):
-            print(self.placement.describe(self.recipe.batch_size, getattr(self.recipe, "accumulate", 1)), file=sys.stderr)
+            say(self.placement.describe(self.recipe.batch_size, getattr(self.recipe, "accumulate", 1)))
         bar = Progress(start, steps, self.game.examples(self.recipe), enabled=progress)
         with StopSignal() as self.signals, bar as self.bar:
             if start == 0:
-                self.save_samples(state, 0)
+                self.rehearse(host := distributed.fetch(state))
+                self.save_samples(host, 0)
+            elif start >= steps and distributed.is_primary():
+                say(f"step {start} is reached already: nothing to train")
             self.stop_signal: str | None = None
             state, step = loop.train(self, state, start, steps)
+            result.state = distributed.fetch(state)
             result.stopped = result.stopped or self.stop_signal
             if result.stopped:
-                self.save_checkpoint(state)
-        result.state = distributed.fetch(state)
+                self.save_checkpoint(result.state)
         self.note_damaged()
         distributed.broadcast(partial(self.finish, step > start))
         return result
@@ -187,8 +182,7 @@ class RunTrainer:
     # ---- writing --------------------------------------------------------------------------------
 
     def log(self, start: int, until: int, measured: tuple[dict, dict]) -> None:
-        """Write one row: the metrics' means over the chunk, and the evaluation at its end. A metric
-        that is not finite stops the run."""
+        """Write the means of metrics over the chunk, or stop the run where one is not finite."""
         result = self.result
         if result.stopped:
             return
@@ -212,21 +206,23 @@ class RunTrainer:
     def save(self, state: Any, step: int) -> None:
         if self.result.stopped:
             return
-        state = distributed.fetch(state)  # gathered once for both
+        state = distributed.fetch(state)
         if step % self.checkpoint_every == 0 or step >= self.steps:
             self.save_checkpoint(state)
         if step % self.sample_every == 0 or step >= self.steps:
             self.save_samples(state, step)
 
+    def rehearse(self, state: Any) -> None:
+        """See `Checkpoints.rehearse`."""
+        checkpoints = self.checkpoints
+        distributed.broadcast(lambda: checkpoints.rehearse(state) if checkpoints else None)
+
     def save_checkpoint(self, state: Any) -> None:
-        state = distributed.fetch(state)
         if self.checkpoints and (step := int(state.step)) not in self.checkpoints.steps():
             self.checkpoints.save(step, state, {"environment": environment()})
 
     def save_samples(self, state: Any, step: int) -> None:
-        """A picture of samples of the moving average, and one of the generator itself. All pictures
-        of a run are of the same latents."""
-        state = distributed.fetch(state)
+        """Pictures of samples of the moving average and of the generator, of the same latents."""
         if not self.files or not self.game.sample:
             return
         run = Run(self.recipe, state, self.data, game=self.game)
@@ -239,8 +235,7 @@ class RunTrainer:
                     plots.points_plot(path, run.samples(2048, ema=ema), self.data.validation.images[:2048])
 
     def note_damaged(self) -> None:
-        """Write each damaged example down once, whichever processes have found it. All call
-        this."""
+        """Write one row for each damaged example, whichever processes found it. All call this."""
         if not isinstance(self.data.train, Stream):
             return
         rows, self.found[:] = sum(distributed.gather(self.found), []), []
@@ -250,11 +245,12 @@ class RunTrainer:
                 self.noted.add(row["name"])
                 self.files.append("damaged.jsonl", row)
 
-    def finish(self, moved: bool) -> None:
-        if self.checkpoints:
-            self.checkpoints.close()
-        if self.files:
-            self.files.write_status(self.result.step, self.result.stopped)
-        if self.files and self.result.history and (moved or not (self.files.path / "curves.png").exists()):
+    def finish(self, trained: bool) -> None:
+        if not (self.checkpoints and self.files):
+            return
+        self.checkpoints.close()
+        self.files.write_status(self.result.step, self.result.stopped)
+        curves = self.files.path / "curves.png"
+        if self.result.history and (trained or not curves.exists()):
             with writing(self.files.path):
-                plots.training_curves(self.files.path / "curves.png", self.result.history)
+                plots.training_curves(curves, self.result.history)

@@ -264,7 +264,7 @@ def test_cutout_zeroes_pixels_whose_middle_lies_in_the_rectangle():
 
 # ---- laws --------------------------------------------------------------------------------------
 
-# Of the chosen examples, the share that looks as before: a coin decides on flips, one of four turns
+# Of the chosen examples, the share that stays as before: a coin decides on flips, one of four turns
 # is by 0 degrees, and half of the shifts of up to one pixel are rounded to none, along each side.
 STILL = {"xflip": 1 / 2, "rotate90": 1 / 4, "integer_translation": 1 / 4, "colour luma_flip": 1 / 2}
 

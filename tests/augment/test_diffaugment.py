@@ -45,8 +45,8 @@ def changed(before, after):
     ("name", "applied"),
     [
         ("color/brightness", lambda x, u: diff.brightened(x, u[:, 0] - 0.5)),
-        ("color/saturation", lambda x, u: diff.saturated(x, 2 * u[:, 0])),
-        ("color/contrast", lambda x, u: diff.contrasted(x, 0.5 + u[:, 0])),
+        ("color/saturation", lambda x, u: diff.scaled_about_mean(x, 3, 2 * u[:, 0])),
+        ("color/contrast", lambda x, u: diff.scaled_about_mean(x, (1, 2, 3), 0.5 + u[:, 0])),
         ("translation/translation", diff.translated),
         ("cutout/cutout", lambda x, u: diff.pierced(x, u - np.array((5, 4)) // 2, jnp.full((6, 2), jnp.array((5, 4))))),
     ],

@@ -100,7 +100,7 @@ def test_the_order_of_the_classes_may_be_permuted_by_a_seed(digits):
     assert sorted(order) == list(range(10)) and (order != np.arange(10)).any() and (order == class_order(10, 3)).all()
     counts = class_counts(imbalanced(digits, 10, order=3).train.labels, 10)
     assert (np.diff(counts[order]) <= 0).all() and counts[order[0]] > 9 * counts[order[-1]]
-    np.testing.assert_array_equal(class_order(4, "labelled"), np.arange(4))
+    np.testing.assert_array_equal(class_order(4), np.arange(4))
 
 
 @pytest.mark.parametrize("take", [None, "before", "after"])

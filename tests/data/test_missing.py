@@ -131,3 +131,30 @@ def test_incomplete_splits_hold_the_values_in_the_unit_interval_and_their_masks(
     table = missing.incomplete(points, 0.2, seed=1)
     assert table.train.images[:, 0].min() == 0 and table.train.images[:, 0].max() == 1
     np.testing.assert_array_equal(table.train.labels, points.train.labels)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: missing.mar([["a", 1.0]] * 5, 0.2, 0), "mar: values: could not convert string to float: 'a'"),
+        (lambda x: missing.mcar(x, "a", 0), "missing rate: could not convert string"),
+        (lambda x: missing.mnar(x, 0.2, 0, strength=np.nan), "mnar: strength is nan"),
+        (lambda x: missing.mar(x, 0.2, 0, strength=np.inf), "mar: strength is inf"),
+        (lambda x: missing.mar(x, 0.2, 0, pivots="a"), "mar: pivots: could not convert string"),
+        (
+            lambda x: missing.incomplete(gan.from_arrays(x), 0.2, mechanism="mra"),
+            "mechanism='mra': give a function, or one of mcar",
+        ),
+    ],
+)
+def test_what_is_no_number_and_no_mechanism_gets_one_line(call, message):
+    """A strength that is not a number made every cell missing."""
+    with pytest.raises(UserError, match=message) as raised:
+        call(np.random.default_rng(0).random((60, 3)).astype(np.float32))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_mechanism_may_be_named():
+    data = gan.from_arrays(np.random.default_rng(0).random((60, 3)).astype(np.float32))
+    named, given = (missing.incomplete(data, 0.2, mechanism=each).train.images for each in ("mar", missing.mar))
+    np.testing.assert_array_equal(named, given)

@@ -1,6 +1,7 @@
 """Splits, toys and arrays: laws of the split rule and known answers."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -148,25 +149,93 @@ def test_hash_sees_shape_and_labels():
         assert other.hashes["train"] != from_arrays(images).hashes["train"]
 
 
-def test_planted_duplicates_are_dropped_in_order_of_trust():
+def test_all_copies_of_an_image_are_in_one_split(capsys):
     images = different_images(200)
     plain = from_arrays(images)
     position = {row: i for i, row in enumerate(rows(images))}
     at = {name: [position[row] for row in rows(getattr(plain, name).images)] for name in NAMES}
-    planted = images.copy()
-    planted[at["train"][0]] = planted[at["test"][0]]
-    planted[at["train"][1]] = planted[at["validation"][0]]
-    planted[at["extractor"][0]] = planted[at["validation"][1]]
-    planted[at["validation"][2]] = planted[at["test"][1]]
-    planted[at["train"][2]] = planted[at["train"][3]]  # two copies in one split both stay
+    planted = np.concatenate([images, images[at["train"][:5]], images[at["test"][:2]], images[at["test"][:2]]])
     found = from_arrays(planted)
-    assert found.duplicates == {"train": 2, "validation": 1, "test": 0, "extractor": 1}
+    assert "9 of 209 images are copies" in capsys.readouterr().err
+    assert found.duplicates == dict.fromkeys(NAMES, 0)
+    for name in NAMES:  # the different images are cut as they are without copies
+        assert set(rows(getattr(found, name).images)) == set(rows(getattr(plain, name).images))
+    assert len(found.train) == len(plain.train) + 5 and len(found.test) == len(plain.test) + 4
+    assert rows(found.test.images).count(images[at["test"][0]].tobytes()) == 3
+
+
+def test_a_class_oversampled_by_copying_keeps_its_shares():
+    rare, common = different_images(20), different_images(200, seed=1)
+    common[:, 0, 0] = 255  # none is a rare one
+    data = from_arrays(np.concatenate([common, *[rare] * 10]), [0] * 200 + [1] * 200)
     for name in NAMES:
-        assert len(getattr(found, name)) == len(getattr(plain, name)) - found.duplicates[name]
-    seen = [row for name in NAMES for row in set(rows(getattr(found, name).images))]
-    assert len(seen) == len(set(seen))
-    assert planted[at["test"][0]].tobytes() in rows(found.test.images)
-    assert rows(found.train.images).count(planted[at["train"][3]].tobytes()) == 2
+        share = np.mean(getattr(data, name).labels)
+        np.testing.assert_allclose(share, 0.5, atol=0.1)  # to whole images, of which each rare one is ten
+    assert len(set(rows(data.train.images[data.train.labels == 1]))) == 12  # of 20, as the rule cuts them
+
+
+def test_a_class_that_lost_its_training_images_is_refused():
+    images = different_images(40)
+    refused("no training image, such as class number 1 of 20 images: all are copies", from_arrays, images, np.arange(40) % 2,
+            test_images=images[1::2], test_labels=[1] * 20)  # fmt: skip
+
+
+def test_a_class_whose_only_image_is_held_out_is_named(capsys):
+    assert from_arrays(different_images(40), np.arange(40)).classes == 40
+    assert "classes have no training image, such as class number" in capsys.readouterr().err
+
+
+def test_arrays_sorted_by_class_are_drawn_at_random():
+    images, labels = different_images(400), np.repeat(np.arange(4), 100)
+    data = from_arrays(images, labels)
+    for name in NAMES:
+        part = getattr(data, name)
+        half = len(part) // 2
+        np.testing.assert_allclose(np.bincount(part.labels[:half], minlength=4) / half, 0.25, atol=0.03)
+    mixed = from_arrays(images)  # without labels as well
+    position = {row: i for i, row in enumerate(rows(images))}
+    places = np.array([position[row] for row in rows(mixed.train.images)])
+    assert abs(np.corrcoef(places, np.arange(len(places)))[0, 1]) < 0.2 and len(set(places // 100)) == 4
+
+
+def test_the_sizes_of_the_splits_can_be_chosen(digits, capsys):
+    chosen = load("digits", split="400/100/200/0")
+    assert [len(getattr(chosen, name)) for name in NAMES] == [400, 100, 200, 0]
+    assert "1097 of 1797 images are in none of the splits" in capsys.readouterr().err
+    assert load(**json.loads(json.dumps(chosen.source))).hashes == chosen.hashes
+    assert chosen.describe()["sizes"]["extractor"] == 0
+    for name in NAMES[:3]:
+        np.testing.assert_allclose(np.bincount(getattr(chosen, name).labels) / len(getattr(chosen, name)), 0.1, atol=0.02)
+    seen = [row for name in NAMES for row in rows(getattr(chosen, name).images)]
+    assert len(set(seen)) == 700
+    exact = load("digits", split=(1069, 229, 270, 229))
+    assert exact.hashes == digits.hashes  # the sizes of the rule give its splits
+
+
+@pytest.mark.parametrize("split", ["400/100/100", "a/b/c/d", "0/1/1/1", "1/0/1/1", "1/1/0/1", (1, 2, 3, 2.5), 7, "-1/1/1/1"])
+def test_sizes_that_cannot_be_meant_are_refused(split):
+    refused("split", load, "digits", split=split)
+
+
+def test_more_images_than_there_are_cannot_be_asked_for():
+    refused("400 test \\+ 100 validation .* of 40 different", from_arrays, different_images(40), split="1/100/400/0")
+    refused("30 test images are asked for of 20", from_arrays, different_images(60), test_images=different_images(20, seed=1),
+            split="10/10/30/0")  # fmt: skip
+    part = from_arrays(different_images(60), test_images=different_images(20, seed=1), split="10/9/8/0")
+    assert [len(getattr(part, name)) for name in NAMES] == [10, 9, 8, 0]
+
+
+def test_held_out_arrays_are_cut_into_the_other_splits(capsys):
+    mine, other = different_images(60), different_images(40, seed=1)
+    other[:3] = mine[:3]  # these leak
+    data = from_arrays(mine, held_out_images=other)
+    assert [len(getattr(data, name)) for name in NAMES] == [57, 20, 10, 10]
+    assert data.duplicates == {"train": 3, "validation": 0, "test": 0, "extractor": 0}
+    assert "images that another split has as well were left out: 3 of train" in capsys.readouterr().err
+    assert set(rows(data.train.images)) == set(rows(mine[3:]))
+    chosen = from_arrays(mine, held_out_images=other, split="50/30/10/0")
+    assert [len(getattr(chosen, name)) for name in NAMES[1:]] == [30, 10, 0] and len(chosen.train) >= 47
+    refused("give one of them", from_arrays, mine, held_out_images=other, test_images=other)
 
 
 def test_official_test_split_stays_and_cleans_train():
@@ -199,7 +268,7 @@ def test_arrays_may_be_grey_without_channel_axis_points_or_unlabelled():
 
 def test_bad_arrays_are_refused():
     good = different_images(20)
-    refused("convert them to uint8", from_arrays, good.astype(np.float32))
+    refused("images are float32; they must be uint8", from_arrays, good.astype(np.float32))
     refused("must be uint8", from_arrays, good.astype(np.int64))
     refused("points .* must be float32", from_arrays, np.zeros((20, 2)))
     refused("finite", from_arrays, np.full((20, 2), np.nan, np.float32))
@@ -213,16 +282,26 @@ def test_bad_arrays_are_refused():
     refused("give both one shape", from_arrays, good, test_images=different_images(20, (5, 5, 1)))
     refused("seed=-1", from_arrays, good, seed=-1)
     refused("subset=99", from_arrays, good, subset=99)
+    refused("seed='a'", from_arrays, good, seed="a")
+    refused("name=5", from_arrays, good, name=5)
+    refused("some values are masked", from_arrays, np.ma.masked_array(good, good > 100))
+    refused("images \\* np.uint8.255.", from_arrays, good > 100)
+    refused("0..1, .*np.rint.images \\* 255.", from_arrays, (good > 100) * 1.0)
+    refused("-1..1, .*np.rint..images \\+ 1. \\* 127.5.", from_arrays, np.where(good > 100, 1.0, -1.0))
+    refused("0..255, .*np.rint.images..astype", from_arrays, np.where(good > 100, 255.0, 0.0))
+    refused("one RGB image", from_arrays, np.zeros((32, 32, 3), np.uint8))
 
 
 def test_bad_labels_are_refused():
     good = different_images(20)
     refused("labels have shape \\(19,\\) for 20 images", from_arrays, good, np.zeros(19, int))
     refused("labels have shape \\(20, 1\\)", from_arrays, good, np.zeros((20, 1), int))
-    refused("label -1 is negative", from_arrays, good, np.arange(20) - 1)
+    refused("label -1 is below 0", from_arrays, good, np.arange(20) - 1)
     refused("labels are float64", from_arrays, good, np.zeros(20))
-    refused("labels are <U1", from_arrays, good, ["a"] * 20)
-    refused("number the classes", from_arrays, good, np.arange(20) + 10**6)
+    refused("labels are object; .* none missing", from_arrays, good, ["a", None] * 10)
+    refused("no training image has the label '7'", from_arrays, good, np.arange(20) % 3, test_images=good, test_labels=[7] * 20)
+    refused("training one type|labels are int64 in one part and <U1", from_arrays, good, np.arange(20) % 3, test_images=good,
+            test_labels=["a"] * 20)  # fmt: skip
     refused("only one of", from_arrays, good, np.zeros(20, int), test_images=good)
     refused("test_labels without test_images", from_arrays, good, test_labels=np.zeros(20, int))
 
@@ -280,6 +359,23 @@ def test_toy_splits_are_independent_draws():
 
 
 # Names and options
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"name": 5}, "5 names no data set"), ({"name": None}, "None names no data set"), ({"seed": -1}, "seed=-1"),
+        ({"seed": 2**70}, "seed=.*at most"), ({"seed": "a"}, "seed='a'"), ({"seed": True}, "seed=True"),
+        ({"subset": 2.5}, "subset=2.5"), ({"subset": "ten"}, "subset='ten'"), ({"size": 100_000}, "size=100000: .*most 4096"),
+        ({"size": -8}, "size=-8"), ({"channels": 1.0}, "channels=1.0"), ({"channels": True}, "channels=True"),
+        ({"data_dir": 3}, "data_dir=3"), ({"imbalance": 3}, "imbalance=3"), ({"stream": "yes"}, "stream='yes'"),
+        ({"held_out": 3}, "3 names no data set"), ({"size": 4000}, "GiB are free"),
+        ({"name": "ring", "split": "9/9/9/9"}, "sizes of its own"), ({"held_out": "ring"}, "unknown data set 'ring'"),
+    ],
+)  # fmt: skip
+def test_arguments_that_cannot_be_meant_are_refused(wrong, said, monkeypatch):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2**33))
+    refused(said, lambda: load(**{"name": "digits"} | wrong))
 
 
 @pytest.mark.parametrize("name", ["digit", "", "npz:", "folder:", "tfds:", "http://x", "npz"])

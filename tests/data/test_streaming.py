@@ -19,8 +19,9 @@ from PIL import Image
 import gan_jax as gan
 from gan_jax.core import batch as batch_module
 from gan_jax.core.rng import named
-from gan_jax.data.folders import decoded, read_image
+from gan_jax.data.folders import decoded
 from gan_jax.data.order import HostOrder
+from gan_jax.data.pixels import to_array
 from gan_jax.data.streaming import Stream, batches
 from gan_jax.training.chunk import gather_batch
 from gan_jax.training.feed import Windows, check_streamed, feed_of
@@ -229,7 +230,7 @@ class Names(Made):
 
     def __getitem__(self, row):
         if row == self.row:
-            return decoded(self.file, lambda image: read_image(image, None, 1))
+            return decoded(self.file, lambda image: to_array(image, None, 1))
         return super().__getitem__(row)
 
 

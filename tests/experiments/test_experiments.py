@@ -71,6 +71,31 @@ def test_the_quickstart_ends_in_samples_curves_and_a_verdict(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_quickstart_that_is_resumed_without_flags_goes_on_with_its_own_data_and_steps(tmp_path, monkeypatch, capsys):
+    """From another working directory; a flag that says something else is set aside, and named."""
+    points = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
+    np.savez(tmp_path / "mine.npz", images=points)
+    monkeypatch.chdir(tmp_path)
+    tiny = {"width": 4, "batch_size": 16, "log_every": 10, "report": False, "out": Path("run")}
+    assert quickstart.main(quickstart.Options(data="npz:mine.npz", steps=20, r1=1.0, **tiny)) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    folder = Path("../run")
+    capsys.readouterr()
+    assert quickstart.main(quickstart.Options(out=folder, resume=True, report=False)) == 0
+    said = capsys.readouterr()
+    assert "step 20 is reached already" in said.err and "set aside" not in said.err
+    assert quickstart.main(quickstart.Options(out=folder, resume=True, report=False, steps=30, r1=2.0, data="ring")) == 0
+    said = capsys.readouterr().err
+    assert "set aside: discriminator.penalties.r1" in said and "data: ring, not npz:mine.npz" in said
+    assert gan.open_run(folder).step == 30 and gan.open_run(folder).data.name == "npz:mine.npz"
+    with pytest.raises(gan.UserError, match="trained to step 30, and steps=10 is less"):
+        quickstart.main(quickstart.Options(out=folder, resume=True, steps=10))
+    with pytest.raises(gan.UserError, match="give one of them"):
+        quickstart.main(quickstart.Options(out=folder, resume=True, overwrite=True))
+
+
+@pytest.mark.slow
 def test_every_knob_of_the_quickstart_trains_together_on_several_devices(tmp_path):
     knobs = ["--loss", "least_squares", "--smoothing", 0.1, "--r1", 1, "--wgan-gp", 0.1, "--dragan", 0.1, "--lazy", 2]
     knobs += ["--dropout", 0.2, "--instance-noise", 0.1, "--weight-decay", 0.01, "--clip-gradient", 5, "--conditional"]
@@ -96,16 +121,16 @@ def test_every_knob_of_the_quickstart_trains_together_on_several_devices(tmp_pat
     [
         (["--loss", "nope"], "unknown loss 'nope'"),
         (["--data", "nope"], "unknown data set 'nope'"),
-        (["--learning-rate", "-1"], "learning_rate is -1"),
-        (["--r1", "nan"], "gamma is nan"),
+        (["--learning-rate", "-1"], "--learning-rate -1.0: it must be at least 0"),
+        (["--r1", "nan"], "--r1 nan: it must be a finite number"),
         (["--size", "9"], "image size 9 is not supported"),
         (["--batch-size", "5000"], "fewer than the batch"),
         (["--loss", "hinge", "--smoothing", "0.1"], "no labels to smooth"),
         (["--data", "folder:/nowhere"], "/nowhere"),
         (["--conditioning", "auxiliary"], "add --conditional"),
         (["--data", "ring", "--discriminator-norm", "batch"], "--discriminator-norm is of images, and ring has rows"),
-        (["--play", "unrolled", "--unrolled-steps", "0"], "--unrolled-steps 0"),
-        (["--play", "consensus", "--consensus-weight", "-1"], "play.weight is -1"),
+        (["--play", "unrolled", "--unrolled-steps", "0"], "--unrolled-steps 0: it must be at least 1"),
+        (["--play", "consensus", "--consensus-weight", "-1"], "--consensus-weight -1.0: it must be at least 0"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two(tmp_path, mistake, arguments, said):

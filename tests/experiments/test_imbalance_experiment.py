@@ -16,8 +16,8 @@ from experiments import class_imbalance
 from gan_jax.data.imbalance import class_counts, imbalanced
 from gan_jax.data.splits import Split
 from gan_jax.metrics import frechet, per_class
+from gan_jax.sweeps.folder import SweepFolder
 from gan_jax.sweeps.population import Member, by_structure
-from gan_jax.training.folder import SweepFolder
 
 # ---- of each class ------------------------------------------------------------------------------
 
@@ -275,7 +275,7 @@ def test_a_perfect_generator_is_measured_as_one_and_s_is_opened_once(digits, mon
         (["--only", "drs"], "--only leaves out 'none'"),
         (["--only", "none", "nothing"], "no setting 'nothing'"),
         (["--sizes", 100], "one training set here"),
-        (["--pool", 0], "--pool 0: give at least 1"),
+        (["--pool", 0], "--pool 0: it must be at least 1"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_folder(mistake, words, message, tmp_path):

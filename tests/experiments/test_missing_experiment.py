@@ -188,11 +188,11 @@ def test_a_fold_without_a_class_has_an_accuracy_and_no_area():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--steps", 0], "--steps 0: give at least 1"),
-        (["--vae-steps", 0], "--vae-steps 0: give at least 1"),
-        (["--code-steps", -1], "--code-steps -1: give at least 0"),
-        (["--folds", 1], "--folds 1: give at least 1 of 2 to 178"),
-        (["--folds", 1000], "--folds 1000: give at least 1 of 2 to 178"),
+        (["--steps", 0], "--steps 0: it must be at least 1"),
+        (["--vae-steps", 0], "--vae-steps 0: it must be at least 1"),
+        (["--code-steps", -1], "--code-steps -1: it must be at least 0"),
+        (["--folds", 1], "--folds 1: give 2 to 178"),
+        (["--folds", 1000], "--folds 1000: give 2 to 178"),
         (["--repetitions", 0], "--repetitions 0"),
         (["--rates", 0], "--rates: give each rate once, and at least one, all above 0"),
         (["--rates", 0.2, 0.2], "--rates: give each rate once"),

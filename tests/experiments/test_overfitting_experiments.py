@@ -64,8 +64,8 @@ def test_the_dynamics_end_in_a_table_and_a_picture_of_both_sizes(tmp_path):
         (["--sizes", 40, 100], "40 training images are too few to judge by: at least 50"),
         (["--sizes", 100, 100000], "100000"),
         (["--no-report", "--sizes", 30, "--batch-size", 64], "fewer than the batch of 64"),
-        (["--sizes", 100, "--seeds", 0], "0 seeds"),
-        (["--log-every", 0], "log_every"),
+        (["--sizes", 100, "--seeds", 0], "--seeds 0: it must be at least 1"),
+        (["--log-every", 0], "--log-every 0: it must be at least 1"),
     ],
 )
 def test_a_mistake_in_the_dynamics_is_one_line(capsys, monkeypatch, tmp_path, arguments, said):

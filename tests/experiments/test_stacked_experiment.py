@@ -89,10 +89,9 @@ def test_a_mean_has_an_error_only_over_several_seeds():
     assert stacked_mnist.mean_and_error(pd.Series([], dtype=float), ".1f") == ""
 
 
-@pytest.mark.parametrize(("changed", "said"), [({"only": ()}, "--only is empty"), ({"samples": 0}, "--samples is 0")])
-def test_options_that_cannot_be_meant(changed, said):
-    with pytest.raises(gan.UserError, match=said):
-        stacked_mnist.Options(**changed).check()
+def test_objectives_must_be_named():
+    with pytest.raises(gan.UserError, match="--only is empty"):
+        stacked_mnist.Options(only=()).check()
 
 
 @pytest.mark.slow

@@ -54,12 +54,12 @@ def test_bounds_are_of_vaes_alone_of_as_many_images_of_t_and_v_and_of_s_where_it
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--width", 0], "--width 0: give at least 1"),
-        (["--latent-dim", 0], "--latent-dim 0: give at least 1"),
-        (["--batch-size", 0], "--batch-size 0: give at least 1"),
+        (["--width", 0], "--width 0: it must be at least 1"),
+        (["--latent-dim", 0], "--latent-dim 0: it must be at least 1"),
+        (["--batch-size", 0], "--batch-size 0: it must be at least 1"),
         (["--seeds", 0], "seed"),
         (["--steps", 0], "steps"),
-        (["--beta", -1], "beta is -1"),
+        (["--beta", -1], "--beta -1.0: it must be at least 0"),
         (["--only", "vae", "flow"], "no setting 'flow'"),
         (["--sizes", 20], "too few"),
         (["--data", "ring"], "rows"),

@@ -31,10 +31,10 @@ def seen_by(batch, **numbers):
 
 
 @pytest.mark.parametrize("fill", [0.0, 0.5])
-def test_the_hint_tells_the_mask_or_says_its_filler(fill):
+def test_the_hint_is_the_mask_or_its_filler(fill):
     batch = batch_of(n=400)
-    all_told = seen_by(batch, hint_rate=1.0, hint_fill=fill)
-    np.testing.assert_array_equal(all_told.hint, all_told.shown)
+    all_revealed = seen_by(batch, hint_rate=1.0, hint_fill=fill)
+    np.testing.assert_array_equal(all_revealed.hint, all_revealed.shown)
     np.testing.assert_array_equal(seen_by(batch, hint_rate=0.0, hint_fill=fill).hint, np.full((400, D), fill, np.float32))
     seen = seen_by(batch, hint_rate=0.9, hint_fill=fill)
     revealed = np.asarray(seen.hint == seen.shown)

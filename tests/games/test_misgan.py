@@ -177,7 +177,7 @@ def test_a_weight_of_zero_parts_a_generator_from_another_s_critic(x64, weight, g
     assert np.abs(np.asarray(updated(0.1, state) - updated(0.1, other))).max() > 1e-4
 
 
-def test_without_an_imputer_the_others_play_as_beside_one_that_tells_them_nothing(x64):
+def test_without_an_imputer_the_others_play_as_beside_one_without_weight(x64):
     beside, alone = linear(beta=0.0, d_steps=2), linear(impute=False, d_steps=2)
     assert alone.players() == ["data_generator", "mask_generator", "data_critic", "mask_critic"]
     (a, _), (b, metrics) = (jitted(knobs, misgan.init(knobs, jax.random.key(0)), batch_of()) for knobs in (beside, alone))
@@ -305,7 +305,6 @@ def test_columns_that_are_never_seen_together_are_learnt():
         ({"ema_decay": 1.0}, "ema_decay is 1"),
         ({"d_steps": 0}, "d_steps=0"),
         ({"width": 0}, "width=0"),
-        ({"imputer_width": -1}, "imputer_width=-1"),
     ],
 )
 def test_a_number_out_of_its_range_gets_one_line(arguments, message):

@@ -34,7 +34,7 @@ def test_the_levels_of_a_discretized_logistic_share_out_the_mass_of_its_bins(x64
     assert np.exp(output).sum() == pytest.approx(1, rel=1e-12)
     edges = np.concatenate([[-np.inf], (np.arange(255) + 0.5) / 127.5 - 1, [np.inf]])
     mass = np.diff(stats.logistic.cdf(edges, mean, np.exp(log_scale)))
-    sure = mass > 1e-9  # a difference of two numbers near 1 says no more
+    sure = mass > 1e-9  # a difference of two numbers near 1 is not more accurate
     np.testing.assert_allclose(np.exp(output)[sure], mass[sure], rtol=1e-5)
 
 
@@ -84,7 +84,7 @@ def linear(sigma=0.5, spread=0.0):
     out["kernel"], out["bias"] = w.T, m
     decoder["log_scale"] = np.asarray((np.log(sigma) - recipe.decoder.net.module.start) / 10)
     state = state.replace(encoder=state.encoder.replace(params=encoder), decoder=state.decoder.replace(params=decoder))
-    state = state.replace(ema=vae._averaged(state.encoder, state.decoder))
+    state = state.replace(ema=vae._averaged(state))
     law = stats.multivariate_normal(m, w @ w.T + sigma**2 * np.eye(D))
     return recipe, state, law
 
@@ -211,7 +211,7 @@ def test_the_encoder_of_a_vae_gan_is_its_discriminator_with_other_outputs(shape,
 
 
 def test_without_reconstruction_the_generator_of_a_vae_gan_has_the_gan_s_two_losses():
-    """And neither beta nor the encoder's loss moves it or the discriminator."""
+    """And neither beta nor the encoder's loss changes it or the discriminator."""
     critic = {"loss": "wasserstein"}  # whose loss is its mean logit
     state = vae_gan.init(three(**critic), jax.random.key(0))
     step = jax.jit(vae_gan.step)
@@ -252,7 +252,7 @@ def test_the_encoder_of_a_vae_gan_learns_to_reconstruct():
     assert errors[-10:].mean() < 0.6 * errors[:3].mean()
 
 
-def test_penalties_of_the_generator_of_a_vae_gan_move_it_alone_and_remember():
+def test_penalties_of_the_generator_of_a_vae_gan_change_it_alone_and_remember():
     """By SGD of rate 1 a step differs from one at weight 0 by minus the penalty's gradient."""
     plain, path = three(), gan.bind(penalties.path_length, weight=0.0, decay=0.25)
 

@@ -1,5 +1,5 @@
-"""The imputing VAE against a linear model's closed form with cells missing, and laws of what it may
-look at."""
+"""The imputing VAE against a linear model's closed form with cells missing, and laws of what its
+encoder may see."""
 
 from dataclasses import dataclass
 
@@ -43,16 +43,16 @@ class LinearEncoder:
     """[x m, m] -> p(z|x_obs) of x = W z + mu + sigma e, its log variance off by `spread` and its
     mean by `shift`."""
 
-    judging: bool = False
+    features: bool = False
 
     def apply(self, params, stats, inputs, labels, mode, numbers, compute_dtype=None):
-        if self.judging:  # of complete rows
+        if self.features:  # of complete rows
             inputs = jnp.concatenate([inputs, jnp.ones_like(inputs)], -1)
         x, mask = jnp.split(inputs, 2, axis=-1)
         precision = 1 + mask @ W**2 / SIGMA**2
         mean = ((x - mask * MU) @ W / SIGMA**2) / precision + params["shift"]
         output = jnp.concatenate([mean, params["spread"] - jnp.log(precision)], -1)
-        return (DiscriminatorOutput(output[:, 0], features=output) if self.judging else output), stats
+        return (DiscriminatorOutput(output[:, 0], features=output) if self.features else output), stats
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,14 @@ class LinearDecoder:
 
 
 def linear(spread=0.0, shift=0.0, **numbers):
-    """(knobs, params) of the linear model; its encoder is exact unless told otherwise."""
+    """(knobs, params) of the linear model; its encoder is exact by default."""
     knobs = vae.recipe(K, latent_dim=LATENT, **{"floor": 0.0, "hide": 0.0, "dtype": "float64"} | numbers)
     knobs = knobs.replace(encoder=Side(LinearEncoder(), adam()), decoder=Side(LinearDecoder(), adam()))
     return knobs, {"encoder": {"spread": jnp.float64(spread), "shift": jnp.float64(shift)}, "decoder": {}}
 
 
 def rows():
-    """Rows of the law with NaN where MASKS says so."""
+    """Rows of the law with NaN where MASKS is False."""
     return np.where(MASKS, LAW.rvs(len(MASKS), random_state=0), np.nan)
 
 
@@ -121,8 +121,8 @@ def test_imputation_is_the_conditional_mean(x64):
 
 @pytest.mark.parametrize(("wrong", "draws"), [({}, 1), ({"spread": 0.6, "shift": 0.2}, 60)])
 def test_multiple_draws_have_the_conditional_mean_and_covariance(x64, wrong, draws):
-    """With the true posterior one candidate is enough; otherwise the weights put right what the
-    encoder says."""
+    """With the true posterior one candidate is enough; otherwise the weights correct the encoder's
+    error."""
     _, mean, covariance = truth()
     x, masks = (np.tile(part, (4000, 1)) for part in (rows(), MASKS))
     output = np.asarray(jax.jit(vae.draw, static_argnums=5)(*linear(**wrong), x, masks, KEY, draws)).reshape(4000, -1, K)
@@ -148,7 +148,7 @@ def test_of_complete_rows_it_is_the_plain_vae(x64):
     draws."""
     knobs, params = linear(spread=0.5, shift=-0.3)
     plain = complete.VAE(
-        Side(LinearEncoder(judging=True), adam()), Side(LinearDecoder(), adam()), bind(likelihoods.gaussian),
+        Side(LinearEncoder(features=True), adam()), Side(LinearDecoder(), adam()), bind(likelihoods.gaussian),
         latent_dim=LATENT, dtype="float64",
     )  # fmt: skip
     player = lambda name: complete.Player(params[name], {}, None)
@@ -156,7 +156,7 @@ def test_of_complete_rows_it_is_the_plain_vae(x64):
     state = complete.VAEState(jnp.int32(0), KEY, player("encoder"), player("decoder"), averages)
     x, seen = LAW.rvs(len(MASKS), random_state=1), np.ones_like(MASKS)
     output = bound(knobs, params, x, seen, KEY, draws=10)
-    np.testing.assert_allclose(output, complete._importance(plain, state, x, None, KEY, 10), rtol=1e-10)
+    np.testing.assert_allclose(output, complete.importance(plain, state, x, None, KEY, 10), rtol=1e-10)
 
     @jax.jit
     def weighed(x):
@@ -203,7 +203,7 @@ def test_with_everything_hidden_the_likelihood_is_still_of_all_observed_cells(x6
     knobs, params = linear(hide=1.0)
     x = np.where(MASKS, rows(), 0)
     output = terms(knobs, params, x, MASKS, Draws(KEY, INDEX))
-    np.testing.assert_allclose(output["kl"], 0, atol=1e-12)  # the encoder, shown nothing, says the prior
+    np.testing.assert_allclose(output["kl"], 0, atol=1e-12)  # the encoder sees nothing and returns the prior
     z = Draws(KEY, INDEX).named("posterior").normal((1, LATENT), jnp.float64)[:, 0]
     density = stats.norm.logpdf(x, np.asarray(z) @ W.T + MU, SIGMA)
     np.testing.assert_allclose(output["log_likelihood"], (density * MASKS).sum(1))

@@ -109,13 +109,12 @@ def test_from_a_file_and_uint8_images_to_torch_fidelitys_features(weight_file, f
     assert np.abs(change).max() > 100 * TOLERANCE * frozen["pool"].std(), "the way of resizing matters"
 
 
-def test_images_beyond_a_chunk_are_each_their_own(monkeypatch):
+def test_images_beyond_a_batch_are_each_their_own(monkeypatch):
     """Five images, two at a time, through a stand-in for the network."""
-    monkeypatch.setattr(module, "CHUNK", 2)
     monkeypatch.setattr(module, "activations", lambda _, x, outputs: {"pool": x.mean((1, 2))})
     five = (np.arange(5, dtype=np.uint8) * 50).reshape(5, 1, 1, 1) * np.ones((5, 4, 4, 3), np.uint8)
-    made = module._features(None, "tf1-bilinear", "pool", five)
-    np.testing.assert_allclose(made, (np.arange(5) * 50 - 128)[:, None] / 128 * np.ones(3), atol=1e-6)
+    extractor = Extractor("inception", "", partial(module._features, None, "tf1-bilinear", "pool"), batch=2)
+    np.testing.assert_allclose(extractor(five), (np.arange(5) * 50 - 128)[:, None] / 128 * np.ones(3), atol=1e-6)
 
 
 def test_points_have_no_inception_features():

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gan_jax import data as gan_data
 from gan_jax.core.errors import UserError
-from gan_jax.metrics.features.classifier import Training
+from gan_jax.metrics.features.classifier import Training, _initial, _train
 from gan_jax.metrics.labelled import gan_test, gan_train, inception_score, real_classifier
 
 QUICK = Training(width=16, hidden=32, least=300, epochs=1)
@@ -106,8 +108,8 @@ def test_copies_of_one_image_per_class_pass_gan_test_and_fail_gan_train(digits, 
     "images, labels, words",
     [
         (np.zeros((3, 8, 8, 1), np.uint8), np.array([0, 1, 10]), "lie in 0 to 10: expected 0 to 9"),
-        (np.zeros((3, 8, 8, 1), np.uint8), np.array([0, 1]), "give an integer each"),
-        (np.zeros((3, 8, 8, 1), np.uint8), np.zeros(3), "give an integer each"),
+        (np.zeros((3, 8, 8, 1), np.uint8), np.array([0, 1]), "give one each"),
+        (np.zeros((3, 8, 8, 1), np.uint8), np.zeros(3), "expected integers, one for each image"),
         (np.zeros((3, 4, 8, 1), np.uint8), np.zeros(3, int), r"\[4, 8, 1\] are not of digits"),
         (np.zeros((3, 8, 8, 1)), np.zeros(3, int), "expected uint8"),
     ],
@@ -122,3 +124,13 @@ def test_data_without_labels_have_no_such_score(digits):
     data = gan_data.from_arrays(digits.train.images[:100])
     with pytest.raises(UserError, match="gan_test want labels, and .* has none"):
         gan_train(digits.train.images[:5], digits.train.labels[:5], data, data.test, QUICK)
+
+
+def test_the_classifier_trains_to_float32_where_jax_has_64_bits(x64):
+    tiny = Training(width=2, hidden=4, least=2, epochs=1, batch=4)
+    images, order = jnp.zeros((8, 8, 8, 1), jnp.uint8), jnp.zeros((2, 4), jnp.int32)
+    weights = _initial((8, 8, 1), 2, tiny)
+    train = lambda offsets: _train(weights, images, order.reshape(-1), order, offsets, 1, tiny)
+    shapes = jax.eval_shape(train, jnp.zeros((2, 4, 2), jnp.int32))
+    assert {x.dtype for x in jax.tree.leaves(shapes)} == {np.dtype("float32")}
+    assert {k: x.shape for k, x in shapes.items()} == {k: x.shape for k, x in weights.items()}

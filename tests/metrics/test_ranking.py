@@ -233,3 +233,26 @@ def test_the_text_fits_a_terminal_and_says_what_it_is():
     assert "it takes 5 seeds" in few and "1234" in few and " n " not in few.splitlines()[2]
     empty = ranking_text(rank(sweep({"none": [None]}), METRIC), METRIC)
     assert "baseline: every seed diverged" in empty
+
+
+def test_an_auc_below_chance_is_no_better_than_chance():
+    near, noise = [0.6, 0.62, 0.61, 0.63, 0.6], [0.01, 0, -0.01, 0.02, 0]
+    at = lambda mean: [mean + x for x in noise]
+    table = sweep({"chance": at(0.5), "below": at(0.3), "overfits": near, "other": at(0.45)})
+    ranked = rank(table, METRIC)
+    assert list(ranked["setting"]) == ["below", "other", "chance", "overfits"]  # of the first three none is better
+    assert verdicts(ranked)["overfits"] == "worse"
+    assert verdicts(rank(table, METRIC, baseline="below"))["other"] == "no difference shown"
+    assert set(verdicts(rank(table, METRIC, baseline="overfits")).values()) == {"baseline", "better"}
+    assert "An AUC below .5 is chance" in ranking_text(ranked, METRIC)
+    assert list(rank(table.rename(columns={METRIC: "G/fd"}), "G/fd")["setting"])[0] == "below"
+
+
+@pytest.mark.parametrize("width", [20, 100])
+def test_no_number_of_a_ranking_is_broken(width):
+    values = {"a " * 30: [1.2345e9, 1.2346e9, 1.3e9], "b" * 50: [-3.21e8, 1.0, 2.0]}
+    ranked = rank(sweep(values), METRIC)
+    text = ranking_text(ranked, METRIC, width)
+    for row in ranked.to_dict("records"):
+        high = row["high"] - row["mean"]
+        assert f"{row['mean']:.2e} +- {high:.2e}" in text

@@ -54,7 +54,7 @@ def authors(path, shape, attending=None):
     if path[0] == "attention":
         return f"blocks.{attending}.1." + (leaf if leaf == "gamma" else f"{path[1]}.weight")
     name = f"blocks.{path[0][5:]}.0.{part(path[1:])}"
-    return seeded(name, shape) if path[-2] in OWN and shape[:1] == (CLASSES,) else name  # a table lies as it is
+    return seeded(name, shape) if path[-2] in OWN and shape[:1] == (CLASSES,) else name  # a table has PyTorch's layout
 
 
 def part(path):
@@ -149,7 +149,7 @@ def test_without_labels_and_chunks_batch_norm_is_plain():
 
 
 def test_a_block_s_chunk_of_z_reaches_its_own_batch_norms_alone():
-    """The last block's chunk moves the images; the condition of the first block does not see it."""
+    """Each block's condition is its own chunk of z alone."""
     z = jnp.asarray(RNG.normal(size=(2, 8)), jnp.float32)
     first, conditions = biggan.Generator(32, 1, 1).conditions(z, None, 3, None)
     np.testing.assert_array_equal(first, z[:, :2])

@@ -337,3 +337,11 @@ def test_the_dtype_of_the_input_is_kept(x64, name):
         x, kernel = (jnp.asarray(a, dtype) for a in example(3, (4, 4)))
         assert jax.eval_shape(lambda x, k: OURS[name](x, k, 2), x, kernel).dtype == jnp.dtype(dtype)
         assert jax.eval_shape(layer.init_with_output, jax.random.key(0), x)[0].dtype == jnp.dtype(dtype)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_convolution_alone_is_computed_where_jit_is_disabled(name):
+    x, kernel = (jnp.asarray(a, jnp.float32) for a in example(3, (4, 4)))
+    wanted = OURS[name](x, kernel, 2)
+    with jax.disable_jit():
+        np.testing.assert_array_equal(OURS[name](x, kernel, 2), wanted)

@@ -306,7 +306,7 @@ MODULES = {
 
 
 def answers(name, **numbers):
-    """(mode, labels, numbers) -> what the module of this name says of some batch."""
+    """(mode, labels, numbers) -> the output of the module of this name for some batch."""
     module, shape = MODULES[name]
     x = jnp.asarray(np.random.default_rng(3).normal(size=shape), jnp.float32)
     params, stats = made(module, x, jnp.zeros(2, jnp.int32), "float32", **numbers)

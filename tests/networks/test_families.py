@@ -97,7 +97,7 @@ def test_every_player_has_dropout(family, player):
     net, inputs = players(family)[player]
     params, stats = jax.eval_shape(lambda key: net.init(key, inputs, jnp.zeros(2, jnp.int32), {}), jax.random.key(0))
     mode = gan.Mode(train=True, draws=gan.Draws(jax.random.key(0), jnp.arange(2)))
-    says = lambda numbers: str(
+    program = lambda numbers: str(
         jax.make_jaxpr(lambda p, s: net.apply(p, s, inputs, jnp.zeros(2, jnp.int32), mode, numbers))(params, stats)
     )
-    assert says({}).count("random_wrap") < says({"dropout": 0.5}).count("random_wrap")
+    assert program({}).count("random_wrap") < program({"dropout": 0.5}).count("random_wrap")

@@ -117,7 +117,7 @@ every_network = pytest.mark.parametrize("network", NETWORKS)
 
 
 def applied(network, labels=LABELS, **fields):
-    """(parameters at random, what D says)."""
+    """(parameters at random, D's output)."""
     make, inputs = NETWORKS[network]
     net, inputs = Net(make(**fields)), jnp.asarray(inputs)
     shapes = jax.eval_shape(net.init, jax.random.key(0), inputs, labels, {})[0]

@@ -130,7 +130,7 @@ def test_the_recipe_trains():
     assert all(np.isfinite(value) for row in run.history for value in row.values())
     assert run.samples(5, ema=False).shape == (5, 2)
     first, last = run.history[0]["discriminator/loss"], run.history[-1]["discriminator/loss"]
-    assert first < 1.4 and last < first, "2 log 2 at the start; fakes near the origin are soon told from a ring"
+    assert first < 1.4 and last < first, "2 log 2 at the start; fakes near the origin are soon distinguished from a ring"
 
 
 @pytest.mark.parametrize("module", MODULES, ids=["generator", "discriminator"])

@@ -13,7 +13,7 @@ import pytest
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import EVALUATION, Mode, Net
 from gan_jax.core.rng import Draws
-from gan_jax.networks import r3gan
+from gan_jax.networks import conv, r3gan
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "frozen"))
 from make_r3gan import LABELS, LATENT, NETWORKS, configurations, image, seeded
@@ -176,7 +176,7 @@ def test_the_numbers_of_parameters_are_the_authors(name):
 
 def test_a_grouped_convolution_is_the_library_s_for_every_member_of_a_population():
     x, kernels = RNG.normal(size=(2, 3, 5, 4, 6)), RNG.normal(size=(2, 3, 3, 2, 9))
-    ours = jax.jit(jax.vmap(lambda x, kernel: r3gan.grouped_conv(x, kernel, 3)))(x, kernels)
+    ours = jax.jit(jax.vmap(lambda x, kernel: conv.grouped_conv(x, kernel, 3)))(x, kernels)
     numbers = ("NHWC", "HWIO", "NHWC")
     library = jax.jit(
         lambda x, kernel: jax.lax.conv_general_dilated(
@@ -208,7 +208,7 @@ def test_a_plan_leads_from_a_few_pixels_to_the_image_and_back(size, sides, chann
 def test_the_start_is_the_authors(monkeypatch):
     """Standard deviations of all parameters: He's with the activation's gain, for a depth of 2
     blocks; 0 at a block's end."""
-    monkeypatch.setattr(r3gan, "grouped_conv", lambda x, kernel, groups: x)  # not needed here, and slow to compile
+    monkeypatch.setattr(conv, "grouped_conv", lambda x, kernel, groups: x)  # not needed here, and slow to compile
     stages: dict[str, Any] = {"widths": (64, 32), "cardinalities": (4, 2), "blocks": (1, 1), "classes": 40}
     gain = np.sqrt(2 / 1.04) * 2**-0.25
     block = lambda width: {"expand": gain * width**-0.5, "grouped": gain * 288**-0.5, "contract": 0, "bias_1": 0, "bias_2": 0}

@@ -1,5 +1,5 @@
-"""Spectral normalisation: power iteration by hand, NumPy's singular values, what moves and what
-does not, records."""
+"""Spectral normalisation: power iteration by hand, NumPy's singular values, which weights and
+statistics change, records."""
 
 import json
 
@@ -111,7 +111,7 @@ def test_biases_norms_and_what_is_skipped_stay(small):
 
 
 def test_the_network_is_its_own_on_the_normalised_weights(small):
-    """Output, its other statistics, and in evaluation nothing that moves."""
+    """Output, its other statistics, and in evaluation no change of the statistics."""
     params, stats, images = small
     net, labels = SpectralNorm(PLAIN), jnp.asarray(LABELS)
     for mode in (training(5), EVALUATION):

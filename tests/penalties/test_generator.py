@@ -97,7 +97,7 @@ def test_features_of_equal_means_cost_nothing(x64):
 
 
 def test_feature_matching_wants_features():
-    with pytest.raises(gan.UserError, match="features; this one tells none"):
+    with pytest.raises(gan.UserError, match="features; this one has none"):
         matched(None, None)
 
 

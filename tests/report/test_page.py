@@ -1,7 +1,9 @@
-"""How the overfitting report looks: tables, a page that holds everything and trusts nothing, and
-its pictures."""
+"""The overfitting report as text and HTML: tables, a page that holds everything and trusts nothing,
+and its pictures."""
 
+import dataclasses
 import io
+import json
 import math
 from collections import Counter
 from html.parser import HTMLParser
@@ -18,8 +20,9 @@ from gan_jax.report.controls import CONTROLS
 from gan_jax.report.metric_specs import METRIC_SPECS, ROWS
 from gan_jax.report.number import Number
 from gan_jax.report.numbers import Measured
-from gan_jax.report.page import PLAIN, entries, page_html, rule, sweep_page_html, table_html, table_text, visible
+from gan_jax.report.page import entries, rule, visible
 from gan_jax.report.report import Report
+from gan_jax.report.sweeps import sweep_page_html
 from gan_jax.report.verdict import PHRASES, Verdict
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -85,10 +88,6 @@ def report(word="", phrase="healthy", evidence=None, openings=()):
     return Report(judged, numbers, about, {"split": word, "deep": {word: 1.5}}, evidence or {}, {11: f"no latents {word}"})
 
 
-def page_of(report):
-    return page_html(report, report.pictures())
-
-
 def normal(text):
     return " ".join(text.split())
 
@@ -98,15 +97,24 @@ def normal(text):
 
 def test_the_page_holds_every_number_with_its_controls_and_what_they_mean():
     shown = report(openings=["2026-01-01"])
-    page = Page(page_of(shown))
+    page = Page(shown.html())
     for key, one in shown.numbers.items():
         assert normal(one.label) in page.text, key
         assert f"{parts.number(one.value)} [{parts.number(one.low)}, {parts.number(one.high)}]" in page.text, key
         assert f"Real data: {one.kind.null}." in page.text, key
         assert all(parts.number(control.value) in page.text for control in one.controls.values()), key
     assert all(f"{row}. {title}" in page.text for row, title in ROWS.items()) and "Not measured: no latents" in page.text
-    for said in (*shown.reasons, *shown.judged.also, "healthy", PLAIN["healthy"], "sizes.T", "deep.", "1.5", "COPIES"):
-        assert normal(said) in page.text
+    for words in (
+        *shown.reasons,
+        *shown.judged.also,
+        "healthy",
+        "Nothing here speaks for copying",
+        "sizes.T",
+        "deep.",
+        "1.5",
+        "COPIES",
+    ):
+        assert normal(words) in page.text
     assert "opened for this report" in page.text and "2026-01-01" in page.text
     assert Counter(page.named("scope")) == {"col": 7, "row": len(shown.numbers) + 1, "rowgroup": len(ROWS)}
 
@@ -115,16 +123,16 @@ def test_what_is_not_informative_is_no_evidence():
     shown = Report(Verdict("cannot tell"), {"fd": number("fd", seen=False), "kid": number("kid")}, {}, {})
     why = shown.numbers["fd"].why
     assert why and not shown.numbers["kid"].why
-    page = Page(page_of(shown))
+    page = Page(shown.html())
     assert f"Not informative here: {why}." in page.text and page.text.count("Not informative here") == 1
     assert "(0.25 [0.188, 0.375])" in page.text and page.named("class").count("number off") == 11  # fd, and ten empty rows
-    text = table_text(shown)
+    text = shown.text()
     assert f"not informative here: {why}" in text and text.count("not informative") == text.count("(0.25 [0.188, 0.375])") == 1
 
 
 def test_the_page_loads_and_runs_nothing():
     images = {"samples": np.zeros((3, 4, 4, 1), np.uint8)}
-    for html in (page_of(report(evidence=images)), sweep(), table_html(report())):
+    for html in (report(evidence=images).html(), sweep(), report()._repr_html_()):
         page = Page(html)
         assert not {"script", "iframe", "object", "embed", "link", "base", "form", "a"} & set(page.tags)
         assert not any(key.startswith("on") or key == "href" for key, _ in page.attributes)
@@ -133,45 +141,47 @@ def test_the_page_loads_and_runs_nothing():
         )
         assert all(source.startswith("data:image/png;base64,iVBOR") for source in page.named("src"))
         assert "url(" not in html and "@import" not in html
-    page = Page(page_of(report(evidence=images)))
+    page = Page(report(evidence=images).html())
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page.named("content")
     assert len(page.named("src")) == 1 and all(page.named("alt")) and "A sheet of generated samples." in page.named("alt")
 
 
 @pytest.mark.parametrize("word", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_names_stay_text(word):
-    for make in (lambda w: page_of(report(w, openings=["1", w])), lambda w: table_html(report(w)), sweep):
+    for make in (lambda w: report(w, openings=["1", w]).html(), lambda w: report(w)._repr_html_(), sweep):
         page, plain = Page(make(word)), Page(make("plain"))
         assert page.tags == plain.tags and [key for key, _ in page.attributes] == [key for key, _ in plain.attributes]
         assert page.text.count(normal(visible(word))) >= plain.text.count("plain") - 3 * ("\udcff" in word)
-    shown = table_text(report(word)) + page_of(report(word))
+    shown = report(word).text() + report(word).html()
     assert not {c for c in shown if not c.isprintable()} - {"\n", "\t"}
     shown.encode("utf-8")
 
 
 def test_equal_reports_give_equal_pages():
-    assert page_of(report("a")) == page_of(report("a")) != page_of(report("b"))
+    assert report("a").html() == report("a").html() != report("b").html()
     assert sweep("a") == sweep("a")
 
 
 def test_every_verdict_has_a_page_in_plain_words():
-    assert set(PLAIN) == set(PHRASES)
+    explained = set()
     for phrase in PHRASES:
-        page = Page(page_of(Report(Verdict(phrase), {}, {}, {})))
-        assert PLAIN[phrase] in page.text and page.text.count("Not measured") == len(ROWS)
+        page = Page(Report(Verdict(phrase), {}, {}, {}).html())
+        explained.add(page.texts[page.texts.index(phrase) + 2])
+        assert page.text.count("Not measured") == len(ROWS)
+    assert len(explained) == len(PHRASES) and all(text.endswith(".") for text in explained)
 
 
 def test_opening_the_test_split_twice_is_said_aloud():
-    quiet, loud = (Page(page_of(report(openings=times))) for times in (["one"], ["one", "two"]))
+    quiet, loud = (Page(report(openings=times).html()) for times in (["one"], ["one", "two"]))
     assert "Warning" not in quiet.text and "note loud" not in quiet.named("class")
     assert "Warning: the test split S was opened 2 times." in loud.text and "note loud" in loud.named("class")
-    assert "opened" not in Page(page_of(report())).text.replace("to be opened once", "")
+    assert "opened" not in Page(report().html()).text.replace("to be opened once", "")
 
 
 def sweep(word="plain"):
     """A sweep's page with a name in every place."""
     whole = word.encode("utf-8", "replace").decode()  # pandas takes no lone surrogates
-    table = pd.DataFrame({f"fd {whole}": [1.23456], "verdict": [whole]}, index=[f"setting {whole}"])
+    table = pd.DataFrame({"setting": [f"setting {whole}"], f"fd {whole}": [1.23456], "verdict": [whole]})
     return sweep_page_html(f"sweep {word}", f"ranking\n {word}", table, {f"s {word}": report(word)}, {f"picture {word}": PNG})
 
 
@@ -182,8 +192,8 @@ def test_the_page_of_a_sweep_has_each_setting_folded():
     table = pd.DataFrame({"setting": ["a", "b"], "fd": [1.23456, math.nan]})
     page = Page(sweep_page_html("of r1", "a best", table, {"a": report("one"), "b": report("two")}, {"scatter": PNG, "x": PNG}))
     assert page.tags.count("details") == page.tags.count("summary") == 2 and "script" not in page.tags
-    for said in ("of r1", "a best", "1.23", "not finite", "verdict: healthy (first one", "verdict: healthy (first two"):
-        assert said in page.text
+    for words in ("of r1", "a best", "1.23", "not finite", "verdict: healthy (first one", "verdict: healthy (first two"):
+        assert words in page.text
     assert page.named("alt")[1] == "picture: x" and "Quality against novelty" in page.text
 
 
@@ -198,7 +208,7 @@ def test_a_rule_is_read_from_its_docstring():
 
 def test_the_text_has_twelve_rows_of_120_columns_and_ends_with_the_verdict():
     shown = report()
-    lines = table_text(shown).splitlines()
+    lines = shown.text().splitlines()
     assert max(map(len, lines)) <= 120 and not any("\x1b" in line for line in lines)
     assert [line[4:] for line in lines if line[:3].strip().isdigit()] == list(ROWS.values())
     for one in shown.numbers.values():
@@ -206,6 +216,23 @@ def test_the_text_has_twelve_rows_of_120_columns_and_ends_with_the_verdict():
         assert normal(line).startswith(normal(one.label)[:9])
         assert line.split("]")[1].split()[:5] == [parts.number(c.value) for c in one.controls.values()] or not one.controls
     assert normal(" ".join(lines)).endswith(normal(shown.verdict_line())) and "not measured: no latents" in " ".join(lines)
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 119, 120, 200])
+def test_no_terminal_breaks_a_number(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    shown = report()
+    for key, one in shown.numbers.items():
+        values = {name: Measured(-1.23e-05 * i) for i, name in enumerate(one.controls, 1)}
+        small = {"value": -5.98e-05, "low": -6.98e-05, "high": -1.98e-105, "controls": values}
+        shown.numbers[key] = dataclasses.replace(one, **small)
+    text = str(shown)
+    assert max(map(len, text.splitlines())) <= min(width, 120) and text.count("-5.98e-05") == len(shown.numbers)
+    for figure in ("[-6.98e-05,", "-1.98e-105]"):
+        assert text.count(figure) == len(shown.numbers), figure
+    seen = [one for one in shown.numbers.values() if one.controls]
+    assert all(text.count(f"{-1.23e-05 * i:.3g}") >= len(seen) for i in range(1, 6))
+    assert shown.text(120) == shown.text(500)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +256,7 @@ def test_numbers_have_three_digits(value, shown):
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 255, (6, 8, 8, 3)).astype(np.uint8)
 DOSES = pd.DataFrame(
-    [{"setting": s, "seed": 0, "n": n, "fd_gap": 1 / n, "strength": float(s)} for s in ("1", "2") for n in (10, 99)]
+    [{"setting": s, "seed": 0, "n": n, "step": 7, "diverged": False, "fd_gap": 1 / n} for s in ("1", "2") for n in (10, 99)]
 )
 POINTS = [
     {"name": "copycat", "quality": 2.0, "near_copies": 1.0, "kind": "control"},
@@ -240,7 +267,7 @@ EVIDENCE = {  # picture: the evidence that it needs
     "curves": {"history": [{"step": 1, "G/validation_fd": 3.0}, {"step": 2, "G/validation_fd": 2.0}]},
     "distances": {"distances": {"samples": [1.0, 2.0], "copycat": [0.0]}, "threshold": 1.5},
     "logits": {"logits": {"train": [0.0, 1.0], "samples": [-1.0]}},
-    "dose": {"dose": DOSES.drop(columns="strength")},
+    "dose": {"dose": DOSES},
     "pairs": {"pairs": {"pixels": (IMAGES[:2], IMAGES[2:4], [2.0, 1.0])}},
     "scatter": {"scatter": POINTS},
     "samples": {"samples": IMAGES},
@@ -261,7 +288,7 @@ NOTHING = [
 
 
 def pictures(evidence):
-    return report_pictures(report(evidence=evidence))
+    return report_pictures(evidence)
 
 
 @pytest.mark.filterwarnings("error")
@@ -284,10 +311,6 @@ def test_without_evidence_there_is_no_picture(evidence):
 def test_points_are_scattered_and_have_no_pairs():
     points = RANDOM.normal(size=(9, 2)).astype(np.float32)
     assert list(pictures({"samples": points, "pairs": {"features": (points, points, np.zeros(9))}})) == ["samples"]
-
-
-def test_a_table_with_strengths_gives_two_doses():
-    assert list(pictures({"dose": DOSES})) == ["dose", "strength"]
 
 
 def test_the_mark_is_at_the_least_distance_to_v():
@@ -320,12 +343,11 @@ def test_logits_share_bins_and_integrate_to_one():
     assert np.allclose([one.values @ np.diff(one.edges) for one in outlines], 1)
 
 
-def test_doses_need_no_step():
-    axis = (figure := gap_doses(DOSES)).axes[0]
-    assert figure.get_supxlabel() == "means and 95 % intervals over seeds"
+def test_doses_are_the_gap_against_n():
+    axis = gap_doses(DOSES).axes[0]
     assert any(np.allclose(line.get_xydata(), [[10, 0.1], [99, 1 / 99]]) for line in axis.lines if len(line.get_xdata()) == 2)
-    with pytest.raises(UserError, match="'gamma'"):
-        gap_doses(DOSES, "gamma")
+    with pytest.raises(UserError, match="finite numbers in the column 'fd_gap'"):
+        gap_doses(DOSES.assign(fd_gap=math.nan))
 
 
 def test_pairs_stand_side_by_side_the_closest_first():
@@ -344,3 +366,27 @@ def test_quality_and_novelty_are_where_they_belong():
     assert [line.get_xydata()[0].tolist() for line in axis.lines] == [[2, 1], [9, 0.1], [500, 0]]
     assert axis.get_legend_handles_labels()[1] == ["control: copycat", "samples", r"\$r_1\$"]
     assert axis.get_xscale() == "log" and axis.transAxes.inverted().transform(axis.transData.transform((2, 1)))[1] > 0.72
+
+
+# ---- files -------------------------------------------------------------------------------------
+
+
+def test_a_report_in_other_features_is_put_beside_the_one_that_is_there(tmp_path, capsys):
+    of = lambda name, digest, phrase: dataclasses.replace(
+        report(phrase=phrase), protocol={"features": name, "extractor": digest * 64}
+    )
+    assert of("classifier", "a", "healthy").save(tmp_path).name == "report.html"
+    assert of("classifier", "a", "underfits").save(tmp_path).name == "report.html" and not capsys.readouterr().err
+    beside = of("my <features>", "b", "mode loss").save(tmp_path)
+    assert beside.name == "report-my-features-bbbbbbbb.html"
+    assert "report.html is in classifier features and stays" in capsys.readouterr().err
+    verdicts = {path.name: json.loads(path.read_text())["verdict"] for path in tmp_path.glob("*.json")}
+    assert verdicts == {"report.json": "underfits", "report-my-features-bbbbbbbb.json": "mode loss"}
+    (tmp_path / "report.json").write_text("[]")
+    assert of("pixels", "c", "healthy").save(tmp_path).name == "report.html", "a damaged record is made again"
+
+
+def test_notes_are_in_the_text_the_page_and_the_record():
+    shown = dataclasses.replace(report(), notes=("few images <b>",))
+    assert "note: few images <b>" in shown.text() and shown.to_json()["notes"] == ["few images <b>"]
+    assert "Note: few images <b>." in Page(shown.html()).text

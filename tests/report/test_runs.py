@@ -18,6 +18,7 @@ from gan_jax.metrics.neighbours import nearest
 from gan_jax.metrics.ranking import rank
 from gan_jax.metrics.training import _features, training_metrics
 from gan_jax.report.build import overfitting_report, references_of
+from gan_jax.report.runs import samples_of
 from gan_jax.report.sweeps import sweep_report
 from gan_jax.training.folder import RunFolder
 from scripts import compare as compare_script
@@ -59,6 +60,34 @@ def test_a_run_brings_its_data_its_discriminator_and_the_truth(trained):
     assert 11 not in searched.not_measured and searched.numbers["recovery_gap"].value <= 1
 
 
+def test_samples_are_judged_with_the_class_shares_of_t(monkeypatch):
+    data = points()
+    rare = np.flatnonzero((np.asarray(data.train.labels) > 0) | (np.arange(len(data.train)) < 60))
+    train = gan.Split(data.train.images[rare], np.asarray(data.train.labels)[rare])
+    data = dataclasses.replace(data, train=train, density=None)
+    run = gan.fit(recipe(data, classes=8, conditioning="embedding"), data, steps=5, **SCHEDULE)
+    seen = []
+    found = {"accuracy": 0.5, "reference": 0.6, "tested": 100}
+    monkeypatch.setattr("gan_jax.report.build.gan_train", lambda x, y, *_: seen.append((x, y)) or found)
+    overfitting_report(run)
+    images, labels = seen[0]
+    expected = np.bincount(train.labels, minlength=8) * len(labels) / len(train)
+    assert np.abs(np.bincount(labels, minlength=8) - expected).max() <= 1 and expected.min() < 0.8 * expected.max()
+    assert (images == run.samples(len(labels), labels=labels)).all()
+    overfitting_report(run, labels=np.arange(256) % 8)  # uniform where asked
+    images, labels = seen[1]
+    assert (np.bincount(labels) == 32).all() and (images == run.samples(256)).all()
+    assert (samples_of(run, 50, gan.Split(train.images))[1] == np.arange(50) % 8).all(), "no labels to follow"
+
+
+def test_a_run_without_extractor_images_has_a_report(trained):
+    data, run = trained
+    without = dataclasses.replace(data, extractor=gan.Split(data.extractor.images[:0], data.extractor.labels[:0]))
+    report, usual = overfitting_report(run, without), overfitting_report(run)
+    assert report.numbers["d_auc"].value == usual.numbers["d_auc"].value
+    assert "real" not in report.numbers["d_auc"].controls and "real" in usual.numbers["d_auc"].controls
+
+
 class Page(html.parser.HTMLParser):
     tags = 0
 
@@ -82,7 +111,7 @@ def test_a_saved_report_is_one_page_and_one_record_of_the_same_numbers(trained, 
         report.save(tmp_path / "file" / "below")
 
 
-def test_s_is_opened_by_final_alone_and_every_opening_is_told(trained, tmp_path):
+def test_s_is_opened_by_final_alone_and_every_opening_is_counted(trained, tmp_path):
     data, first = trained
     run = gan.fit(recipe(data), data, steps=10, out=tmp_path / "run", **SCHEDULE)
     overfitting_report(run)
@@ -148,9 +177,9 @@ def judge(folder, **settings):
 def test_the_scripts_write_into_the_run_folder_print_the_verdict_last_and_compare(folders, capsys):
     for name in ("0", "1"):
         judge(folders / name)
-    said = capsys.readouterr().out.strip().splitlines()
+    output = capsys.readouterr().out.strip().splitlines()
     record = json.loads((folders / "1" / "report.json").read_text())
-    assert said[-1].startswith(f"verdict: {record['verdict']}") and (folders / "1" / "report.html").exists()
+    assert output[-1].startswith(f"verdict: {record['verdict']}") and (folders / "1" / "report.html").exists()
     compare_script.main(compare_script.Options((folders / "0", folders / "1"), ("fd", "fd_gap")))
     table = capsys.readouterr().out
     assert f"{record['numbers']['fd']['value']:.4g}" in table and "fd_gap" in table
@@ -170,10 +199,10 @@ def test_reports_that_cannot_be_made_or_compared_end_in_one_line(folders, tmp_pa
         "n=500 images": lambda: judge(folders / "0", n=500),
         "is not there": lambda: judge(folders / "0", inception_weights=tmp_path / "weights.pth"),
     }
-    for said, call in errors.items():
+    for message, call in errors.items():
         with pytest.raises(UserError) as error:
             call()
-        assert "\n" not in str(error.value) and (said in str(error.value) or said == "is not there"), error.value
+        assert "\n" not in str(error.value) and (message in str(error.value) or message == "is not there"), error.value
     record = files.read()
     (files.path / files.record).write_text(json.dumps(record | {"steps": 20}))
     with pytest.raises(UserError, match="at step 10 of 20: finish it with --resume"):

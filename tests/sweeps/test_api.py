@@ -45,7 +45,7 @@ def refused(call, *args, **kwargs):
 
 
 class Closed:
-    """A split that cannot be looked into."""
+    """A split that cannot be read."""
 
     hash = "closed"
 
@@ -110,7 +110,7 @@ def test_a_member_is_a_run_of_its_own(trained, data, setting, seed, n):
     )
     assert run.step == 12 and len(run.data.train) == n
     assert_close(run.state, alone.state, 1e-4)
-    held_out = lambda name: name.startswith(("D/validation", "D/fake", "D/train", "G/")) and n > 40  # judged on other images
+    held_out = lambda name: name.startswith(("D/validation", "D/fake", "D/train", "G/")) and n > 40  # evaluated on other images
     for ours, theirs in zip(run.history, alone.history, strict=True):
         assert set(ours) == set(theirs)
         for name in (name for name in theirs if not held_out(name)):
@@ -136,7 +136,7 @@ def test_the_ranking_is_on_held_out_data_and_never_opens_the_test_split(trained,
     before = trained.table.query("setting == 'none' and seed == 0 and n == 40")
     metrics = [name for name in other.columns if "/" in name]
     changed = {name for name in metrics if not np.allclose(other[name], before[name], rtol=1e-3, atol=1e-4)}
-    with_v = {"G/fd_gap", "G/near_copies", "D/r_v", "D/loss_gap"}  # whose names do not say so
+    with_v = {"G/fd_gap", "G/near_copies", "D/r_v", "D/loss_gap"}  # whose names do not show it
     assert {result.GAP, result.QUALITY} & changed and all("validation" in name for name in changed - with_v)
 
 
@@ -196,8 +196,8 @@ def test_a_sweep_whose_members_all_diverge_ends_with_a_table(data, tmp_path):
 # ---- memory ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("devices, most, said", [(1, 3, "8 members of one structure in 3"), (2, 5, "in 2 programs")])
-def test_a_cut_group_gives_the_same_table_and_says_so(data, capsys, devices, most, said):
+@pytest.mark.parametrize("devices, most, printed", [(1, 3, "8 members of one structure in 3"), (2, 5, "in 2 programs")])
+def test_a_cut_group_gives_the_same_table_and_prints_so(data, capsys, devices, most, printed):
     """Bit for bit while a device holds several (of one alone, XLA drops the loop over members and
     rounds otherwise).
 
@@ -207,7 +207,7 @@ def test_a_cut_group_gives_the_same_table_and_says_so(data, capsys, devices, mos
     whole = quick(data, **arguments)
     assert "programs" not in capsys.readouterr().err
     equal(quick(data, members_per_program=most, **arguments), whole)
-    assert said in capsys.readouterr().err
+    assert printed in capsys.readouterr().err
     single = quick(data, members_per_program=1, **arguments)
     pd.testing.assert_frame_equal(single.table, whole.table, rtol=1e-5)
 
@@ -281,7 +281,7 @@ def test_a_sweep_goes_on_with_another_number_of_devices(data, tmp_path, no_pictu
     same(once_more.run("setting 0", 2).state, further.run("setting 0", 2).state)
 
 
-def test_ctrl_c_saves_says_so_and_can_be_resumed(data, tmp_path, monkeypatch, no_pictures, capsys):
+def test_ctrl_c_saves_prints_so_and_can_be_resumed(data, tmp_path, monkeypatch, no_pictures, capsys):
     out, update, once = tmp_path / "sweep", SweepProgress.update, iter([signal.SIGINT])
     interrupt = lambda: [signal.raise_signal(number) for number in once]
     whole = quick(data, steps=30, members_per_program=4)
@@ -401,18 +401,18 @@ def test_mistakes_are_one_line_before_a_step_is_run(data, monkeypatch):
     monkeypatch.setattr(trainer, "SweepTrainer", None)
     monkeypatch.setattr(api, "SweepTrainer", None)
     assert "at least one recipe" in refused(quick, data, {})
-    assert "0 seeds and 1 sizes" in refused(quick, data, seeds=0)
+    assert "0 seeds and 1 sizes" in refused(quick, data, seeds=[])
     assert "1 seeds and 0 sizes" in refused(quick, data, seeds=1, sizes=[])
     assert "seed 3 is there twice" in refused(quick, data, seeds=[3, 1, 3])
     assert "seed=0.5" in refused(quick, data, seeds=[0.5])
     assert "size 20 is there twice" in refused(quick, data, sizes=[20, 20])
     assert "subset=5000" in refused(quick, data, sizes=[20, 5000])
-    assert "subset=0" in refused(quick, data, sizes=[0])
-    assert "unknown order 'random'" in refused(quick, data, order="random")
-    assert "baseline 'best' is no setting" in refused(quick, data, baseline="best")
-    assert "members_per_program is 0" in refused(quick, data, members_per_program=0)
+    assert "size=0" in refused(quick, data, sizes=[0])
+    assert "order='random'" in refused(quick, data, order="random")
+    assert "baseline='best': must be one of 'slow', 'fast', 'faster'" in refused(quick, data, baseline="best")
+    assert "members_per_program=0" in refused(quick, data, members_per_program=0)
     assert "setting 'bad': rate is -1" in refused(quick, data, {"good": rate(1), "bad": rate(-1)})
-    assert "steps is 0" in refused(quick, data, steps=0)
+    assert "steps=0" in refused(quick, data, steps=0)
     assert "multiple of log_every" in refused(quick, data, checkpoint_every=7)
     assert "devices asked for" in refused(quick, data, devices=64)
     assert "take fewer" in refused(quick, data, steps=2**30)
@@ -423,7 +423,7 @@ def test_mistakes_are_one_line_before_a_step_is_run(data, monkeypatch):
 # ---- progress ----------------------------------------------------------------------------------
 
 
-def test_progress_lines_say_where_how_fast_which_is_best_and_who_is_lost(capsys):
+def test_progress_lines_show_where_how_fast_which_is_best_and_how_many_diverged(capsys):
     with SweepProgress(1000, "auc") as bar:
         bar.see({"a": 0.7, "b": 0.6, "c": 0.1}, {"c"})
         timing = bar.update("group 1 of 2, step 10/50", 10, 10)

@@ -17,7 +17,7 @@ import gan_jax as gan
 from gan_jax.cli.options import SweepOptions
 from gan_jax.data.toys import ring
 from gan_jax.sweeps import api
-from gan_jax.sweeps.executors import base, dashboard, driver, inputs, task
+from gan_jax.sweeps.executors import dashboard, driver, inputs, task
 from tests.sweeps.test_api import damage, equal, refused
 from tests.tiny_games import QUICK
 
@@ -166,8 +166,8 @@ def test_a_mistake_in_a_task_is_one_line_is_not_tried_again_and_leaves_the_other
     out = tmp_path / "sweep"
     quick(data, out, steps=15, checkpoint_every=15, progress=False)
     damage(out / "groups/01-00/checkpoints/15")
-    said = refused(quick, data, out, checkpoint_every=15, resume=True, executor="ray")
-    assert said.startswith("group 2 failed: no usable checkpoint in ") and "tasks/01.log" in said
+    message = refused(quick, data, out, checkpoint_every=15, resume=True, executor="ray")
+    assert message.startswith("group 2 failed: no usable checkpoint in ") and "tasks/01.log" in message
     assert "retry" not in capsys.readouterr().err
     others = {name: log for name, log in logs(undisturbed[0]).items() if name != "01-00"}
     assert others.items() <= logs(out).items()
@@ -179,8 +179,8 @@ def test_a_mistake_in_a_task_is_one_line_is_not_tried_again_and_leaves_the_other
 
 @pytest.mark.slow
 def test_more_than_any_node_has_is_refused_before_it_waits_for_ever(data, tmp_path, cluster):
-    said = refused(quick, data, tmp_path / "sweep", executor=gan.executors.Ray(cpus=64), progress=False)
-    assert "a group asks for 64 CPU" in said and "no node of the Ray cluster has (1 CPU, 0 GPU; 1 CPU, 0 GPU)" in said
+    message = refused(quick, data, tmp_path / "sweep", executor=gan.executors.Ray(cpus=64), progress=False)
+    assert "a group asks for 64 CPU" in message and "no node of the Ray cluster has (1 CPU, 0 GPU; 1 CPU, 0 GPU)" in message
 
 
 def mlps():
@@ -259,8 +259,8 @@ def test_a_task_that_is_lost_too_often_fails_with_one_line(data, tmp_path, no_pi
     out = tmp_path / "sweep"
     killer = Meanwhile(out, 0, kill)
     killer.start()
-    said = refused(quick, data, out, walks(2), executor=here(retries=0), progress=False)
-    assert said.startswith("group 1 failed: ") and "tasks/00.log" in said
+    message = refused(quick, data, out, walks(2), executor=here(retries=0), progress=False)
+    assert message.startswith("group 1 failed: ") and "tasks/00.log" in message
     assert set(pd.read_csv(out / "table.csv").query("step == 30")["setting"]) == {"walk 2"}
 
 
@@ -342,10 +342,10 @@ def test_what_a_task_could_not_make_again_is_refused_before_anything_is_written(
 def test_executors_that_cannot_be_meant_are_one_line(data, tmp_path, monkeypatch):
     out = tmp_path / "sweep"
     assert "name one that all machines see, with out" in refused(quick, data, executor="ray")
-    assert "unknown executor 'dask': use local, ray or slurm" in refused(quick, data, out, executor="dask")
+    assert "executor='dask': must be one of 'local', 'ray', 'slurm'" in refused(quick, data, out, executor="dask")
     assert "leave the address out" in refused(quick, data, out, address="10.0.0.1:6379")
     assert "leave the address out" in refused(quick, data, out, address="local", executor=here())
-    assert "-1 retries" in refused(quick, data, out, executor=here(retries=-1))
+    assert "retries=-1: must be an integer of at least 0" in refused(quick, data, out, executor=here(retries=-1))
     assert "SLURM has none" in refused(quick, data, out, executor="slurm", address="10.0.0.1")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "SLURM cannot take the sweep" in refused(quick, data, out, executor="slurm")
@@ -360,8 +360,8 @@ def test_no_cluster_at_an_address_is_one_line(data, tmp_path):
         import ray
 
         patch.setattr(ray, "is_initialized", lambda: False)
-        said = refused(quick, data, tmp_path / "sweep", executor="ray", address="127.0.0.1:1", progress=False)
-    assert said.startswith("no Ray cluster at 127.0.0.1:1 (") and "start one, or give its address" in said
+        message = refused(quick, data, tmp_path / "sweep", executor="ray", address="127.0.0.1:1", progress=False)
+    assert message.startswith("no Ray cluster at 127.0.0.1:1 (") and "start one, or give its address" in message
     assert not (tmp_path / "sweep").exists()
 
 
@@ -395,7 +395,6 @@ def test_a_group_that_a_lost_node_still_holds_is_tried_again(tmp_path, monkeypat
     spec = {"environment": {}, "path": [], "folder": str(tmp_path), "group": 3, "directory": str(tmp_path), "attempt": 0}
     monkeypatch.chdir(tmp_path)
     with task.alone(tmp_path / "tasks" / "03.lock"):
-        ended = base.outcome(task.train_group(spec))
+        ended = task.outcome(task.train_group(spec))
     assert ended.kind == "lost" and "03.lock is locked" in ended.why
-    again = driver._settle(spec, ended, 3, dashboard.Line("group 4"), {}, False)
-    assert again is not None and again["attempt"] == 1
+    assert driver._settle(spec, ended, 3, dashboard.Line("group 4"), False) and spec["attempt"] == 1

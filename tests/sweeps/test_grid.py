@@ -49,7 +49,7 @@ def test_values_that_look_alike_keep_names_of_their_own():
     np.testing.assert_array_equal(values(made, DECAY), np.float32([0.5, 0.50001, 0.50002]))
 
 
-def test_names_are_as_short_as_they_can_be_told_apart():
+def test_names_are_as_short_as_they_stay_distinct():
     assert short_names([G, DECAY]) == {G: "learning_rate", DECAY: "ema_decay"}
     assert short_names([G, D]) == {G: "generator.optimizer.learning_rate", D: "discriminator.optimizer.learning_rate"}
     assert short_names(["a.rate", "b.rate", "rate", "c.generate"]) == {
@@ -59,10 +59,11 @@ def test_names_are_as_short_as_they_can_be_told_apart():
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"), [({"no.such": [1]}, "no such number in the recipe: 'no.such'"), ({DECAY: []}, "ema_decay has no values")]
+    ("asked", "message"),
+    [({"no.such": [1]}, "no such number in the recipe: 'no.such'"), ({DECAY: []}, "ema_decay has no values")],
 )
-def test_a_grid_that_cannot_be_meant_is_refused(asked, said):
-    assert said in refused(grid, RECIPE, asked)
+def test_a_grid_that_cannot_be_meant_is_refused(asked, message):
+    assert message in refused(grid, RECIPE, asked)
 
 
 # ---- draws -------------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ def test_lists_are_combined_and_ranges_drawn():
 def test_lists_and_ranges_are_named_together():
     assert len(text(f"{G}=0.5:0.50001", f"{DECAY}=0.5,0.50001")) == 6, "none is lost that looks like another"
     name, *_ = text(f"{G}=1:2", f"{D}=1,2")
-    assert f"{G}=" in name and f"{D}=1" in name, "short names are told apart across both"
+    assert f"{G}=" in name and f"{D}=1" in name, "short names are distinct across both"
 
 
 @pytest.mark.parametrize(

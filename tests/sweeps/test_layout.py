@@ -1,5 +1,5 @@
-"""Members x devices: groups of devices that share each member's batch are one device, say nothing
-to each other, and are chosen from numbers alone."""
+"""Members x devices: a group of devices that share each member's batch gives the results of one
+device, groups do not communicate, and their layout follows from numbers alone."""
 
 import re
 from dataclasses import replace
@@ -82,17 +82,17 @@ def test_a_group_of_devices_holds_its_members_alike():
     assert held[0] == held[1] != held[2] == held[3] and [len(rows) for rows in held] == [2] * 4
 
 
-# ---- what is said ------------------------------------------------------------------------------
+# ---- communication -----------------------------------------------------------------------------
 
 
-def said(per_member):
+def collectives_of(per_member):
     placement = mesh(per_member)
     population = Population(gan.GAN, placement, members(DIRAC, RATE, 4), placement.replicate(feed(shape=(1,))))
     return collectives(population.chunk(2).compile())
 
 
-def test_groups_of_devices_say_nothing_to_each_other(x64):
-    assert {c.groups for c in said(2)} == {((0, 1), (2, 3))}
+def test_groups_of_devices_do_not_communicate(x64):
+    assert {c.groups for c in collectives_of(2)} == {((0, 1), (2, 3))}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_groups_are_read_in_every_spelling(text, groups):
     assert [c.groups for c in collectives(program)] == [groups]
 
 
-# ---- the planner: numbers alone ----------------------------------------------------------------
+# ---- the choice: numbers alone -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_what_all_devices_together_do_not_hold_is_refused():
         fit_memory(first_layout(12, 8, (1,)), bytes_of, 9)
 
 
-def test_a_layout_says_itself_in_one_line():
+def test_a_layout_is_described_in_one_line():
     gib = lambda x: int(x * 2**30)
     assert Layout(12, 8, (1, 2, 4), 2, 12).describe(64, gib(1.25), gib(3)) == (
         "12 members on 8 devices: 4 groups x 2 devices, 3 members each, batch 64 = 2 x 32; 1.25 of 3.00 GiB a device"
@@ -227,7 +227,7 @@ def close(a, b):
     pd.testing.assert_frame_equal(a.table, b.table, rtol=1e-5)
 
 
-def test_a_sweep_shares_batches_where_it_is_told_to_and_says_so(data, capsys):
+def test_a_sweep_shares_batches_where_it_is_asked_to_and_prints_so(data, capsys):
     """Two members on four devices; evaluated there, too."""
     found = quick(data, ONE, game=SHARED, devices=4, devices_per_member=2)
     assert re.search(
@@ -237,8 +237,10 @@ def test_a_sweep_shares_batches_where_it_is_told_to_and_says_so(data, capsys):
     close(found, quick(data, ONE, game=SHARED, devices=1))
     assert not capsys.readouterr().err
     quick(data, ONE, game=SHARED, devices=4)
-    said = capsys.readouterr().err
-    assert said.startswith("2 members on 4 devices: at most 1 member each; "), "a CPU's devices may idle: they share its cores"
+    printed = capsys.readouterr().err
+    assert printed.startswith("2 members on 4 devices: at most 1 member each; "), (
+        "a CPU's devices may idle: they share its cores"
+    )
 
 
 def test_a_member_that_does_not_fit_on_a_device_is_shared(data, capsys, monkeypatch):

@@ -1,5 +1,5 @@
-"""A population is its members: each row is the run of its own, however many there are and wherever
-they lie; who diverges does so alone."""
+"""A population is its members: each row is a run of its own, however many rows there are and on
+whatever devices. A member that diverges changes no other member."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""What the last save left can always be used, and what cannot be used is said in one line."""
+"""What the last save left can always be used, and one line names what cannot be used."""
 
 import contextlib
 import os
@@ -222,7 +222,7 @@ def test_any_damage_to_any_file_falls_back_with_one_line(tmp_path, capfd):
 def test_a_wrong_read_is_noticed_by_the_digest_of_the_leaves(tmp_path, monkeypatch):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, {"a": jnp.arange(4.0)})
-    monkeypatch.setattr("gan_jax.training.checkpoints._digest", lambda arrays, record: "another")
+    monkeypatch.setattr("gan_jax.training.checkpoint_files.digest_of", lambda arrays, record: "another")
     with pytest.raises(UserError, match="do not match their digest"):
         Checkpoints(tmp_path).restore_latest({"a": jnp.zeros(4)})
 
@@ -329,7 +329,7 @@ def test_what_cannot_be_saved_is_named(tmp_path):
         assert checkpoints.steps() == []
 
 
-def test_a_folder_that_cannot_be_made_is_said_at_once(tmp_path):
+def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "sub"):
         with pytest.raises(UserError, match=str(folder)) as error:
@@ -351,7 +351,7 @@ def test_a_full_disk_surfaces_later_and_costs_no_old_checkpoint(tmp_path, capfd)
         assert checkpoints.restore_latest(make_state())[2] == 2
         checkpoints.save(4, make_state(4))
         checkpoints.wait()
-        assert checkpoints.steps() == [2, 4] and lines == [f"WARNING: {error.value}"]  # said at once, too
+        assert checkpoints.steps() == [2, 4] and lines == [f"WARNING: {error.value}"]  # printed at once, too
         with pytest.raises(KeyError):  # the first error is the one to see
             with checkpoints:
                 checkpoints.save(5, noise)
@@ -375,7 +375,7 @@ def test_a_program_that_ends_without_waiting_is_told(tmp_path):
     assert Checkpoints(tmp_path).steps() == [1, 2] or "WARNING" in ended.stderr and "step 2 was not saved" in ended.stderr
 
 
-def test_a_read_only_disk_is_said(tmp_path):
+def test_a_read_only_disk_is_reported(tmp_path):
     with small_disk(tmp_path / "disk", "4m") as folder:
         checkpoints, _ = listening(folder)
         checkpoints.save(1, make_state(1))

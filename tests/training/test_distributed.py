@@ -58,15 +58,15 @@ def launch(processes, *jobs, **settings):
 
 
 def communicate(running, die):
-    """What each says, and when all have ended that can end by themselves."""
+    """The outputs, and when all have ended that can end by themselves."""
     frozen = running[die["process"]] if die.get("how") == "freeze" else None
-    said = {process: process.communicate(timeout=400) for process in running if process is not frozen}
+    output = {process: process.communicate(timeout=400) for process in running if process is not frozen}
     if "note" in die:
         Path(f"{die['note']}.ended").touch()
     if frozen:
         frozen.kill()
-        said[frozen] = frozen.communicate()
-    return [(process.returncode, *said[process]) for process in running]
+        output[frozen] = frozen.communicate()
+    return [(process.returncode, *output[process]) for process in running]
 
 
 def supervise(processes, *jobs, **settings):
@@ -86,7 +86,7 @@ def seconds(note):
 
 
 def lines(stderr):
-    """Without what jaxlib says of itself."""
+    """Without the messages of jaxlib."""
     return [line for line in stderr.splitlines() if line and not line.startswith("[Gloo]")]
 
 
@@ -118,17 +118,17 @@ def assert_resumed(folder, steps=40, **settings):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """(folder, what the launcher said) of two processes: a whole run, one that is told to stop, one
+    """(folder, the launcher's output) of two processes: a whole run, one with a signal to stop, one
     in which a process is killed."""
     folder = tmp_path_factory.mktemp("two")
     stop, kill = {"process": 1, "at": 10, "how": "terminate"}, {"process": 1, "at": 20, "how": "kill", "note": folder / "note"}
-    said = supervised(
+    output = supervised(
         2,
         {"steps": 20, "devices": 2, "save": folder / "whole.npz"},
         {"steps": 60, "devices": 2, "out": folder / "stopped", "die": stop},
         {"steps": 60, "devices": 2, "out": folder / "killed", "die": kill},
     )
-    return folder, said
+    return folder, output
 
 
 def test_two_processes_are_one(two, x64):
@@ -153,19 +153,19 @@ def test_one_process_resumes_what_two_began(two, x64):
     assert_resumed(two[0] / "killed", devices=1)
 
 
-def told_of(monkeypatch, **settings):
+def compared(monkeypatch, **settings):
     """What `fit` compares between processes before anything is written."""
 
-    class Told(Exception):
+    class Compared(Exception):
         pass
 
-    def look(record):
-        raise Told(json.dumps(record))
+    def stop(record):
+        raise Compared(json.dumps(record))
 
-    monkeypatch.setattr(distributed, "check_same", look)
-    with pytest.raises(Told) as said:
+    monkeypatch.setattr(distributed, "check_same", stop)
+    with pytest.raises(Compared) as output:
         gan.fit(gan.recipes.mlp((4,), width=4, batch_size=8), host_driver.data(), steps=20, **INTERVALS | settings)
-    return str(said.value)
+    return str(output.value)
 
 
 def test_processes_compare_whatever_makes_a_run_another(monkeypatch):
@@ -176,17 +176,17 @@ def test_processes_compare_whatever_makes_a_run_another(monkeypatch):
         {"devices": 2, "shard": "optimizer"},
         {"log_every": 5},
     )
-    said = [told_of(monkeypatch, **other) for other in ({}, *others)]
+    output = [compared(monkeypatch, **other) for other in ({}, *others)]
     with jax.enable_x64(True):
-        said.append(told_of(monkeypatch))
-    assert len(set(said)) == len(said) and said[0] == told_of(monkeypatch)
+        output.append(compared(monkeypatch))
+    assert len(set(output)) == len(output) and output[0] == compared(monkeypatch)
 
 
 # ---- joining -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "arguments, said",
+    "arguments, output",
     [
         ({"processes": 2, "process": 0}, "coordinator not given"),
         ({"coordinator": "127.0.0.1:1234"}, "processes, process not given"),
@@ -195,9 +195,9 @@ def test_processes_compare_whatever_makes_a_run_another(monkeypatch):
         ({"coordinator": "127.0.0.1:1234", "processes": 2, "process": 0}, "before JAX is used"),
     ],
 )
-def test_arguments_that_do_not_fit_are_one_line(arguments, said):
+def test_arguments_that_do_not_fit_are_one_line(arguments, output):
     jax.devices()
-    with pytest.raises(gan.UserError, match=said):
+    with pytest.raises(gan.UserError, match=output):
         distributed.connect(**arguments)
 
 
@@ -226,7 +226,7 @@ def test_processes_that_do_not_come_end_the_others_with_one_line():
 # ---- ending ------------------------------------------------------------------------------------
 
 
-def test_one_process_alone_says_that_it_stops(monkeypatch, capsys):
+def test_one_process_alone_prints_that_it_stops(monkeypatch, capsys):
     for primary, words in {True: "SIGTERM: stopping at the end of this chunk", False: ""}.items():
         monkeypatch.setattr(distributed, "is_primary", lambda primary=primary: primary)
         trainer.StopSignal().receive(signal.SIGTERM, None)
@@ -234,7 +234,7 @@ def test_one_process_alone_says_that_it_stops(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "error, code, said",
+    "error, code, output",
     [
         (jax.errors.JaxRuntimeError("INTERNAL: Connection closed by peer"), 75, "cannot reach the others (INTERNAL: Conn"),
         (ValueError("UNKNOWN: Gloo AllGather failed: Connection closed"), 75, "cannot reach the others (UNKNOWN: Gloo"),
@@ -245,7 +245,7 @@ def test_one_process_alone_says_that_it_stops(monkeypatch, capsys):
         (distributed.AgreedError("no data"), 2, "error: no data"),
     ],
 )
-def test_a_collective_that_fails_is_a_lost_process_and_a_full_memory_is_not(monkeypatch, error, code, said):
+def test_a_collective_that_fails_is_a_lost_process_and_a_full_memory_is_not(monkeypatch, error, code, output):
     class Ended(BaseException):
         pass
 
@@ -259,7 +259,7 @@ def test_a_collective_that_fails_is_a_lost_process_and_a_full_memory_is_not(monk
     with pytest.raises(Ended) as ended:
         distributed._failed(type(error), error, None)
     line, found = ended.value.args
-    assert found == code and said in line and (code == 2 or line.endswith(AGAIN))
+    assert found == code and output in line and (code == 2 or line.endswith(AGAIN))
 
 
 @pytest.mark.parametrize(
@@ -291,12 +291,12 @@ def test_the_launcher_tells_the_cause_from_its_consequences(monkeypatch, codes, 
 def test_two_processes_resume_what_four_began_and_read_their_shares(tmp_path, x64, style):
     job = {"out": tmp_path / "run", "streamed": True, "parallel": style}
     die = {"process": 0, "at": 20, "how": "kill", "note": tmp_path / "note"}
-    said = launch(4, job | {"steps": 60, "devices": 4, "die": die})
-    assert [code for code, _, _ in said] == [-signal.SIGKILL, *[-signal.SIGABRT] * 3]  # JAX aborts without process 0
+    output = launch(4, job | {"steps": 60, "devices": 4, "die": die})
+    assert [code for code, _, _ in output] == [-signal.SIGKILL, *[-signal.SIGABRT] * 3]  # JAX aborts without process 0
     assert seconds(tmp_path / "note") < 60
     assert (tmp_path / "run/checkpoints/10").exists() or (tmp_path / "run/checkpoints/20").exists()
-    said = launch(2, job | {"steps": 40, "devices": 4, "resume": True, "save": tmp_path / "resumed.npz"}, each=2)
-    assert [code for code, _, _ in said] == [0, 0], said
+    output = launch(2, job | {"steps": 40, "devices": 4, "resume": True, "save": tmp_path / "resumed.npz"}, each=2)
+    assert [code for code, _, _ in output] == [0, 0], output
     assert_state(tmp_path / "resumed.npz", alone(40))
     assert [row["step"] for row in RunFolder(tmp_path / "run").rows()] == [10, 20, 30, 40]
 
@@ -306,9 +306,9 @@ def test_a_state_that_is_split_over_two_processes_is_saved_and_resumed_on_two_an
     """It is whole in the memory of the hosts alone."""
     job = {"out": tmp_path / "run", "shard": "parameters", "small": 8, "save": tmp_path / "state.npz", "sample_every": 60}
     for processes, settings in ((2, {"steps": 20}), (2, {"steps": 40, "resume": True}), (4, {"steps": 60, "resume": True})):
-        said = launch(processes, job | {"devices": processes} | settings)
-        assert [code for code, _, _ in said] == [0] * processes, said
-        assert all(int(out.splitlines()[-1].split()[0]) > 10 for _, out, _ in said), said
+        output = launch(processes, job | {"devices": processes} | settings)
+        assert [code for code, _, _ in output] == [0] * processes, output
+        assert all(int(out.splitlines()[-1].split()[0]) > 10 for _, out, _ in output), output
     assert_state(tmp_path / "state.npz", alone(60))
 
 
@@ -316,8 +316,8 @@ def test_a_state_that_is_split_over_two_processes_is_saved_and_resumed_on_two_an
 def test_two_processes_that_split_a_state_begin_from_another_run_as_one_does(tmp_path, x64):
     alone(20, out=tmp_path / "first")
     job = {"steps": 20, "devices": 2, "shard": "parameters", "small": 8, "warm_start": tmp_path / "first"}
-    said = launch(2, job | {"out": tmp_path / "run", "save": tmp_path / "state.npz"})
-    assert [code for code, _, _ in said] == [0, 0], said
+    output = launch(2, job | {"out": tmp_path / "run", "save": tmp_path / "state.npz"})
+    assert [code for code, _, _ in output] == [0, 0], output
     assert_state(tmp_path / "state.npz", alone(20, warm_start=tmp_path / "first"))
 
 
@@ -326,8 +326,8 @@ def test_processes_with_other_arguments_do_not_begin(tmp_path):
     job = PLAIN | {"steps": 20, "out": tmp_path / "run", "own": {"1": {"shard": "optimizer"}}}
     ended = launch(2, job)
     assert [code for code, _, _ in ended] == [2, 2], ended
-    said = ["error: process 1 of 2 has another shard than process 0: give all the same arguments and data"]
-    assert lines(ended[0][2]) == said and not lines(ended[1][2])
+    output = ["error: process 1 of 2 has another shard than process 0: give all the same arguments and data"]
+    assert lines(ended[0][2]) == output and not lines(ended[1][2])
     assert not (tmp_path / "run").exists()
 
 
@@ -355,7 +355,7 @@ def test_a_process_that_is_lost_ends_the_other_within_a_minute_also_without_a_la
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "process, how, code, said",
+    "process, how, code, output",
     [
         (1, "raise", 1, f"error: process 1 of 2 failed (ArithmeticError: of its own): {AGAIN}"),
         (1, "refuse", 2, "error: this host has no data"),
@@ -363,11 +363,11 @@ def test_a_process_that_is_lost_ends_the_other_within_a_minute_also_without_a_la
         ("all", "diverge", 1, None),
     ],
 )
-def test_a_process_that_fails_ends_the_other_with_one_line(tmp_path, process, how, code, said):
+def test_a_process_that_fails_ends_the_other_with_one_line(tmp_path, process, how, code, output):
     die = {"process": process, "at": 20, "how": how, "note": tmp_path / "note"}
     found, out, stderr = supervised(2, PLAIN | {"steps": 60, "out": tmp_path / "run", "die": die})
     assert found == code and seconds(tmp_path / "note") < 30
-    assert [line for line in lines(stderr) if line.startswith("error")] == [said] * (said is not None), stderr
+    assert [line for line in lines(stderr) if line.startswith("error")] == [output] * (output is not None), stderr
     assert ("Traceback" in stderr) == (how == "raise") and out.count("stopped not finite") == 2 * (how == "diverge")
 
 
@@ -416,8 +416,8 @@ def test_the_launcher_starts_a_command_line_on_this_machine_and_slurm_is_recogni
     job = {"JAX_COORDINATOR_PORT": str(free_port())}
     pipes = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     tasks = [subprocess.Popen([*command, "--out", tmp_path / "slurm"], env=task(n), **pipes) for n in "01"]
-    said = [process.communicate(timeout=400) for process in tasks]
-    assert [process.returncode for process in tasks] == [0, 0], said
+    output = [process.communicate(timeout=400) for process in tasks]
+    assert [process.returncode for process in tasks] == [0, 0], output
     same = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("local", "slurm")]
     assert same[0] == same[1] and same[0].count("\n") == 2
 
@@ -456,8 +456,8 @@ def test_a_slurm_job_goes_back_into_the_queue_when_trying_again_may_help(tmp_pat
 @pytest.mark.slow
 def test_what_a_host_cannot_read_is_skipped_by_all_and_noted_once(tmp_path, x64):
     job = {"steps": 40, "devices": 2, "streamed": True, "damaged": [3, 11, 30], "out": tmp_path / "run"}
-    said = launch(2, job | {"save": tmp_path / "state.npz"})
-    assert [code for code, _, _ in said] == [0, 0], said
+    output = launch(2, job | {"save": tmp_path / "state.npz"})
+    assert [code for code, _, _ in output] == [0, 0], output
     rows = [json.loads(line) for line in (tmp_path / "run/damaged.jsonl").read_text().splitlines()]
     assert sorted(row["name"] for row in rows) == ["example 11", "example 3", "example 30"]
     alone = gan.fit(host_driver.recipe(), host_driver.data(True, job["damaged"]), steps=40, **INTERVALS)

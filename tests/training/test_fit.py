@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_newest_intact_one_and_says_so(di
     same(gan.open_run(tmp_path / "run").state, whole.state)
 
 
-def test_a_number_that_changed_elsewhere_is_said(digits, tmp_path, capfd, monkeypatch):
+def test_a_number_that_changed_elsewhere_is_reported(digits, tmp_path, capfd, monkeypatch):
     fit(tiny(digits), digits, steps=20, out=tmp_path / "run")
     monkeypatch.setattr("gan_jax.training.trainer.environment", lambda: {"threads": 1000})
     fit(tiny(digits), digits, steps=40, out=tmp_path / "run", resume=True)
@@ -274,7 +274,7 @@ def test_intervals_left_out_are_multiples_of_log_every():
 
 
 def test_bad_numbers_are_refused_before_a_step_is_run(digits):
-    assert "steps is 0" in refused(tiny(digits), digits, steps=0)
+    assert "steps=0" in refused(tiny(digits), digits, steps=0)
     assert "multiple of log_every" in refused(tiny(digits), digits, checkpoint_every=15)
     assert "fewer than the batch" in refused(tiny(digits).replace(batch_size=5000), digits)
     assert "ema_decay is 1.5" in refused(tiny(digits).replace(ema_decay=1.5), digits)

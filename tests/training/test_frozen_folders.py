@@ -7,7 +7,8 @@ import math
 import pytest
 
 import gan_jax as gan
-from gan_jax.training.folder import RunFolder, SweepFolder
+from gan_jax.sweeps.folder import SweepFolder
+from gan_jax.training.folder import RunFolder
 from gan_jax.training.serialization import completed, to_json
 from tests.frozen.make_folders import FIND, FOLDERS, run_recipe, sweep_settings, vae_recipe
 

@@ -1,5 +1,5 @@
 """The laws of several devices: eight, however they share the batch, are one; each does its share of
-the work; what they say to each other is counted; and the traps of `shard_map` and meshes stay shut.
+the work; the messages between them are counted; and the traps of `shard_map` and meshes stay shut.
 
 What needs eight devices runs in a process of its own.
 """
@@ -209,17 +209,17 @@ def test_eight_devices_are_one_in_other_games(x64, game):
 
 
 @pytest.mark.parametrize("group", [2, 4, 16])
-def test_reals_and_fakes_judged_together_are_grouped_as_on_one_device(group):
+def test_reals_and_fakes_in_one_pass_are_grouped_as_on_one_device(group):
     """Each device has two of either, side by side."""
     both = np.random.default_rng(0).normal(size=(2, 8, 1, 1, 3)).astype(np.float32)
     index = np.arange(16).reshape(2, 8)
     share = lambda x: np.moveaxis(x.reshape(2, 4, 2, *x.shape[2:]), 1, 0).reshape(4, 4, *x.shape[2:])
 
-    def look(x, index):
+    def grouped(x, index):
         mode = gan.Mode(train=True, draws=gan.Draws(jax.random.key(0), index), axis_name=AXIS, passes=2)
         return minibatch_std(x, group, mode=mode)
 
-    many = jax.pmap(look, AXIS)(share(both), share(index))
+    many = jax.pmap(grouped, AXIS)(share(both), share(index))
     one = np.asarray(minibatch_std(jnp.asarray(both.reshape(16, 1, 1, 3)), group, mode=gan.Mode(train=True)))
     np.testing.assert_allclose(many, share(one.reshape(2, 8, 1, 1, 4)), rtol=1e-5)
 
@@ -245,7 +245,7 @@ def test_a_device_computes_its_share_of_the_step(what):
     assert all(0.5 < share <= 1.1 for share in shares.values()), shares
 
 
-def said(recipe, style):
+def reduced(recipe, style):
     """(operations, bytes of the arrays of more than one number) that eight devices reduce in a
     step."""
     found = collectives(compiled_steps(recipe, feed(shape=ROWS), place(8, style)))
@@ -271,11 +271,11 @@ def test_a_gradient_is_reduced_once_whatever_the_depth():
     """By placement the compiler reduces D's for each of its passes (see `collectives`)."""
     for depth in (1, 4):
         g, d = players(perceptrons(depth))
-        assert said(perceptrons(depth), "pmap") == (2, g + d), depth
-        assert said(perceptrons(depth), "sharding") == (2, g + 2 * d), depth
+        assert reduced(perceptrons(depth), "pmap") == (2, g + d), depth
+        assert reduced(perceptrons(depth), "sharding") == (2, g + 2 * d), depth
     g, d = players(perceptrons())
-    assert said(perceptrons(accumulate=2), "pmap")[1] == g + d
-    assert said(perceptrons(judge_together=True), "pmap") == (2, g + d)
+    assert reduced(perceptrons(accumulate=2), "pmap")[1] == g + d
+    assert reduced(perceptrons(judge_together=True), "pmap") == (2, g + d)
 
 
 PROGRAM = """HloModule jit_step, is_scheduled=true, entry_computation_layout={(f32[8]{0})->f32[8]{0}}

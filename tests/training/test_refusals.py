@@ -28,8 +28,8 @@ def started(recipe):
     return jax.eval_shape(gan.train_step, recipe, state, gan.Batch(jnp.zeros(images.shape), jnp.arange(n)))
 
 
-def refused(said, call, *args, **kwargs):
-    with pytest.raises(gan.UserError, match=said) as error:
+def refused(message, call, *args, **kwargs):
+    with pytest.raises(gan.UserError, match=message) as error:
         call(*args, **kwargs)
     assert "\n" not in str(error.value)
 
@@ -137,8 +137,8 @@ OF_IMAGES = {
 @pytest.mark.parametrize("name", OF_IMAGES)
 def test_what_changes_images_is_refused_on_points(name):
     bound, draws = gan.bind(OF_IMAGES[name], p=0.5), gan.Draws(jax.random.key(0), jnp.arange(3))
-    said = rf"the augmentation {name.rpartition('.')[2]} changes images .*, not examples of shape \[2\]"
-    refused(said, bound, jnp.zeros((3, 2)), None, draws)
+    message = rf"the augmentation {name.rpartition('.')[2]} changes images .*, not examples of shape \[2\]"
+    refused(message, bound, jnp.zeros((3, 2)), None, draws)
 
 
 def test_a_policy_on_points_is_refused_before_a_step():

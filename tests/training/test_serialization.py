@@ -18,7 +18,8 @@ from gan_jax.core import parts
 from gan_jax.core.bind import defaults
 from gan_jax.optimizers import adam, chain, clip_gradient
 from gan_jax.sweeps.executors import inputs, task
-from gan_jax.training.folder import RunFolder, StudyFolder, SweepFolder
+from gan_jax.sweeps.folder import SweepFolder
+from gan_jax.training.folder import RunFolder, StudyFolder
 from gan_jax.training.serialization import FORMAT, completed, differences, from_json, to_json
 from tests.core.test_bind import assert_same, everything, small
 from tests.tiny_games import assert_close
@@ -138,7 +139,7 @@ SWEPT = {"number": [0.1, 0.2], "dtype": "float32"}
 
 
 @pytest.mark.parametrize(
-    "record, said",
+    "record, message",
     [
         ({"name": "os:system"}, "no recipe part of gan_jax"),
         ({"function": "subprocess:run", "with": {}}, "no recipe part of gan_jax"),
@@ -161,8 +162,8 @@ SWEPT = {"number": [0.1, 0.2], "dtype": "float32"}
         ({}, "not the record of a recipe"),
     ],
 )
-def test_a_record_that_cannot_be_trusted_or_read_is_refused(record, said):
-    with pytest.raises(gan.UserError, match=said) as error:
+def test_a_record_that_cannot_be_trusted_or_read_is_refused(record, message):
+    with pytest.raises(gan.UserError, match=message) as error:
         from_json({"dict": {"inside": [record]}})
     assert "\n" not in str(error.value)
 
@@ -261,6 +262,7 @@ def test_a_record_calls_nothing_that_is_not_a_recipe_part(planted, tmp_path):
     attacks = planted
     data = gan.from_arrays(np.arange(200, dtype=np.float32).reshape(100, 2), name="points")
     about = {"data": data.describe(), "seed": 0, "schedule": [1, 1, 1, 1], "steps": 1, "source": None, "trusted": ["posix"]}
+    about["intervals"] = [1]
     of_sweep = {"names": ["a"], "seeds": [0], "sizes": [10], "order": "shared", "intervals": [1], "baseline": "a"}
     of_sweep |= {"rank_by": "D/loss_gap", "higher_is_better": False}
     for i, attack in enumerate(attacks.values()):
@@ -289,7 +291,7 @@ def test_a_task_trusts_what_its_caller_trusts_and_nothing_that_a_record_says(pla
     record = {"settings": {"a": as_an_optimizer(attacks["command"])}, "data": data.describe(), "source": {"name": "ring"}}
     files.start(record | {"trusted": ["posix"]}, False, False)
     (files.path / "tasks").mkdir()
-    monkeypatch.setattr("gan_jax.training.run.load_again", lambda record: data)
+    monkeypatch.setattr("gan_jax.training.run.load_again", lambda record, folder: data)
     spec = {"folder": str(files.path), "group": 0, "attempt": 0, "game": None, "trusted": [], "class_names": []}
     spec |= {"environment": {}, "path": [], "directory": os.getcwd()}
     ended = task.train_group(spec)
@@ -303,21 +305,27 @@ def test_a_task_trusts_what_its_caller_trusts_and_nothing_that_a_record_says(pla
 # ---- formats -----------------------------------------------------------------------------------
 
 
+EMPTY = {"name": "none", "seed": 0, "sizes": {}, "hashes": {}}
+
+
 @pytest.mark.parametrize("kind", [RunFolder, SweepFolder, StudyFolder])
-@pytest.mark.parametrize("version, said", [(None, "no format version"), (0, "format 0"), (FORMAT + 1, f"format {FORMAT + 1}")])
-def test_a_folder_of_another_format_is_refused_in_one_line(tmp_path, kind, version, said):
+@pytest.mark.parametrize(
+    "version, message", [(None, "no format version"), (0, "format 0"), (FORMAT + 1, f"format {FORMAT + 1}")]
+)
+def test_a_folder_of_another_format_is_refused_in_one_line(tmp_path, kind, version, message):
     files = kind(tmp_path / "old")
-    files.start({"steps": 1}, False, False)
+    whole = {"steps": 1, "recipe": {}, "data": EMPTY, "seed": 0, "intervals": [1], "schedule": [1, 1, 1, 1]}
+    files.start(whole, False, False)
     path = files.path / files.record
     record = json.loads(path.read_text())
     assert record["format"] == FORMAT
     path.write_text(json.dumps({"steps": 1} if version is None else record | {"format": version}))
     openers = {RunFolder: gan.open_run, SweepFolder: gan.open_sweep, StudyFolder: lambda path: StudyFolder(path).read()}
-    for way in (lambda: openers[kind](files.path), lambda: files.start({"steps": 1}, True, False)):
-        with pytest.raises(gan.UserError, match=f"{said}, and this gan_jax reads format {FORMAT}") as error:
+    for way in (lambda: openers[kind](files.path), lambda: files.start(whole, True, False)):
+        with pytest.raises(gan.UserError, match=f"{message}, and this gan_jax reads format {FORMAT}") as error:
             way()
         assert "\n" not in str(error.value)
-    files.start({"steps": 2}, False, True)
+    files.start(whole | {"steps": 2}, False, True)
     assert files.read()["steps"] == 2, "it can be overwritten"
 
 
@@ -357,7 +365,8 @@ def test_a_record_has_the_defaults_and_one_without_them_reads_as_if_it_had():
 
 
 def test_a_folder_from_before_resumes_with_the_defaults_and_refuses_another_number(tmp_path):
-    entry = lambda made: {"recipe": to_json(made), "data": {}, "seed": 0, "intervals": [1], "steps": 1}
+    about = {"data": EMPTY, "seed": 0, "intervals": [1], "schedule": [1, 1, 1, 1], "steps": 1}
+    entry = lambda made: about | {"recipe": to_json(made)}
     folder = RunFolder(tmp_path / "run")
     folder.start(without_defaults(entry(recipe())), False, False)
     folder.start(entry(recipe()), True, False)

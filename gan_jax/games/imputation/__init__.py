@@ -1,6 +1,4 @@
-"""Imputation of missing values: GAIN, MisGAN and a VAE as games, GAIN for scikit-learn, and
-baselines.
-"""
+"""Imputation: GAIN, MisGAN and a VAE as games, GAIN for scikit-learn, and baselines."""
 
 from gan_jax.games.imputation import baselines, gain, misgan, vae
 from gan_jax.games.imputation.gain import GAIN, Gain

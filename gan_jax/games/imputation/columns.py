@@ -1,85 +1,25 @@
 """Mixed tables as rows of cells in [0, 1], and back.
 
-A number is one cell, min-max scaled; a category of k values is k cells, one-hot.
+A number is one cell, min-max scaled, or its rank where a few values are far from all others (see
+`numeric.Ranks`). A date, a time span or a period is the number of its ticks. A category of k values
+is k cells, one-hot. A column is a pandas Series, and `tables.py` makes it of what the user gives.
 """
 
-from __future__ import annotations
-
+import datetime
+import numbers
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from gan_jax.core.errors import UserError
+from gan_jax.games.imputation.numeric import DATES, Dates, Numeric, Objects, floats, is_number, objects
 
 MOST_CATEGORIES = 1000  # a column of more values holds identities, not categories
-
-
-def is_missing(column: Any) -> np.ndarray:
-    """[n]: where a column has NaN, None, pandas' NA or NaT."""
-    import pandas as pd
-
-    return np.asarray(pd.isna(np.asarray(column, object)) if not isinstance(column, np.ndarray) else pd.isna(column), bool)
-
-
-def floats(column: Any, missing: np.ndarray, what: str) -> np.ndarray:
-    """A column as float64 [n], with NaN where it is missing. Raises UserError for an infinity, and
-    TypeError or ValueError for what is not a number."""
-    column = np.asarray(column)
-    values = np.full(len(column), np.nan)
-    present = column[~missing]
-    if present.dtype.kind == "O" and (odd := next((v for v in present if not _is_number(v)), None)) is not None:
-        kind = TypeError if not isinstance(odd, str) else UserError
-        raise kind(f"{what}: argument must be a string or a number, not {type(odd).__name__} {odd!r:.40}")
-    values[~missing] = present.astype(np.float64)
-    if np.isinf(values).any():
-        row = int(np.isinf(values).argmax())
-        raise UserError(f"{what} is infinity in row {row}: put a number there, or NaN where it is missing")
-    return values
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-@dataclass
-class Numeric:
-    """A column of numbers: the observed range [low, high] is mapped to [0, 1] and bounds imputed
-    values.
-
-    whole: whether imputed values are rounded, as in the authors' code for columns of few different
-           values
-    """
-
-    low: float
-    high: float
-    whole: bool = False
-    cells: int = 1
-
-    @classmethod
-    def learn(cls, column: Any, missing: np.ndarray, what: str, rounding: int) -> Numeric:
-        present = floats(column, missing, what)[~missing]
-        few = len(different := np.unique(present)) < rounding
-        return cls(float(present.min()), float(present.max()), bool(few and (different == np.rint(different)).all()))
-
-    def encode(self, column: Any, missing: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
-        """(cells [n, 1] float32, which are known [n, 1]). Halves are subtracted, because the range
-        of extreme floats is not finite."""
-        values = np.where(missing, self.low, floats(column, missing, what))
-        half = self.high / 2 - self.low / 2
-        cells = np.clip((values / 2 - self.low / 2) / (half if half > 0 else 1.0), -1e6, 1e6)
-        return cells[:, None].astype(np.float32), ~missing[:, None]
-
-    def decode(self, cells: np.ndarray) -> np.ndarray:
-        """[n, 1] -> float64 [n] in [low, high]."""
-        cells = cells[:, 0].astype(np.float64)
-        values = np.clip(self.low * (1 - cells) + self.high * cells, self.low, self.high)
-        return np.rint(values) if self.whole else values
 
 
 @dataclass
@@ -94,22 +34,30 @@ class Category:
         return len(self.values)
 
     @classmethod
-    def learn(cls, column: Any, missing: np.ndarray, what: str) -> Category:
-        seen = {value: None for value in np.asarray(column, object)[~missing]}
+    def learn(cls, column: Any, missing: np.ndarray, what: str) -> "Category":
+        try:
+            seen = dict.fromkeys(np.asarray(column, object)[~missing])
+        except TypeError as error:
+            raise UserError(f"{what} has values of an {error}: they are no categories, leave the column out") from None
         try:
             ordered = sorted(seen)
         except TypeError:
             ordered = sorted(seen, key=lambda v: (type(v).__name__, str(v)))
         if len(ordered) > MOST_CATEGORIES:
             raise UserError(f"{what} has {len(ordered)} different values: too many for a category, leave the column out")
-        values = np.empty(len(ordered), object)
-        values[:] = ordered
-        return cls(values)
+        return cls(objects(ordered))
 
     def encode(self, column: Any, missing: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
         """(one-hot cells [n, k] float32, for each of them whether its row is known [n, k])."""
         place = {value: i for i, value in enumerate(self.values)}
-        code = np.array([-1 if gone else place.get(v, -1) for v, gone in zip(np.asarray(column, object), missing, strict=True)])
+        values = np.asarray(column, object)
+        try:
+            code = np.array([-1 if gone else place.get(v, -1) for v, gone in zip(values, missing, strict=True)])
+        except TypeError as error:
+            raise UserError(f"{what} has values of an {error}: give the categories of fit") from None
+        if (new := (code < 0) & ~missing).any():
+            line = f"{what} has {new.sum()} value(s) that fit did not see, {values[new.argmax()]!r} first"
+            warnings.warn(f"GAINImputer: {line}: they count as missing, and stay as they are", stacklevel=4)
         known = np.repeat((code >= 0)[:, None], self.cells, 1)
         return (code[:, None] == np.arange(self.cells)).astype(np.float32), known
 
@@ -125,20 +73,39 @@ class Empty:
     value: Any
     cells: int = 0
 
+    @classmethod
+    def learn(cls, column: Any, is_category: bool) -> "Empty":
+        """What is 0 in the column's dtype: 0, False, the first tick of 1970; "missing" for text."""
+        dtype, types = column.dtype, pd.api.types
+        if isinstance(dtype, pd.PeriodDtype):
+            return cls(pd.Period(ordinal=0, freq=dtype.freq))
+        if dtype.type is datetime.date:
+            return cls(datetime.date(1970, 1, 1))
+        if types.is_datetime64_any_dtype(dtype):
+            return cls(pd.Timestamp(0, tz=column.dt.tz))
+        if types.is_timedelta64_dtype(dtype) or dtype.kind == "m":
+            return cls(pd.Timedelta(0))
+        if types.is_bool_dtype(dtype):
+            return cls(False)
+        return cls("missing" if is_category or not types.is_numeric_dtype(dtype) else 0.0)
+
     def encode(self, column: Any, missing: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
-        if not isinstance(self.value, str):
+        if isinstance(self.value, float):
             floats(column, missing, what)  # raises for infinities, as the other kinds of columns do
         return np.zeros((len(missing), 0), np.float32), np.zeros((len(missing), 0), bool)
 
     def decode(self, cells: np.ndarray) -> np.ndarray:
-        return np.full(len(cells), self.value, object if isinstance(self.value, str) else np.float64)
+        return np.full(len(cells), self.value) if isinstance(self.value, float) else objects([self.value] * len(cells))
+
+
+Kind = Numeric | Objects | Dates | Category | Empty
 
 
 @dataclass
 class Columns:
     """How each column of a table becomes cells. names: of the columns, for messages."""
 
-    kinds: list[Numeric | Category | Empty]
+    kinds: list[Kind]
     names: list[str]
 
     @property
@@ -149,10 +116,8 @@ class Columns:
     def encode(self, table: Sequence[Any], missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(cells [n, k] float32 in [0, 1], 0 where unknown; known [n, k]) of columns and where they
         are missing."""
-        parts = [
-            kind.encode(column, missing[:, j], name)
-            for j, (kind, column, name) in enumerate(zip(self.kinds, table, self.names, strict=True))
-        ]
+        columns = zip(self.kinds, table, missing.T, self.names, strict=True)
+        parts = [kind.encode(column, gone, name) for kind, column, gone, name in columns]
         cells, known = (np.concatenate(x, 1) for x in zip(*parts, strict=True))
         return np.where(known, cells, 0).astype(np.float32), known
 
@@ -163,15 +128,31 @@ class Columns:
 
 
 def learn(table: Sequence[Any], missing: np.ndarray, names: list[str], categorical: Sequence[bool], rounding: int) -> Columns:
-    """The columns of a table, from its observed cells. A column without observed cells is filled
-    with 0, or with "missing" if it is categorical."""
-    kinds: list[Numeric | Category | Empty] = []
-    for j, (column, name) in enumerate(zip(table, names, strict=True)):
-        gone = missing[:, j]
+    """The columns of a table, from their dtypes and observed cells.
+
+    categorical: which columns are categories whatever their dtype
+    rounding:    columns of whole numbers with fewer different values get whole imputed ones
+    """
+
+    def kind(column: Any, gone: np.ndarray, name: str, is_category: bool) -> Kind:
         if gone.all():
-            kinds.append(Empty("missing" if categorical[j] else 0.0))
-        elif categorical[j]:
-            kinds.append(Category.learn(column, gone, name))
-        else:
-            kinds.append(Numeric.learn(column, gone, name, rounding))
-    return Columns(kinds, names)
+            return Empty.learn(column, is_category)
+        dtype = column.dtype
+        present = np.asarray(column[~gone], object) if dtype.kind not in "fiu" else ()
+        if is_category or isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(dtype):
+            return Category.learn(column, gone, name)
+        if dtype.kind in "fiuc":
+            return Numeric.learn(column, gone, name, rounding)
+        if all(isinstance(v, numbers.Number) and not isinstance(v, (bool, np.bool_)) for v in present):
+            numeric = Numeric.learn(column, gone, name, rounding)
+            if all(isinstance(v, Decimal) for v in present):
+                return Objects(numeric, max(max(0, -int(v.as_tuple().exponent)) for v in present))
+            return Objects(numeric, None) if all(isinstance(v, (int, np.integer)) for v in present) else numeric
+        if pd.api.types.infer_dtype(present) in DATES:
+            return Dates.learn(column, gone, name)
+        if all(isinstance(value, (str, bytes)) and is_number(value) for value in present):
+            line = f"{name} is text that reads as numbers, and counts as categories: give numbers, or name it in `categorical`"
+            warnings.warn(f"GAINImputer: {line}", stacklevel=4)
+        return Category.learn(column, gone, name)
+
+    return Columns(list(map(kind, table, missing.T, names, categorical)), names)

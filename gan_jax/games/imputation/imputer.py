@@ -1,45 +1,53 @@
 """GAIN as a scikit-learn transformer: it fills in the missing values of a table."""
 
-from __future__ import annotations
-
+import copy
 import warnings
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils._set_output import _wrap_data_with_container  # what `transform` of every transformer is wrapped by
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gan_jax.core.errors import UserError
 from gan_jax.data.splits import as_integer
-from gan_jax.games.imputation import columns, gain
+from gan_jax.games.imputation import choice, columns, gain, tables
 from gan_jax.games.imputation.training import rows_padded, train
 from gan_jax.optimizers import adam
 
 FOLDS = 5  # every observed cell is hidden in one of them, to measure the error of its answer
+NUMBERS = ("alpha", "hint_rate", "hint_fill", "noise", "hide", "ema_decay")
+OF_GAIN = ("depth", *NUMBERS, "batch_size")
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """Fills missing values (NaN, None, pandas' NA) by GAIN (Yoon et al., 2018); see
+    """Fills missing values (NaN, None, pandas' NA and NaT) by GAIN (Yoon et al., 2018); see
     `imputation.gain.recipe`.
 
-    Observed cells come back bit for bit, and so does a table without missing values. Numbers are
-    min-max scaled, and imputed numbers lie in the observed range. Categories are one-hot, and the
-    most probable value is imputed. A column without any observed value is kept, with a warning, and
-    filled with 0 ("missing" if it is categorical).
+    Observed cells come back bit for bit, and imputed numbers and dates lie in the observed range.
+    Numbers are min-max scaled. Where the middle half of a column's different values takes less than
+    a tenth of its range (`numeric.HEAVY`), its values are scaled by rank, and observed values are
+    imputed. Dates, time spans and periods are numbers. Categories are one-hot, and the most
+    probable value is imputed. A column without any observed value is kept, with a warning, and
+    filled with what is 0 in its dtype ("missing" for text).
 
-    categorical:  columns of categories, by name or index, besides those whose dtype says so
-                  (pandas' category, object, string and bool; strings in an array)
+    categorical:  columns of categories, by name or index, or a mask of bools, besides those of
+                  text, bools, and pandas' category. Columns of objects go by their values: numbers
+                  (Decimals too), dates, or categories. Where integers are labels of a table, they
+                  are taken as labels.
     steps:        of training. The default takes seconds on a small table; the authors' code takes
                   10,000 steps.
     width, depth: of the hidden layers of both networks; width None for twice the cells, at least 32
     alpha, hint_rate, hint_fill, noise, hide, ema_decay: as for `gain.recipe`. The defaults are not
                   the published ones (alpha 100, hide 0, ema_decay 0): hiding observed cells teaches
-                  G to fill in missing cells, also where nothing is missing.
+                  G to fill in missing cells, also where nothing is missing. With alpha "auto",
+                  `fit` chooses alpha, and hide where that has its default, by cross-validation on
+                  the training rows, which trains 27 networks more (9 for alpha alone). A line on
+                  stderr and the attributes alpha_ and hide_ say what was chosen.
     networks:     number of networks trained from different seeds in one program; the mean of their
                   answers is imputed
     rounding:     columns of whole numbers with fewer different values than this get whole imputed
@@ -47,85 +55,67 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     random_state: an integer makes everything reproducible
 
     fit, transform and fit_transform take arrays, or pandas tables. A table with columns of several
-    dtypes comes back as a table; otherwise `set_output` chooses the container. `multiple_impute`
-    draws several completed tables of the same kind.
-    Raises UserError, a ValueError, for infinities and for numbers out of range.
+    dtypes comes back as a table, and each column in its dtype where that can hold what is imputed;
+    otherwise `set_output` chooses the container. Categories that `fit` did not see stay, and count
+    as missing, with a warning. `multiple_impute` draws several completed tables of the same kind.
+    Raises UserError, a ValueError, for infinities, for numbers out of range, and for a column of
+    another kind than in `fit`.
+
+    Example: GAINImputer(categorical=["code"], random_state=0).fit_transform(table)
     """
 
-    def __init__(
-        self,
-        *,
-        categorical: Sequence[str | int] = (),
-        steps: int = 2000,
-        width: int | None = None,
-        depth: int = 2,
-        alpha: float = 1000.0,
-        hint_rate: float = 0.9,
-        hint_fill: float = 0.0,
-        noise: float = 0.01,
-        hide: float = 0.2,
-        ema_decay: float = 0.99,
-        learning_rate: float = 1e-3,
-        batch_size: int = 128,
-        networks: int = 1,
-        rounding: int = 20,
-        random_state: Any = None,
-    ):
-        self.categorical = categorical
-        self.steps = steps
-        self.width = width
-        self.depth = depth
-        self.alpha = alpha
-        self.hint_rate = hint_rate
-        self.hint_fill = hint_fill
-        self.noise = noise
-        self.hide = hide
-        self.ema_decay = ema_decay
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.networks = networks
-        self.rounding = rounding
-        self.random_state = random_state
+    categorical: Sequence[str | int] = ()
+    steps: int = 2000
+    width: int | None = None
+    depth: int = 2
+    alpha: float | str = 1000.0
+    hint_rate: float = 0.9
+    hint_fill: float = 0.0
+    noise: float = 0.01
+    hide: float = 0.2
+    ema_decay: float = 0.99
+    learning_rate: float = 1e-3
+    batch_size: int = 128
+    networks: int = 1
+    rounding: int = 20
+    random_state: Any = None
 
-    # ---- fitting --------------------------------------------------------------------------------
-
-    def fit(self, X: Any, y: Any = None) -> GAINImputer:
+    def fit(self, X: Any, y: Any = None) -> "GAINImputer":
         """Train on the table X [n, d]. y is not used."""
         for name, least in {"steps": 1, "networks": 1, "rounding": 0}.items():
             as_integer(getattr(self, name), f"GAINImputer: {name}", least)
+        for name in (*NUMBERS, "learning_rate"):
+            value, auto = getattr(self, name), name == "alpha"
+            if value is None or (isinstance(value, (str, list, tuple)) and not (auto and value == "auto")):
+                raise UserError(f"GAINImputer: {name}={value!r}: must be a number" + ' or "auto"' * auto)
         X = self._validated(X, reset=True)
-        table, missing = _columns_of(X)
-        names = [f"column {name!r}" for name in getattr(self, "feature_names_in_", range(len(table)))]
-        chosen = self._categorical(table)
-        for j in np.flatnonzero(missing.all(0)):
-            warnings.warn(f"GAINImputer: {names[j]} has no observed value: it is filled with one value", stacklevel=2)
+        table, missing = tables.columns_of(X)
+        names = [f"column {name!r}" for name in (X.columns if tables.is_pandas(X) else range(len(table)))]
+        self.dtypes_, self.plain_ = [column.dtype for column in table], tables.is_plain(X)
+        chosen = tables.chosen(self.categorical, X, "GAINImputer: categorical")
         self.columns_ = columns.learn(table, missing, names, chosen, self.rounding)
+        for kind, name in zip(self.columns_.kinds, names, strict=True):
+            if isinstance(kind, columns.Empty):
+                warnings.warn(f"GAINImputer: {name} has no observed value: it is filled with {kind.value}", stacklevel=2)
         self.random_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.params_ = None
+        self.draw_: int | None = None  # the draw that `transform` gives; None for the mean answer
         if self.columns_.groups:
             self._train(*self.columns_.encode(table, missing))
         return self
 
-    def _categorical(self, table: list) -> list[bool]:
-        """Which columns are categories, by dtype or because `categorical` names them."""
-        names = list(getattr(self, "feature_names_in_", []))
-        chosen = [_is_category(column) for column in table]
-        for which in self.categorical:
-            j = names.index(which) if which in names else which
-            if isinstance(j, str) or not -len(table) <= j < len(table):
-                raise UserError(
-                    f"GAINImputer: categorical names {which!r}, which is no column: give names or indices of columns"
-                )
-            chosen[int(j)] = True
-        return chosen
-
     def _train(self, cells: np.ndarray, known: np.ndarray) -> None:
         width = max(2 * cells.shape[1], 32) if self.width is None else self.width
-        self.knobs_ = gain.recipe(
-            self.columns_.groups, width=width, depth=self.depth, alpha=self.alpha, hint_rate=self.hint_rate,
-            hint_fill=self.hint_fill, noise=self.noise, hide=self.hide, ema_decay=self.ema_decay,
-            optimizer=adam(self.learning_rate, b1=0.9), batch_size=self.batch_size,
-        )  # fmt: skip
+        numbers = {name: getattr(self, name) for name in OF_GAIN}
+        auto = ["alpha"] if isinstance(self.alpha, str) else []
+        if auto:
+            numbers["alpha"] = type(self).alpha
+            auto += ["hide"] if self.hide == type(self).hide else []
+        groups, optimizer = self.columns_.groups, adam(self.learning_rate, b1=0.9)
+        recipe = lambda **found: gain.recipe(groups, width=width, optimizer=optimizer, **numbers | found)
+        found = choice.chosen(recipe, auto, (cells, known), self.random_, self.steps) if auto else {}
+        self.knobs_ = recipe(**found)
+        self.alpha_, self.hide_ = ((numbers | found)[name] for name in choice.CANDIDATES)
         seeds = np.random.SeedSequence(self.random_).generate_state(self.networks)
         state, metrics = train([self.knobs_], [(cells, known)], seeds.tolist(), steps=self.steps)
         if not all(np.isfinite(v).all() for v in metrics.values()):
@@ -134,45 +124,47 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.residual_ = self._residual(cells, known)
 
     def _residual(self, cells: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """[k]: the RMSE of each cell over the training rows, where each observed cell is hidden
-        once."""
+        """[k]: the RMSE of each cell over the training rows, each observed cell hidden once."""
         column = np.repeat(np.arange(len(self.columns_.groups)), self.columns_.groups)
         fold = (np.arange(len(cells))[:, None] + column) % FOLDS
         errors = np.zeros_like(cells)
         for k in range(FOLDS):
-            answer = self._answers(cells, known & (fold != k), None).mean(0)
+            answer = self._answers(cells, known & (fold != k)).mean(0)
             errors = np.where(known & (fold == k), answer - cells, errors)
         return np.sqrt((errors**2).sum(0) / np.maximum(known.sum(0), 1))
 
-    # ---- filling --------------------------------------------------------------------------------
-
     def transform(self, X: Any) -> Any:
-        """The table with its missing cells filled in; a row's answer does not depend on the other
-        rows."""
+        """X with its missing cells filled in; a row's answer does not depend on the other rows."""
         check_is_fitted(self)
+        text = getattr(getattr(X, "dtype", None), "kind", "") == "U"
         X = self._validated(X, reset=False)
-        return self._completed(X, lambda cells, known: self._answers(cells, known, None).mean(0))
+        table, missing = tables.columns_of(X)
+        cells, known = self.columns_.encode(table, missing)  # raises for infinities, also where nothing is missing
+        if missing.any() and self.params_ is not None:
+            cells = self._answers(cells, known).mean(0) if self.draw_ is None else self._draw(cells, known, self.draw_)
+        values = self.columns_.decode(cells) if missing.any() else []
+        out = tables.filled(X, missing, values, self.dtypes_, self.plain_)
+        return out.astype(str) if text and out.dtype.kind == "O" else out
 
     def multiple_impute(self, X: Any, m: int = 5) -> list[Any]:
         """m completed tables, to be analysed one by one (Rubin, 1987): each imputed cell is a draw.
 
-        Draw j has its own noise z, and takes network j modulo `networks`. A number gets a normal
-        error with the RMSE that GAIN has on hidden cells of the training rows, and stays in the
-        observed range. A category is drawn by its probabilities. The errors of a row's cells are
-        independent. What the networks do not know shows between draws only with several `networks`.
+        Table j has its own noise z, and takes network j modulo `networks`. With one network, the
+        spread of the tables lacks the uncertainty of the network's weights. A number gets an
+        independent normal error with the RMSE that GAIN has on hidden cells of the training rows,
+        and stays in the observed range. A category is drawn by its probabilities.
         """
         check_is_fitted(self)
-        m = as_integer(m, "multiple_impute: m", least=1)
-        X = self._validated(X, reset=False)
-        tables = (self._completed(X, partial(self._draw, j=j)) for j in range(m))
-        return [_wrap_data_with_container("transform", table, X, self) for table in tables]
+        drawing = [copy.copy(self) for _ in range(as_integer(m, "multiple_impute: m", least=1))]
+        for j, imputer in enumerate(drawing):
+            imputer.draw_ = j
+        return [imputer.transform(X) for imputer in drawing]  # scikit-learn wraps what `transform` returns
 
     def _draw(self, cells: np.ndarray, known: np.ndarray, j: int) -> np.ndarray:
         rng = np.random.default_rng([self.random_, j])
         z = rng.random(cells.shape, np.float32)
-        answer = self._answers(cells, known, z, j % self.networks)[0]
-        ends = np.cumsum(self.columns_.groups)
-        for end, k in zip(ends, self.columns_.groups, strict=True):
+        answer = self._answers(cells, known, z, [j % self.networks])[0]
+        for end, k in zip(np.cumsum(self.columns_.groups), self.columns_.groups, strict=True):
             part = answer[:, end - k : end]
             if k == 1:
                 part += self.residual_[end - 1] * rng.standard_normal(part.shape)
@@ -180,36 +172,30 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 part[:] = np.log(part + 1e-30) + rng.gumbel(size=part.shape)
         return answer
 
-    def _answers(self, cells: np.ndarray, known: np.ndarray, z: np.ndarray | None, network: int | None = None) -> np.ndarray:
-        """[networks, n, k]: the answers of each network, or of one. Rows are padded to a power of
-        two, so that few programs serve any number of rows."""
+    def _answers(self, cells: np.ndarray, known: np.ndarray, z: Any = None, which: Any = slice(None)) -> np.ndarray:
+        """[networks, n, k]: the answers of all networks, or of some (see `rows_padded`)."""
         n, extra = len(cells), rows_padded(len(cells)) - len(cells)
-        pad = lambda x: np.concatenate([x, np.zeros((extra, x.shape[1]), x.dtype)])
+        pad = lambda x: np.pad(x, ((0, extra), (0, 0)))
+        chosen = jax.tree.map(lambda x: x[which], self.params_)
         z = None if z is None else pad(z)
-        chosen = jax.tree.map(lambda x: x if network is None else x[[network]], self.params_)
         return np.array(_each_network(self.knobs_, chosen, pad(cells), pad(known), z))[:, :n]
 
-    def _completed(self, X: Any, answer: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Any:
-        """X with its missing cells taken from `answer(cells, known)`."""
-        table, missing = _columns_of(X)
-        cells, known = self.columns_.encode(table, missing)  # raises for infinities, also where nothing is missing
-        if not missing.any():
-            return _filled(X, missing, [])
-        filled = answer(cells, known) if self.params_ is not None else cells
-        return _filled(X, missing, self.columns_.decode(filled))
-
-    # ---- what scikit-learn asks -----------------------------------------------------------------
-
     def _validated(self, X: Any, reset: bool) -> Any:
-        """X as a pandas table, or as an array [n, d] of floats or objects."""
-        if _is_pandas(X):
-            validate_data(self, X, skip_check_array=True, reset=reset)
-            if 0 in X.shape:
-                raise UserError(
-                    f"GAINImputer: a table of shape {X.shape}: 0 sample(s) or feature(s) while a minimum of 1 is required"
-                )
-            return X
-        return validate_data(self, X, dtype=None, ensure_all_finite=False, reset=reset)
+        """X as a pandas table, or as an array [n, d] of one dtype."""
+        X = tables.prepared(X)
+        if reset:
+            self.labels_ = list(X.columns) if tables.is_pandas(X) else None
+        if not tables.is_pandas(X):
+            return validate_data(self, X, dtype=None, ensure_all_finite=False, reset=reset)
+        if not X.columns.is_unique:
+            twice = X.columns[X.columns.duplicated()][0]
+            raise UserError(f"GAINImputer: two columns are named {twice!r}: give each a name of its own")
+        validate_data(self, X, skip_check_array=True, reset=reset)
+        if self.labels_ is not None and not hasattr(self, "feature_names_in_") and list(X.columns) != self.labels_:
+            raise UserError(f"GAINImputer: columns {list(X.columns)}, and {self.labels_} in fit: give them in that order")
+        if 0 in X.shape:
+            raise UserError(f"GAINImputer: a table of shape {X.shape}: it needs at least 1 sample(s) and 1 feature(s)")
+        return X
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -222,64 +208,3 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 @jax.jit
 def _each_network(knobs, params, cells, known, z):
     return jax.vmap(lambda p: gain.impute(knobs, p, cells, known, z))(params)
-
-
-# ---- tables and arrays -------------------------------------------------------------------------
-
-
-def _is_pandas(X: Any) -> bool:
-    return hasattr(X, "iloc") and hasattr(X, "dtypes") and np.ndim(X) == 2
-
-
-def _is_category(column: Any) -> bool:
-    """Whether a column's dtype is a category's; an array of objects counts where it has strings or
-    bools."""
-    if hasattr(column, "dtype") and column.dtype.kind in "Ob" and not hasattr(column, "iloc"):
-        return column.dtype.kind == "b" or any(isinstance(v, (str, bool, np.bool_)) for v in column)
-    if hasattr(column, "iloc"):
-        import pandas as pd
-
-        kinds = pd.api.types
-        return not kinds.is_numeric_dtype(column.dtype) or kinds.is_bool_dtype(column.dtype)
-    return column.dtype.kind in "US"
-
-
-def _columns_of(X: Any) -> tuple[list, np.ndarray]:
-    """(columns, where they are missing [n, d])."""
-    table = [X.iloc[:, j] for j in range(X.shape[1])] if _is_pandas(X) else list(X.T)
-    return table, np.stack([columns.is_missing(column) for column in table], 1)
-
-
-def _filled(X: Any, missing: np.ndarray, values: list[np.ndarray]) -> Any:
-    """A copy of X with `values`, one array for each column, in its missing cells.
-
-    A pandas table with columns of several dtypes gives a table, because an array of one dtype could
-    not hold every cell as it was. A table of plain numbers of one dtype gives an array, as
-    scikit-learn's imputers do.
-    """
-    if not _is_pandas(X):
-        out = np.array(X)
-        for j, column in enumerate(values):
-            out[missing[:, j], j] = column[missing[:, j]]
-        return out
-    kinds = set(X.dtypes)
-    if len(kinds) == 1 and all(isinstance(dtype, np.dtype) and dtype.kind in "fiu" for dtype in kinds):
-        return _filled(X.to_numpy(), missing, values)
-    out = X.copy()
-    for j, column in enumerate(values):
-        if missing[:, j].any():
-            out.isetitem(j, _filled_series(X.iloc[:, j], missing[:, j], column[missing[:, j]]))
-    return out
-
-
-def _filled_series(series: Any, missing: np.ndarray, values: np.ndarray) -> Any:
-    """A pandas column with `values` in its missing places, in its own dtype. Whole numbers are
-    rounded, and categories kept."""
-    out = series.copy()
-    if hasattr(out, "cat") and not set(values) <= set(out.cat.categories):
-        out = out.cat.add_categories(sorted(set(values) - set(out.cat.categories)))
-    if out.dtype.kind in "iu":
-        values = np.rint(values.astype(np.float64))
-    plain = isinstance(out.dtype, np.dtype) and out.dtype.kind in "fiu"
-    out[missing] = values.astype(out.dtype) if plain else values
-    return out

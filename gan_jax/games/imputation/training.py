@@ -1,7 +1,5 @@
 """Training of a population whose members each have their own table, in one program."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -21,24 +19,17 @@ from gan_jax.sweeps.population import batched, map_members
 from gan_jax.training.chunk import chunk
 from gan_jax.training.placement import Placement, place
 
+Table = tuple[np.ndarray, np.ndarray]  # (values [n, ...], observed [n, ...])
 MOST, LEAST = 500, 50  # steps of one call of a program: on a CPU, XLA frees a loop's memory only when the loop ends
 
 
 def train(
-    knobs: Sequence[Any],
-    tables: Sequence[tuple[np.ndarray, np.ndarray]],
-    seeds: Sequence[int],
-    *,
-    steps: int,
-    game: Game | None = None,
-    devices: int = 1,
+    knobs: Sequence[Any], tables: Sequence[Table], seeds: Sequence[int], *, steps: int, devices: int = 1
 ) -> tuple[Any, dict[str, np.ndarray]]:
-    """Train member i with knobs[i] on tables[i] = (values [n, ...], observed [n, ...]) from
-    seeds[i].
+    """Train member i with knobs[i] on tables[i] from seeds[i].
 
     All members train in one program. The knobs share one structure and the tables one width; their
-    numbers of rows may differ. A single element of knobs or tables serves all members. game: that
-    of the knobs unless another is given.
+    numbers of rows may differ. A single element of knobs or tables serves all members.
     Returns (the states on the host, with the members on the first axis; {metric: [members]} of the
     last step). A member that was not finite at some step has NaN, and keeps its state from before.
     Raises UserError for tables that do not fit together, for less than one seed or step, and for a
@@ -52,12 +43,14 @@ def train(
     placement, keys = place(min(devices, members)), jnp.stack([jax.random.key(seed) for seed in seeds])
     values, sizes, masks = _tables(tables, members)
     feed = Feed(values, None, sizes, jnp.stack([named(key, "order") for key in keys]), mask=masks)
-    padded = _padded((stacked(knobs, members), keys, feed), members, len(placement.devices))
-    game, (own_knobs, own_keys, own_feed) = game_of(knobs[0], game), padded
-    state, alive = _beginning(game, placement)(own_knobs, own_keys)
-    metrics: Any = None
+    # The last member is repeated, so that each device has equally many.
+    rows = np.minimum(np.arange(members + -members % len(placement.devices)), members - 1)
+    padded = lambda x: x if len(rows) == members else x[rows]
+    owned = jax.tree.map(padded, (stacked(knobs, members), keys, feed))
+    game, metrics = game_of(knobs[0]), None
+    state, alive = _beginning(game, placement)(*owned[:2])
     for length in _chunks(steps):
-        state, alive, metrics = _program(game, length, placement)(own_knobs, own_keys, own_feed, state, alive)
+        state, alive, metrics = _program(game, length, placement)(*owned, state, alive)
     # Sliced on the host: a slice of several devices takes collectives, which can deadlock on a CPU.
     state, metrics = jax.tree.map(lambda x: x[:members], jax.device_get((state, metrics)))
     return state.replace(key=keys), metrics
@@ -70,11 +63,12 @@ def stacked(knobs: Sequence[Any], members: int) -> Any:
 
 
 def rows_padded(rows: int, least: int = 64) -> int:
-    """The next power of two, so that tables of similar length share a program."""
+    """The next power of two, so that few programs serve tables of any length."""
     return max(least, 1 << (rows - 1).bit_length())
 
 
-def _tables(tables, members: int) -> tuple:
+def _tables(tables: Sequence[Table], members: int) -> tuple:
+    """(values, sizes, masks), members first, each table padded to the rows of the longest."""
     tables = list(tables) * (members if len(tables) == 1 else 1)
     if len(tables) != members or len({v.shape[1:] for v, _ in tables}) != 1 or not all(len(v) for v, _ in tables):
         raise UserError(f"{len(tables)} tables for {members} members: give one for each, all with rows and of one width")
@@ -83,11 +77,6 @@ def _tables(tables, members: int) -> tuple:
     values, masks = (np.stack([long(np.asarray(x)) for x in part]) for part in zip(*tables, strict=True))
     sizes = jnp.asarray([len(v) for v, _ in tables], jnp.int32)
     return jnp.asarray(values), sizes, jnp.asarray(masks)
-
-
-def _padded(tree: Any, members: int, devices: int) -> Any:
-    rows = np.minimum(np.arange(members + -members % devices), members - 1)
-    return tree if len(rows) == members else jax.tree.map(lambda x: x[rows], tree)
 
 
 def _chunks(steps: int) -> list[int]:
@@ -101,12 +90,8 @@ def _chunks(steps: int) -> list[int]:
 @lru_cache(maxsize=32)
 def _beginning(game: Game, placement: Placement):
     """(knobs, keys) -> (states without their keys, whether they are alive), members first."""
-
-    def run(knobs, keys):
-        first = lambda knobs, key: (game.init(knobs, key).replace(key=None), jnp.bool_(True))
-        return map_members(first, batched((knobs, keys)), placement)(knobs, keys)
-
-    return jax.jit(run)
+    one = lambda knobs, key: (game.init(knobs, key).replace(key=None), jnp.bool_(True))
+    return jax.jit(lambda *owned: map_members(one, batched(owned), placement)(*owned))
 
 
 @lru_cache(maxsize=32)
@@ -119,7 +104,4 @@ def _program(game: Game, length: int, placement: Placement):
         state, good, metrics = chunk(game, length, single, knobs, state.replace(key=key), feed, alive)
         return state.replace(key=None), good[-1], jax.tree.map(lambda x: x[-1], metrics)
 
-    def run(*arguments):
-        return map_members(one, batched(arguments), placement)(*arguments)
-
-    return jax.jit(run, donate_argnums=(3, 4))
+    return jax.jit(lambda *owned: map_members(one, batched(owned), placement)(*owned), donate_argnums=(3, 4))

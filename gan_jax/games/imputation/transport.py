@@ -1,9 +1,8 @@
 """Imputation by optimal transport (Muzellec, Josse, Boyer & Cuturi, 2020, algorithm 1): missing
-cells are moved until random batches of the table have the same distribution.
+cells are updated until random batches of the table have the same distribution.
 """
 
-from __future__ import annotations
-
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,18 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from gan_jax.games.imputation.numeric import Numeric, Ranks
+
 START = 0.1  # standard deviation of the first values around the column's mean, in that of the column
 
 
-def plan(cost: Any, epsilon: Any, rounds: int) -> Any:
-    """The entropic optimal transport plan [a, b] between uniform weights.
-
-    rounds: of Sinkhorn's iteration, which runs on logarithms
-    """
+def plan(cost: Array, epsilon: Array, rounds: int) -> Array:
+    """The entropic optimal transport plan [a, b] between uniform weights, by so many rounds of
+    Sinkhorn's iteration on logarithms."""
     a, b = cost.shape
 
     def once(_, g):
@@ -33,7 +33,7 @@ def plan(cost: Any, epsilon: Any, rounds: int) -> Any:
     return jax.nn.softmax((g[None] - cost) / epsilon, 1) / a
 
 
-def divergence(x: Any, y: Any, epsilon: Any, rounds: int) -> Any:
+def divergence(x: Array, y: Array, epsilon: Array, rounds: int) -> Array:
     """The Sinkhorn divergence of two point clouds, without its entropies. At the optimum, the
     gradients of the entropies and of the plans cancel."""
 
@@ -46,10 +46,8 @@ def divergence(x: Any, y: Any, epsilon: Any, rounds: int) -> Any:
 
 @partial(jax.jit, static_argnames=("steps", "batch", "rounds"))
 def complete(table, free, other, key, epsilon, rate, *, steps: int, batch: int, rounds: int):
-    """`table` with its `free` cells moved by Adam until its batches resemble those of `other`.
-
-    other: None compares the table with itself
-    """
+    """`table` with its `free` cells updated by Adam until its batches resemble those of `other`, or
+    each other where that is None."""
     optimizer = optax.adam(rate)
 
     def loss(table, key):
@@ -66,36 +64,37 @@ def complete(table, free, other, key, epsilon, rate, *, steps: int, batch: int, 
     return jax.lax.scan(step, (table, optimizer.init(table)), jax.random.split(key, steps))[0][0]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TransportImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """Moves missing cells until random batches of the table have a small Sinkhorn divergence from
+    """Updates missing cells until random batches of the table have a small Sinkhorn divergence from
     each other.
 
     The regularisation is `blur` times the median squared distance between mean-filled rows, on
     standardised columns (5 %, as in the paper). `fit` completes the training rows, and `transform`
     completes other rows against them; the paper imputes one table as a whole. The paper takes 2,000
     steps of RMSprop at a rate of 1e-2, this class 1,000 steps of Adam at 3e-2; both have batches of
-    128 rows. A column without an observed value in `fit` gets 0.
+    128 rows. A column with heavy tails is completed in ranks (`numeric.Ranks`). A column without an
+    observed value in `fit` gets 0.
     """
 
-    def __init__(self, *, steps=1000, batch_size=128, blur=0.05, learning_rate=3e-2, rounds=20, random_state=None):
-        self.steps = steps
-        self.batch_size = batch_size
-        self.blur = blur
-        self.learning_rate = learning_rate
-        self.rounds = rounds
-        self.random_state = random_state
+    steps: int = 1000
+    batch_size: int = 128
+    blur: float = 0.05
+    learning_rate: float = 3e-2
+    rounds: int = 20
+    random_state: Any = None
 
-    def fit(self, X: Any, y: Any = None) -> TransportImputer:
+    def fit(self, X: Any, y: Any = None) -> "TransportImputer":
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan")
         self.seen_ = ~np.isnan(X).all(0)
         X = X[:, self.seen_]
-        count = (~np.isnan(X)).sum(0)
-        self.mean_ = np.nansum(X, 0) / count
-        spread = np.sqrt(np.nansum((X - self.mean_) ** 2, 0) / count)
+        kinds = [Numeric.learn(column, np.isnan(column), f"column {j}", 0) for j, column in enumerate(X.T)]
+        self.ranks_ = {j: kind for j, kind in enumerate(kinds) if isinstance(kind, Ranks)}
+        X = self._ranked(X)
+        self.mean_, spread = np.nanmean(X, 0), np.nanstd(X, 0)
         self.spread_ = np.where(spread > 0, spread, 1.0)
         self.random_ = int(check_random_state(self.random_state).randint(2**31 - 1))
-        filled = self._scaled(X)[0]
-        some = filled[np.random.default_rng(0).permutation(len(filled))[:500]]
+        some = self._scaled(X)[np.random.default_rng(0).permutation(len(X))[:500]]
         squared = ((some[:, None] - some[None]) ** 2).sum(-1)[np.triu_indices(len(some), 1)]
         self.epsilon_ = self.blur * max(float(np.median(squared)) if len(squared) else 1.0, 1e-3)
         self.table_ = self._completed(X, None)
@@ -107,21 +106,29 @@ class TransportImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
         gone, done = np.isnan(X), np.zeros_like(X)
         if gone[:, self.seen_].any():
-            done[:, self.seen_] = self._completed(X[:, self.seen_], self.table_) * self.spread_ + self.mean_
+            found = self._completed(self._ranked(X[:, self.seen_]), self.table_) * self.spread_ + self.mean_
+            for j, kind in self.ranks_.items():
+                found[:, j] = kind.decode(found[:, [j]])
+            done[:, self.seen_] = found
         return np.where(gone, done, X)
 
-    def _scaled(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(the standardised table, 0 in missing cells; where they are)."""
-        gone = np.isnan(X)
-        return np.where(gone, 0, (X - self.mean_) / self.spread_).astype(np.float32), gone
+    def _ranked(self, X: np.ndarray) -> np.ndarray:
+        """The table with the columns of heavy tails as places in [0, 1]."""
+        X = X.copy(order="K")  # the layout decides the last digit of a sum
+        for j, kind in self.ranks_.items():
+            gone = np.isnan(X[:, j])
+            X[:, j] = np.where(gone, np.nan, kind.encode(X[:, j], gone, f"column {j}")[0][:, 0])
+        return X
+
+    def _scaled(self, X: np.ndarray) -> np.ndarray:
+        """The standardised table, 0 in missing cells."""
+        return np.where(np.isnan(X), 0, (X - self.mean_) / self.spread_).astype(np.float32)
 
     def _completed(self, X: np.ndarray, other: np.ndarray | None) -> np.ndarray:
-        table, gone = self._scaled(X)
-        start = np.random.default_rng([self.random_, other is None]).normal(0, START, X.shape)
-        table = np.where(gone, start, table).astype(np.float32)
-        settings = {"steps": self.steps, "batch": self.batch_size, "rounds": self.rounds}
-        key = jax.random.key(self.random_)
-        return np.asarray(complete(table, gone, other, key, self.epsilon_, self.learning_rate, **settings))
+        gone, start = np.isnan(X), np.random.default_rng([self.random_, other is None]).normal(0, START, X.shape)
+        table = np.where(gone, start, self._scaled(X)).astype(np.float32)
+        numbers = jax.random.key(self.random_), self.epsilon_, self.learning_rate
+        return np.asarray(complete(table, gone, other, *numbers, steps=self.steps, batch=self.batch_size, rounds=self.rounds))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

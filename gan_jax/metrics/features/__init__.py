@@ -5,14 +5,5 @@ from gan_jax.metrics.features.extractor import Extractor, check_images, from_fun
 from gan_jax.metrics.features.fixed import pixels, random
 from gan_jax.metrics.features.inception import inception, inception_logits
 
-__all__ = [
-    "Extractor",
-    "check_images",
-    "classifier",
-    "classifier_logits",
-    "from_function",
-    "inception",
-    "inception_logits",
-    "pixels",
-    "random",
-]
+__all__ = ["Extractor", "check_images", "classifier", "classifier_logits", "from_function"]
+__all__ += ["inception", "inception_logits", "pixels", "random"]

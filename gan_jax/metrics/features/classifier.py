@@ -1,13 +1,9 @@
-"""A small classifier, trained once on the extractor split E, whose inside is the default feature
-space.
+"""A small classifier, trained once on E (the extractor split); its inside is the feature space.
 
-The network: 3x3 convolutions with ReLU (32 channels, then 64; stride 2 while the shorter side
-exceeds 4; at least two), a hidden layer of 64 with ReLU, logits. Trained by AdamW with a cosine
-schedule, label smoothing and small shifts (no flips: a mirrored digit is another sign); all draws
-come from PCG64.
+3x3 convolutions with ReLU (32 channels, then 64; stride 2 while the shorter side exceeds 4; at
+least two), a hidden layer of 64 with ReLU, logits. It is trained by AdamW with a cosine schedule,
+label smoothing and small shifts, with draws of PCG64 (no flips: a mirrored digit is another sign).
 """
-
-from __future__ import annotations
 
 import os
 import tempfile
@@ -37,13 +33,10 @@ Weights = dict[str, Any]  # {name: array}
 class Training:
     """How a classifier is trained.
 
-    width, hidden: channels of the first convolution (the others have twice as many), units of the
-        hidden layer
-    epochs, least: passes over the images, but at least so many steps
-    batch, rate, decay, smoothing: of AdamW and of the labels
-    shift:         images are moved by up to this share of their side (a pixel at least), edges
-                   repeated; 0 for none
-    seed:          of the weights, the order and the shifts
+    width, hidden: channels of the first convolution (others have twice as many), units of the
+    hidden layer. epochs: passes over the images, at least `least` steps. decay, smoothing: of the
+    weights, of the labels. shift: images are shifted by up to this share of their side (at least a
+    pixel), edges repeated; 0 for none. seed: of weights, order and shifts.
     """
 
     width: int = 32
@@ -63,8 +56,7 @@ DEFAULT = Training()
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A trained classifier. features, logits: as extractors; accuracy: on V, in [0, 1]; classes:
-    how many there are."""
+    """A trained classifier, as two extractors; accuracy in [0, 1] is on V, the validation split."""
 
     features: Extractor
     logits: Extractor
@@ -73,29 +65,23 @@ class Classifier:
 
 
 def classifier(data: Splits, cache: str | Path | None = None, training: Training = DEFAULT) -> Extractor:
-    """The default features: float32 [n, 96] of uint8 images [n, h, w, c], from a classifier trained
-    on E alone.
+    """The default features: float32 [n, 96] of uint8 images [n, h, w, c], from E alone.
 
-    The 64 units of the last hidden layer, and the standard deviations over the image of the first
-    convolution's 32 channels, each block scaled to a mean variance of 1 on E (over its units). The
-    hidden layer tells classes apart, and so sees a generator that leaves some out, but is half
-    blind to what changes no class; the first layer sees texture: blur MNIST by one pixel, and the
-    Frechet distance is 26 times that of two real samples in the hidden layer, 990 times in the
-    first, 160 times in both (1,000 images; without half of the classes: 48, 5 and 26 times).
+    They are the 64 units of the last hidden layer of a classifier, and the standard deviations over
+    the image of its first convolution's 32 channels, each block scaled to a mean variance of 1 on
+    E. The hidden layer shows missing classes, the first layer texture: images of MNIST blurred by
+    one pixel have 160 times the Frechet distance of two real samples, half of the classes 26 times.
 
-    E is disjoint from T, V and S, so that the features favour neither the training nor the held-out
-    images. Trained on first use and kept in `cache` (see `cache_folder`). `settings` holds the
-    accuracy on V (chance is 1 / classes): features of a poor classifier separate classes poorly.
-    Retraining gives the same weights on the same machine and versions; on another, close ones with
-    another digest. Cost on two CPU cores: 8x8 digits 2 s, 9,000 MNIST images 9 s.
-    Raises UserError for data without labels or of points, which want features="random" or "pixels".
+    E is disjoint from the training (T), validation (V) and test (S) splits: none is favoured. The
+    weights are trained on first use and kept in `cache` (see `cache_folder`). `settings` holds the
+    accuracy on V, which should be high. Raises UserError for data without labels or of points: use
+    "random" or "pixels".
     """
     return trained_classifier(data, cache, training).features
 
 
 def classifier_logits(data: Splits, cache: str | Path | None = None, training: Training = DEFAULT) -> Extractor:
-    """The logits [n, classes] of `classifier`'s network, for the inception score and the shares of
-    classes."""
+    """The logits [n, classes] of `classifier`'s network, for scores such as the inception score."""
     return trained_classifier(data, cache, training).logits
 
 
@@ -119,8 +105,7 @@ def trained_classifier(data: Splits, cache: str | Path | None = None, training: 
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
-    """Where trained extractors are kept: the argument, or $GAN_JAX_CACHE, or
-    ~/.cache/gan_jax/features."""
+    """Where extractors are kept: the argument, $GAN_JAX_CACHE, or ~/.cache/gan_jax/features."""
     chosen = cache or os.environ.get("GAN_JAX_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -128,8 +113,7 @@ def cache_folder(cache: str | Path | None = None) -> Path:
 
 
 def labelled(split: Split, data: Splits, what: str, advise: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """The images and labels of a split. Raises UserError where there are no labels, or the examples
-    are points."""
+    """The images and labels of a split. Raises UserError without labels, or for points."""
     advice = ": use features='{}'" if advise else ""
     if split.images.ndim != 4:
         raise UserError(f"{what} want images, and {data.name} holds points{advice.format('pixels')}")
@@ -138,12 +122,8 @@ def labelled(split: Split, data: Splits, what: str, advise: bool = True) -> tupl
     return split.images, split.labels
 
 
-# ---- the network -------------------------------------------------------------------------------
-
-
 def network(weights: Weights, images: Array) -> tuple[Float[Array, "b c"], Float[Array, "b k"], Float[Array, "b w"]]:
-    """Images in [-1, 1] [b, h, w, c] -> logits, the last hidden layer, and the spread of the
-    first's channels."""
+    """Images in [-1, 1] [b, h, w, c] -> logits, the last hidden layer, the first one's spread."""
     x, spreads = images, []
     layers = sum(name.startswith("kernel") for name in weights)
     for i, stride in enumerate(strides(images.shape[1:], layers)):
@@ -192,12 +172,8 @@ def predict(weights: Weights, images: np.ndarray) -> np.ndarray:
     return Extractor("classifier logits", "", lambda x: _logits(weights, x))(images).argmax(1)
 
 
-# ---- training ----------------------------------------------------------------------------------
-
-
 def train(images: np.ndarray, labels: np.ndarray, classes: int, training: Training = DEFAULT) -> Weights:
-    """Weights of a classifier of images uint8 [n, h, w, c] with labels [n] in 0 ... classes - 1;
-    one program per shape."""
+    """Weights of a classifier of images uint8 [n, h, w, c] with labels [n] in 0 ... classes - 1."""
     n, batch = len(images), min(training.batch, len(images))
     steps = max(training.least, training.epochs * n // batch)
     random = np.random.Generator(np.random.PCG64([training.seed, 1]))
@@ -224,20 +200,16 @@ def _train(weights: Weights, images, labels, order, offsets, margin: int, traini
         weights, memory = carry
         index, offset = turn
         shape = (1, *images.shape[1:])
-        x = jax.vmap(lambda i, at: jax.lax.dynamic_slice(wide, (i, at[0], at[1], 0), shape)[0])(index, offset)
+        x = jax.vmap(lambda i, at: jax.lax.dynamic_slice(wide, (i, at[0], at[1], jnp.int32(0)), shape)[0])(index, offset)
         update, memory = optimizer.update(jax.grad(loss)(weights, x, labels[index]), memory, weights)
-        return (jax.tree.map(jnp.add, weights, update), memory), None
+        return (jax.tree.map(lambda w, u: w + u.astype(w.dtype), weights, update), memory), None  # float64 where JAX has it
 
     weights = jax.tree.map(jnp.asarray, weights)
     return jax.lax.scan(step, (weights, optimizer.init(weights)), (order, offsets))[0][0]
 
 
-# ---- the cache ---------------------------------------------------------------------------------
-
-
 def _read(file: Path, key: str) -> Weights | None:
-    """The weights in a file of `_write`; None where there is none, or it is damaged or
-    another's."""
+    """The weights in a file of `_write`; None where it is missing, damaged or another's."""
     try:
         with np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}

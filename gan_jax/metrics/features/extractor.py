@@ -1,7 +1,4 @@
-"""One interface for everything that turns images into feature vectors, with a hash that says which
-one it was."""
-
-from __future__ import annotations
+"""One interface for everything that turns images into feature vectors, identified by a hash."""
 
 import hashlib
 import json
@@ -12,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from gan_jax.core.errors import UserError
+from gan_jax.metrics.checks import first_not_finite
 
-BATCH = 256
 PROBES = 4  # images whose features identify a function of the user's
 SEED = 20140610
 
@@ -22,28 +19,26 @@ SEED = 20140610
 class Extractor:
     """Images in, features out.
 
-    name:     what tables print, such as "classifier"
-    digest:   sha256 (hex) of all that determines the features: code version, weights, settings
-    function: uint8 [b, h, w, c] (or float32 points [b, d]) -> floats [b, k]; any array library
-    settings: what a reader must know, such as {"resize": "clean-bicubic"} or {"accuracy": .97};
-        part of the protocol
+    name: what tables print, such as "classifier". digest: sha256 (hex) of all that determines the
+    features: code version, weights, settings. function: uint8 [b, h, w, c] (or float32 points [b,
+    d]) -> floats [b, k] of any array library. settings: what readers must know, such as
+    {"accuracy": .97}. batch: images at a time.
     """
 
     name: str
     digest: str
     function: Callable[[Any], Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    batch: int = 256
 
-    def __call__(self, images: np.ndarray, batch: int = BATCH) -> np.ndarray:
-        """Features float32 [n, k] of images uint8 [n, h, w, c] or points float32 [n, d], `batch` at
-        a time.
+    def __call__(self, images: np.ndarray, batch: int | None = None) -> np.ndarray:
+        """Features float32 [n, k] of images uint8 [n, h, w, c] or points float32 [n, d].
 
-        The last batch is filled up with its own first image, so that a compiled function sees one
-        shape.
-        Raises UserError where the images are not such, there are none, or a feature is not finite.
+        A last batch is filled up, so that a compiled function has one shape. Raises UserError for
+        no images, wrong ones, or a feature that is not finite.
         """
         images = check_images(images, f"images for the {self.name} features")
-        parts = []
+        batch, parts = batch or self.batch, []
         for first in range(0, len(images), batch):
             part = images[first : first + batch]
             n = len(part)
@@ -53,20 +48,18 @@ class Extractor:
         made = np.concatenate(parts)
         if made.ndim != 2 or len(made) != len(images):
             raise UserError(f"the {self.name} features of {len(images)} images have shape {list(made.shape)}; expected [n, k]")
-        if not np.isfinite(made).all():
-            bad = int(np.flatnonzero(~np.isfinite(made).all(1))[0])
+        if (bad := first_not_finite(made)) is not None:
             raise UserError(f"the {self.name} features of image {bad} are not finite: check the images and the extractor")
         return made
 
 
 def check_images(images: Any, what: str) -> np.ndarray:
-    """`images` as an array: uint8 [n, h, w, c] with 1 or 3 channels, or finite float points [n, d].
-    Raises UserError."""
+    """`images`, if uint8 [n, h, w, 1 or 3] or finite float points [n, d]; UserError for others."""
     images = np.asarray(images)
     shape = list(images.shape)
     if images.ndim == 2 and np.issubdtype(images.dtype, np.floating) and len(images):
-        if not np.isfinite(images).all():
-            raise UserError(f"{what}: point {int(np.flatnonzero(~np.isfinite(images).all(1))[0])} is not finite")
+        if (bad := first_not_finite(images)) is not None:
+            raise UserError(f"{what}: point {bad} is not finite")
         return images.astype(np.float32, copy=False)
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
         hint = ": move the channels last" if images.ndim == 4 and images.shape[1] in (1, 3) else ""
@@ -92,8 +85,7 @@ def digest_of(*parts: Any) -> str:
 
 
 def from_function(function: Callable[[Any], Any], image_shape: tuple[int, ...], name: str | None = None) -> Extractor:
-    """A function of the user's as an extractor, identified by the features that it gives a few
-    fixed images."""
+    """A user's function as an extractor, identified by the features it gives a few fixed images."""
     random = np.random.Generator(np.random.PCG64(SEED))
     raw = random.integers(0, 256, (PROBES, *image_shape), np.uint8)
     probes = raw if len(image_shape) == 3 else raw.astype(np.float32) / 127.5 - 1

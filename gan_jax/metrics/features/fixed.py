@@ -1,7 +1,4 @@
-"""Features that nothing was trained for: the pixels themselves, and a convolutional network of
-fixed random weights."""
-
-from __future__ import annotations
+"""Features without training: the pixels themselves, and a network of random weights."""
 
 from collections.abc import Callable
 
@@ -22,26 +19,17 @@ SMALLEST = 4  # side at which strides end
 
 
 def pixels(image_shape: tuple[int, ...]) -> Extractor:
-    """Images flattened to d = h w c values in [-1, 1]; points [d] as they are.
-
-    A shift by one pixel may count for more than another digit: good for finding copies, which they
-    cannot miss, not for ranking models. Cost: none.
-    """
+    """Images flattened to d = h w c values in [-1, 1]; points [d] as they are. They cannot miss
+    copies, but do not rank models: a shift by one pixel may count for more than another digit."""
     shape = list(_checked(image_shape, "the pixel features", points=True))
 
-    def flat(images):
-        return np.asarray(to_unit(images, "float32")).reshape(len(images), -1)
-
+    flat = lambda images: np.asarray(to_unit(images, "float32")).reshape(len(images), -1)
     return Extractor("pixels", digest_of("pixels", VERSION, shape), flat, {"features": int(np.prod(shape))})
 
 
 def random(image_shape: tuple[int, ...], width: int = 64, features: int = 128, seed: int = SEED) -> Extractor:
-    """`random_network` as an extractor: uint8 images [b, h, w, c] -> float32 [b, features].
-
-    For data without labels, and as a check on the classifier's: no training set shaped it, so that
-    no split is favoured. Its digest is that of its weights. Raises UserError for points and for
-    sizes below 1.
-    """
+    """`random_network` as an extractor: uint8 images [b, h, w, c] -> float32 [b, features]. Raises
+    UserError for points and for sizes below 1."""
     weights, apply = random_network(image_shape, width, features, seed)
     run = jax.jit(lambda images: apply(to_unit(images)))
     settings = {"width": width, "features": features, "seed": seed}
@@ -51,22 +39,15 @@ def random(image_shape: tuple[int, ...], width: int = 64, features: int = 128, s
 def random_network(
     image_shape: tuple[int, ...], width: int = 64, features: int = 128, seed: int = SEED
 ) -> tuple[list[np.ndarray], Callable[[Array], Float[Array, "b k"]]]:
-    """(weights, apply): a fixed random convolutional network, apply(images in [-1, 1] [b, h, w, c])
-    -> [b, features].
+    """(weights, apply): a fixed random network, images in [-1, 1] [b, h, w, c] -> [b, features].
 
     Three 3x3 convolutions of `width` channels (stride 2 while the side exceeds 4) with leaky ReLU;
     the standard deviation over the image of every layer's channels (texture) and the last layer's
-    means over quarters of the image (shape) are projected by a random matrix. Weights are He-scaled
-    and uniform, made from the raw stream of PCG64, which NumPy keeps
-    fixed: the same bits in every version. `apply` is pure and may be jitted, vmapped and
-    differentiated. Random networks for judging GANs: Naeem et al. (2020), section 4.
-
-    Less telling than a classifier: the Frechet distance of blurred MNIST images is 19 times that of
-    two real samples, of the images of half the classes 2.6 times (`features.classifier`: 160 and
-    26); on CIFAR-10, 2.9 and 1.2 times.
-
-    Cost: 512 images of 8x8 take a few ms at width 32 on two CPU cores. Raises UserError for points
-        and for sizes below 1.
+    means over quarters of the image (shape) are projected by a random matrix (Naeem et al., 2020,
+    section 4). Weights are He-scaled and uniform, from PCG64's raw stream: the same bits in every
+    NumPy. Blurred MNIST images have 19 times the Frechet distance of two real samples
+    (`features.classifier`: 160), half the classes 2.6 times (26). Raises UserError for points and
+    for sizes below 1.
     """
     channels = _checked(image_shape, "the random features")[-1]
     if min(width, features) < 1:
@@ -97,8 +78,7 @@ def strides(image_shape: tuple[int, ...], layers: int) -> list[int]:
 
 
 def he_uniform(bits: np.random.PCG64, shape: tuple[int, ...], fan_in: int | None = None) -> np.ndarray:
-    """float32 U(-a, a) of variance 2 / fan_in (He et al., 2015); fan_in: by default all axes but
-    the last."""
+    """float32 U(-a, a) of variance 2 / fan_in (He et al., 2015), for kernels [..., in, out]."""
     fan_in = fan_in or int(np.prod(shape[:-1]))
     uniform = (bits.random_raw(int(np.prod(shape))) >> np.uint64(40)).astype(np.float32) / np.float32(2**23) - 1
     return (uniform * np.float32((6 / fan_in) ** 0.5)).reshape(shape)

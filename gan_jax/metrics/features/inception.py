@@ -1,13 +1,10 @@
-"""Inception-v3 as FID uses it (Szegedy et al., 2016; the network of 2015-12-05), for weights that
-the user supplies.
+"""Inception-v3 as FID uses it: the network of 2015-12-05 (Szegedy et al., 2016), for given weights.
 
 It differs from the paper's and torchvision's network in four ways: 1,008 logits; 3 x 3 average
 pools that leave their padding out of the mean; a max pool where Mixed_7c should have an average
-pool; and batch norm with epsilon 1e-3. Layers are called as in the PyTorch conversions of its
+pool; and batch norm with epsilon 1e-3. Layers have the names of the PyTorch conversions of its
 weights (pytorch-fid, torch-fidelity), so that their files can be read.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache, partial
@@ -30,15 +27,11 @@ VERSION = 1  # of what the features are, given the weights
 FID_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FID_FILE = "pt_inception-2015-12-05-6726825d.pth"
 OUTPUTS = ("pool", "logits_unbiased")  # of the extractors; both, so that they share a program
-CHUNK = 32  # images at a time: some 0.5 GB of activations
-
-
-# ---- the network -------------------------------------------------------------------------------
+BATCH = 32  # images at a time: some 0.5 GB of activations
 
 
 class Conv(nn.Module):
-    """Convolution without bias, batch norm by the running averages, ReLU. Half a kernel of padding,
-    or none where `valid`."""
+    """A convolution without bias, padded unless `valid`; batch norm by running averages; ReLU."""
 
     features: int
     kernel: tuple[int, int]
@@ -57,34 +50,32 @@ def conv(name: str, features: int, height: int, width: int | None = None) -> Con
     return Conv(features, (height, width or height), name=name)
 
 
+def chain(x, branch: str, *layers: tuple[int, ...]):
+    """Convolutions branch_1, branch_2, ..., each (features, height[, width])."""
+    for i, layer in enumerate(layers, 1):
+        x = conv(f"{branch}_{i}", *layer)(x)
+    return x
+
+
 def reduction(name: str, features: int) -> Conv:
     """A 3 x 3 convolution which halves the grid."""
     return Conv(features, (3, 3), 2, valid=True, name=name)
 
 
-def halved(x):
-    return nn.max_pool(x, (3, 3), (2, 2))
-
-
-def averaged(x):
-    return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
-
-
-def join(*branches):
-    return jnp.concatenate(branches, -1)
+halved = partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2))
+averaged = partial(nn.avg_pool, window_shape=(3, 3), strides=(1, 1), padding="SAME", count_include_pad=False)
+join = lambda *branches: jnp.concatenate(branches, -1)
 
 
 class InceptionA(nn.Module):
-    """35 x 35: 5 x 5 convolutions, one of them factorised into two of 3 x 3 (the paper's figure
-    5)."""
+    """35 x 35: 5 x 5 convolutions, one of them factorised into two of 3 x 3 (figure 5)."""
 
     pooled: int
 
     @nn.compact
     def __call__(self, x):
-        five = conv("branch5x5_2", 64, 5)(conv("branch5x5_1", 48, 1)(x))
-        double = conv("branch3x3dbl_2", 96, 3)(conv("branch3x3dbl_1", 64, 1)(x))
-        double = conv("branch3x3dbl_3", 96, 3)(double)
+        five = chain(x, "branch5x5", (48, 1), (64, 5))
+        double = chain(x, "branch3x3dbl", (64, 1), (96, 3), (96, 3))
         pool = conv("branch_pool", self.pooled, 1)(averaged(x))
         return join(conv("branch1x1", 64, 1)(x), five, double, pool)
 
@@ -94,8 +85,7 @@ class InceptionB(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        double = conv("branch3x3dbl_2", 96, 3)(conv("branch3x3dbl_1", 64, 1)(x))
-        double = reduction("branch3x3dbl_3", 96)(double)
+        double = reduction("branch3x3dbl_3", 96)(chain(x, "branch3x3dbl", (64, 1), (96, 3)))
         return join(reduction("branch3x3", 384)(x), double, halved(x))
 
 
@@ -106,11 +96,9 @@ class InceptionC(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        seven = conv("branch7x7_2", self.width, 1, 7)(conv("branch7x7_1", self.width, 1)(x))
-        seven = conv("branch7x7_3", 192, 7, 1)(seven)
-        double = conv("branch7x7dbl_2", self.width, 7, 1)(conv("branch7x7dbl_1", self.width, 1)(x))
-        double = conv("branch7x7dbl_4", self.width, 7, 1)(conv("branch7x7dbl_3", self.width, 1, 7)(double))
-        double = conv("branch7x7dbl_5", 192, 1, 7)(double)
+        w = self.width
+        seven = chain(x, "branch7x7", (w, 1), (w, 1, 7), (192, 7, 1))
+        double = chain(x, "branch7x7dbl", (w, 1), (w, 7, 1), (w, 1, 7), (w, 7, 1), (192, 1, 7))
         pool = conv("branch_pool", 192, 1)(averaged(x))
         return join(conv("branch1x1", 192, 1)(x), seven, double, pool)
 
@@ -121,21 +109,19 @@ class InceptionD(nn.Module):
     @nn.compact
     def __call__(self, x):
         three = reduction("branch3x3_2", 320)(conv("branch3x3_1", 192, 1)(x))
-        seven = conv("branch7x7x3_2", 192, 1, 7)(conv("branch7x7x3_1", 192, 1)(x))
-        seven = reduction("branch7x7x3_4", 192)(conv("branch7x7x3_3", 192, 7, 1)(seven))
+        seven = reduction("branch7x7x3_4", 192)(chain(x, "branch7x7x3", (192, 1), (192, 1, 7), (192, 7, 1)))
         return join(three, seven, halved(x))
 
 
 class InceptionE(nn.Module):
-    """8 x 8: 3 x 3 convolutions as 1 x 3 beside 3 x 1 (figure 7), over a pool that is the average,
-    or the maximum."""
+    """8 x 8: 3 x 3 convolutions as 1 x 3 beside 3 x 1 (figure 7), over an average or maximum."""
 
     max_pool: bool = False
 
     @nn.compact
     def __call__(self, x):
         three = conv("branch3x3_1", 384, 1)(x)
-        double = conv("branch3x3dbl_2", 384, 3)(conv("branch3x3dbl_1", 448, 1)(x))
+        double = chain(x, "branch3x3dbl", (448, 1), (384, 3))
         pool = nn.max_pool(x, (3, 3), (1, 1), "SAME") if self.max_pool else averaged(x)
         return join(
             conv("branch1x1", 320, 1)(x),
@@ -150,15 +136,14 @@ class InceptionE(nn.Module):
 class Inception(nn.Module):
     """Images [n, 299, 299, 3] in about [-1, 1] -> {block: its output [n, h, w, c]}, in order.
 
-    The last three are pool [n, 2048] (the mean over Mixed_7c's grid, "pool3"), which FID and KID
-    use; logits_unbiased [n, 1008], without the bias, which the inception score uses; and logits [n,
-    1008].
+    The last three are pool [n, 2048] ("pool3", the mean over Mixed_7c's grid), which FID and KID
+    use; logits_unbiased [n, 1008], without the bias, of the inception score; and logits [n, 1008].
     """
 
     @nn.compact
     def __call__(self, x) -> dict[str, Array]:
         stem = [
-            Conv(32, (3, 3), 2, valid=True, name="Conv2d_1a_3x3"),
+            reduction("Conv2d_1a_3x3", 32),
             Conv(32, (3, 3), valid=True, name="Conv2d_2a_3x3"),
             conv("Conv2d_2b_3x3", 64, 3),
             halved,
@@ -182,8 +167,6 @@ class Inception(nn.Module):
         return made | {"pool": pool, "logits_unbiased": unbiased, "logits": unbiased + bias}
 
 
-# ---- its weights -------------------------------------------------------------------------------
-
 LEAVES = {  # the last part of a name in a PyTorch file -> linen's collection and names; the others are called alike
     "conv.weight": ("params", "conv", "kernel"),
     "bn.weight": ("params", "bn", "scale"),
@@ -197,8 +180,7 @@ TORCH_ORDER = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}  # of linen's axes: [h, w, i
 
 @cache
 def layout() -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
-    """PyTorch's name of every tensor -> where it is in linen's variables, and its shape in
-    PyTorch's order."""
+    """PyTorch's name of every tensor -> its place in linen's variables, its shape in PyTorch."""
     made = jax.eval_shape(Inception().init, jax.random.key(0), jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32))
     names = {parts: name for name, parts in LEAVES.items()}
     whole = {path: name for name, path in FC.items()}
@@ -211,8 +193,7 @@ def layout() -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
 
 
 def variables_of(tensors: Mapping[str, np.ndarray], where: str) -> dict[str, Any]:
-    """The network's variables from tensors under their PyTorch names. Raises UserError for the
-    first that does not fit."""
+    """The network's variables, from tensors by PyTorch's names; UserError for the first misfit."""
     made: dict[str, Any] = {}
     for name, (path, shape) in layout().items():
         if name not in tensors:
@@ -230,20 +211,16 @@ def variables_of(tensors: Mapping[str, np.ndarray], where: str) -> dict[str, Any
     return made
 
 
-# ---- the extractor -----------------------------------------------------------------------------
-
-
 @partial(jax.jit, static_argnames="mode")
 def prepared(images: ArrayLike, mode: str) -> Float[Array, "n 299 299 c"]:
-    """uint8 images [n, h, w, c] resized as `mode` says, and scaled to about [-1, 1] as its
-    reference does."""
+    """uint8 images [n, h, w, c] resized as `mode` says, and scaled to about [-1, 1]."""
     x = resize(images, mode)
     return x / 127.5 - 1 if mode == "pytorch-bilinear" else (x - 128) / 128
 
 
 @partial(jax.jit, static_argnames="outputs")
 def activations(variables: Mapping[str, Any], x: ArrayLike, outputs: tuple[str, ...]) -> dict[str, Array]:
-    """Those of Inception's outputs that are named, for images as from `prepared`."""
+    """The named ones of Inception's outputs, for images as from `prepared`."""
     made: Any = Inception().apply(variables, x)
     return {name: made[name] for name in outputs}
 
@@ -251,15 +228,8 @@ def activations(variables: Mapping[str, Any], x: ArrayLike, outputs: tuple[str, 
 def _features(variables: dict[str, Any], mode: str, output: str, images: np.ndarray) -> Float[np.ndarray, "n k"]:
     if images.ndim != 4:
         raise UserError(f"inception features are of uint8 images [n, h, w, 1 or 3], not of points {list(images.shape)}")
-    count = len(images)
-    if count > CHUNK:  # whole chunks, so that one program is compiled
-        images = np.concatenate([images, images[: -count % CHUNK]])
-    images = np.broadcast_to(images, (*images.shape[:3], 3))
-    parts = []
-    for first in range(0, len(images), CHUNK):
-        x = prepared(images[first : first + CHUNK], mode)
-        parts.append(np.asarray(activations(variables, x, outputs=OUTPUTS)[output]))
-    return np.concatenate(parts)[:count]
+    x = prepared(np.broadcast_to(images, (*images.shape[:3], 3)), mode)
+    return np.asarray(activations(variables, x, outputs=OUTPUTS)[output])
 
 
 def _extractor(path: str | Path, mode: str, sha256: str | None, name: str, output: str) -> Extractor:
@@ -273,41 +243,31 @@ def _extractor(path: str | Path, mode: str, sha256: str | None, name: str, outpu
         )
     found = weights.sha256(path)
     if sha256 is not None and found != sha256.lower():
-        raise UserError(
-            f"{path}: sha256 is {found}, not {sha256}: download the file again, or pass sha256=None for a converted file"
-        )
+        raise UserError(f"{path}: sha256 is {found}, not {sha256}: download it again, or pass sha256=None for a conversion")
     variables = variables_of(weights.read(path), str(path))
     digest = digest_of("inception", VERSION, output, found, mode)
-    return Extractor(name, digest, partial(_features, variables, mode, output), {"resize": mode, "weights": found})
+    function, settings = partial(_features, variables, mode, output), {"resize": mode, "weights": found}
+    return Extractor(name, digest, function, settings, BATCH)
 
 
 def inception(path: str | Path, resize: str = "tf1-bilinear", sha256: str | None = FID_SHA256) -> Extractor:
-    """The 2,048 features of standard FID and KID ("pool3"): Inception-v3 with the weights in the
-    file `path`.
+    """The 2,048 features of FID and KID ("pool3"), by Inception-v3 with the weights in `path`.
 
-    path:   the FID weights (pt_inception-2015-12-05-6726825d.pth, 95,628,359 bytes; reading it
-            takes PyTorch, the extra gan-jax[inception]), or the same tensors under the same names
-            as .safetensors or .npz; no file is executed (see `weights.read`)
-    resize: "tf1-bilinear" (the original FID, torch-fidelity), "pytorch-bilinear" (pytorch-fid) or
-            "clean-bicubic" (clean-fid); figures of different modes cannot be compared (see
-            `resize.resize`)
-    sha256: what the file must hash to; None accepts any file, and only the digest then says which
-        one it was
+    path: the FID weights (pt_inception-2015-12-05-6726825d.pth, which takes PyTorch, the extra
+    gan-jax[inception]), or the same tensors under the same names as .safetensors or .npz; no file
+    is executed. resize: "tf1-bilinear" (the original FID, torch-fidelity), "pytorch-bilinear"
+    (pytorch-fid) or "clean-bicubic" (clean-fid); figures of different modes cannot be compared.
+    sha256: the file's hash; None accepts any file.
 
-    Features are at least 0. Grey images are repeated to three channels. Pixels become (x - 128) /
-    128, or x / 127.5 - 1 with "pytorch-bilinear", as in each reference. float32 throughout; the
-    network agrees with torch-fidelity's to about 1e-5 of the features' standard deviation. Cost:
-    5.7 GFLOP an image.
-    Raises UserError where the file is missing, unreadable, not these weights or not of this hash,
-    and for another mode.
+    Grey images are repeated to three channels. Pixels become (x - 128) / 128, or x / 127.5 - 1 with
+    "pytorch-bilinear", as in each reference. The features agree with torch-fidelity's to about 1e-5
+    of their standard deviation, in float32. Cost: 5.7 GFLOP an image. Raises UserError where the
+    file is missing, unreadable or another, and for another mode.
     """
     return _extractor(path, resize, sha256, "inception", "pool")
 
 
 def inception_logits(path: str | Path, resize: str = "tf1-bilinear", sha256: str | None = FID_SHA256) -> Extractor:
-    """The 1,008 logits without their bias, whose softmax the inception score takes (Salimans et
-    al., 2016, as in its code).
-
-    All else as for `inception`.
-    """
+    """The 1,008 logits without their bias, of which the inception score (Salimans et al., 2016)
+    takes the softmax; all else as for `inception`."""
     return _extractor(path, resize, sha256, "inception-logits", "logits_unbiased")

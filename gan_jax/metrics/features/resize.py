@@ -1,7 +1,4 @@
-"""Images to the 299 x 299 pixels of Inception, in the three ways in use: they give different
-distances, so each has a name."""
-
-from __future__ import annotations
+"""Images to the 299 x 299 pixels of Inception, in the three ways in use."""
 
 import jax
 import jax.numpy as jnp
@@ -16,24 +13,15 @@ MODES = ("tf1-bilinear", "pytorch-bilinear", "clean-bicubic")
 
 
 def resize(images: ArrayLike, mode: str, side: int = SIDE) -> Float[Array, "n side side c"]:
-    """uint8 images [n, h, w, c] as float32 [n, side, side, c] in [0, 255], not rounded. `mode` is
-    one of:
+    """uint8 images [n, h, w, c] as float32 [n, side, side, c] in [0, 255], not rounded.
 
-    tf1-bilinear:     bilinear, output i at input i h / side, no antialiasing: TensorFlow 1, so the
-                      original FID
-                      (Heusel et al., 2017) and torch-fidelity
-    pytorch-bilinear: bilinear, output i at input (i + 1/2) h / side - 1/2, no antialiasing:
-                      pytorch-fid
-    clean-bicubic:    bicubic, half-pixel centres, the kernel as wide as the step between outputs
-                      (antialiasing), as Pillow
-                      does with floats, then limited to [0, 255]: clean-fid from its version of
-                      March 2022 on
-                      (Parmar et al., 2022)
+        tf1-bilinear: output i at input i h / side, no antialiasing: TensorFlow 1, so the original
+          FID (Heusel et al., 2017) and torch-fidelity
+        pytorch-bilinear: output i at input (i + 1/2) h / side - 1/2, no antialiasing: pytorch-fid
+        clean-bicubic: half-pixel centres, the kernel as wide as the step between outputs, as Pillow
+          does with floats: clean-fid from its version of March 2022 on (Parmar et al., 2022)
 
-    Every mode is linear in the rows and in the columns, so it is two products with a matrix [side,
-    h] or [side, w].
-    Raises UserError for any other mode. Cost: side h (w + side) c multiply-adds an image. May be
-    traced.
+    Every mode is two products with a matrix [side, h] or [side, w]. Raises UserError for others.
     """
     x = jnp.asarray(images).astype(jnp.float32)
     rows, columns = (matrix(mode, size, side) for size in x.shape[1:3])
@@ -51,8 +39,7 @@ def matrix(mode: str, size: int, side: int = SIDE) -> Float[np.ndarray, "side si
 
 
 def _bilinear(size: int, side: int, half: bool) -> np.ndarray:
-    """Positions are float32, as in both references: they differ visibly from exact ones in large
-    images."""
+    """Positions are float32, as in both references: those of large images differ visibly."""
     shift = np.float32(0.5 if half else 0)
     at = np.maximum((np.arange(side, dtype=np.float32) + shift) * np.float32(size / side) - shift, 0)
     low = np.minimum(at.astype(int), size - 1)
@@ -64,8 +51,7 @@ def _bilinear(size: int, side: int, half: bool) -> np.ndarray:
 
 
 def _bicubic(size: int, side: int) -> np.ndarray:
-    """Keys' cubic convolution (1981), a = -1/2, stretched where the image shrinks, cut off and
-    renormalised at the edges."""
+    """Keys' cubic convolution (1981), a = -1/2, stretched where the image shrinks, cut at edges."""
     step = size / side
     centres = (np.arange(side) + 0.5) * step
     d = np.abs(np.arange(size) + 0.5 - centres[:, None]) / max(step, 1)

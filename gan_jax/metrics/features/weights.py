@@ -1,12 +1,8 @@
-"""Weight files as arrays, without running anything that is in them: .safetensors, .npz, and
-PyTorch's state dicts (.pth, .pt).
+"""Weight files as arrays: .safetensors, .npz, and PyTorch's state dicts (.pth, .pt).
 
-A PyTorch file is a pickle, and unpickling can run any code. torch therefore reads such a file with
-`weights_only=True`, which admits tensors and plain containers alone. torch is an optional
-dependency; .safetensors and .npz files need no torch.
+Nothing in a file is run. A PyTorch file is a pickle, which can hold any code; torch, an optional
+dependency, reads it with `weights_only=True`, which admits tensors and plain containers alone.
 """
-
-from __future__ import annotations
 
 import hashlib
 import pickle
@@ -29,11 +25,9 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     """{name: array} of a weight file: .safetensors, .npz, or a PyTorch state dict (.pth or .pt).
 
     A state dict may be the file's object or its entry "state_dict"; entries that are not tensors
-    are left out. Arrays are contiguous and have the file's dtype, except that bfloat16 becomes
-    float32. The whole file is read into memory.
-    Raises UserError where the file is missing, damaged or of another kind, where a PyTorch file
-    holds anything but tensors in plain containers, and where it needs torch, which is not
-    installed.
+    are left out. Arrays have the file's dtype, except that bfloat16 becomes float32. Raises
+    UserError where the file is missing, damaged or of another kind, where a PyTorch file holds
+    anything but tensors in plain containers, or where torch is needed and not installed.
     """
     path = Path(path)
     readers: dict[str, Callable[[Path], dict[str, np.ndarray]]]

@@ -1,8 +1,6 @@
 """What a task needs, sent without pickles: settings as JSON, data in memory as plain arrays, and
 the environment that results depend on."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -14,8 +12,10 @@ import jax
 import numpy as np
 
 from gan_jax.core.errors import UserError
+from gan_jax.core.game import Game
 from gan_jax.data.splits import Split, Splits
 from gan_jax.training.folder import write_arrays, writing
+from gan_jax.training.run import Run
 from gan_jax.training.serialization import from_json, to_json
 
 FORWARDED = ("JAX_", "XLA_", "GAN_JAX_")
@@ -28,9 +28,9 @@ def environment(accelerated: bool) -> dict[str, str | None]:
 
     accelerated: whether the task has more than a CPU. JAX itself finds the device there.
     """
-    settings: dict[str, Any] = {name: getattr(jax.config, f"jax_{name}") for name in SETTINGS}
-    count = getattr(jax.config, "jax_num_cpu_devices", -1)
-    settings["num_cpu_devices"] = count if count >= 0 else None
+    settings = {name: getattr(jax.config, f"jax_{name}") for name in SETTINGS}
+    if (count := getattr(jax.config, "jax_num_cpu_devices", -1)) >= 0:
+        settings["num_cpu_devices"] = count
     found: dict[str, str | None] = {k: v for k, v in os.environ.items() if k.startswith(FORWARDED)}
     found |= {f"JAX_{name.upper()}": str(value) for name, value in settings.items() if value is not None}
     found |= {name: os.environ.get(name) for name in THREADS}
@@ -43,7 +43,9 @@ def own_path() -> list[str]:
     return [str(Path(path).absolute()) for path in sys.path if not path.startswith(inside)]
 
 
-def check_tasks(settings: Mapping[str, Any], game: Any, data: Any, trusted: Sequence[str], warm_start: Any) -> None:
+def check_tasks(
+    settings: Mapping[str, Any], game: Game | None, data: Splits, trusted: Sequence[str], warm_start: Run | str | Path | None
+) -> None:
     """Raises UserError for what cannot be sent to a task, or what a task could not make again from
     JSON."""
     if not isinstance(warm_start, (str, Path, type(None))):
@@ -63,9 +65,7 @@ def check_tasks(settings: Mapping[str, Any], game: Any, data: Any, trusted: Sequ
 
 
 def _same(a: Any, b: Any) -> bool:
-    if jax.tree.structure(a) != jax.tree.structure(b):
-        return False
-    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    return jax.tree.structure(a) == jax.tree.structure(b) and jax.tree.all(jax.tree.map(np.array_equal, a, b))
 
 
 def save_arrays(path: Path, data: Splits) -> None:

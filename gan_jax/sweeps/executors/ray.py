@@ -1,7 +1,5 @@
 """An executor whose tasks run on a Ray cluster (https://docs.ray.io)."""
 
-from __future__ import annotations
-
 import logging
 import os
 import socket
@@ -12,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gan_jax.arguments import count, mapping, real
 from gan_jax.core.errors import UserError
-from gan_jax.sweeps.executors.base import Handle, Outcome, Submit, brief, outcome
-from gan_jax.sweeps.executors.task import train_group
+from gan_jax.sweeps.executors.task import Handle, Outcome, Submit, brief, engine_module, outcome, train_group
 
 ACCELERATORS = {"GPU", "TPU", "HPU", "NPU", "neuron_cores"}  # Ray's names of those that JAX can use
 ANSWER = 10.0  # seconds for a cluster to take a connection; Ray would try for minutes
@@ -40,12 +38,17 @@ class Ray:
 
     @property
     def accelerated(self) -> bool:
-        """See `Executor`."""
+        """Whether a task has a GPU, a TPU or the like; otherwise it trains on the CPU."""
         return self.gpus > 0 or any(self.resources.get(name) for name in ACCELERATORS)
 
     def check(self) -> None:
-        """See `Executor.check`."""
-        if _ray().is_initialized():  # by the program, which keeps its own cluster
+        """Raises UserError for numbers that no task can have, and where Ray is not installed or no
+        cluster answers."""
+        numbers = {"cpus": self.cpus, "gpus": self.gpus, **mapping(self.resources, "resources")}
+        for name, value in numbers.items():
+            real(value, f"Ray: {name}", least=0)
+        count(self.retries, "Ray: retries", least=0)
+        if engine_module("ray", "ray").is_initialized():  # by the program, which keeps its own cluster
             return
         host, _, port = self._where().removeprefix("ray://").rpartition(":")
         try:
@@ -63,8 +66,12 @@ class Ray:
 
     @contextmanager
     def tasks(self, folder: Path, environment: dict[str, str | None]) -> Iterator[Submit]:
-        """See `Executor.tasks`."""
-        ray = _ray()
+        """A context that gives a function to submit tasks of the sweep in `folder`.
+
+        environment: variables of every task, None for one to be left unset. Raises UserError where
+        the cluster cannot be reached, or none of its nodes has what a task asks for.
+        """
+        ray = engine_module("ray", "ray")
         ours = not ray.is_initialized()
         if ours:
             self._connect(ray)
@@ -72,25 +79,23 @@ class Ray:
             self._check_room(ray)
             variables = {name: value for name, value in environment.items() if value is not None}
             requested: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.resources)}
+            # The driver retries, and not Ray, because the driver shows its retries, also of tasks
+            # that ran out of memory.
             remote: Any = ray.remote(**requested, max_retries=0, runtime_env={"env_vars": variables})(train_group)
-            # Ray would retry too, but the driver shows its retries, also of tasks that ran out of
-            # memory.
             yield lambda specs: [_RayTask(ray, remote.remote(spec)) for spec in specs]
         finally:
             if ours:
                 ray.shutdown()
 
     def _connect(self, ray: Any) -> None:
-        address = self._where()
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        settings: dict[str, Any] = {"address": self._where(), "log_to_driver": False, "logging_level": logging.ERROR}
+        if settings["address"] == "local":
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            settings["include_dashboard"] = False
         try:
-            if address == "local":
-                os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-                with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # the fork is followed by an exec
-                    ray.init(address="local", include_dashboard=False, **quiet)
-            else:
-                ray.init(address=address, **quiet)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # the fork is followed by an exec
+                ray.init(**settings)
         except (OSError, RuntimeError, ValueError) as error:
             raise self._absent(error) from None
 
@@ -103,14 +108,6 @@ class Ray:
         wanted = ", ".join(f"{count:g} {name}" for name, count in requested.items() if count)
         has = "; ".join(", ".join(f"{node.get(name, 0):g} {name}" for name in requested) for node in nodes[:4])
         raise UserError(f"a group asks for {wanted}, which no node of the Ray cluster has ({has}): ask for less")
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise UserError('the executor is Ray\'s: pip install "gan-jax[ray]"') from None
-    return ray
 
 
 class _RayTask(Handle):

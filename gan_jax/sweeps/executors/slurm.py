@@ -1,21 +1,18 @@
 """An executor whose tasks form a SLURM array, submitted by submitit
 (https://github.com/facebookincubator/submitit)."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gan_jax.arguments import count, mapping, real
 from gan_jax.core.errors import UserError
-from gan_jax.sweeps.executors.base import Handle, Outcome, Spec, Submit, brief, outcome
-from gan_jax.sweeps.executors.task import train_group
+from gan_jax.sweeps.executors.task import Handle, Outcome, Spec, Submit, brief, engine_module, handled, outcome, train_group
 
 
 @dataclass(frozen=True)
@@ -43,24 +40,32 @@ class Slurm:
 
     @property
     def accelerated(self) -> bool:
-        """See `Executor`. Settings can ask for GPUs as {"slurm_gres": "gpu:1"},
+        """See `Ray.accelerated`. Settings can ask for GPUs as {"slurm_gres": "gpu:1"},
         {"slurm_gpus_per_task": 1} and more."""
         requested = {**self.settings, **(self.settings.get("slurm_additional_parameters") or {})}
         words = [f"{k}={v}" for k, v in requested.items() if v and any(word in k for word in ("gpu", "gres", "tres"))]
         return self.gpus > 0 or any(kind in word for word in words for kind in ("gpu", "tpu"))
 
     def check(self) -> None:
-        """See `Executor.check`."""
+        """Raises UserError for numbers that no task can have, and where submitit is not installed
+        or SLURM is not here."""
+        least = {"minutes": 1, "cpus": 1, "gpus": 0, "at_once": 1, "retries": 0}
+        for name, smallest in least.items():
+            count(getattr(self, name), f"Slurm: {name}", smallest)
+        if self.memory_gb is not None:
+            real(self.memory_gb, "Slurm: memory_gb", least=0)
+        mapping(self.settings, "Slurm: settings")
         _submitit()
         if self.address not in (None, "local"):
             raise UserError(f"address={self.address!r}: SLURM has none, leave it out; 'local' runs the tasks on this machine")
         if self.address is None and shutil.which("sbatch") is None:
-            here = "there is no sbatch here; start it on the cluster, or give address 'local'"
-            raise UserError(f"SLURM cannot take the sweep: {here}")
+            raise UserError(
+                "SLURM cannot take the sweep: there is no sbatch here; start it on the cluster, or give address 'local'"
+            )
 
     @contextmanager
     def tasks(self, folder: Path, environment: dict[str, str | None]) -> Iterator[Submit]:
-        """See `Executor.tasks`."""
+        """See `Ray.tasks`. Raises UserError where submitit refuses the settings."""
         submitit = _submitit()
         known = {"slurm_partition": self.partition, "mem_gb": self.memory_gb, "gpus_per_node": self.gpus or None}
         known |= self.settings
@@ -76,7 +81,7 @@ class Slurm:
 
     def _submit(self, submitit: Any, executor: Any, specs: list[Spec]) -> list[Handle]:
         try:
-            with _without_ctrl_c():
+            with handled(signal.SIGINT, signal.SIG_IGN):  # the driver passes a terminal's Ctrl-C on to the tasks itself
                 jobs = executor.map_array(GroupTask(), specs)
         except submitit.core.utils.FailedSubmissionError as error:
             raise UserError(f"SLURM refuses the sweep: {brief(str(error))}") from None
@@ -88,14 +93,11 @@ def _submitit() -> Any:
     name = "SUBMITIT_LOG_LEVEL"
     before, os.environ[name] = os.environ.get(name), "NOCONFIG"
     try:
-        import submitit
-    except ImportError:
-        raise UserError('the executor is submitit\'s: pip install "gan-jax[slurm]"') from None
+        return engine_module("submitit", "slurm")
     finally:
         del os.environ[name]
         if before is not None:
             os.environ[name] = before
-    return submitit
 
 
 class GroupTask:
@@ -106,22 +108,9 @@ class GroupTask:
 
     def checkpoint(self, spec: Spec) -> Any:
         """What submitit runs again; the group's checkpoints are in the sweep folder."""
-        from submitit.helpers import DelayedSubmission
+        import submitit
 
-        return DelayedSubmission(self, spec)
-
-
-@contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """Processes started here ignore the terminal's Ctrl-C, which the driver passes on itself."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        return submitit.helpers.DelayedSubmission(self, spec)
 
 
 class _Job(Handle):

@@ -1,10 +1,9 @@
-"""What runs in a task's process: one group of a sweep, trained in the sweep's folder. JAX is
-imported only after the task's environment is set."""
-
-from __future__ import annotations
+"""A task: what it is to do, what runs in its process (one group of a sweep, trained in the sweep's
+folder), and how it ended. JAX is imported only after the task's environment is set."""
 
 import contextlib
 import fcntl
+import importlib
 import json
 import os
 import signal
@@ -12,56 +11,65 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from gan_jax.core.errors import UserError
 
 PATIENCE = 240.0  # seconds to wait for a group's lock; NFS keeps those of a lost node for about 90
+Spec = dict[str, Any]  # what one task is to do, as JSON
 
 
-def train_group(spec: dict[str, Any]) -> dict[str, str | None]:
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended: 'done', 'stopped' by a signal (and saved), 'refused' (a UserError) or
+    'lost' (anything else)."""
+
+    kind: str
+    why: str = ""
+
+
+class Handle(Protocol):
+    """A submitted task. `poll` returns how it ended, None while it waits or runs. `cancel` asks it
+    to save and stop or, with `force`, ends it."""
+
+    def poll(self) -> Outcome | None: ...
+
+    def cancel(self, force: bool) -> None: ...
+
+
+Submit = Callable[[list[Spec]], list[Handle]]  # submits a task for each spec
+
+
+def train_group(spec: Spec) -> dict[str, str | None]:
     """Train the group that `spec` names, from its last checkpoint if it has one.
 
-    Returns {"stopped": the signal that stopped it, "refused": the line of a UserError, "lost": why
-    it is to be tried again}; all are None for a trained group.
+    Returns one of {"stopped": the signal, None for a trained group}, {"refused": the line of a
+    UserError} and {"lost": why the group is to be tried again}.
     """
     for name, value in spec["environment"].items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
+        os.environ.pop(name, None)
+        if value is not None:
             os.environ[name] = value
     sys.path += [path for path in spec["path"] if path not in sys.path]
-    where = Path(spec["folder"]) / "tasks"
-    stem = f"{spec['group']:02d}"
     with contextlib.suppress(OSError):
         os.chdir(spec["directory"])  # data may be named by a relative path
-    with open(where / f"{stem}.log", "a") as log, contextlib.redirect_stderr(log), _terminable():
-        from gan_jax.core.errors import UserError
-
-        ended: dict[str, str | None] = {"stopped": None, "refused": None, "lost": None}
-        try:
-            with alone(where / f"{stem}.lock"):
-                return ended | {"stopped": _train(spec, where / f"{stem}.json")}
-        except BlockingIOError as error:
-            return ended | {"lost": str(error)}
-        except UserError as error:
-            return ended | {"refused": str(error)}
-        except KeyboardInterrupt:  # before training, which would save
-            return ended | {"stopped": "SIGTERM"}
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM interrupts what comes before training. Engines install handlers that ignore it or end
-    the process."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    where = Path(spec["folder"]) / "tasks" / f"{spec['group']:02d}"
+    with open(where.with_suffix(".log"), "a") as log, contextlib.redirect_stderr(log):
+        # Engines install handlers of SIGTERM that ignore it or end the process. This one interrupts
+        # what comes before training; training has its own.
+        with handled(signal.SIGTERM, signal.default_int_handler):
+            try:
+                with alone(where.with_suffix(".lock")):
+                    return {"stopped": _train(spec, where.with_suffix(".json"))}
+            except BlockingIOError as error:
+                return {"lost": str(error)}
+            except UserError as error:
+                return {"refused": str(error)}
+            except KeyboardInterrupt:
+                return {"stopped": "SIGTERM"}
 
 
 @contextlib.contextmanager
@@ -83,27 +91,28 @@ def alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _train(spec: dict[str, Any], where: Path) -> str | None:
+def _train(spec: Spec, where: Path) -> str | None:
     """The signal that stopped the group's training, or None."""
     import jax
 
     from gan_jax.sweeps.executors.inputs import read_arrays
+    from gan_jax.sweeps.folder import SweepFolder
     from gan_jax.sweeps.part import Schedule
     from gan_jax.sweeps.result import recorded
     from gan_jax.sweeps.trainer import SweepTrainer
     from gan_jax.training.fit import origin_of
-    from gan_jax.training.folder import SweepFolder, write_atomic, writing
+    from gan_jax.training.folder import write_atomic, writing
     from gan_jax.training.placement import place
     from gan_jax.training.serialization import from_json
 
     with writing(where):
         about = {"node": socket.gethostname(), "pid": os.getpid(), "attempt": spec["attempt"]}
         write_atomic(where, json.dumps(about))
-    files = SweepFolder(spec["folder"])
-    record, trusted = files.read(), spec["trusted"]
+    files, trusted = SweepFolder(spec["folder"]), spec["trusted"]
+    record = files.read()
     game = None if spec["game"] is None else from_json(spec["game"], trusted)
     data = None if record["source"] else read_arrays(where.parent / "data.npz", record["data"], spec["class_names"])
-    result = recorded(files, record, data, None, game, trusted)
+    result = recorded(files, data, None, game, trusted)
     devices, per_member = spec["devices"]
     placement = place(devices or len(jax.local_devices()))
     begun_from = record.get("warm_start")
@@ -111,3 +120,40 @@ def _train(spec: dict[str, Any], where: Path) -> str | None:
     schedule = Schedule(*spec["intervals"])
     trainer = SweepTrainer(result, placement, files, record["order"], schedule, spec["most"], per_member, origin)
     return trainer.run_group(spec["group"])
+
+
+@contextlib.contextmanager
+def handled(number: int, handler: Any) -> Iterator[None]:
+    """A context with another handler of a signal; only in the main thread, which alone can set
+    handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+# ---- what executors share ---------------------------------------------------------------------
+
+
+def outcome(returned: dict[str, str | None]) -> Outcome:
+    """The outcome of a task from what `task.train_group` returned."""
+    [(kind, why)] = returned.items()
+    return Outcome(kind, why) if why else Outcome("done")
+
+
+def brief(text: str) -> str:
+    """The text as one line of at most 200 characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def engine_module(name: str, extra: str) -> Any:
+    """The module of an engine. Raises UserError where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise UserError(f'this executor needs {name}: pip install "gan-jax[{extra}]"') from None

@@ -1,10 +1,8 @@
 """MisGAN's forward passes, and the losses of its players.
 
 knobs are a `MisGAN` at one step (its schedules resolved), and state is its `MisGANState`: both are
-classes of `game.py`, which imports this file.
+classes of `misgan.py`, which imports this file.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
@@ -16,8 +14,7 @@ from gan_jax import penalties
 from gan_jax.core.net import Mode
 from gan_jax.core.rng import Draws
 from gan_jax.games.imputation.cells import cells_of
-
-# ---- forward passes ----------------------------------------------------------------------------
+from gan_jax.games.vae import per_example
 
 
 def generate(knobs: Any, name: str, params: Any, stats: Any, z: Array, mode: Mode) -> tuple[Float[Array, "b *shape"], Any]:
@@ -61,9 +58,6 @@ def observed(knobs: Any, images: Array, mask: Array | None) -> tuple[Array, Arra
     return shaped(jnp.where(mask, values, 0)), shaped(mask.astype(values.dtype))
 
 
-# ---- in training -------------------------------------------------------------------------------
-
-
 def generated(knobs: Any, state: Any, name: str, params: Any, draws: Draws, axis_name) -> tuple[Array, Any]:
     """What the named generator makes of fresh z ~ N(0, I); its new statistics."""
     draws = draws.named(name)
@@ -90,10 +84,10 @@ def critic_terms(knobs: Any, name: str, pair: tuple[Array, Array], draws: Draws,
     def critic(examples, labels=None):
         return side.net.apply(params, {}, examples, labels, Mode(True, draws.named("judge")), side.numbers)[0]
 
+    unused: dict[str, Any] = dict.fromkeys(("generator", "z", "real_labels", "fake_labels", "step"))
     context = penalties.PenaltyContext(
-        critic=critic, params=params, reals=real, fakes=fake, real_labels=None, fake_labels=None, draws=draws.named("penalty"),
-        step=jnp.int32(0), generator=lambda z, labels: z, z=fake,  # the penalty looks at none of these
-    )  # fmt: skip
+        critic=critic, params=params, reals=real, fakes=fake, draws=draws.named("penalty"), **unused
+    )
     return {"loss": critic(fake).logits - critic(real).logits, "gp": penalties.wgan_gp(context, weight=knobs.gp)}, {}
 
 
@@ -116,7 +110,6 @@ def imputer_terms(knobs: Any, state: Any, name: str, examples: tuple, draws: Dra
     """(loss of the imputer for each example, term by term; no statistics)."""
     x, mask = examples
     made = filled(knobs, params, x, mask, draws, axis_name)
-    per_example = lambda values: values.reshape(len(values), -1).sum(-1)
     mismatch = per_example(mask * jnp.square(x - made)) / jnp.maximum(per_example(mask), 1)
     loss = -_logits(knobs, state, "imputer_critic", jnp.where(mask > 0, x, made), draws)
     return {"loss": loss, "reconstruction": jnp.asarray(knobs.gamma, made.dtype) * mismatch}, {}

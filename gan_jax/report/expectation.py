@@ -1,0 +1,56 @@
+"""What a report of these data will be able to tell, before anything is trained."""
+
+import math
+
+from gan_jax.data.splits import Splits
+from gan_jax.metrics.discriminator import auc_null_error
+from gan_jax.metrics.memorization import share_interval
+from gan_jax.report.controls import CUTS, LEAST, SMALL
+from gan_jax.report.numbers import CELLS, COPIES, FEW, FEWEST_CELLS, PER_CELL
+from gan_jax.report.verdict import GAP
+
+SAMPLES = 2048  # of a run, at least
+
+
+def expected_features(data: object, image_shape: tuple[int, ...]) -> str:
+    """The features of `features="auto"`: pixels of points, the classifier's where there are labels
+    and E to train it on, else those of a random network."""
+    if len(image_shape) == 1:
+        return "pixels"
+    labelled = isinstance(data, Splits) and data.classes and data.extractor.labels is not None and len(data.extractor)
+    return "classifier" if labelled else "random"
+
+
+def too_few(data: Splits, n: int | None = None) -> str:
+    """Why a run on the first n images of T (all by default) can have no report on V, or ''."""
+    n = len(data.train) if n is None else n
+    for name, size in (("validation images (V)", len(data.validation)), ("training images (T)", n)):
+        if size < LEAST:
+            return f"no overfitting report: {size} {name} are too few, it takes {LEAST}: give more images"
+    return ""
+
+
+def expectation(data: Splits, n: int | None = None) -> str:
+    """One line: what a report on V of a run on the first n images of T can tell, and what not.
+
+    The figures are those at which the rule of `verdict` can be sure: the share of samples that are
+    near-copies (of 2,048, all different), the AUC of D, and the part of the data whose loss shows.
+    Where there are too few images it says so: print it before training.
+    """
+    n = len(data.train) if n is None else n
+    if why := too_few(data, n):
+        return why
+    held = len(data.validation)
+    half = held // 2
+    cut = f"each half of {CUTS} cuts in turn, means of all" if held < SMALL else "one half against the other"
+    rate = 0.01 if half >= FEW else 0.05
+    copies = next(i for i in range(SAMPLES) if share_interval(i / SAMPLES, SAMPLES)[0] > COPIES * rate) / SAMPLES
+    auc = 0.5 + max(GAP, 1.96 * auc_null_error(n, held))
+    cells = min(max(half // PER_CELL, FEWEST_CELLS), CELLS)
+    features = expected_features(data, data.image_shape)
+    return (
+        f"the overfitting report will hold out V, {held} images, {cut}, in {features} features. It can tell copies of T "
+        f"(from {math.ceil(100 * copies)} % of the samples on), D that overfits (AUC from {auc:.2f} on) and, where the "
+        f"features show it, the loss of about 1/{cells} of the data; it cannot tell fewer copies, a smaller AUC or the loss of "
+        f"less, and distances (FD, KID) of {min(n, half)} images mean something only beside their controls"
+    )

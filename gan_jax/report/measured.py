@@ -1,0 +1,52 @@
+"""A number with its interval, and the mean of several."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number with the ends of its 95 % interval over the draw of the samples, or without.
+
+    caveat: why it is no evidence, whatever the controls say, or ''.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    caveat: str = ""
+
+    @property
+    def error(self) -> float:
+        """Standard error, 0 where none is known."""
+        return 0.0 if self.low is None or self.high is None else (self.high - self.low) / (2 * 1.96)
+
+
+def around(value: float, error: float) -> Measured:
+    """A number with the normal interval of a standard error."""
+    return Measured(float(value), float(value - 1.96 * error), float(value + 1.96 * error))
+
+
+def surely_positive(number: Measured) -> bool:
+    """Whether the number is above 0 at the lower end of its interval."""
+    return number.low is not None and number.low > 0
+
+
+def averaged(found: Sequence[Mapping[str, Measured]]) -> dict[str, Measured]:
+    """The mean of each number and of the ends of its interval over the folds of one set: folds
+    share images, so that the interval is not taken to be narrower than that of one."""
+
+    def mean(parts: list[Measured]) -> Measured:
+        ends = [(part.low, part.high) for part in parts if part.low is not None and part.high is not None]
+        low, high = (float(np.mean(end)) for end in zip(*ends, strict=True)) if len(ends) == len(parts) else (None, None)
+        caveats = [part.caveat for part in parts]
+        return Measured(float(np.mean([part.value for part in parts])), low, high, max(caveats, key=caveats.count))
+
+    return dict(found[0]) if len(found) == 1 else {key: mean([numbers[key] for numbers in found]) for key in found[0]}
+
+
+def share_error(share: float, n: float) -> float:
+    """The standard error of a share of n independent examples."""
+    return (share * (1 - share) / n) ** 0.5
