@@ -221,8 +221,8 @@ def comparison(table: pd.DataFrame, knobs: dict[str, Knob], choose_by: str, numb
         rows[name] = {"fixed": chosen(values, prices, candidates), "at_fixed": fixed, "at_loop": loop}
         for seed, a, b in zip(shown.index, fixed, loop, strict=True):
             differences.append((name, seed, 0, 0, not math.isfinite(b - a), b - a))
-    made = pd.DataFrame(differences, columns=["setting", "seed", "n", "step", "diverged", number])
-    ranked = ranking.rank(made, number, baseline=FIXED).set_index("setting")
+    made = pd.DataFrame(differences, columns=["setting", "seed", "n", "step", "diverged", "difference"])
+    ranked = ranking.rank(made, "difference", baseline=FIXED).set_index("setting")
     return pd.DataFrame([{"knob": name} | row | ranked.loc[name].to_dict() for name, row in rows.items()])
 
 

@@ -130,7 +130,7 @@ class Options(RemedyOptions):
 
 def counts(sizes: tuple[float, ...], images: int) -> tuple[int, ...]:
     """Numbers of training images, most first, of shares and numbers. Raises UserError for one that
-    cannot be meant."""
+    does not fit."""
     if wrong := [s for s in sizes if not (0 < s <= 1 or (s > 1 and s == int(s) and s <= images))]:
         raise UserError(f"--sizes has {wrong[0]:g}: a share in (0, 1] or a whole number of the {images} training images")
     found: list[int] = []

@@ -206,10 +206,11 @@ def main(options: Options) -> int:
         result, steps = resume(options, devices)
     else:
         data, steps = options.load(), STEPS if options.steps is None else options.steps
+        recipe = recipe_of(replace(options, steps=steps), data)
         if options.report and distributed.is_primary():
             say(expectation(data))
         result = gan.fit(
-            recipe_of(replace(options, steps=steps), data), data, steps=steps, seed=options.seed, out=options.out,
+            recipe, data, steps=steps, seed=options.seed, out=options.out,
             overwrite=options.overwrite, log_every=options.log_every, checkpoint_every=options.checkpoint_every,
             sample_every=options.sample_every, warm_start=options.warm_start, **devices,
         )  # fmt: skip

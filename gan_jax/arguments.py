@@ -26,6 +26,8 @@ def count(value: Any, name: str, least: int = 1, most: int = LARGEST) -> int:
         found = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         found = None
+    if found is not None and found > most == LARGEST:
+        refuse(value, name, f"an integer of at most {most}")
     if found is None or found < least or found > most:
         refuse(value, name, f"an integer from {least} to {most}" if most < LARGEST else f"an integer of at least {least}")
     return found

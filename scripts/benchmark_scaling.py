@@ -100,7 +100,7 @@ class Options:
     """Also write the rows there."""
 
     def check(self) -> None:
-        """Raises UserError for what cannot be meant."""
+        """Raises UserError for what does not fit."""
         positive = ("batch_size", "width", "side", "utilisation", "peak", "link", "network", "node", "predicted_batch")
         for name in positive:
             if (value := getattr(self, name)) is not None and value <= 0:

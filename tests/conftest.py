@@ -66,7 +66,9 @@ def mistake(capsys, monkeypatch):
         with pytest.raises(SystemExit) as stopped:
             module.run(module.main)
         text = capsys.readouterr().err
-        assert stopped.value.code == 2 and text.startswith("error: ") and text.count("\n") == 1, text
-        return text
+        *before, line = text.splitlines(keepends=True)
+        assert stopped.value.code == 2 and line.startswith("error: ") and line.endswith("\n"), text
+        assert all(one.startswith("the overfitting report") for one in before), text  # what it can tell, said before training
+        return line
 
     return run

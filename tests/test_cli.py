@@ -1,4 +1,4 @@
-"""A command line that cannot be meant is one line and exit code 2; nothing is read or written."""
+"""A command line that does not fit is one line and exit code 2; nothing is read or written."""
 
 import importlib
 from pathlib import Path

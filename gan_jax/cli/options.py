@@ -162,11 +162,9 @@ class ComparisonOptions(SweepOptions):
         from gan_jax.report.expectation import expectation, too_few
 
         data = self.load()
-        smallest = min(self.sizes or (len(data.train),))
+        settings, smallest = settings_of(self, data.image_shape), min(self.sizes or (len(data.train),))
         say(expectation(data, smallest))
-        swept = self.run(
-            settings_of(self, data.image_shape), data, steps=self.steps, rank_by=self.rank_by, log_every=self.log_every
-        )
+        swept = self.run(settings, data, steps=self.steps, rank_by=self.rank_by, log_every=self.log_every)
         if swept.stopped:
             print(f"stopped by {swept.stopped}; --resume finishes what is missing")
             return swept.exit_code

@@ -16,7 +16,7 @@ def device_mean(x: Any, axis_name: str | None) -> Any:
     of a replicated value is already the sum over devices, so that every step would be too large."""
     if axis_name is None:
         return x
-    if axis_name in _varying(jax.lax.axis_index(axis_name)):  # x may not vary: such a sum does not
+    if axis_name in _varying(jax.lax.axis_index(axis_name)):  # not of x: a gradient that was summed does not vary
         raise UserError(f"jax.shard_map over {axis_name!r} would sum gradients in silence: give it check_vma=False")
     return jax.lax.pmean(x, axis_name)
 
@@ -27,7 +27,7 @@ def _varying(leaf: Any) -> frozenset:
 
 
 def all_gather(x: Array, axis_name: str | None) -> Array:
-    """[b, ...] of this device -> [B, ...] of the whole batch, in the order of the devices."""
+    """[b, ...] of this device -> [B, ...], B = b * devices, in the order of the devices."""
     return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
 
@@ -47,14 +47,13 @@ class Shared:
 class Batch(struct.PyTreeNode, Shared):
     """The examples of one step.
 
-    images:  [b, ...] floats in the source's scale ([-1, 1] for images)
+    images:  [b, ...] floats in the data's scale ([-1, 1] for images)
     index:   [b] position of each example in the whole batch, over all devices
     labels:  [b] integers, or None
     weights: [b] weights of the real examples in the discriminator's loss, mean 1, or None
-    mask:    [b, ...] which values were observed, or None (for imputation)
-    fake_labels: [b] labels of the examples to generate, or None; set by the turn
-    axis_name:   of the devices that share the batch under pmap, or None; set by the step
-    """
+    mask:    [b, ...] above .5 where a value was observed, or None (for imputation)
+    fake_labels: [b] labels of the examples to generate, or None; set by the turn (`gan.turns`)
+    axis_name:   of the devices that share the batch under pmap, or None; set by the turn or step"""
 
     images: Float[Array, "b *shape"]
     index: Int[Array, "b"]
@@ -66,8 +65,8 @@ class Batch(struct.PyTreeNode, Shared):
 
 
 def split_batch(batch: Batch, parts: int) -> Batch:
-    """[parts * b, ...] -> [parts, b, ...]: example j stays on its device, in part j % parts. Raises
-    UserError where the batch does not divide."""
+    """[parts * b, ...] -> [parts, b, ...]: example j goes to part j % parts, at place j // parts,
+    and stays on its device. Raises UserError where the batch does not divide."""
     n = len(batch.index)
     if n % parts:
         raise UserError(f"{n} examples cannot be dealt in {parts} equal parts: give a multiple")
@@ -80,9 +79,9 @@ def to_unit(images: Array, dtype="float32") -> Float[Array, "b *shape"]:
 
 
 class Feed(struct.PyTreeNode):
-    """A training set on the device. images: [N, ...]; labels: [N] or None; key: of their order.
-    weights [N] and mask [N, ...] go into the batch. size: how many images to use, a leaf, so that
-    one compiled program trains on the first 100, 300 or 1,000 of them."""
+    """A training set on the device. images: [N, ...]; labels, weights: [N] or None; mask: [N, ...]
+    or None. key: the PRNG key of their order (`data.order`). size: how many of them are used, a
+    leaf, so that one compiled program trains on the first 100, 300 or 1,000."""
 
     images: Array
     labels: Array | None
@@ -94,7 +93,8 @@ class Feed(struct.PyTreeNode):
 
 class Window(struct.PyTreeNode):
     """The streamed examples of the next steps, in the place of a `Feed`. images: [steps, b, ...];
-    labels: [steps, b] or None; first: the step of the first batch."""
+    labels: [steps, b] or None; first: the step of the first batch. Inside the scan: one step's,
+    without the first axis; first is then that step."""
 
     images: Array
     labels: Array | None

@@ -1,7 +1,7 @@
 """Functions with their numbers attached: a number that may be swept is a pytree leaf.
 
-`bind(f, gamma=10.0)` makes `gamma` a leaf and `f` structure, which shapes the compiled program and
-compares by value. All parts of a recipe (losses, penalties, optimizers, ...) are bound functions.
+`bind(f, gamma=10.0)` makes `gamma` a leaf. `f` is structure: it is in the treedef (JAX's word), so
+another `f` compiles another program. All parts of a recipe (losses, penalties, ...) are bound.
 There is no base class and no configuration language.
 """
 
@@ -29,8 +29,8 @@ def static(**kwargs) -> Any:
 
 
 def number(value: Any) -> Any:
-    """A Python or NumPy number as a float32 array; anything else (a tracer, a schedule) unchanged.
-    10, 10.0 and np.float32(10) thus share one program. A NumPy array starts no JAX backend."""
+    """A Python or NumPy number as a float32 array of NumPy, as a JAX array would start a backend;
+    anything else (a tracer, a schedule) unchanged. 10, 10.0 and np.float32(10) share a program."""
     if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
         return np.asarray(value, np.float32)
     if isinstance(value, np.ndarray):
@@ -227,8 +227,8 @@ def leaves(knobs: Any) -> dict[str, Any]:
 
 
 def with_leaves(knobs: Any, values: Mapping[str, Any]) -> Any:
-    """The same knobs with the named leaves replaced. The path of a schedule replaces all of it.
-    Raises UserError for a path that names no leaf."""
+    """The same knobs with the named leaves replaced. A path that ends at a schedule replaces the
+    whole schedule. Raises UserError for a path that names no leaf."""
     whole = lambda x: isinstance(x, Schedule) and x is not knobs
     flat, tree = jax.tree_util.tree_flatten_with_path(knobs, is_leaf=whole)
     flat = [(dotted(path), leaf) for path, leaf in flat]

@@ -60,8 +60,8 @@ def cast(tree: Any, dtype: Any) -> Any:
 
 
 def numbers_of(module: nn.Module) -> list[str] | None:
-    """The numbers that a module takes after inputs, labels and mode; None if it takes any. A module
-    that takes any and holds one other network, as a decoder does, passes them to it."""
+    """The names of the numbers that a module takes after inputs, labels and mode; None where it has
+    **kwargs, unless it holds exactly one other network, as a decoder does: then that network's."""
     parameters = list(inspect.signature(type(module).__call__).parameters.values())
     inputs = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):

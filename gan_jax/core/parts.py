@@ -1,8 +1,8 @@
-"""The closed list of recipe parts, each under a public name such as `penalties.r1`.
+"""The registry of recipe parts, each under a public name such as `penalties.r1`.
 
-`@part("penalties")` above `def r1` makes `penalties.r1`, and no list elsewhere names it. Run and
-sweep folders name parts by these names alone. So a part may move to another file, and a folder can
-name nothing that was not marked: no function that runs commands or deletes files is a part.
+`@part("penalties")` above `def r1` makes `penalties.r1`; no list elsewhere names it. Run and sweep
+folders store public names alone. So a part may move to another file, and a folder can name nothing
+that was not marked, unless the caller trusts its module.
 """
 
 import importlib
@@ -27,7 +27,7 @@ PARTS: dict[str, Any] = {}
 
 
 def part(kind: str, name: str | None = None) -> Callable[[T], T]:
-    """Marks a recipe part, whose public name is `kind.name`. Raises ValueError for a second one.
+    """Marks the part `kind.name`. Raises ValueError where another module has a part of this name.
     kind: begins with a key of PACKAGES. name: by default the thing's own, without leading `_`."""
 
     def mark(thing: T) -> T:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Key
 def named(key: Key[Array, ""], name: str) -> Key[Array, ""]:
     """The key of a named draw: the words of the key, changed by a hash of the name. A counter-based
     generator gives unrelated streams for any two keys. `fold_in` for each name and example would do
-    as well, but took two fifths of the time to compile a step."""
+    as well, but was two fifths of a step's compile time."""
     digest = np.frombuffer(hashlib.sha256(name.encode()).digest(), np.uint32)
     words = jax.random.key_data(key)
     return _rekeyed(key, words ^ digest[: words.shape[-1]])
@@ -42,8 +42,8 @@ def in_a_row(draw: Callable, key: Key[Array, ""], shape: tuple[int, ...], *argum
 
 class Draws(struct.PyTreeNode):
     """The draws of one batch. index: [b] position of each example in the whole batch. What is drawn
-    for an example depends on its index, and is sharded as the index is. Names make a path, which
-    enters the key where something is drawn."""
+    for an example depends on its index, and is sharded as the index is. `named` only extends a path
+    of names; the path is hashed into the key where something is drawn."""
 
     key: Key[Array, ""]
     index: Int[Array, "b"]
@@ -68,7 +68,7 @@ class Draws(struct.PyTreeNode):
 
 
 def mix(x):
-    """A 32-bit finaliser (the constants of Wellons' lowbias32)."""
+    """An integer hash, a bijection of uint32 (Wellons' lowbias32)."""
     x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
     return x ^ (x >> 16)

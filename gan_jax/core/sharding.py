@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 SHARDED = ("optimizer", "parameters")
-SMALL = 1024  # numbers: gathering fewer takes longer than keeping them costs
+SMALL = 1024  # numbers in a leaf: gathering a smaller one takes longer than keeping it costs
 _MESH: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
 
 
@@ -49,8 +49,8 @@ def gathering(mesh: Mesh | None) -> Iterator[None]:
 
 
 def whole(tree: Any) -> Any:
-    """Gradients or parameters, replicated where the state is sharded; else unchanged. Otherwise XLA
-    would shard the layers as the optimizer's state is, and move their activations."""
+    """Gradients or parameters: replicated where the state is sharded, unchanged where it is not.
+    Without it XLA would shard the layers like the optimizer's state, and move activations."""
     mesh = _MESH.get()
     return tree if mesh is None else jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, P()))
 

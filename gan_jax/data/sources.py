@@ -60,7 +60,7 @@ def load(
     split:     the numbers of images of T, V, S and E, "400/100/100/0" or (400, 100, 100, 0)
 
     What is skipped, scaled or left out of the data is said on stderr. Raises UserError for
-    arguments that cannot be meant and data that cannot be read.
+    arguments that do not fit and data that cannot be read.
 
     Images are uint8 [n, h, w, c] in 0..255, points are float32 [n, 2], labels int32 [n] or None.
     """

@@ -43,8 +43,8 @@ def check_statistics(recipe: Recipe, logged: set[str]) -> None:
 
 
 def steer(recipe: Recipe, state: State, metrics: Mapping[str, Array]) -> tuple[State, dict]:
-    """(state, metrics) after a step. Every few steps a controller changes its number, by the mean
-    of its statistic over these steps."""
+    """(state, metrics) after a step. Every `every` steps a controller changes its number, by the
+    mean of its statistic over them. The metrics show the values before the change."""
     if not recipe.controllers:
         return state, dict(metrics)
     live, summed = dict(state.memory["live"]), dict(state.memory["summed"])
@@ -70,5 +70,7 @@ def observe(recipe: Recipe, state: State, row: Mapping[str, Array], steps) -> di
 
 
 def _next_value(recipe: Recipe, state: State, controller: Bound, value, measured, steps) -> Array:
-    images = recipe.batch_size * recipe.d_steps
-    return controller(value, measured, images * steps, images * state.step.astype(jnp.float32))
+    """The controller's new value: it is called with (value, measured, images since the last change,
+    images since the start)."""
+    per_step = recipe.batch_size * recipe.d_steps
+    return controller(value, measured, per_step * steps, per_step * state.step.astype(jnp.float32))

@@ -1,8 +1,8 @@
 """The dynamics of the game: in which order, and from which point, the two players are updated.
 
 Each is a function (recipe, state, batch, draws, axis_name, **numbers) -> (state, metrics); a
-recipe's `play` is one of them, bound. G is the generator and D the discriminator; F is the pair of
-gradients of their losses (grad_G L_G, grad_D L_D).
+recipe's `play` is one of them, bound. G is the generator and D the discriminator, w the parameters
+of both; F is the pair of gradients of their losses (grad_G L_G, grad_D L_D).
 """
 
 from collections.abc import Callable
@@ -132,7 +132,7 @@ def repeated(turn: Callable, recipe: Recipe, state: State, batch: Batch, draws: 
     """`d_steps` discriminator turns, each on its own share of the batch: (state, share of the last
     turn, mean of the metrics over the turns)."""
     shares = split_batch(batch, recipe.d_steps)
-    shares = shares.replace(index=shares.index // recipe.d_steps)  # each share is numbered from 0
+    shares = shares.replace(index=shares.index // recipe.d_steps)  # each share's examples from 0, as split_batch dealt them
 
     def once(state, x):
         share, i = x

@@ -1,4 +1,5 @@
-"""What is measured during training: the discriminator on training and on held-out images."""
+"""What is measured during training: the discriminator on training images (T), validation images (V)
+and fakes, and samples beside T and V."""
 
 import jax
 import jax.numpy as jnp
@@ -37,8 +38,7 @@ def evaluate(recipe: Recipe, state: State, train: tuple, validation: tuple) -> d
     train, validation: (images, labels) of T and of V, equally many. Returns {name: scalar}: mean
     logits, accuracies at the decision boundary of the loss, r_v, the gap of D's loss, and the AUC
     of T against V by D's logits (.5 is chance; above it D has memorised). The distances of the
-    moving average's samples to T and to V (`metrics.training`) show overfitting where T is nearer.
-    """
+    moving average's samples to T and V (`metrics.training`) show overfitting where T is nearer."""
     live = resolved(recipe, state)
     n, labels = len(train[0]), train[1] if live.classes else None
     fakes = sample(recipe, state, jax.random.key(EVALUATION_KEY), n, labels, ema=False)
@@ -54,7 +54,8 @@ def evaluate(recipe: Recipe, state: State, train: tuple, validation: tuple) -> d
 
 
 def _gaps(live: Recipe, outputs: dict[str, DiscriminatorOutput], train_labels, validation_labels) -> dict[str, Array]:
-    """The metrics of D's logits. r_v is equation 1 of Karras et al. (2020b)."""
+    """The metrics of D's logits. r_v = (mean on T - mean on V) / (mean on T - mean on fakes),
+    equation 1 of Karras et al. (2020b)."""
     logits = {name: output.logits for name, output in outputs.items()}
     undecided = losses.boundary(live.loss)
     if undecided is None:

@@ -89,7 +89,7 @@ def with_mixed_fakes(recipe: Recipe, g: Player, batch: Batch, draws: Draws, axis
     replace, under which the discriminator sees them."""
     if not any(augment.mixing(change) for change in recipe.augment.values()):
         return batch
-    own = draws.named("posing")
+    own = draws.named("posing")  # APA's word; the name enters the draws, so it stays
     z = recipe.latent(own.named("latent"), batch.labels, batch.images.dtype)
     fakes, _ = generate(recipe, g.params, g.stats, z, batch.labels, training_mode(own.named("generate"), axis_name))
     return batch.replace(images=augment.mixed(recipe.augment, batch.images, fakes, draws.named("augment")))

@@ -23,10 +23,9 @@ class Side(struct.PyTreeNode):
 
     net:       a `Net`, or any object with its two methods; static
     optimizer: a bound function that returns an optax transformation, rebuilt in each step
-    numbers:   {name: leaf} given to the network at each call (dropout rate, ...). A part of the
-               network is left out where its number is absent.
-    penalties: {name: function of a `PenaltyContext`, one value per example}, added to the loss
-    """
+    numbers:   {name: leaf} given to the network at each call (dropout rate, ...). A layer (dropout,
+               noise) whose number is absent is left out.
+    penalties: {name: function of a `PenaltyContext`, one value per example}, added to the loss"""
 
     net: Any = struct.field(pytree_node=False)
     optimizer: Any = struct.field()
@@ -47,11 +46,13 @@ class Recipe(struct.PyTreeNode):
     latent:         (draws, labels, dtype) -> z [b, d]
     fake_labels:    (draws, batch, classes) -> labels [b] of the generated examples
     play:           the order of the players' updates, see `gan/dynamics.py`
-    augment:        {name: (images, labels, draws) -> images}, of reals and fakes, before D
+    augment:        {name: (images, labels, draws) -> images}, of reals and fakes, before the
+                    discriminator; one marked `mixes_fakes` changes the reals alone
     controllers:    {path of a leaf: controller} of leaves that follow a statistic
-    sampling:       (draws, rows, labels, table) -> rows of the reals; None for the data's order
+    sampling:       (draws, rows [b] in the data's order, labels [N], `ClassTable`) -> rows [b] of
+                    the reals to train on; None keeps the data's order
     ema_decay:      of the generator's moving average, in [0, 1). Step t uses a constant decay, or
-                    (1 + t) / (10 + t) where that is smaller.
+                    (1 + t) / (10 + t) where that is smaller; a schedule is used as it is.
     batch_size:     examples of one discriminator turn, over all devices
     d_steps:        discriminator turns in one step
     accumulate:     parts of a batch, whose gradients are averaged before one update
@@ -59,8 +60,7 @@ class Recipe(struct.PyTreeNode):
     judge_together: whether the discriminator sees reals and fakes in one forward pass, so that they
                     share its batch statistics; two passes by default
     dtype:          of the state and of the arithmetic
-    compute_dtype:  of the networks' arithmetic where it is narrower, or None
-    """
+    compute_dtype:  of the networks' arithmetic where it is narrower, or None"""
 
     generator: Side
     discriminator: Side

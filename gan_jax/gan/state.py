@@ -22,12 +22,12 @@ class Player(struct.PyTreeNode):
 
 
 class State(struct.PyTreeNode):
-    """Everything that changes in training, in the shape of the Recipe.
+    """Everything that changes in training, with one Player for each Side of the Recipe.
 
-    step:   number of steps taken; key: constant, draws fold `step` into it
+    step:   number of steps taken; key: of the run; it never changes, each step folds `step` into it
     ema:    {"params", "stats"}: the moving average of the generator
-    memory: {player: {penalty: what it remembers}}, and {"live": {path: value}} of controlled leaves
-    """
+    memory: {player: {penalty: what it remembers}}, and of controlled leaves {"live": {path: value},
+            "summed": {path: sum of its statistic since the value last changed}}"""
 
     step: Int[Array, ""]
     key: Key[Array, ""]
@@ -46,10 +46,10 @@ def init_player(side: Side, key: Key[Array, ""], inputs: Array, labels: Array | 
 def finish_step(recipe: Any, resolved: Any, old: Any, new: Any, latest: Any) -> Any:
     """The state at the end of a step: the step counted, the moving average updated.
 
-    old, new: the state before the step, and with its players updated. latest: what is averaged,
-    ema <- decay * ema + (1 - decay) * latest. A constant decay is at most (1 + t) / (10 + t) at
-    step t, so that the first weights are soon forgotten; a schedule is used as it is.
-    """
+    recipe, resolved: the recipe with its schedules, and at this step. old, new: the state before
+    the step, and with its players updated. latest: what is averaged, ema <- decay * ema + (1 -
+    decay) * latest. A constant decay is at most (1 + t) / (10 + t) at step t, so that the first
+    weights are soon forgotten; a schedule is used as it is."""
     t, decay = old.step.astype(jnp.float32), jnp.asarray(resolved.ema_decay)
     if not isinstance(recipe.ema_decay, Schedule):
         decay = jnp.minimum(decay, (1 + t) / (10 + t))

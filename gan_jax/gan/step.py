@@ -50,19 +50,19 @@ def init(recipe: Recipe, key: Key[Array, ""]) -> State:
         key=key,
         generator=generator,
         discriminator=init_player(recipe.discriminator, named(key, "discriminator"), images, labels, recipe.dtype),
-        ema=jax.tree.map(jnp.copy, {"params": generator.params, "stats": generator.stats}),  # donation: no shared buffers
+        ema=jax.tree.map(jnp.copy, {"params": generator.params, "stats": generator.stats}),  # donated buffers may not be shared
         memory=memory,
     )
 
 
 def train_step(recipe: Recipe, state: State, batch: Batch, axis_name: str | None = None) -> tuple[State, dict]:
     """One step: both players are updated. Returns the new state, and scalars averaged over the
-    whole batch: each player's loss, penalties, logits and gradient norms. axis_name: of the devices
-    under pmap."""
+    whole batch: each player's loss, penalties, logits and gradient norms. axis_name: the named
+    axis of the devices under pmap, or None."""
     resolved = control.resolved(recipe, state)
     batch = batch if recipe.classes else batch.replace(labels=None)  # no network sees these labels
     draws = Draws(jax.random.fold_in(state.key, state.step), batch.index)
-    new, metrics = resolved.play(resolved, state, batch, draws, axis_name)
+    new, metrics = resolved.play(resolved, state, batch, draws, axis_name)  # a function of dynamics.py, by default alternating
     new, metrics = control.steer(resolved, new, metrics)
     latest = {"params": new.generator.params, "stats": new.generator.stats}
     return finish_step(recipe, resolved, state, new, latest), metrics
@@ -73,8 +73,7 @@ def sample(recipe: Recipe, state: State, key: Key[Array, ""], n: int, labels=Non
 
     Example i depends on the key and on `first + i` alone, so that a long sample may be drawn in
     pieces. labels: [n], or None for every class in turn where the recipe is conditional. ema: take
-    the moving average of the generator, or else the generator as it is.
-    """
+    the moving average of the generator, or else the generator as it is."""
     resolved = control.resolved(recipe, state)
     index = first + jnp.arange(n)
     if resolved.classes and labels is None:

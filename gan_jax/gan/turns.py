@@ -127,7 +127,8 @@ def optimizer_step(side: Side, player: Player, gradient: Any, stats: Any) -> Pla
     """The player after one step of its optimizer (Adam, SGD, ...) with this gradient."""
     params = split(player.params)
     updates, opt_state = side.optimizer().update(split(whole(gradient)), player.opt_state, params)
-    return Player(whole(jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, split(updates))), stats, opt_state)
+    moved = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, split(updates))  # the update is applied here
+    return Player(whole(moved), stats, opt_state)
 
 
 def total_loss(values: dict[str, Float[Array, "b"]]) -> Float[Array, ""]:
@@ -141,8 +142,8 @@ def mean_terms(name: str, values: dict, axis_name) -> dict:
 
 
 def logit_metrics(recipe: Recipe, real: Array, fake: Array, axis_name) -> dict:
-    """The discriminator's mean logits, and r_t of Karras et al. (2020b): the mean sign of the
-    logits of reals, counted from the logit at which the loss leaves D undecided."""
+    """The discriminator's mean logits, and r_t of Karras et al. (2020b): the mean over reals of the
+    sign of (logit - the logit at which the loss leaves the discriminator undecided)."""
     means = mean_terms("discriminator", {"real_logit": real, "fake_logit": fake}, axis_name)
     undecided = losses.boundary(recipe.loss)
     if undecided is None:

@@ -32,8 +32,8 @@ Data = Splits | Sequence[ArrayLike]
 Features = str | Extractor | Callable[[Any], Any]
 
 USEFUL = 1 / 3  # of the way from chance to 1: with less accuracy a classifier's features are not taken unasked
-SHOWN = 64
-PAIRS = 20
+SHOWN = 64  # samples in the evidence
+PAIRS = 20  # closest pairs in the evidence
 NOT_MEASURED = {
     10: "no discriminator, no likelihood: give logits={'train': ..., 'held_out': ..., 'samples': ...}",
     11: "not asked for: recovery=256 (slow)",
@@ -65,16 +65,17 @@ def overfitting_report(
     final: open S. Without it one half of V is held out, and the other is the real control (of few
         images both in turn, over several cuts): use that to choose, to stop and to rank, and open S
         once, for what you chose. The folder of a run records each opening.
-    features: "auto" (the classifier where the data have labels and it is right often enough,
-        "random" where not, coordinates for points), "classifier", "random", "pixels", an Extractor
-        (such as `gan.metrics.features.inception(weights)`), or a function of images.
+    features: "auto" (the classifier, a small network trained on the split E, where the data have
+        labels and it is right often enough, "random" where not, coordinates for points),
+        "classifier", "random", "pixels", an Extractor (such as
+        `gan.metrics.features.inception(weights)`), or a function of images.
     logits: of the GAN's discriminator for {"train", "held_out", "samples"}: [n] each. A Run brings
         its own.
     labels: [n] of the samples, where they have some: a classifier trained on them is tested on
         held-out images. A conditional Run makes its samples for them, by default for labels with
         the shares of T.
-    n: images of each set in rows 1 to 5 and 9; by default as many as T, the held-out set and the
-        control all have.
+    n: images of each set in rows 1 to 5 and 9 (`metric_specs.ROWS` names the rows); by default as
+        many as T, the held-out set and the control all have.
     recovery: images of T, and held-out ones, whose latents are searched for (Run only; 0: none).
     permutations: of T and held-out images, for the p of the gap in Frechet distance (0: none; 200
         take a second or two).
@@ -97,10 +98,10 @@ def overfitting_report(
     if sets.held_out_name == "S" and run is not None:
         record_opening(run.folder, step=run.step)
     images, labels = _samples(fakes, labels, references)
-    measured, real = references.measure(images), {}
+    measured, real_extra = references.measure(images), {}
     evidence: dict[str, Any] = {"history": run.history if run else []}
     if run is not None:
-        extra, real, evidence["logits"] = measure_run(run, references, recovery)
+        extra, real_extra, evidence["logits"] = measure_run(run, references, recovery)
         measured |= extra
     elif logits is not None:
         logits = {name: np.sort(np.ravel(np.asarray(values, np.float64))) for name, values in logits.items()}
@@ -108,9 +109,9 @@ def overfitting_report(
         evidence["logits"] = {k.replace("_", " "): v for k, v in logits.items()}
     if permutations:
         measured["fd_gap_p"] = references.gap_p(images, permutations)
-    useful, reference = _useful(references, images, labels)
-    measured |= _truth(references, images) | useful
-    controls = references.controls | {REAL: references.controls[REAL] | real | reference}
+    of_samples, of_real = _useful(references, images, labels)
+    measured |= _truth(references, images) | of_samples
+    controls = references.controls | {REAL: references.controls[REAL] | real_extra | of_real}
     protocol = _protocol(references, run, len(images))
     with_train = {"train": len(sets.train), "train_hash": sets.train.hash}
     numbers = numbers_of(measured, controls, sets.held_out_name, protocol, with_train)

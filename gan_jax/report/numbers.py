@@ -32,7 +32,8 @@ HARDLY = 4  # a cell is missing where samples have less than a quarter of the he
 
 
 class References:
-    """T and the held-out set in one extractor's features, with all that is computed of them once.
+    """T and the held-out set in the features of one extractor, and everything computed from them,
+    once.
 
     `measure(images)` gives the numbers of any images; `controls` are those of the five controls.
     The distances of rows 1 to 5 and 9 take `n` images each of T, of the held-out set and of the
@@ -138,8 +139,8 @@ class References:
         return numbers
 
     def _distances(self, x: np.ndarray) -> tuple[dict[str, Measured], tuple[CrossPairs, CrossPairs]]:
-        """Rows 1 to 5 and 9 of n samples, and the passes over their pairs with T and with held-out
-        images."""
+        """Rows 1 to 5 and 9 of n samples x beside T (t) and held-out images (h), and the passes
+        over x's pairs with both. wx, wt, wh: pairs within a set; to_t, to_h: pairs with x."""
         t, h = self.train[: self.n], self.held_out[: self.n]
         wt, wh = self.near
         wx = pairs.self_pairs(x, self.k)
@@ -147,10 +148,10 @@ class References:
         passes = wx, wt, wh, to_t, to_h
         return self._frechet(x) | _kernels(*passes) | _prdc(*passes) | _one_nn(*passes), (to_t, to_h)
 
-    def _nearest(self, x: np.ndarray, reals: np.ndarray, made: CrossPairs) -> Nearest:
-        """The nearest of all `reals` to each x, from the pass `made` where that saw them all."""
+    def _nearest(self, x: np.ndarray, reals: np.ndarray, seen: CrossPairs) -> Nearest:
+        """The nearest of all `reals` to each x, from the pass `seen` where that saw them all."""
         if len(x) == len(reals) == self.n:
-            return made.forward_distance, made.forward_index
+            return seen.forward_distance, seen.forward_index
         return neighbours.nearest(x, reals)
 
     def _frechet(self, x: np.ndarray) -> dict[str, Measured]:

@@ -13,10 +13,11 @@ that holds is the verdict, and the others that hold are listed beside it:
                              held-out images
     discriminator overfits   D tells T from held-out images with an AUC that is surely above .5 and
                              exceeds .5 by more than GAP
-    mode loss                more than LOST of the held-out images lie in cells that samples hardly
-                             reach, or samples cover less than COVERED of what real data cover; and
-                             the samples are at least PRECISE as precise as real data (else what is
-                             missing and what is misplaced look alike)
+    mode loss                more than LOST of the held-out images lie in cells (k-means of T's
+                             features) that samples hardly reach, or samples cover less than COVERED
+                             of what real data cover; and the samples are at least PRECISE as
+                             precise as real data (of imprecise samples one cannot tell what is
+                             missing from what is misplaced)
     underfits                a nearest neighbour tells samples from held-out images more often than
                              it tells real data from them, by more than MISFIT, or precision is
                              below that of real data by more than MISFIT
@@ -44,6 +45,7 @@ PHRASES = (HEALTHY, D_OVERFITS, MEMORISES, MODE_LOSS, UNDERFITS, DIVERGED, CANNO
 
 Finding = tuple[bool | None, str]  # whether it holds (None: the numbers do not decide), and why
 
+# thresholds of the rule above; shares, but COPIES is a factor
 GAP = 0.05
 LOST = 0.1
 COVERED = 0.7

@@ -1,9 +1,10 @@
 """`sweep` trains settings x seeds x numbers of training images, and `open_sweep` reads a sweep from
 its folder.
 
-Members are grouped by structure. Each group is cut into parts that fit the memory, as the compiler
-measured it, and each part is one program. Ranking uses validation images (V) alone, and test images
-(S) stay closed.
+A member is one setting at one seed and one number of training images. Members of one structure,
+whose recipes compile to one program, are a group. Each group is cut into parts that fit the memory,
+as the compiler measured it, and each part is one program. Ranking uses validation images (V) alone,
+and test images (S) stay closed.
 """
 
 import sys
@@ -84,8 +85,8 @@ def sweep(
         devices: devices that share the members out; all of this machine when None.
         devices_per_member: devices that share each member's batch; None for one, or more where a
             member does not fit on one or devices would idle (see `layout`).
-        warm_start: begin every member with the networks of another GAN's run, which tasks need as
-            its folder. Optimizers start anew.
+        warm_start: begin every member with the networks of another GAN's run; with an executor of
+            tasks, give its folder. Optimizers start anew.
         game: for all recipes; by default that of each, so that a GAN and a VAE may share a sweep.
         executor: 'local' trains one group after the other in this process. 'ray' and 'slurm' (or
             `executors.Ray(...)`, `executors.Slurm(...)`) train each group as a task with devices of
@@ -94,7 +95,7 @@ def sweep(
         trusted: modules of yours that the recipes or the game name.
 
     Raises:
-        UserError: an argument cannot be meant. No step was run then.
+        UserError: an argument does not fit; it is raised before the first step.
     """
     distributed.alone("a sweep", jax.process_count())
     steps, log_every = count(steps, "steps"), count(log_every, "log_every")
@@ -111,11 +112,11 @@ def sweep(
     result = Sweep(members_of(settings, data, seeds, sizes), data, game, reference, rank_by, higher_is_better)
     _check(result, steps)
     _check_metric(result)
-    engine = executors.choose(executor, address, out)
-    if engine:
+    chosen = executors.choose(executor, address, out)
+    if chosen:
         check_tasks(settings, game, data, trusted, warm_start)
-    placement = place(1 if engine else devices or len(jax.local_devices()))
-    if devices_per_member is not None and (devices or not engine):
+    placement = place(1 if chosen else devices or len(jax.local_devices()))
+    if devices_per_member is not None and (devices or not chosen):
         available = devices or len(placement.devices)
         for member, *_ in result.structures:  # refuses devices that cannot share its batch
             possible_shares(result.game_of(member), member.recipe, data, available, devices_per_member)
@@ -134,12 +135,12 @@ def sweep(
         }  # fmt: skip
         folder.acquire(record, resume, overwrite)
         result.folder = folder.path
-    per_member = None if engine else devices_per_member  # the tasks have the devices
+    per_member = None if chosen else devices_per_member  # the tasks have the devices
     schedule = Schedule(steps, log_every, checkpoint_every)
     trainer = SweepTrainer(result, placement, folder, order, schedule, members_per_program, per_member, origin)
     try:
-        if engine:
-            run_groups(trainer, engine, (devices, devices_per_member), trusted, progress)
+        if chosen:
+            run_groups(trainer, chosen, (devices, devices_per_member), trusted, progress)
         else:
             trainer.run(progress)
     finally:
@@ -173,7 +174,7 @@ def open_sweep(
     return result
 
 
-# ---- what cannot be meant is refused before a step is run ---------------------------------------
+# ---- what does not fit is refused before a step is run ------------------------------------------
 
 
 def _limits(**limits: int | None) -> list[int | None]:

@@ -42,8 +42,8 @@ class PartTrainer:
     """Trains one part, and writes what it finds into the sweep's result.
 
     indices: of the members in the sweep. evaluation: the images and labels of each evaluation, see
-    `evaluation_sets`. programs: the compiled ones; None for those that are compiled once they are
-    needed. folder: of the part, None in memory.
+    `evaluation_sets`. programs: compiled, or None to compile them when first used. folder: of
+    the part, None in memory.
     """
 
     checkpoints: Checkpoints | None = None
@@ -125,12 +125,12 @@ class PartTrainer:
         return self.stop.received is not None
 
     def run_chunk(self, state: Carry, step: int, until: int) -> tuple[Carry, tuple[Calls, dict]]:
-        (population, alive), row = state, {}
-        population, calls = self.advance(population, alive, until - step)
+        (members_state, alive), row = state, {}
+        members_state, calls = self.advance(members_state, alive, until - step)
         if evaluate := self.programs.evaluate:
-            row, changed = evaluate(self.population.knobs, population, jnp.int32(until - step), self.evaluation)
-            population = population.replace(**changed)
-        return (population, calls[-1][0][:, -1]), (calls, row)
+            row, changed = evaluate(self.population.knobs, members_state, jnp.int32(until - step), self.evaluation)
+            members_state = members_state.replace(**changed)
+        return (members_state, calls[-1][0][:, -1]), (calls, row)
 
     def advance(self, state: Any, alive: jax.Array, length: int) -> tuple[Any, Calls]:
         """`length` steps on, in as many calls as `Population.steps_per_call` asks for."""
@@ -164,8 +164,8 @@ class PartTrainer:
     def keep_row(self, full: dict[str, Any]) -> None:
         """Add a logged row to the result, as one row for each member."""
         for j, i in enumerate(self.indices):
-            at = full["diverged"][j]
-            row = {"step": full["step"], "diverged": at is not None, "diverged_step": at}
+            diverged_at = full["diverged"][j]
+            row = {"step": full["step"], "diverged": diverged_at is not None, "diverged_step": diverged_at}
             row |= {k: v[j] for k, v in full["metrics"].items()}
             self.result.rows.setdefault(i, []).append(row)
         self.bar.see_row(full, self.names)

@@ -87,7 +87,7 @@ def batched(tree: Any) -> Any:
 
 def map_members(function: Callable, owned: tuple, placement: Placement) -> Callable:
     """`function` of one member, mapped over all members, which are the first axis of its results.
-    Their number is a multiple of the placement's groups.
+    Their number is a multiple of `placement.groups`, the number of groups of devices.
 
     owned: for each argument a bool, or a pytree of bools that is its prefix: true for leaves with
     members on their first axis, false for leaves that all members share.
@@ -161,11 +161,13 @@ class Programs:
 
 class Population:
     """Members of one structure on the placement's devices, with the programs that train them. Where
-    they do not divide among the groups of devices the last one is repeated; `count` are real.
+    their number does not divide among the groups of devices, the last member is repeated; the first
+    `count` are real.
 
     feed: the shared examples, and the key of their order, a scalar or one for each member. Its
-    `size` becomes the members' n: one for each member where n differs or `size` has an axis, so
-    that parts with equal and with different n share a program.
+    `size` is replaced by the members' n: one number where `size` is a scalar and all n are equal,
+    else one for each member. A sweep of several sizes gives `size` an axis in every part, so that
+    its parts share a program.
     origin: the networks that every member begins with (see `gan.state.networks`), or None.
     """
 

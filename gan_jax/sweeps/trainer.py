@@ -26,7 +26,7 @@ from gan_jax.training.signals import StopSignal
 
 
 class SweepTrainer:
-    """One call of `sweep`. A group is the members of one structure, by its number in
+    """One call of `sweep`. A group holds the members of one structure; `number` is its index in
     `Sweep.groups`.
 
     order: of the data, 'shared' or 'own'. most, per_member: members in one program and devices that
@@ -43,9 +43,9 @@ class SweepTrainer:
         self.origin = origin and networks(origin.state)
         self.shares: dict[int, tuple[int, ...]] = {}  # of each group, the numbers of devices that may share a batch
         self.plan_path = folder.path / "plan.json" if folder else None
-        self.plan: dict[str, list[int]] = {}  # of each group, members in one program, devices that share the batch of each
+        self.plan: dict[str, list[int]] = {}  # {group: [members in one program, devices that share a member's batch]}
         self.read_plan()
-        data, fewest = result.data, min(m.n for m in result.members)  # every member has the first of the smallest size
+        data, fewest = result.data, min(m.n for m in result.members)  # the first `fewest` images train every member
         self.feed = feed_of(data, named(jax.random.key(0), "order"), placement)
         self.evaluation = placement.replicate(evaluation_sets(data, fewest))
 

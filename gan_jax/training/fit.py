@@ -27,7 +27,7 @@ from gan_jax.training.run import Run, check_data, load_again, open_run
 from gan_jax.training.serialization import from_json, to_json
 from gan_jax.training.trainer import IN_MEMORY, RunTrainer
 
-# Settings of JAX that all processes must have in common.
+# JAX settings that must be equal in all processes
 SAME = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_default_matmul_precision")
 
 
@@ -58,13 +58,14 @@ def fit(
     with the same arguments, and process 0 alone writes.
 
     log_every, checkpoint_every, sample_every: in steps. The latter two are multiples of log_every,
-        by default the first ones from 100 and from 500 on.
+        by default the smallest that are at least 100 and at least 500.
     keep: how many of the newest checkpoints stay.
     resume: continue the run in `out` bit for bit, from step 0 where it has no checkpoint yet.
     overwrite: start again in `out`, whatever run is there.
     devices, parallel, shard: see `placement.place`.
     warm_start: begin with the networks, not the optimizers, of another GAN's run or run folder.
     game: by default that of the recipe (a GAN, a VAE, ...).
+    progress: print it to stderr.
     Raises UserError for arguments that do not fit, for a folder that another process writes, and
         where what is saved cannot be read back; all before the first step.
     """

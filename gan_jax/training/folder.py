@@ -1,7 +1,9 @@
 """Folders of runs, sweeps and studies.
 
-A run folder has recipe.json, metrics.jsonl, timings.jsonl, samples/*.png, checkpoints/, status.json
-and report.html, see `schemas`. A resumed run repeats metrics.jsonl exactly, and timings.jsonl not.
+A run folder has recipe.json, metrics.jsonl, timings.jsonl, samples/*.png, curves.png, checkpoints/,
+status.json, report.html and report.json, and where there was cause damaged.jsonl and
+openings.jsonl; see `schemas`. A resumed run repeats metrics.jsonl bit for bit; timings.jsonl
+differs.
 """
 
 import hashlib
@@ -90,6 +92,8 @@ def _split_path(key: str, value: Any) -> tuple[str, str]:
 class RunFolder:
     """The files of a run. Methods raise UserError where the folder cannot be used or written."""
 
+    # what messages call it, the file of its record, the subfolder that it begins with, and the
+    # schema of the record
     kind, record, inside, schema = "run", "recipe.json", "samples", schemas.RUN
     files = (
         *("recipe.json", "metrics.jsonl", "timings.jsonl", "status.json", "curves.png", "samples", "checkpoints"),
@@ -169,7 +173,8 @@ class RunFolder:
         self._writer = None
 
     def start(self, record: dict[str, Any], resume: bool, overwrite: bool) -> None:
-        """Begin a run in a free folder, or with its own run (`resume`), or in any (`overwrite`)."""
+        """Begin a run in an empty folder, or with `overwrite` in any, whose run is removed; with
+        `resume`, go on in the folder of the same run."""
         self.check(record, resume, overwrite)
         with writing(self.path):
             if overwrite:
@@ -275,7 +280,8 @@ class RunFolder:
 
 
 class StudyFolder(RunFolder):
-    """A study that compares methods: study.json, parts/*.npz (of each method), table, pictures."""
+    """A study that compares methods: study.json, parts/*.npz (the results of one method each),
+    table, pictures."""
 
     kind, record, inside, schema = "study", "study.json", "parts", schemas.ANYTHING
     files = ("study.json", "parts", "table.csv", "pictures")

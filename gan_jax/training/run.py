@@ -24,14 +24,14 @@ from gan_jax.training.files import warn
 from gan_jax.training.folder import RunFolder, identity_digest, sources_of
 from gan_jax.training.serialization import differences_of_data, from_json
 
-EVALUATED = 512  # images of the training split in an evaluation at most, and as many of the validation split
+EVALUATED = 512  # training images in an evaluation, at most, and as many validation images
 PICTURED = 64  # images in each picture of samples, always of the same latents
 
 
 @dataclass
 class Run:
     """A trained run. game: by default that of the recipe. history: one dict per log. folder: of the
-    files, None in memory. stopped: why the run ended early, or None."""
+    files, None in memory. stopped: why the run ended early, or None. D is the discriminator."""
 
     recipe: Any
     state: Any
@@ -108,8 +108,8 @@ class Run:
         """One line: whether D overfits, by its AUC of n training and n held-out images.
 
         Overfitting has begun where the AUC is more than 3 standard errors above chance, and stays
-        so in all later logs. Under chance the standard error is that of the Mann-Whitney statistic,
-        sqrt((2 n + 1) / (12 n^2)).
+        so in all later logs. By chance alone the standard error is that of the Mann-Whitney
+        statistic, sqrt((2 n + 1) / (12 n^2)).
         """
         rows = [row for row in self.history if np.isfinite(row.get("D/train_validation_auc", np.nan))]
         if not rows:

@@ -43,7 +43,8 @@ def warn_of_environment(meta: dict[str, Any]) -> None:
 
 
 def _in_memory(like: jax.ShapeDtypeStruct) -> Any:
-    """An empty NumPy array of this shape; NumPy has none for PRNG keys."""
+    """An empty NumPy array of this shape; of a PRNG key, which NumPy cannot hold, the shape
+    itself."""
     return like if distributed.is_key(like) else np.empty(like.shape, like.dtype)
 
 
@@ -235,7 +236,8 @@ class RunTrainer:
                     plots.points_plot(path, run.samples(2048, ema=ema), self.data.validation.images[:2048])
 
     def note_damaged(self) -> None:
-        """Write one row for each damaged example, whichever processes found it. All call this."""
+        """Write one row for each damaged example, whichever processes found it. All processes
+        call this."""
         if not isinstance(self.data.train, Stream):
             return
         rows, self.found[:] = sum(distributed.gather(self.found), []), []

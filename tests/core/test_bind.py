@@ -198,7 +198,7 @@ def test_any_function_of_the_step_may_be_a_schedule():
     assert set(gan.leaves(recipe)) >= {"ema_decay.low", "ema_decay.high"} and "ema_decay.at" not in gan.leaves(recipe)
 
 
-# ---- numbers that cannot be meant --------------------------------------------------------------
+# ---- numbers that do not fit -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -305,11 +305,11 @@ def test_penalties_that_would_never_be_taken_are_refused(knobs, sides):
         (lambda: recipes.vae((2,), depth=-1), "vae: depth=-1"),
         (lambda: recipes.vae((2,), batch_size=0), "vae: batch_size=0"),
         (lambda: recipes.vae_gan((8, 8, 1), latent_dim=0), "vae_gan: latent_dim=0"),
-        (lambda: recipes.vae_gan((2,), width=0), "vae_gan: width=0"),
+        (lambda: recipes.vae_gan((2,), width=0), "mlp: width=0: must be an integer of at least 1"),
         (lambda: gan.fit(small(), gan.load("digits"), steps=1), "makes images of shape"),
         (lambda: vae_gan.init(three(d_steps=2), jax.random.key(0)), "plays simultaneously"),
         (lambda: vae.likelihood(gan.Run(recipes.mlp((2,)), None, None), None), "has no likelihood"),
-        (lambda: gan.fit("recipe", None, steps=1), "does not say of which game"),
+        (lambda: gan.fit("recipe", gan.load("digits"), steps=1), "does not say of which game"),
     ],
 )
 def test_a_mistake_is_one_line(make, message):

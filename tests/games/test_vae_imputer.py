@@ -45,6 +45,9 @@ class LinearEncoder:
 
     features: bool = False
 
+    def init(self, key, inputs, labels, numbers):
+        return {"spread": jnp.float64(0), "shift": jnp.float64(0)}, {}
+
     def apply(self, params, stats, inputs, labels, mode, numbers, compute_dtype=None):
         if self.features:  # of complete rows
             inputs = jnp.concatenate([inputs, jnp.ones_like(inputs)], -1)
@@ -57,6 +60,9 @@ class LinearEncoder:
 
 @dataclass(frozen=True)
 class LinearDecoder:
+    def init(self, key, inputs, labels, numbers):
+        return {}, {}
+
     def apply(self, params, stats, z, labels, mode, numbers, compute_dtype=None):
         return (z @ W.T + MU, jnp.full(K, np.log(SIGMA))), stats
 

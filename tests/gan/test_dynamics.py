@@ -257,7 +257,7 @@ def test_a_batch_in_parts_is_the_batch(x64):
         assert not jax.tree.all(jax.tree.map(np.allclose, before, after))
 
 
-# ---- what cannot be meant ----------------------------------------------------------------------
+# ---- what does not fit -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", sorted(set(WAYS) - {"alternating", "unrolled"}))

@@ -1,4 +1,4 @@
-"""Settings of recipes that cannot be meant are refused where they are given."""
+"""Settings of recipes that do not fit are refused where they are given."""
 
 import jax
 import numpy as np

@@ -126,7 +126,7 @@ def test_what_is_not_informative_is_no_evidence():
     page = Page(shown.html())
     assert f"Not informative here: {why}." in page.text and page.text.count("Not informative here") == 1
     assert "(0.25 [0.188, 0.375])" in page.text and page.named("class").count("number off") == 11  # fd, and ten empty rows
-    text = shown.text()
+    text = shown.text(120)
     assert f"not informative here: {why}" in text and text.count("not informative") == text.count("(0.25 [0.188, 0.375])") == 1
 
 
@@ -208,7 +208,7 @@ def test_a_rule_is_read_from_its_docstring():
 
 def test_the_text_has_twelve_rows_of_120_columns_and_ends_with_the_verdict():
     shown = report()
-    lines = shown.text().splitlines()
+    lines = shown.text(120).splitlines()
     assert max(map(len, lines)) <= 120 and not any("\x1b" in line for line in lines)
     assert [line[4:] for line in lines if line[:3].strip().isdigit()] == list(ROWS.values())
     for one in shown.numbers.values():

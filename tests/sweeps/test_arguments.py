@@ -1,4 +1,4 @@
-"""An argument of `sweep` that cannot be meant is one line, before anything is written."""
+"""An argument of `sweep` that does not fit is one line, before anything is written."""
 
 import re
 

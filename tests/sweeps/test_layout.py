@@ -275,7 +275,8 @@ def test_a_sweep_goes_on_in_another_layout(data, tmp_path, capsys, monkeypatch):
 def test_devices_that_cannot_share_a_batch_are_refused(data, tmp_path):
     out = tmp_path / "sweep"
     call = lambda n, game=SHARED: refused(quick, data, ONE, game=game, devices=4, devices_per_member=n, out=out)
-    for n in (0, 3, 8):
+    assert call(0) == "devices_per_member=0: must be an integer of at least 1"
+    for n in (3, 8):
         assert call(n) == f"devices_per_member is {n}: give a number that divides the 4 devices"
     ten = replace(SHARED, examples=lambda knobs: 10)
     assert call(4, ten) == "a batch of 10 does not divide among 4 devices: give a multiple of 4"

@@ -140,7 +140,7 @@ def test_fewer_steps_than_are_done_are_refused_and_as_many_are_said(run, data, c
 
 
 def test_resume_and_overwrite_together_are_refused(run, data):
-    assert "give one of them" in refused(fit, data, run, resume=True, overwrite=True)
+    assert "give one of the two" in refused(fit, data, run, resume=True, overwrite=True)
 
 
 def test_a_start_that_was_killed_before_its_record_was_written_can_be_repeated(data, tmp_path):

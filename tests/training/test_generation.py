@@ -139,7 +139,7 @@ def test_the_script_writes_what_the_run_shows(tmp_path, conditional, opened, cap
     np.testing.assert_array_equal(tile(written, 1, 0), conditional.samples(4, labels=[7, 1, 7, 1], **SETTINGS)[2])
     paths = np.asarray(Image.open(tmp_path / "samples/paths.png"))
     np.testing.assert_array_equal(paths, conditional.interpolate(2, 3, labels=[7, 1], **SETTINGS))
-    assert "label 11 is none of the 10 classes" in mistake(samples, tmp_path, "--labels", 11)
+    assert "label '11' is none of the 10 classes" in mistake(samples, tmp_path, "--labels", 11)
     assert "--paths -1" in mistake(samples, tmp_path, "--paths", -1)
 
 

@@ -1,4 +1,4 @@
-"""What cannot be meant is refused in one line, with what there is, before a step is run."""
+"""What does not fit is refused in one line, with what there is, before a step is run."""
 
 import jax
 import jax.numpy as jnp

@@ -135,6 +135,10 @@ def test_a_function_or_class_of_the_user_s_is_read_back_only_if_its_module_is_tr
                 round_trip(mine, no)
 
 
+SWEPT_RECORD = {
+    "settings": {"a": {}}, "names": ["a"], "seeds": [0], "sizes": [10], "order": "shared", "intervals": [1], "baseline": "a",
+    "rank_by": "D/loss_gap", "higher_is_better": False, "steps": 1,
+}  # fmt: skip
 SWEPT = {"number": [0.1, 0.2], "dtype": "float32"}
 
 
@@ -263,13 +267,11 @@ def test_a_record_calls_nothing_that_is_not_a_recipe_part(planted, tmp_path):
     data = gan.from_arrays(np.arange(200, dtype=np.float32).reshape(100, 2), name="points")
     about = {"data": data.describe(), "seed": 0, "schedule": [1, 1, 1, 1], "steps": 1, "source": None, "trusted": ["posix"]}
     about["intervals"] = [1]
-    of_sweep = {"names": ["a"], "seeds": [0], "sizes": [10], "order": "shared", "intervals": [1], "baseline": "a"}
-    of_sweep |= {"rank_by": "D/loss_gap", "higher_is_better": False}
     for i, attack in enumerate(attacks.values()):
         recipe = as_an_optimizer(attack)
         run, sweep = RunFolder(tmp_path / f"run{i}"), SweepFolder(tmp_path / f"sweep{i}")
         run.start(about | {"recipe": recipe}, False, False)
-        sweep.start(about | of_sweep | {"settings": {"a": recipe}}, False, False)
+        sweep.start(about | SWEPT_RECORD | {"settings": {"a": recipe}}, False, False)
         tries = {
             "open": lambda run=run: gan.open_run(run.path, data=data),
             "resume": lambda run=run: gan.resume(run.path, data=data, progress=False),
@@ -288,8 +290,8 @@ def test_a_task_trusts_what_its_caller_trusts_and_nothing_that_a_record_says(pla
     attacks = planted
     data = gan.from_arrays(np.arange(200, dtype=np.float32).reshape(100, 2), name="points")
     files = SweepFolder(tmp_path / "sweep")
-    record = {"settings": {"a": as_an_optimizer(attacks["command"])}, "data": data.describe(), "source": {"name": "ring"}}
-    files.start(record | {"trusted": ["posix"]}, False, False)
+    record = SWEPT_RECORD | {"data": data.describe(), "source": {"name": "ring"}}
+    files.start(record | {"settings": {"a": as_an_optimizer(attacks["command"])}, "trusted": ["posix"]}, False, False)
     (files.path / "tasks").mkdir()
     monkeypatch.setattr("gan_jax.training.run.load_again", lambda record, folder: data)
     spec = {"folder": str(files.path), "group": 0, "attempt": 0, "game": None, "trusted": [], "class_names": []}
@@ -314,7 +316,7 @@ EMPTY = {"name": "none", "seed": 0, "sizes": {}, "hashes": {}}
 )
 def test_a_folder_of_another_format_is_refused_in_one_line(tmp_path, kind, version, message):
     files = kind(tmp_path / "old")
-    whole = {"steps": 1, "recipe": {}, "data": EMPTY, "seed": 0, "intervals": [1], "schedule": [1, 1, 1, 1]}
+    whole = SWEPT_RECORD | {"steps": 1, "recipe": {}, "data": EMPTY, "seed": 0, "intervals": [1], "schedule": [1, 1, 1, 1]}
     files.start(whole, False, False)
     path = files.path / files.record
     record = json.loads(path.read_text())

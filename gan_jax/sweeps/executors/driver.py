@@ -23,9 +23,9 @@ GRACE = 120.0  # seconds for tasks to save after a Ctrl-C
 
 
 def run_groups(
-    trainer: SweepTrainer, engine: Ray | Slurm, devices: tuple[int | None, int | None], trusted: Sequence[str], progress: bool
+    trainer: SweepTrainer, executor: Ray | Slurm, devices: tuple[int | None, int | None], trusted: Sequence[str], progress: bool
 ) -> None:
-    """Train what is missing of a sweep as tasks of `engine`, then read the sweep and write its
+    """Train what is missing of a sweep as tasks of `executor`, then read the sweep and write its
     results. Ctrl-C and SIGTERM make the tasks save and stop.
 
     devices: `devices` and `devices_per_member` of each task, see `sweep`. Raises UserError, after
@@ -35,7 +35,7 @@ def run_groups(
     assert folder is not None
     failures: list[tuple[int, str]] = []
     if missing := [number for number in range(len(trainer.groups)) if not trainer.is_trained(number)]:
-        variables = environment(engine.accelerated)
+        variables = environment(executor.accelerated)
         common = {
             "folder": str(folder.path.absolute()), "most": trainer.most, "devices": devices,
             "intervals": [schedule.steps, schedule.log_every, schedule.checkpoint_every],
@@ -45,9 +45,9 @@ def run_groups(
         }  # fmt: skip
         specs = {number: common | {"group": number, "attempt": 0} for number in missing}
         _send_inputs(folder, result.data)
-        with StopSignal() as stop, engine.tasks(folder.path, variables) as submit:
+        with StopSignal() as stop, executor.tasks(folder.path, variables) as submit:
             with Dashboard(trainer, missing, progress) as board:
-                _supervise(specs, engine.retries, submit, board, stop)
+                _supervise(specs, executor.retries, submit, board, stop)
         failures = [(number, line.why) for number, line in board.lines.items() if line.state == "failed"]
         trainer.read_plan()
         if stop.received and not all(trainer.is_trained(number) for number in missing):

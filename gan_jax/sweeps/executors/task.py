@@ -152,7 +152,7 @@ def brief(text: str) -> str:
 
 
 def engine_module(name: str, extra: str) -> Any:
-    """The module of an engine. Raises UserError where it is not installed."""
+    """The module that an executor needs. Raises UserError where it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError:
