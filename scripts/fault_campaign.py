@@ -10,7 +10,7 @@ A case ends in one of these ways:
 
     held       the result has the same bits as without the fault
     refused    one line says what is wrong, and nothing was changed
-    told       the result is another one, and a line says so
+    warned     the result is another one, and a line says so
     silent     the result is another one, or a mistake was accepted, and nothing says so
     traceback  an exception that is no UserError
     hang       no end within the time limit
@@ -30,7 +30,7 @@ from pathlib import Path
 import fault_damages
 import fault_inputs
 import fault_kills
-from fault_children import FAULTS, HELD, REFUSED, TOLD, Outcome
+from fault_children import FAULTS, HELD, REFUSED, WARNED, Outcome
 
 from gan_jax.cli.run import run
 
@@ -79,7 +79,7 @@ def table(outcomes: list[tuple[str, Outcome]]) -> str:
 
     counts = collections.Counter((kind, outcome.group, outcome.how) for kind, outcome in outcomes)
     groups = dict.fromkeys((kind, outcome.group) for kind, outcome in outcomes)
-    columns = (HELD, REFUSED, TOLD, *FAULTS)
+    columns = (HELD, REFUSED, WARNED, *FAULTS)
     rows = {(kind, group): [counts[kind, group, how] for how in columns] for kind, group in groups}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(columns))
     frame.loc["all"] = frame.sum()

@@ -13,9 +13,9 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-HELD, REFUSED, TOLD, SILENT, TRACEBACK, HANG = "held", "refused", "told", "silent", "traceback", "hang"
+HELD, REFUSED, WARNED, SILENT, TRACEBACK, HANG = "held", "refused", "warned", "silent", "traceback", "hang"
 FAULTS = (SILENT, TRACEBACK, HANG)
 LIMIT = 120.0  # seconds, after which a child hangs
 USER_ERROR, CRASH = 2, 70  # exit codes of a child
@@ -31,7 +31,7 @@ class Outcome(NamedTuple):
 
 
 @functools.cache
-def server() -> multiprocessing.context.ForkServerContext:
+def server() -> Any:
     """The context whose children are forked from a process that has imported the library."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["fault_training"])

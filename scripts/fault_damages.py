@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fault_training as training
-from fault_children import HELD, REFUSED, SILENT, TOLD, Child, Outcome, ending
+from fault_children import HELD, REFUSED, SILENT, WARNED, Child, Outcome, ending
 from fault_kills import held
 
 WORK = {"run": (training.train_run, training.STEPS), "sweep": (training.train_sweep, training.SWEEP_STEPS)}
@@ -77,7 +77,7 @@ def attempt(root: Path, number: int, draw: random.Random) -> Outcome:
         return Outcome(kind, case, *bad)
     if found == right:
         return Outcome(kind, case, HELD)
-    return Outcome(kind, case, TOLD if printed else SILENT, " / ".join(printed)[:300] or found[:200])
+    return Outcome(kind, case, WARNED if printed else SILENT, " / ".join(printed)[:300] or found[:200])
 
 
 def _files(folder: Path) -> list[Path]:

@@ -152,23 +152,37 @@ def call(cache: Path, run: Path, out: Path, function: str, argument: str, which:
 
 
 def _fit(run: Path, out: Path, wrong: dict[str, Any]) -> None:
-    arguments = {"recipe": training.recipe(), "data": training.data(), "steps": 4, "log_every": 2, "progress": False}
+    arguments: dict[str, Any] = {
+        "recipe": training.recipe(),
+        "data": training.data(),
+        "steps": 4,
+        "log_every": 2,
+        "progress": False,
+    }
     if not {"resume", "overwrite"} & wrong.keys():
         arguments["out"] = out
     gan.fit(**arguments | wrong)
 
 
 def _sweep(run: Path, out: Path, wrong: dict[str, Any]) -> None:
-    arguments = {"settings": {"a": training.recipe()}, "data": training.data(), "steps": 4, "log_every": 2, "seeds": 2}
-    gan.sweep(**arguments | {"out": out, "devices": 1, "progress": False} | wrong)
+    arguments: dict[str, Any] = {
+        "settings": {"a": training.recipe()},
+        "data": training.data(),
+        "steps": 4,
+        "log_every": 2,
+        "seeds": 2,
+    }
+    arguments |= {"out": out, "devices": 1, "progress": False}
+    gan.sweep(**arguments | wrong)
 
 
 def _load(run: Path, out: Path, wrong: dict[str, Any]) -> None:
-    gan.load(**{"name": "digits"} | wrong)
+    arguments: dict[str, Any] = {"name": "digits"}
+    gan.load(**arguments | wrong)
 
 
 def _recipe(run: Path, out: Path, wrong: dict[str, Any]) -> None:
-    small = {"width": 4, "latent_dim": 4, "batch_size": 8}
+    small: dict[str, Any] = {"width": 4, "latent_dim": 4, "batch_size": 8}
     gan.fit(gan.recipes.dcgan((8, 8, 1), **small | wrong), training.data(), steps=2, log_every=2, out=out, progress=False)
 
 
@@ -197,16 +211,19 @@ def _regularized(run: Path, out: Path, wrong: dict[str, Any]) -> None:
 
 
 def _samples(run: Path, out: Path, wrong: dict[str, Any]) -> None:
-    gan.open_run(run).samples(**{"n": 4} | wrong)
+    arguments: dict[str, Any] = {"n": 4}
+    gan.open_run(run).samples(**arguments | wrong)
 
 
 def _overfitting_report(run: Path, out: Path, wrong: dict[str, Any]) -> None:
     samples = gan.open_run(run).samples(90)
-    gan.overfitting_report(**{"fakes": samples, "data": training.data(), "features": "pixels"} | wrong)
+    arguments: dict[str, Any] = {"fakes": samples, "data": training.data(), "features": "pixels"}
+    gan.overfitting_report(**arguments | wrong)
 
 
 def _open_run(run: Path, out: Path, wrong: dict[str, Any]) -> None:
-    gan.open_run(**{"folder": run} | wrong)
+    arguments: dict[str, Any] = {"folder": run}
+    gan.open_run(**arguments | wrong)
 
 
 FUNCTIONS: dict[str, Callable] = {

@@ -13,7 +13,8 @@ import numpy as np
 
 import gan_jax as gan
 from gan_jax.report import sweep_report  # noqa: F401  # imported in the server, once for all children
-from gan_jax.training.folder import RunFolder, SweepFolder
+from gan_jax.sweeps.folder import SweepFolder
+from gan_jax.training.folder import RunFolder
 
 STEPS, LOG, CHECKPOINT = 60, 5, 10
 SWEEP_STEPS = 20
