@@ -16,8 +16,15 @@ def test_the_design_holds_every_pair_in_few_programs():
     assert set(combine.FACTORS["loss"]) == set(losses.LOSSES)
 
 
+def programs():
+    """All of the design; two in three are tested at night only."""
+    for i, c in enumerate(DESIGN):
+        marks = [pytest.mark.nightly] if i % 3 else []
+        yield pytest.param(c, id=f"{c.way}-{c.discriminator}-{c.generator}", marks=marks)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("chosen", [pytest.param(c, id=f"{c.way}-{c.discriminator}-{c.generator}") for c in DESIGN])
+@pytest.mark.parametrize("chosen", programs())
 def test_remedies_train_together(chosen):
     """Three steps of a population, every member with a loss of its own, in one program: nothing is
     not finite."""

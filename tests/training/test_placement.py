@@ -188,6 +188,7 @@ def test_eight_devices_are_one(x64, architecture):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("devices", [2, 4])
 @pytest.mark.parametrize("architecture", ["sngan", "biggan", "stylegan2", "r3gan"])
 @on_eight_devices
