@@ -111,6 +111,7 @@ def mlp():
     return made.replace(discriminator=d, loss=gan.recipes.starting.loss("relativistic_average_hinge"))
 
 
+LARGE = ("biggan", "stylegan2", "r3gan")  # minutes each
 ARCHITECTURES = {  # with batch norm in dcgan (both), mlp (both), sngan and biggan (generator); a group of 4 spans four devices
     "dcgan": dcgan,
     "mlp": mlp,
@@ -177,7 +178,9 @@ def test_a_chunk_copies_nothing_to_the_devices_and_uses_its_state_up(style):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture", ["dcgan", "mlp", "sngan", *(pytest.param(name, marks=pytest.mark.nightly) for name in LARGE)]
+)
 @on_eight_devices
 def test_eight_devices_are_one(x64, architecture):
     recipe = ARCHITECTURES[architecture]()

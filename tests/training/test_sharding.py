@@ -71,7 +71,7 @@ def test_a_split_state_takes_the_steps_of_one_device(x64, shard):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shard", zero.SHARDED)
-@pytest.mark.parametrize("architecture", ["dcgan", "r3gan"])
+@pytest.mark.parametrize("architecture", ["dcgan", pytest.param("r3gan", marks=pytest.mark.nightly)])
 @on_eight_devices
 def test_eight_devices_with_split_states_are_one(x64, monkeypatch, architecture, shard):
     monkeypatch.setattr(zero, "SMALL", 8)
