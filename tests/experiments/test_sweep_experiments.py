@@ -81,11 +81,8 @@ def test_dataset_size_ends_in_tables_pictures_and_a_finding(tmp_path):
     assert sizes | {"ranking.png", "samples.png"} <= pictures.keys() and all(pictures.values())
     for metric in (dataset_size.AUC, dataset_size.LOGITS, dataset_size.ENERGY):
         assert f"{metric} at step 4, best first" in text
-    # AUCs below chance all count as .5: where no difference is left, none is shown
-    assert (
-        text.count("too few seeds for a test") + text.count("no difference shown") == 6
-        and "Finding: nothing was tested" in text
-    )
+    # of two metrics at two sizes each; AUCs below chance are in no order
+    assert text.count("too few seeds for a test") >= 4 and "Finding: nothing was tested" in text
 
 
 def test_a_batch_that_does_not_fit_the_smallest_size_is_one_line(tmp_path, mistake):
