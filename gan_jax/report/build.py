@@ -19,6 +19,7 @@ from gan_jax.metrics.likelihood import mixture_report
 from gan_jax.metrics.memorization import share_interval
 from gan_jax.metrics.order import content_order
 from gan_jax.report.controls import CUTS, REAL, sets_of
+from gan_jax.report.copying import Copying
 from gan_jax.report.expectation import SAMPLES, expected_features
 from gan_jax.report.metric_specs import METRIC_SPECS
 from gan_jax.report.number import VERSION, Number, numbers_of
@@ -93,12 +94,13 @@ def overfitting_report(
         references = references_of(data, final=final, features=features, n=n, seed=seed)
     sets = references.sets
     if run is not None and (why := diverged(run)):
-        found = decide({}, references.rate, why)
+        found = decide({}, diverged=why)
         return Report(found, {}, _about(references, run, 0), _protocol(references, run, 0), {"history": run.history})
     if sets.held_out_name == "S" and run is not None:
         record_opening(run.folder, step=run.step)
     images, labels = _samples(fakes, labels, references)
-    measured, real_extra = references.measure(images), {}
+    copying = references.pool.search(images)
+    measured, real_extra = references.measure(images) | copying.numbers, {}
     evidence: dict[str, Any] = {"history": run.history if run else []}
     if run is not None:
         extra, real_extra, evidence["logits"] = measure_run(run, references, recovery)
@@ -116,11 +118,11 @@ def overfitting_report(
     with_train = {"train": len(sets.train), "train_hash": sets.train.hash}
     numbers = numbers_of(measured, controls, sets.held_out_name, protocol, with_train)
     missing = {row: why for row, why in NOT_MEASURED.items() if row not in {METRIC_SPECS[key].row for key in measured}}
-    evidence |= _evidence(references, images, numbers)
+    evidence |= _evidence(references, images, numbers, copying)
     about = _about(references, run, len(images))
     collapsed = collapse(references.extractor(images), references.held_out)
-    judged = decide(numbers, references.rate, collapsed=collapsed)
-    return Report(judged, numbers, about, protocol, evidence, missing, references.notes)
+    judged = decide(numbers, copying.finding, collapsed=collapsed)
+    return Report(judged, numbers, about, protocol, evidence, missing, (*references.notes, copying.note))
 
 
 def _samples(fakes: Run | ArrayLike, labels: ArrayLike | None, references: References) -> tuple[np.ndarray, np.ndarray | None]:
@@ -241,7 +243,7 @@ def _useful(
     return spread(found["accuracy"]), spread(found["reference"])
 
 
-def _evidence(references: References, images: np.ndarray, numbers: Mapping[str, Number]) -> dict[str, Any]:
+def _evidence(references: References, images: np.ndarray, numbers: Mapping[str, Number], copying: Copying) -> dict[str, Any]:
     """Arrays for the pictures."""
     distance, index = neighbours.nearest(references.extractor(images), references.train)
     scores = {"samples": numbers} | references.controls
@@ -256,11 +258,19 @@ def _evidence(references: References, images: np.ndarray, numbers: Mapping[str, 
         ],
     }
     if images.ndim == 4:
-        found["pairs"] = {"features": _pairs(references, images, distance, index)}
+        found["pairs"] = {"copies": _copies(references, images, copying)} if len(copying.samples) else {}
+        found["pairs"] |= {"features": _pairs(references, images, distance, index)}
         if references.extractor.digest != references.pixels.digest:
             nearest = neighbours.nearest(references.pixels(images), references.copying_pixels.train)
             found["pairs"]["pixels"] = _pairs(references, images, *nearest)
     return found
+
+
+def _copies(references: References, images: np.ndarray, copying: Copying) -> tuple:
+    """The clearest copies of different training images: (samples, training images, ranks)."""
+    order = np.sort(np.unique(copying.images, return_index=True)[1])[:PAIRS]
+    samples, originals = images[copying.samples[order]], references.pool.images[copying.images[order]]
+    return samples, originals, np.arange(1.0, len(order) + 1)
 
 
 def _pairs(references: References, images: np.ndarray, distance: np.ndarray, index: np.ndarray) -> tuple:

@@ -52,6 +52,7 @@ class MetricSpec:
 
 
 _SHARES: tuple[str, ...] = ("fd_gap_p", "precision", "coverage", "missing", "c_t_share", "near_copies", "near_copies_pixels")
+_SHARES += ("copies", "copies_p")
 _SHARES += ("one_nn_train", "one_nn", "one_nn_generated", "one_nn_real", "d_auc", "d_tpr", "elbo_auc", "recovery_p")
 _SHARES += ("gan_train", "truth_high_quality")
 _ENDS: dict[str, tuple[float, float]] = {key: (0.0, 1.0) for key in _SHARES}
@@ -82,6 +83,8 @@ _KINDS = (
     MetricSpec(
         "near_copies_pixels", 8, "near-copies of T, in pixels", "the false-positive rate", "higher", (COPYCAT, NOISY), True
     ),
+    MetricSpec("copies", 8, "copies of T, of all kinds", "0", "higher", train=True, meaning="share of the samples"),
+    MetricSpec("copies_p", 8, "p that no sample is a copy", "uniform", "lower", train=True),
     MetricSpec(
         "copy_share", 8, "samples nearest to T, above chance", "0", "higher", (COPYCAT, NOISY), True, "1 when all are copies"
     ),

@@ -15,6 +15,7 @@ from gan_jax.metrics.features import Extractor, check_images
 from gan_jax.metrics.features.fixed import pixels
 from gan_jax.metrics.pairs import CrossPairs, SelfPairs
 from gan_jax.report.controls import CONTROLS, COPYCAT, Sets, controls
+from gan_jax.report.copying import Pool
 from gan_jax.report.measured import Measured, around, averaged, share_error, surely_positive
 
 Nearest = tuple[np.ndarray, np.ndarray]  # (distance, index) of each sample's nearest
@@ -81,6 +82,13 @@ class References:
     @cached_property
     def train_pixels(self) -> np.ndarray:
         return self.pixels(self.sets.train.images)
+
+    @cached_property
+    def pool(self) -> Pool:
+        """T and all held-out images, among which copies are looked for."""
+        held = [self.extractor(self.sets.control.images)] if not self.sets.folds else []
+        differ = self.extractor.digest != self.pixels.digest
+        return Pool(self.sets, self.extractor, lambda: [self.train, self.held_out, *held], differ, self.seed)
 
     @cached_property
     def near(self) -> tuple[SelfPairs, SelfPairs]:

@@ -7,10 +7,9 @@ that holds is the verdict, and the others that hold are listed beside it:
                              finite
     mode loss                the samples have collapsed: their variance is below ONE_POINT of that
                              of held-out images
-    generator memorises      surely (lower end of the interval) more than COPIES times as many
-                             samples are near-copies of T, in features or in pixels, as the
-                             false-positive rate allows, and samples are surely nearer to T than to
-                             held-out images
+    generator memorises      samples are copies of T: exactly, nearly, or up to a change of place,
+                             size or light (`gan_jax.report.copying`; the tests together err for at
+                             most 1 in 100 generators that never saw T)
     discriminator overfits   D tells T from held-out images with an AUC that is surely above .5 and
                              exceeds .5 by more than GAP
     mode loss                more than LOST of the held-out images lie in cells (k-means of T's
@@ -37,7 +36,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from gan_jax.report.number import Number
-from gan_jax.report.numbers import COPIES
 
 HEALTHY, D_OVERFITS, MEMORISES, MODE_LOSS = "healthy", "discriminator overfits", "generator memorises", "mode loss"
 UNDERFITS, DIVERGED, CANNOT_TELL = "underfits", "diverged", "cannot tell"
@@ -64,14 +62,16 @@ class Verdict:
     also: tuple[str, ...] = ()
 
 
-def decide(numbers: Mapping[str, Number], rate: float, diverged: str | None = None, collapsed: str | None = None) -> Verdict:
-    """The verdict. rate: the false-positive rate of near-copies; diverged, collapsed: why the run
-    diverged, how the samples collapsed, or None."""
+def decide(
+    numbers: Mapping[str, Number], copying: Finding = (False, ""), diverged: str | None = None, collapsed: str | None = None
+) -> Verdict:
+    """The verdict. copying: whether the generator memorises, see `copying.Copying.finding`;
+    diverged, collapsed: why the run diverged, how the samples collapsed, or None."""
     if diverged:
         return Verdict(DIVERGED, (diverged,))
     found = {MODE_LOSS: (True, collapsed)} if collapsed else {}
     found |= {
-        MEMORISES: generator_memorises(numbers, rate),
+        MEMORISES: copying,
         D_OVERFITS: discriminator_overfits(numbers),
         MODE_LOSS: found.get(MODE_LOSS) or mode_loss(numbers),
         UNDERFITS: underfits(numbers),
@@ -94,27 +94,6 @@ def _usable(numbers: Mapping[str, Number], *keys: str) -> list[Number]:
 def _low(number: Number) -> float:
     """The lower end of the interval; -inf where there is none, so that nothing is sure."""
     return -math.inf if number.low is None else number.low
-
-
-def generator_memorises(numbers: Mapping[str, Number], rate: float) -> Finding:
-    """Whether the generator reproduces training images T.
-
-    Two numbers must agree. The share of near-copies of T, at the lower end of its interval, exceeds
-    COPIES times `rate`, the share that fresh real images would have; and more samples than chance
-    explains have their nearest real image in T.
-    """
-    keys = ("near_copies", "near_copies_pixels")
-    near, share = _usable(numbers, *keys), numbers.get("copy_share")
-    if not near and (caveats := [numbers[key].caveat for key in keys if key in numbers and numbers[key].caveat]):
-        return False, caveats[0]
-    if not near or share is None:
-        return None, "near-copies of T are not told from real images here"
-    worst = max(near, key=_low)
-    holds = _low(worst) > COPIES * rate and _low(share) > 0
-    return holds, (
-        f"{worst.value:.1%} of the samples are near-copies of T (95 % interval {worst.low:.1%} to {worst.high:.1%}; "
-        f"of fresh real images {rate:.0%} would be), and {share.value:+.2f} more than chance are nearest to T"
-    )
 
 
 def discriminator_overfits(numbers: Mapping[str, Number]) -> Finding:

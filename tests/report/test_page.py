@@ -112,7 +112,7 @@ def test_the_page_holds_every_number_with_its_controls_and_what_they_mean():
         "sizes.T",
         "deep.",
         "1.5",
-        "COPIES",
+        "ONE_POINT",
     ):
         assert normal(words) in page.text
     assert "opened for this report" in page.text and "2026-01-01" in page.text
