@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from gan_jax.arguments import count
 from gan_jax.core.errors import UserError
-from gan_jax.data.splits import Split, Splits, as_integer, seed_sequence
+from gan_jax.data.splits import Split, Splits, seed_sequence
 
 
 def imbalanced_counts(available: Any, ratio: float, kind: str = "long_tailed") -> np.ndarray:
@@ -62,7 +63,7 @@ def class_order(classes: int, order: int | None = None) -> np.ndarray:
     """The classes, most frequent first: in the order of their numbers, or permuted by a seed."""
     if order is None:
         return np.arange(classes)
-    seed = as_integer(order, "order", least=0)
+    seed = count(order, "order", least=0)
     return np.argsort(np.random.PCG64(seed_sequence(seed, "classes")).random_raw(classes), kind="stable")
 
 

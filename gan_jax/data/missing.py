@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gan_jax.arguments import count
 from gan_jax.core.errors import UserError
-from gan_jax.data.splits import NAMES, Split, Splits, as_integer, seed_sequence
+from gan_jax.data.splits import NAMES, Split, Splits, seed_sequence
 
 Rate = float | Sequence[float] | np.ndarray
 
@@ -86,7 +87,7 @@ def blocks(images: npt.ArrayLike, rate: float, seed: int, size: int = 7) -> np.n
     1 - (1 - rate)^(1 / size^2), so that every pixel is missing with probability `rate`; size 1 is
     `mcar` of pixels. Raises UserError as `mcar`, for other shapes, and for a size below 1.
     """
-    shape, size = np.shape(images), as_integer(size, "size", least=1)
+    shape, size = np.shape(images), count(size, "size", least=1)
     if len(shape) not in (3, 4):
         raise UserError(f"blocks: shape {shape}; give images [n, h, w] or [n, h, w, c]")
     rate = float(_rates(rate, ()))

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from gan_jax.arguments import count
 from gan_jax.core.errors import UserError, say
 from gan_jax.data import imbalance as imbalances
 from gan_jax.data import stacked, toys
@@ -15,7 +16,7 @@ from gan_jax.data.arrays import HELD_OUT, Source, check_memory, checked, reason
 from gan_jax.data.folders import folder_pools, open_folder, read_folder
 from gan_jax.data.labels import numbered
 from gan_jax.data.pixels import conform
-from gan_jax.data.splits import LARGEST_HELD_OUT, NAMES, Pool, Split, Splits, as_integer, as_sizes, cut
+from gan_jax.data.splits import LARGEST_HELD_OUT, NAMES, Pool, Split, Splits, as_sizes, cut
 from gan_jax.data.splits import split as cut_source
 from gan_jax.data.tfds import PREPARED_BY_SCRIPT, kind_of, open_records, read_tfds
 
@@ -66,10 +67,10 @@ def load(
     """
     kind_of(name)  # refuses what is no text
     _check_options(name, imbalance, stream)
-    size = None if size is None else as_integer(size, "size", least=1)
+    size = None if size is None else count(size, "size", least=1)
     if size is not None and size > LARGEST_SIZE:
         raise UserError(f"size={size}: images have at most {LARGEST_SIZE} pixels a side; give the side in pixels")
-    if channels is not None and as_integer(channels, "channels", least=1) not in (1, 3):
+    if channels is not None and count(channels, "channels", least=1) not in (1, 3):
         raise UserError(f"channels={channels!r}: must be 1 (grey) or 3 (RGB)")
     if not isinstance(data_dir, str | Path | None):
         raise UserError(f"data_dir={data_dir!r:.60}: must be the path of a folder")
@@ -166,7 +167,7 @@ def streamed(
     from gan_jax.data.streaming import Stream
 
     settings = dict(settings)
-    most = as_integer(settings.pop("held_out", LARGEST_HELD_OUT), "held_out", least=1)
+    most = count(settings.pop("held_out", LARGEST_HELD_OUT), "held_out", least=1)
     if unknown := settings.keys() - {"damaged", "workers", "threads"}:
         raise UserError(
             f"stream has no setting {', '.join(sorted(map(str, unknown)))}: it has damaged, workers, threads and held_out"

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gan_jax.arguments import count as as_integer
+from gan_jax.arguments import count
 from gan_jax.core.errors import UserError, say
 from gan_jax.data.arrays import HELD_OUT, Source
 
@@ -125,7 +125,7 @@ class Splits:
 
     def subset(self, n: int) -> "Splits":
         """The same splits with the first `n` training images; subsets of one seed are nested."""
-        n = as_integer(n, "subset", least=1)
+        n = count(n, "subset", least=1)
         if n > len(self.train):
             raise UserError(f"subset={n}: {self.name} has {len(self.train)} training images; ask for at most that many")
         return replace(self, train=self.train.first(n), source=self.source and self.source | {"subset": n})
@@ -145,7 +145,7 @@ class Splits:
 
 def seed_sequence(seed: int, purpose: str) -> np.random.SeedSequence:
     """The random stream of a seed and a purpose. Raises UserError for a seed below 0."""
-    return np.random.SeedSequence(as_integer(seed, "seed", least=0), spawn_key=(zlib.crc32(purpose.encode()),))
+    return np.random.SeedSequence(count(seed, "seed", least=0), spawn_key=(zlib.crc32(purpose.encode()),))
 
 
 class Pool(NamedTuple):
@@ -165,9 +165,7 @@ def as_sizes(sizes: Any) -> dict[str, int] | None:
     numbers = [int(n) if isinstance(n, str) and re.fullmatch("[0-9]{1,18}", n.strip()) else n for n in given]
     if len(numbers) != len(NAMES):
         raise UserError(f"split={sizes!r:.60}: give the sizes of T, V, S and E, as in 400/100/100/0")
-    return {
-        name: as_integer(n, f"split: {name}", 0 if name == "extractor" else 1) for name, n in zip(NAMES, numbers, strict=True)
-    }
+    return {name: count(n, f"split: {name}", 0 if name == "extractor" else 1) for name, n in zip(NAMES, numbers, strict=True)}
 
 
 def split(source: Source, seed: int, sizes: Any = None) -> Splits:
@@ -183,7 +181,7 @@ def split(source: Source, seed: int, sizes: Any = None) -> Splits:
     rows, duplicates = cut(source.name, pools, seed, as_sizes(sizes))
     parts = {name: Split(images[pool], labels[pool]).take(index) for name, (pool, index) in rows.items()}
     train, validation, test, extractor = (parts[name] for name in NAMES)
-    seed = as_integer(seed, "seed", least=0)
+    seed = count(seed, "seed", least=0)
     return Splits(source.name, seed, train, validation, test, extractor, source.class_names, duplicates)
 
 
@@ -205,7 +203,7 @@ def cut(
 
     pools: {"train", and "test", "validation" or HELD_OUT where there are such parts: Pool}
     """
-    seed = as_integer(seed, "seed", least=0)
+    seed = count(seed, "seed", least=0)
     rows: dict[str, tuple[str, np.ndarray]] = {}
     for pool in pools:
         shares = _shares(name, pool, pools, sizes)
@@ -214,7 +212,7 @@ def cut(
     if emptied := [part for part in NAMES if not len(rows[part][1]) and (sizes is None or sizes[part])]:
         raise UserError(f"{name}: too few different images, {emptied[0]} is empty without duplicates; give more")
     if sum(duplicates.values()):
-        dropped = ", ".join(f"{count} of {part}" for part, count in duplicates.items() if count)
+        dropped = ", ".join(f"{n} of {part}" for part, n in duplicates.items() if n)
         say(f"{name}: images that another split has as well were left out: {dropped}")
     _check_classes(name, pools["train"], rows["train"][1], duplicates["train"])
     for part, (pool, index) in rows.items():
@@ -246,7 +244,7 @@ def _shares(name: str, pool: str, pools: dict[str, Pool], sizes: dict[str, int] 
     elif n < least:
         raise UserError(f"{name}: too few different images, {n} among {what}; give at least {least}")
     if (asked := sum(shares.values())) > n:
-        parts = " + ".join(f"{count} {part}" for part, count in shares.items())
+        parts = " + ".join(f"{n} {part}" for part, n in shares.items())
         raise UserError(f"{name}: {parts} images are asked for of {n} different ones; ask for fewer")
     if asked < n:
         say(f"{name}: {n - asked} of {what} are in none of the splits: the sizes asked for leave them out")

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from gan_jax.arguments import count
 from gan_jax.core.errors import UserError
-from gan_jax.data.splits import NAMES, Split, Splits, as_integer, seed_sequence
+from gan_jax.data.splits import NAMES, Split, Splits, seed_sequence
 
 SINGLES = {"stacked_digits": "digits", "stacked_mnist": "mnist", "stacked_fashion_mnist": "fashion_mnist"}
 
@@ -24,7 +25,7 @@ def stack(singles: Split, n: int, seed: int, classes: int = 10, purpose: str = "
 
     Raises UserError for images that are not grey or have no labels.
     """
-    images, labels, n = singles.images, singles.labels, as_integer(n, "n", least=1)
+    images, labels, n = singles.images, singles.labels, count(n, "n", least=1)
     if images.ndim != 4 or images.shape[3] != 1 or labels is None:
         raise UserError(f"stacks are made of labelled grey images, not of shape {images.shape[1:]}")
     bits = np.random.PCG64(seed_sequence(seed, purpose)).random_raw((n, 3))

@@ -21,11 +21,11 @@ from typing import Any, Protocol, cast
 import jax
 import numpy as np
 
+from gan_jax.arguments import count
 from gan_jax.core.errors import UserError
 from gan_jax.data.arrays import as_images, reason
 from gan_jax.data.labels import as_numbers
 from gan_jax.data.order import MAX_POSITION, HostOrder
-from gan_jax.data.splits import as_integer
 
 TRIES = 100  # examples that are tried in place of a damaged one
 AT_ONCE = 64  # examples that one thread reads in turn
@@ -63,8 +63,8 @@ class Stream:
         if damaged not in ("refuse", "skip"):
             raise UserError(f"damaged={damaged!r}: choose what becomes of unreadable examples: refuse or skip")
         self.source, self.damaged = source, damaged
-        self.workers = as_integer(workers, "workers", least=0)
-        self.threads = as_integer(threads, "threads", least=1)
+        self.workers = count(workers, "workers", least=0)
+        self.threads = count(threads, "threads", least=1)
         self.rows = np.arange(len(source)) if rows is None else np.asarray(rows, np.int64)
         if not len(self.rows):
             raise UserError("there are no examples to stream: give at least one")

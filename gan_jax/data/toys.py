@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gan_jax.data.splits import NAMES, Split, Splits, as_integer, seed_sequence
+from gan_jax.arguments import count
+from gan_jax.data.splits import NAMES, Split, Splits, seed_sequence
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class Mixture:
 
     def sample(self, n: int, seed: int) -> np.ndarray:
         """`n` independent points, float32 [n, d]."""
-        return self.draw(as_integer(n, "n", least=0), seed_sequence(seed, "sample")).images
+        return self.draw(count(n, "n", least=0), seed_sequence(seed, "sample")).images
 
     def draw(self, n: int, sequence: np.random.SeedSequence) -> Split:
         """`n` independent points (float32 [n, d]), labelled with their mode."""
@@ -57,7 +58,7 @@ def grid() -> Mixture:
 
 def toy_splits(name: str, density: Mixture, seed: int) -> Splits:
     """100,000 training points and 10,000 in each other split, independently from `density`."""
-    seed = as_integer(seed, "seed", least=0)
+    seed = count(seed, "seed", least=0)
     sizes = dict.fromkeys(NAMES, 10_000) | {"train": 100_000}
     parts = (density.draw(sizes[part], seed_sequence(seed, f"{name} {part}")) for part in NAMES)
     class_names = tuple(str(i) for i in range(len(density.modes)))

@@ -18,6 +18,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
+from gan_jax.arguments import count
 from gan_jax.core.batch import Batch, device_mean, to_unit
 from gan_jax.core.bind import Bound, resolve, static
 from gan_jax.core.errors import UserError
@@ -27,7 +28,7 @@ from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws, named
 from gan_jax.data.checks import check_fit, refuse_penalties
 from gan_jax.data.imbalance import class_counts
-from gan_jax.data.splits import Split, Splits, as_integer
+from gan_jax.data.splits import Split, Splits
 from gan_jax.games.common import Knobs, gradient_step
 from gan_jax.gan.game import GAN
 from gan_jax.gan.recipe import Side
@@ -222,7 +223,7 @@ def likelihood(run: Run, split: Split, draws: int = 100, seed: int = 0) -> np.nd
     """
     if not isinstance(run.recipe, VAE):
         raise UserError(f"a {type(run.recipe).__name__} has no likelihood: give the run of a VAE")
-    draws, key, found = as_integer(draws, "draws", least=1), jax.random.key(seed), []
+    draws, key, found = count(draws, "draws", least=1), jax.random.key(seed), []
     made = jax.eval_shape(lambda state: sample(run.recipe, state, key, 1), run.state).shape[1:]
     if not len(split.images) or split.images.shape[1:] != made:
         raise UserError(f"the VAE is of images {made}, and the split has {split.images.shape}: give it some of these")

@@ -5,11 +5,11 @@ from typing import Any
 from flax import linen as nn
 from flax import struct
 
+from gan_jax.arguments import count
 from gan_jax.core.bind import Bound, number, static
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import A_NETWORK
 from gan_jax.core.parts import part
-from gan_jax.data.splits import as_integer
 from gan_jax.text import described
 
 COUNTS = {"batch_size": 1, "d_steps": 1, "accumulate": 1, "classes": 0}
@@ -83,7 +83,7 @@ class Recipe(struct.PyTreeNode):
     def __post_init__(self):
         object.__setattr__(self, "ema_decay", number(self.ema_decay))
         for name, least in COUNTS.items():
-            as_integer(getattr(self, name), f"the recipe's {name}", least)
+            count(getattr(self, name), f"the recipe's {name}", least)
         if not isinstance(self.judge_together, bool):
             raise UserError(f"the recipe's judge_together is {self.judge_together!r}: it must be True or False")
         for name in ("dtype", "compute_dtype"):

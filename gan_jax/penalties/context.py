@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from gan_jax.arguments import count
 from gan_jax.checks import check_rows
 from gan_jax.core.batch import Shared
 from gan_jax.core.bind import Bound, check_bound
@@ -16,7 +17,6 @@ from gan_jax.core.errors import UserError
 from gan_jax.core.net import DiscriminatorOutput
 from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws
-from gan_jax.data.splits import as_integer
 from gan_jax.text import described
 
 
@@ -79,7 +79,7 @@ class Lazy(struct.PyTreeNode):
     every: int = struct.field(pytree_node=False, default=16)
 
     def __post_init__(self):
-        as_integer(self.every, "lazy: every", least=1)
+        count(self.every, "lazy: every", least=1)
 
     @property
     def function(self):

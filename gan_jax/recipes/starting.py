@@ -13,10 +13,10 @@ import jax
 import numpy as np
 
 from gan_jax import latents, losses, optimizers
+from gan_jax.arguments import count
 from gan_jax.core.bind import Bound, annotation, bind
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Net
-from gan_jax.data.splits import as_integer
 from gan_jax.gan import dynamics
 from gan_jax.gan.recipe import COUNTS, Recipe, Side
 from gan_jax.networks import dcgan as dcgan_networks
@@ -50,9 +50,9 @@ def _check_setting(what: str, name: str, value: Any, kind: str) -> None:
         if not isinstance(value, (tuple, list)):
             raise UserError(f"{what} is {value!r}: give the shape of an example, such as (32, 32, 3) or (2,)")
         for side in value:
-            as_integer(side, what, least=1)
+            count(side, what, least=1)
     elif kind == "int":
-        as_integer(value, what, LEAST.get(name, 1))
+        count(value, what, LEAST.get(name, 1))
     elif kind == "float":
         numbers = jax.tree.leaves(value)  # also those of a schedule
         if isinstance(value, bool) or not numbers or not all(np.asarray(x).dtype.kind in "iuf" for x in numbers):

@@ -131,7 +131,7 @@ class Pool:
         near = nearest[PIXELS if clearest == EXACT else clearest]
         copies = np.flatnonzero(tests[clearest].copies)
         copies = copies[np.argsort(near.ratio[copies], kind="stable")]
-        how = Counter(_kind(x[i], self.images[near.index[i]], change[i] if i < len(change) else 0) for i in copies)
+        how = Counter(_kind(x[i], self.images[near.index[i]], int(change[i]) if i < len(change) else 0) for i in copies)
         best = tests[clearest]
         return Copying(
             p, tuple(found), best.share, best.low, best.high, limits, copies, near.index[copies], dict(how.most_common())

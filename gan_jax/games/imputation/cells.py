@@ -17,13 +17,14 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
+from gan_jax.arguments import count
 from gan_jax.core.bind import Bound, resolve
 from gan_jax.core.errors import UserError
 from gan_jax.core.net import Mode
 from gan_jax.core.parts import part
 from gan_jax.core.ranges import check_numbers
 from gan_jax.core.rng import Draws
-from gan_jax.data.splits import Splits, as_integer
+from gan_jax.data.splits import Splits
 from gan_jax.games.common import Knobs
 from gan_jax.networks.initializers import he
 
@@ -105,7 +106,7 @@ def check_sizes(what: str, fields: dict[str, Any], **sizes: Any) -> None:
     given = {name: value for name, value in sizes.items() if value is not None}
     given |= {name: fields[name] for name in ("latent_dim", "draws", "d_steps", "batch_size") if name in fields}
     for name, value in given.items():
-        as_integer(value, f"{what}: {name}", least=1)
+        count(value, f"{what}: {name}", least=1)
 
 
 def checked(knobs: K) -> K:

@@ -12,8 +12,8 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from gan_jax.arguments import count
 from gan_jax.core.errors import UserError
-from gan_jax.data.splits import as_integer
 from gan_jax.games.imputation import choice, columns, gain, tables
 from gan_jax.games.imputation.training import rows_padded, train
 from gan_jax.optimizers import adam
@@ -83,7 +83,7 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def fit(self, X: Any, y: Any = None) -> "GAINImputer":
         """Train on the table X [n, d]. y is not used."""
         for name, least in {"steps": 1, "networks": 1, "rounding": 0}.items():
-            as_integer(getattr(self, name), f"GAINImputer: {name}", least)
+            count(getattr(self, name), f"GAINImputer: {name}", least)
         for name in (*NUMBERS, "learning_rate"):
             value, auto = getattr(self, name), name == "alpha"
             if value is None or (isinstance(value, (str, list, tuple)) and not (auto and value == "auto")):
@@ -155,7 +155,7 @@ class GAINImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         and stays in the observed range. A category is drawn by its probabilities.
         """
         check_is_fitted(self)
-        drawing = [copy.copy(self) for _ in range(as_integer(m, "multiple_impute: m", least=1))]
+        drawing = [copy.copy(self) for _ in range(count(m, "multiple_impute: m", least=1))]
         for j, imputer in enumerate(drawing):
             imputer.draw_ = j
         return [imputer.transform(X) for imputer in drawing]  # scikit-learn wraps what `transform` returns

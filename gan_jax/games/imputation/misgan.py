@@ -29,6 +29,7 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
+from gan_jax.arguments import count
 from gan_jax.core.batch import Batch, split_batch
 from gan_jax.core.bind import Bound, resolve, static
 from gan_jax.core.errors import UserError
@@ -36,7 +37,6 @@ from gan_jax.core.game import Game
 from gan_jax.core.net import EVALUATION, Net
 from gan_jax.core.parts import part
 from gan_jax.core.rng import Draws, named
-from gan_jax.data.splits import as_integer
 from gan_jax.games.common import first_players, gradient_step
 from gan_jax.games.imputation import misgan_losses as losses
 from gan_jax.games.imputation.cells import Cells, Imputing, check, check_sizes, checked, errors_of
@@ -141,7 +141,7 @@ def recipe(
     """
     image_shape = tuple(int(k) for k in image_shape)
     check_sizes("misgan", fields, width=width)
-    as_integer(depth, "misgan: depth", least=0)
+    count(depth, "misgan: depth", least=0)
     generator, critic = _networks(image_shape, width, depth, generator_norm)
     masks = generator.clone(channels=1) if shared_mask and len(image_shape) == 3 else generator
     cells = int(np.prod(image_shape))

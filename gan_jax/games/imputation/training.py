@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gan_jax.arguments import count
 from gan_jax.core.batch import Feed
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
 from gan_jax.core.ranges import check_numbers
 from gan_jax.core.rng import named
-from gan_jax.data.splits import as_integer
 from gan_jax.gan.game import game_of
 from gan_jax.sweeps.population import batched, map_members
 from gan_jax.training.chunk import chunk
@@ -35,7 +35,7 @@ def train(
     Raises UserError for tables that do not fit together, for less than one seed or step, and for a
     number of the knobs outside its range (`ranges.check_numbers`).
     """
-    members, steps = len(seeds), as_integer(steps, "steps", least=1)
+    members, steps = len(seeds), count(steps, "steps", least=1)
     if not members:
         raise UserError("no seeds: give one for each member, at least one")
     for each in knobs:
