@@ -120,13 +120,13 @@ class Blocks:
         return self.known[cut]
 
 
-def _distances(x: Blocks, y: Blocks, cuts: Sequence[tuple[int, ...]]) -> list[float]:
-    """FD of x to y, both without the blocks of each cut."""
+def _distances(x: Blocks, y: Blocks, cuts: Sequence[tuple[int, ...]], alone: bool = False) -> list[float]:
+    """FD of x to y, both without the blocks of each cut, or x `alone`."""
     if min(len(x.x), len(y.x)) > x.x.shape[1]:
-        return [frechet_distance(x.moments(cut), y.moments(cut)) for cut in cuts]
+        return [frechet_distance(x.moments(cut), y.moments(() if alone else cut)) for cut in cuts]
     both, made = product(x.x, y.x.T), []  # without full rank: the trace of the root is the nuclear norm of X Y^T
     for cut in cuts:
-        rows, columns = x.kept(cut), y.kept(cut)
+        rows, columns = x.kept(cut), y.kept(() if alone else cut)
         a, b = x.x[rows], y.x[columns]
         apart = ((x.centre + a.mean(0) - y.centre - b.mean(0)) ** 2).sum()
         traces = sum(len(z) / (len(z) - 1) * z.var(0).sum() for z in (a, b))
@@ -165,12 +165,14 @@ def fd_infinity(x: Any, y: Any, points: int = 15, least: int | None = None, seed
     return float(np.polynomial.polynomial.polyfit(1 / sizes, values, 1)[0])
 
 
-def frechet_jackknife(x: Any, references: Sequence[Any], blocks: int = BLOCKS) -> tuple[np.ndarray, np.ndarray]:
-    """FD of x to each reference [r], and replicates [b + b // 2, r] for `jackknife_error`.
+def frechet_jackknife(x: Any, references: Sequence[Any], blocks: int = BLOCKS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """FD of x to each reference [r], replicates [b + b // 2, r] for `frechet_error`, and replicates
+    [b, r] for `jackknife_error`.
 
     x, references: features [n, d] in random order, as blocks are consecutive rows, or `Blocks` of
-    them, as many everywhere. A replicate leaves one block out, the last ones two, and the same ones
-    of every set: the errors, also of FD_S - FD_T, are over draws of the samples and of the
+    them, as many everywhere. The first replicates leave one block out, the last of them two, and
+    the same ones of every set: their errors, also of FD_S - FD_T, are over draws of x and of the
+    references. The others leave out blocks of x alone: theirs are over draws of x beside the same
     references. A percentile bootstrap would be wrong here: resampled examples double the bias.
     Raises UserError as `Blocks`, and for different numbers of blocks or features.
     """
@@ -179,26 +181,38 @@ def frechet_jackknife(x: Any, references: Sequence[Any], blocks: int = BLOCKS) -
     if differing := [each for each in sets if (each.blocks, each.x.shape[1]) != (b, d)]:
         found = f"{differing[0].x.shape[1]} features in {differing[0].blocks} blocks"
         raise UserError(f"frechet_jackknife: {d} features in {b} blocks against {found}: they must agree")
-    cuts = [(), *((i,) for i in range(b)), *((i, i + b // 2) for i in range(b // 2))]
-    made = np.array([_distances(sets[0], reference, cuts) for reference in sets[1:]]).T
-    return made[0], made[1:]
+    once, twice = [(i,) for i in range(b)], [(i, i + b // 2) for i in range(b // 2)]
+    made = np.array([_distances(sets[0], reference, [(), *once, *twice]) for reference in sets[1:]]).T
+    alone = np.array([_distances(sets[0], reference, once, alone=True) for reference in sets[1:]]).T
+    return made[0], made[1:], alone
 
 
-def jackknife_error(whole: Any, replicates: Any) -> np.ndarray:
-    """Standard errors [...] of values [...], or differences, from `frechet_jackknife`'s replicates.
+def jackknife_error(replicates: Any) -> np.ndarray:
+    """Standard errors [...] of values, or of differences, from replicates [blocks, ...].
 
-    J = (b - 1) / b sum (v_i - mean v)^2 of the b single blocks (Shao & Wu, 1989) holds the part of
-    the variance that is of second order twice, and between equal distributions there is no other.
-    That part is estimated by half the variance of the interactions (b - 2) v_ij - (b - 1) (v_i +
-    v_j) + b v, and taken off once, to J / 2 at most. An interval takes Student's t with b - 1
-    degrees of freedom. Raises UserError for fewer than 6 replicates.
+    sqrt((b - 1) / b sum (v_i - mean v)^2) (Shao & Wu, 1989). Raises UserError for one replicate.
+    """
+    replicates = np.asarray(replicates, np.float64)
+    if replicates.ndim < 1 or len(replicates) < 2:
+        raise UserError(f"jackknife_error: replicates of shape {list(replicates.shape)}: at least 2 are needed")
+    blocks = len(replicates)
+    return np.sqrt((blocks - 1) / blocks * ((replicates - replicates.mean(0)) ** 2).sum(0))
+
+
+def frechet_error(whole: Any, replicates: Any) -> np.ndarray:
+    """Standard errors [...] of distances `whole` [...], or of differences, from the first
+    replicates [b + b // 2, ...] of `frechet_jackknife`.
+
+    The variance J of the jackknife of single blocks holds twice what is of second order, and
+    between equal distributions there is no other. That part is estimated by half the variance of
+    the interactions (b - 2) v_ij - (b - 1) (v_i + v_j) + b v, and taken off once, to J / 2 at most.
+    An interval takes Student's t with b - 1 degrees of freedom. Raises UserError for b below 4.
     """
     whole, replicates = np.asarray(whole, np.float64), np.asarray(replicates, np.float64)
     if replicates.ndim < 1 or len(replicates) < 6:
-        raise UserError(f"jackknife_error: replicates of shape {list(replicates.shape)}: at least 6 are needed")
+        raise UserError(f"frechet_error: replicates of shape {list(replicates.shape)}: at least 6 are needed")
     b = len(replicates) - len(replicates) // 3
     one, two = replicates[:b], replicates[b:]
-    once = (b - 1) / b * ((one - one.mean(0)) ** 2).sum(0)
+    once = jackknife_error(one) ** 2
     both = (b - 2) * two - (b - 1) * (one[: b // 2] + one[b // 2 : 2 * (b // 2)]) + b * whole
-    second = both.var(0, ddof=1) / 2
-    return np.sqrt(np.maximum(once - second, once / 2))
+    return np.sqrt(np.maximum(once - both.var(0, ddof=1) / 2, once / 2))

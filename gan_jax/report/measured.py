@@ -11,17 +11,22 @@ class Measured:
     """A number with the ends of its 95 % interval over draws of the samples, of T and of the
     held-out set, or without.
 
-    caveat: why it is no evidence, whatever the controls say, or ''.
+    caveat: why it is no evidence, whatever the controls say, or ''. beside: its standard error over
+    draws of the samples alone, where that is known, too.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
     caveat: str = ""
+    beside: float | None = None
 
     @property
     def error(self) -> float:
-        """Standard error, 0 where none is known."""
+        """The standard error by which it is told from the number of other samples beside the same T
+        and held-out images, or one that is larger; 0 where none is known."""
+        if self.beside is not None:
+            return self.beside
         return 0.0 if self.low is None or self.high is None else (self.high - self.low) / (2 * 1.96)
 
 
@@ -65,8 +70,9 @@ def averaged(found: Sequence[Mapping[str, Measured]]) -> dict[str, Measured]:
     def mean(parts: list[Measured]) -> Measured:
         ends = [(part.low, part.high) for part in parts if part.low is not None and part.high is not None]
         low, high = (float(np.mean(end)) for end in zip(*ends, strict=True)) if len(ends) == len(parts) else (None, None)
-        caveats = [part.caveat for part in parts]
-        return Measured(float(np.mean([part.value for part in parts])), low, high, max(caveats, key=caveats.count))
+        caveats, errors = [part.caveat for part in parts], [part.beside for part in parts if part.beside is not None]
+        beside = float(np.mean(errors)) if errors else None
+        return Measured(float(np.mean([part.value for part in parts])), low, high, max(caveats, key=caveats.count), beside)
 
     return dict(found[0]) if len(found) == 1 else {key: mean([numbers[key] for numbers in found]) for key in found[0]}
 

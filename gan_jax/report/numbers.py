@@ -2,6 +2,7 @@
 training images."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 
@@ -152,13 +153,12 @@ class References:
         wx = pairs.self_pairs(x, self.k)
         to_t, to_h = pairs.cross_pairs(x, t, wx, wt), pairs.cross_pairs(x, h, wx, wh)
         passes = wx, wt, wh, to_t, to_h
-        errors = self.halves.errors(x, _shares)
-        sure = t_quantile(SPLITS)
-        shares = {
-            key: share_around(value, errors[key], self.n, sure) if key in SHARES else around(value, errors[key], sure)
-            for key, value in _shares(*passes).items()
-        }
-        return self._frechet(x) | _kernels(*passes) | shares, (to_t, to_h)
+        shares, errors, sure = _shares(*passes), self.halves.errors(x, _shares), t_quantile(SPLITS)
+        beside, found = _errors_beside(shares, to_h.in_y_balls, self.k), {}
+        for key, value in shares.items():
+            number = share_around(value, errors[key], self.n, sure) if key in SHARES else around(value, errors[key], sure)
+            found[key] = replace(number, beside=beside[key])
+        return self._frechet(x) | _kernels(*passes) | found, (to_t, to_h)
 
     def _nearest(self, x: np.ndarray, reals: np.ndarray, seen: CrossPairs) -> Nearest:
         """The nearest of all `reals` to each x, from the pass `seen` where that saw them all."""
@@ -168,17 +168,22 @@ class References:
 
     def _frechet(self, x: np.ndarray) -> dict[str, Measured]:
         blocks = self.blocks[0].blocks
-        whole, left = frechet.frechet_jackknife(frechet.Blocks(x, blocks), self.blocks)
-        (to_t, to_h), (_, error) = whole, frechet.jackknife_error(whole, left)
-        gap_error = frechet.jackknife_error(to_h - to_t, left[:, 1] - left[:, 0])
+        jackknife = frechet.frechet_jackknife(frechet.Blocks(x, blocks), self.blocks)
+
+        def found(of: Callable[[np.ndarray], np.ndarray]) -> Measured:
+            """Of columns of distances to T and to held-out images."""
+            whole, left, alone = map(of, jackknife)
+            error, beside = frechet.frechet_error(whole, left), frechet.jackknife_error(alone)
+            return replace(around(float(whole), float(error), t_quantile(blocks - 1)), beside=float(beside))
+
         try:
             endless = Measured(frechet.fd_infinity(x, self.blocks[1].moments(), points=POINTS, seed=self.seed))
-        except UserError as error_:
-            endless = Measured(math.nan, caveat=f"not available: {error_}")
+        except UserError as error:
+            endless = Measured(math.nan, caveat=f"not available: {error}")
         return {
-            "fd": around(to_h, float(error), t_quantile(blocks - 1)),
+            "fd": found(lambda to: to[..., 1]),
             "fd_infinity": endless,
-            "fd_gap": around(to_h - to_t, float(gap_error), t_quantile(blocks - 1)),
+            "fd_gap": found(lambda to: to[..., 1] - to[..., 0]),
         }
 
     def gap_p(self, images: np.ndarray, permutations: int) -> Measured:
@@ -302,3 +307,13 @@ def _shares(wx: SelfPairs, wt: SelfPairs, wh: SelfPairs, to_t: CrossPairs, to_h:
         "one_nn_generated": to_held["x_accuracy"],
         "one_nn_real": to_held["y_accuracy"],
     }
+
+
+def _errors_beside(shares: Mapping[str, float], balls: np.ndarray, k: int) -> dict[str, float]:
+    """The standard errors of `_shares` over draws of the n samples alone, as of independent ones.
+    balls [n]: how many balls of radius k of held-out images each sample is in."""
+    n, covered = len(balls), shares["coverage"]
+    of_both = [share_error(share, n) for share in (covered, covered + shares["coverage_gap"])]
+    errors = {"density": balls.std() / k / n**0.5, "coverage_gap": math.hypot(*of_both)}
+    sizes = {key: 2 * n if key in ("one_nn", "one_nn_train") else n for key in shares if key not in errors}
+    return errors | {key: share_error(shares[key], size) for key, size in sizes.items()}

@@ -15,6 +15,7 @@ from gan_jax.metrics.frechet import (
     Moments,
     fd_infinity,
     frechet_distance,
+    frechet_error,
     frechet_jackknife,
     jackknife_error,
     moments,
@@ -172,14 +173,30 @@ def test_the_jackknife_leaves_one_block_or_two_out_of_all_sets(n):
     """Sizes on both sides of where moments are kept in place of rows; blocks of unequal sizes."""
     d, blocks = 12, 5
     x, s, t = correlated(n, d, 9, 5.0), correlated(n + 2, d, 10, 5.1), correlated(60, d, 11, 4.9)
-    values, replicates = frechet_jackknife(x, [s, Blocks(t, blocks)], blocks)
-    assert replicates.shape == (blocks + 2, 2)
+    values, replicates, alone = frechet_jackknife(x, [s, Blocks(t, blocks)], blocks)
+    assert replicates.shape == (blocks + 2, 2) and alone.shape == (blocks, 2)
     np.testing.assert_allclose(values, [frechet_distance(x, s), frechet_distance(x, t)], rtol=1e-5)
     edges = lambda each: np.linspace(0, len(each), blocks + 1).astype(int)
     for i, cut in enumerate([(0,), (1,), (2,), (3,), (4,), (0, 2), (1, 3)]):
         rest = [np.delete(each, np.r_[tuple(slice(*edges(each)[j : j + 2]) for j in cut)], 0) for each in (x, s, t)]
         expected = [frechet_distance(rest[0], rest[1]), frechet_distance(rest[0], rest[2])]
         np.testing.assert_allclose(replicates[i], expected, rtol=1e-9 if n > d else 1e-5)
+        if i < blocks:
+            expected = [frechet_distance(rest[0], s), frechet_distance(rest[0], t)]
+            np.testing.assert_allclose(alone[i], expected, rtol=1e-9 if n > d else 1e-5)
+
+
+def test_the_error_beside_the_same_references_is_that_of_fresh_samples():
+    """Of the distance, and of the difference to two references, whose noise is shared."""
+    d, n, random = 6, 300, np.random.default_rng(12)
+    s, t = (Blocks(x) for x in (random.normal(size=(300, d)) * 1.2, random.normal(size=(300, d)) + 0.2))
+    values, errors = [], []
+    for _ in range(150):
+        value, _, alone = frechet_jackknife(random.normal(size=(n, d)), [s, t])
+        values.append([*value, value[0] - value[1]])
+        errors.append(jackknife_error(np.concatenate([alone, alone[:, :1] - alone[:, 1:]], 1)))
+    ratio = np.mean(np.square(errors), 0) / np.var(values, 0)
+    assert ((ratio > 0.65) & (ratio < 1.5)).all(), ratio
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.4])
@@ -190,9 +207,9 @@ def test_the_jackknife_s_interval_holds_over_draws_of_all_three_sets(shift):
     found = []
     for _ in range(repeats):
         x, s, t = random.normal(size=(3, n, d))
-        whole, left = frechet_jackknife((1 + shift) * x + shift, [s, t])
+        whole, left, _ = frechet_jackknife((1 + shift) * x + shift, [s, t])
         gap, gaps = whole[:1] - whole[1:], left[:, :1] - left[:, 1:]
-        found.append([whole[0], gap[0], jackknife_error(whole, left)[0], jackknife_error(gap, gaps)[0]])
+        found.append([whole[0], gap[0], frechet_error(whole, left)[0], frechet_error(gap, gaps)[0]])
     value, error = np.array(found)[:, :2], np.array(found)[:, 2:]
     held = (np.abs(value - [value[:, 0].mean(), 0]) < student.ppf(0.975, 9) * error).mean(0)
     assert ((held > 0.91) & (held < 0.99)).all(), held
@@ -203,7 +220,7 @@ def test_the_jackknife_leaves_the_bias_that_a_bootstrap_doubles():
     with replacement twice."""
     d, n, random = 20, 200, np.random.default_rng(14)
     x, y = random.normal(size=(2, n, d))
-    whole, replicates = frechet_jackknife(x, [y])
+    whole, replicates, _ = frechet_jackknife(x, [y])
     drawn = [frechet_distance(*(each[random.integers(0, n, n)] for each in (x, y))) for _ in range(20)]
     assert replicates[:10].mean() == pytest.approx(10 / 9 * whole[0], rel=0.05)
     assert np.mean(drawn) > 1.6 * whole[0]
@@ -214,7 +231,8 @@ def test_the_jackknife_s_error_of_a_mean_is_the_textbook_one():
     x = np.random.default_rng(13).normal(size=20)
     cuts = [*range(20), *([i, i + 10] for i in range(10))]
     replicates = np.array([np.delete(x, cut).mean() for cut in cuts])
-    assert jackknife_error(x.mean(), replicates) == pytest.approx(x.std(ddof=1) / math.sqrt(20), rel=1e-12)
+    assert jackknife_error(replicates[:20]) == pytest.approx(x.std(ddof=1) / math.sqrt(20), rel=1e-12)
+    assert frechet_error(x.mean(), replicates) == pytest.approx(x.std(ddof=1) / math.sqrt(20), rel=1e-12)
 
 
 @pytest.mark.parametrize("blocks", [1, 11])
@@ -224,8 +242,10 @@ def test_a_jackknife_that_leaves_nothing_out_or_nothing_is_refused(blocks):
         frechet_jackknife(x, [x], blocks)
     with pytest.raises(gan.UserError, match="3 features in 4 blocks against 3 features in 5 blocks"):
         frechet_jackknife(x, [Blocks(x, 5)], 4)
+    with pytest.raises(gan.UserError, match="at least 2"):
+        jackknife_error([1.0])
     with pytest.raises(gan.UserError, match="at least 6"):
-        jackknife_error(1.0, [1.0])
+        frechet_error(1.0, [1.0])
 
 
 # ---- refused -----------------------------------------------------------------------------------
