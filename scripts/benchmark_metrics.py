@@ -62,16 +62,21 @@ def roles(g: Any, t: Any, v: Any) -> dict[str, Any]:
     return {"generated": g, "real": v, "copycat": t[np.random.default_rng(1).integers(0, len(t), len(t))]}
 
 
+def least(n: int) -> int:
+    """The smallest subset of an extrapolation, as published."""
+    return max(2, min(5000, n // 10))
+
+
 # ---- ours --------------------------------------------------------------------------------------
 
 
 def ours(g: Any, t: Any, v: Any, s: Any) -> Numbers:
     """All numbers, by gan_jax."""
-    from gan_jax.metrics.frechet import moments
+    from gan_jax.metrics.frechet import Blocks
     from gan_jax.metrics.pairs import cross_pairs, self_pairs
 
     numbers: Numbers = {}
-    refs = {"s": (s, moments(s), self_pairs(s, K)), "t": (t, moments(t), self_pairs(t, K))}
+    refs = {"s": (s, Blocks(s, BLOCKS), self_pairs(s, K)), "t": (t, Blocks(t, BLOCKS), self_pairs(t, K))}
     numbers["s to t"] = float(cross_pairs(s, t).forward_distance.mean())
     numbers["t to t"] = float(refs["t"][2].distance.mean())
     for role, x in roles(g, t, v).items():
@@ -83,11 +88,12 @@ def ours(g: Any, t: Any, v: Any, s: Any) -> Numbers:
 def our_frechet(x: Any, s: Any, t: Any) -> Numbers:
     from gan_jax.metrics.frechet import fd_infinity, frechet_jackknife, jackknife_error
 
-    values, replicates = frechet_jackknife(x, [s, t], BLOCKS)
-    errors = jackknife_error(replicates)
-    gap = jackknife_error(replicates[:, 0] - replicates[:, 1])
+    values, _, alone = frechet_jackknife(x, [s, t], BLOCKS)
+    errors = jackknife_error(alone)
+    gap = jackknife_error(alone[:, 0] - alone[:, 1])
     fd = {"fd_s": values[0], "fd_t": values[1], "fd_s_error": errors[0], "fd_t_error": errors[1], "fd_gap_error": gap}
-    return {name: float(value) for name, value in fd.items()} | {"fd_infinity": fd_infinity(x, s, POINTS)}
+    numbers = {name: float(value) for name, value in fd.items()}
+    return numbers | {"fd_infinity": fd_infinity(x, s.moments(), POINTS, least(len(x)))}
 
 
 def our_pairs(x: Any, refs: dict[str, Any]) -> Numbers:
@@ -169,7 +175,7 @@ def their_frechet(x: Any, s: Any, t: Any) -> Numbers:
     left = [np.delete(x, slice(a, b), 0) for a, b in zip(edges[:-1], edges[1:], strict=True)]
     replicates = np.array([[their_fd(rest, s), their_fd(rest, t)] for rest in left])
     error = lambda values: math.sqrt((BLOCKS - 1) * values.var())
-    sizes = np.linspace(max(2, min(5000, len(x) // 10)), len(x), POINTS).astype(int)
+    sizes = np.linspace(least(len(x)), len(x), POINTS).astype(int)
     random = np.random.default_rng(0)  # the subsets that ours draws
     values = [their_fd(x[random.permutation(len(x))[:size]], s) for size in sizes]
     return {

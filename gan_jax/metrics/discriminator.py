@@ -60,9 +60,27 @@ def tpr_at_fpr(members: ArrayLike, others: ArrayLike, fpr: float = FPR) -> float
     m < 1 / fpr. Raises UserError where `fpr` is not in [0, 1).
     """
     members, others = finite_vector(members, "scores of members"), finite_vector(others, "scores of others")
-    allowed = _allowed(len(others), fpr)
-    first_refused = np.sort(others)[len(others) - 1 - allowed]  # with it, one too many would be accepted
-    return float((members > first_refused).mean())
+    return _accepted(members, others, _allowed(len(others), fpr))
+
+
+def tpr_error(members: ArrayLike, others: ArrayLike, fpr: float = FPR) -> float:
+    """The standard error of `tpr_at_fpr`, over draws of members and of others.
+
+    sqrt(p (1 - p) / n + s^2), with p = (accepted + 1) / (n + 2), as a share of 0 would have none,
+    and s half the change of the share where the threshold, the r-th highest of the others, moves by
+    sqrt(r) ranks to either side. The interval is that of as many independent members.
+    """
+    members, others = finite_vector(members, "scores of members"), finite_vector(others, "scores of others")
+    n, allowed = len(members), _allowed(len(others), fpr)
+    share = (_accepted(members, others, allowed) * n + 1) / (n + 2)
+    more, less = (_accepted(members, others, allowed + side * math.sqrt(allowed + 1)) for side in (1, -1))
+    return math.sqrt(share * (1 - share) / n + ((more - less) / 2) ** 2)
+
+
+def _accepted(members: np.ndarray, others: np.ndarray, allowed: float) -> float:
+    """The share of members above the highest of the others that is refused: `allowed` are above."""
+    place = len(others) - 1 - min(max(round(allowed), 0), len(others) - 1)
+    return float((members > np.sort(others)[place]).mean())
 
 
 def tpr_null(m: int, fpr: float = FPR) -> float:
@@ -110,8 +128,8 @@ def discriminator_gap(
 ) -> dict[str, float]:
     """How well D's logits tell training images from held-out ones, by all tests of this file.
 
-    auc, auc_error, auc_null_error, tpr (at `fpr`) and tpr_null compare train with validation; all
-    else is that of `overfitting_heuristics`.
+    auc, auc_error, auc_null_error, tpr (at `fpr`), tpr_error and tpr_null compare train with
+    validation; all else is that of `overfitting_heuristics`.
     """
     heuristics = overfitting_heuristics(train, validation, fake, boundary)
     n, m = len(np.asarray(train)), len(np.asarray(validation))
@@ -120,6 +138,7 @@ def discriminator_gap(
         "auc_error": auc_error(train, validation),
         "auc_null_error": auc_null_error(n, m),
         "tpr": tpr_at_fpr(train, validation, fpr),
+        "tpr_error": tpr_error(train, validation, fpr),
         "tpr_null": tpr_null(m, fpr),
         **heuristics,
     }

@@ -1,6 +1,7 @@
 """The Fréchet distance of two feature sets, of finite and infinite samples, and its jackknife."""
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,9 @@ from jaxtyping import Float64
 from gan_jax.core.errors import UserError
 from gan_jax.metrics.checks import check_features, check_two
 from gan_jax.metrics.pairs import product
+
+BLOCKS = 10  # of the jackknife
+ENOUGH = 2.5  # examples a feature, at least, to extrapolate: the sizes of subsets span a fifth of them, or more
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,79 +85,106 @@ def _of_rows(y: Moments, x: np.ndarray, z: np.ndarray) -> float:
     return _distance(y, mean, trace, product / (len(x) - 1))
 
 
-class Subsets:
-    """FD to y of most of the rows of x [n, d], from the scatter of all rows and of those left out;
-    serves `fd_infinity` and `frechet_jackknife` in the place of y."""
+class Blocks:
+    """Features [n, d], in random order, in `blocks` consecutive blocks, for `frechet_jackknife`:
+    kept, they serve many sets. Raises UserError for fewer than 4 blocks, or than 2 examples in
+    each."""
 
-    def __init__(self, x: np.ndarray, y: Moments):
-        self.x, self.y, self.centre = x, y, x.mean(0)
-        self.z = product(x, y.factor)
-        self.z -= self.z.mean(0)
-        self.squares = np.array([((row - self.centre) ** 2).sum() for row in x])
-        self.scatter = product(self.z.T, self.z) if len(x) > x.shape[1] else None
+    def __init__(self, x: Any, blocks: int = BLOCKS):
+        x = check_features(x, "frechet_jackknife", 8)
+        if not 4 <= blocks <= len(x) // 2:
+            raise UserError(f"frechet_jackknife: {blocks} blocks of {len(x)} examples: use 4 to {len(x) // 2}")
+        self.blocks, self.centre, self.known = blocks, x.mean(0), dict[tuple[int, ...], Moments]()
+        self.x = x - self.centre
+        self.edges = np.linspace(0, len(x), blocks + 1).astype(int)
 
-    def without(self, out: np.ndarray) -> float:
-        """Of all rows but those of these indices."""
-        n, rest = len(self.x), len(self.x) - len(out)
-        if self.scatter is None or rest < max(len(out), self.x.shape[1]):  # without full rank, rows are the better way
-            rows = np.setdiff1d(np.arange(n), out)
-            return _of_rows(self.y, self.x[rows], self.z[rows])
-        z = self.z[out]
-        shift = (self.x[out] - self.centre).sum(0) / -rest  # of the mean
-        z_shift = z.sum(0) / -rest
-        product = self.scatter - z.T @ z - rest * np.outer(z_shift, z_shift)
-        trace = self.squares.sum() - self.squares[out].sum() - rest * (shift**2).sum()
-        return _distance(self.y, self.centre + shift, trace / (rest - 1), product / (rest - 1))
+    @functools.cached_property
+    def scatter(self) -> np.ndarray:
+        return product(self.x.T, self.x)
+
+    def kept(self, cut: tuple[int, ...]) -> np.ndarray:
+        """Which rows [n] are not in these blocks."""
+        kept = np.ones(len(self.x), bool)
+        for i in cut:
+            kept[self.edges[i] : self.edges[i + 1]] = False
+        return kept
+
+    def moments(self, cut: tuple[int, ...] = ()) -> Moments:
+        """Of the rows outside these blocks."""
+        if cut not in self.known:
+            out = self.x[~self.kept(cut)]
+            n = len(self.x) - len(out)
+            shift = out.sum(0) / -n
+            covariance = (self.scatter - out.T @ out - n * np.outer(shift, shift)) / (n - 1)
+            self.known[cut] = Moments(self.centre + shift, covariance, n)
+        return self.known[cut]
 
 
-def _subsets(x: np.ndarray, y: Any) -> Subsets:
-    if isinstance(y, Subsets):
-        return y
-    y = y if isinstance(y, Moments) else moments(y)
-    _check_width(x.shape[1], y)
-    return Subsets(x, y)
+def _distances(x: Blocks, y: Blocks, cuts: Sequence[tuple[int, ...]], alone: bool = False) -> list[float]:
+    """FD of x to y, both without the blocks of each cut, or x `alone`."""
+    if min(len(x.x), len(y.x)) > x.x.shape[1]:
+        return [frechet_distance(x.moments(cut), y.moments(() if alone else cut)) for cut in cuts]
+    both, made = product(x.x, y.x.T), []  # without full rank: the trace of the root is the nuclear norm of X Y^T
+    for cut in cuts:
+        rows, columns = x.kept(cut), y.kept(() if alone else cut)
+        a, b = x.x[rows], y.x[columns]
+        apart = ((x.centre + a.mean(0) - y.centre - b.mean(0)) ** 2).sum()
+        traces = sum(len(z) / (len(z) - 1) * z.var(0).sum() for z in (a, b))
+        inner = both[np.ix_(rows, columns)]
+        inner = inner - inner.mean(0) - inner.mean(1, keepdims=True) + inner.mean()
+        inner = inner if len(a) <= len(b) else inner.T
+        roots = np.sqrt(np.maximum(np.linalg.eigvalsh(inner @ inner.T), 0)).sum()
+        made.append(float(apart + traces - 2 * roots / np.sqrt((len(a) - 1) * (len(b) - 1))))
+    return made
 
 
 def fd_infinity(x: Any, y: Any, points: int = 15, least: int | None = None, seed: int = 0) -> float:
     """FD of infinitely many examples like x to y, by a line in 1 / n (Chong & Forsyth 2020).
 
-    x: features [n, d]; y: features, `moments` or `Subsets`. FD is taken of `points` random subsets
-    of x without replacement, of sizes from `least` (the smaller of 5,000 and n / 10, at least 2) to
-    n. The least-squares intercept, which may be below 0, lacks the bias of x alone: two samples of
-    one N(0, s^2 I_d) are still at s^2 (d + d (d + 1) / 4) / m on average. Raises UserError for
-    fewer than 2 points or sizes.
+    x: features [n, d]; y: features or `moments`. FD is taken of `points` random subsets of x
+    without replacement, of sizes from `least` (n / 2, but at least 2 d) to n. Where a subset is
+    hardly larger than d, FD is no line in 1 / n. The least-squares intercept, which may be below 0,
+    lacks the bias of x alone: two samples of one N(0, s^2 I_d) are still at s^2 (d + d (d + 1) / 4)
+    / m on average. Raises UserError for fewer than 2 points or sizes, or, by default, for n below
+    2.5 d.
     """
     x = check_features(x, "fd_infinity")
-    least = max(2, min(5000, len(x) // 10)) if least is None else least
-    if points < 2 or not 2 <= least < len(x):
-        raise UserError(f"fd_infinity: a line wants 2 points or more, not {points}, and sizes from 2 to {len(x) - 1}: {least}")
-    subsets = _subsets(x, y)
-    sizes = np.linspace(least, len(x), points).astype(int)
+    n, d = x.shape
+    if least is None:
+        least = max(2, n // 2, 2 * d)
+        if n < ENOUGH * d:
+            raise UserError(
+                f"fd_infinity: {n} examples of {d} features are too few to extrapolate: give {math.ceil(ENOUGH * d)}"
+            )
+    if points < 2 or not 2 <= least < n:
+        raise UserError(f"fd_infinity: a line wants 2 points or more, not {points}, and sizes from 2 to {n - 1}: {least}")
+    y = y if isinstance(y, Moments) else moments(y)
+    sizes = np.linspace(least, n, points).astype(int)
     random = np.random.default_rng(seed)
-    values = [subsets.without(random.permutation(len(x))[size:]) for size in sizes]
+    values = [frechet_distance(x[random.permutation(n)[:size]], y) for size in sizes]
     return float(np.polynomial.polynomial.polyfit(1 / sizes, values, 1)[0])
 
 
-def frechet_jackknife(x: Any, references: Sequence[Any], blocks: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """FD of x to each reference [r], and the same without each of `blocks` blocks of x [blocks, r].
+def frechet_jackknife(x: Any, references: Sequence[Any], blocks: int = BLOCKS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """FD of x to each reference [r], replicates [b + b // 2, r] for `frechet_error`, and replicates
+    [b, r] for `jackknife_error`.
 
-    x: features [n, d] in random order, as blocks are consecutive rows; references: features,
-    `moments` or `Subsets`, with the same blocks, so that FD_S - FD_T has replicates, too.
-    `jackknife_error` turns replicates into errors over draws of x. A percentile bootstrap would be
-    wrong here: resampled examples double the bias. Raises UserError where a block would leave fewer
-    than 2 examples.
+    x, references: features [n, d] in random order, as blocks are consecutive rows, or `Blocks` of
+    them, as many everywhere. The first replicates leave one block out, the last of them two, and
+    the same ones of every set: their errors, also of FD_S - FD_T, are over draws of x and of the
+    references. The others leave out blocks of x alone: theirs are over draws of x beside the same
+    references. A percentile bootstrap would be wrong here: resampled examples double the bias.
+    Raises UserError as `Blocks`, and for different numbers of blocks or features.
     """
-    x = check_features(x, "frechet_jackknife", 4)
-    if not 2 <= blocks <= len(x) // 2:
-        raise UserError(f"frechet_jackknife: {blocks} blocks of {len(x)} examples: use 2 to {len(x) // 2}")
-    edges = np.linspace(0, len(x), blocks + 1).astype(int)
-    cuts = [(0, 0), *zip(edges[:-1], edges[1:], strict=True)]
-    columns = []
-    for reference in references:
-        subsets = _subsets(x, reference)
-        columns.append([subsets.without(np.arange(first, last)) for first, last in cuts])
-    made = np.array(columns).T
-    return made[0], made[1:]
+    sets = [each if isinstance(each, Blocks) else Blocks(each, blocks) for each in (x, *references)]
+    b, d = sets[0].blocks, sets[0].x.shape[1]
+    if differing := [each for each in sets if (each.blocks, each.x.shape[1]) != (b, d)]:
+        found = f"{differing[0].x.shape[1]} features in {differing[0].blocks} blocks"
+        raise UserError(f"frechet_jackknife: {d} features in {b} blocks against {found}: they must agree")
+    once, twice = [(i,) for i in range(b)], [(i, i + b // 2) for i in range(b // 2)]
+    made = np.array([_distances(sets[0], reference, [(), *once, *twice]) for reference in sets[1:]]).T
+    alone = np.array([_distances(sets[0], reference, once, alone=True) for reference in sets[1:]]).T
+    return made[0], made[1:], alone
 
 
 def jackknife_error(replicates: Any) -> np.ndarray:
@@ -166,3 +197,22 @@ def jackknife_error(replicates: Any) -> np.ndarray:
         raise UserError(f"jackknife_error: replicates of shape {list(replicates.shape)}: at least 2 are needed")
     blocks = len(replicates)
     return np.sqrt((blocks - 1) / blocks * ((replicates - replicates.mean(0)) ** 2).sum(0))
+
+
+def frechet_error(whole: Any, replicates: Any) -> np.ndarray:
+    """Standard errors [...] of distances `whole` [...], or of differences, from the first
+    replicates [b + b // 2, ...] of `frechet_jackknife`.
+
+    The variance J of the jackknife of single blocks holds twice what is of second order, and
+    between equal distributions there is no other. That part is estimated by half the variance of
+    the interactions (b - 2) v_ij - (b - 1) (v_i + v_j) + b v, and taken off once, to J / 2 at most.
+    An interval takes Student's t with b - 1 degrees of freedom. Raises UserError for b below 4.
+    """
+    whole, replicates = np.asarray(whole, np.float64), np.asarray(replicates, np.float64)
+    if replicates.ndim < 1 or len(replicates) < 6:
+        raise UserError(f"frechet_error: replicates of shape {list(replicates.shape)}: at least 6 are needed")
+    b = len(replicates) - len(replicates) // 3
+    one, two = replicates[:b], replicates[b:]
+    once = jackknife_error(one) ** 2
+    both = (b - 2) * two - (b - 1) * (one[: b // 2] + one[b // 2 : 2 * (b // 2)]) + b * whole
+    return np.sqrt(np.maximum(once - both.var(0, ddof=1) / 2, once / 2))

@@ -38,9 +38,8 @@ def kid_error(wx: SelfPairs, wy: SelfPairs, pairs: CrossPairs) -> float:
 
         Var = 4 var(h) / n + 4 var(g) / m - (2 z_xx / n^2 + 2 z_yy / m^2 + 4 z_xy / (n m)).
 
-    The bracket is the variance of the second order, which the first two terms hold twice. The rest
-    is not taken below 0: between equal distributions the error is up to a fifth too large. Raises
-    UserError for fewer than 4 examples.
+    The bracket is the variance of the second order, which the first two terms hold twice, so that
+    Var is at least half of them. Raises UserError for fewer than 4 examples.
     """
     check_fit("kid", pairs.n, pairs.m, wx, wy)
     x = wx.kernel_rows / (wx.n - 1) - pairs.kernel_rows / pairs.m
@@ -69,7 +68,7 @@ def kid_gap(ws: SelfPairs, xs: CrossPairs, wt: SelfPairs, xt: CrossPairs) -> tup
 
 def _error(terms: list[np.ndarray], second: float) -> float:
     both = sum(4 * term.var(ddof=1) / len(term) for term in terms)  # first order, and twice the second
-    return float(np.sqrt(max(both - second, second, 0)))
+    return float(np.sqrt(max(both - second, both / 2)))
 
 
 def _mean_within(w: SelfPairs) -> float:

@@ -21,9 +21,10 @@ from gan_jax.metrics.order import content_order
 from gan_jax.report.controls import CUTS, REAL, sets_of
 from gan_jax.report.copying import Copying
 from gan_jax.report.expectation import SAMPLES, expected_features
+from gan_jax.report.logit_numbers import discriminator_numbers
 from gan_jax.report.metric_specs import METRIC_SPECS
 from gan_jax.report.number import VERSION, Number, numbers_of
-from gan_jax.report.numbers import Measured, References, around, discriminator_numbers, share_error
+from gan_jax.report.numbers import Measured, References, around, share_error
 from gan_jax.report.report import Report
 from gan_jax.report.runs import measure_run, openings, record_opening, samples_of
 from gan_jax.report.verdict import collapse, decide

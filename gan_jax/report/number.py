@@ -13,7 +13,7 @@ from gan_jax.report.controls import CONTROLS, REAL
 from gan_jax.report.metric_specs import METRIC_SPECS, MetricSpec
 from gan_jax.report.numbers import Measured
 
-VERSION = 1  # of the numbers' definitions: part of every protocol
+VERSION = 2  # of the numbers' definitions: part of every protocol
 CLEAR = 2.0  # standard errors by which a control has to come out worse than real data
 
 
@@ -37,10 +37,10 @@ class Number:
     @cached_property
     def why(self) -> str:
         """Why the number is no evidence here, or ''."""
-        if not np.isfinite(self.value):
-            return "it is not finite"
         if self.caveat:
             return self.caveat
+        if not np.isfinite(self.value):
+            return "it is not finite"
         if REAL not in self.controls:
             return ""
         real = self.controls[REAL]

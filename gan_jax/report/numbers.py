@@ -1,22 +1,23 @@
-"""Rows 1 to 9 of the report for any set of images (samples and each control alike), and row 10 from
-logits. T are the training images."""
+"""Rows 1 to 9 of the report for any set of images (samples and each control alike). T are the
+training images."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from gan_jax.core.errors import UserError
-from gan_jax.metrics import discriminator, frechet, kernels, memorization, neighbours, pairs
+from gan_jax.metrics import frechet, kernels, memorization, neighbours, pairs
 from gan_jax.metrics.features import Extractor, check_images
 from gan_jax.metrics.features.fixed import pixels
+from gan_jax.metrics.halves import SPLITS, Halves
 from gan_jax.metrics.pairs import CrossPairs, SelfPairs
 from gan_jax.report.controls import CONTROLS, COPYCAT, Sets, controls
 from gan_jax.report.copying import Pool
-from gan_jax.report.measured import Measured, around, averaged, share_error, surely_positive
+from gan_jax.report.measured import Measured, around, averaged, share_around, share_error, surely_positive, t_quantile
+from gan_jax.report.metric_specs import SHARES
 
 Nearest = tuple[np.ndarray, np.ndarray]  # (distance, index) of each sample's nearest
 
@@ -26,7 +27,7 @@ FEW = 1000  # held-out images below which near-copies have 5 % false positives i
 PER_CELL = 50  # held-out images for each cell, at least
 FEWEST_CELLS, CELLS = 2, 20  # cells: one would not show that half is missing
 FITTED = 4000  # images of T that the cells are fitted to, at most
-BLOCKS, FEW_BLOCKS, WIDE = 10, 5, 512  # of the jackknife; fewer where there are more than WIDE features
+BLOCKS, FEW_BLOCKS, WIDE = 10, 6, 512  # of the jackknife; fewer where there are more than WIDE features
 POINTS = 5  # subset sizes of the extrapolated Frechet distance
 COPIES = 3.0  # times the false-positive rate: more near-copies than that are no accident
 HARDLY = 4  # a cell is missing where samples have less than a quarter of the held-out share
@@ -96,8 +97,14 @@ class References:
         return pairs.self_pairs(self.train[: self.n], self.k), pairs.self_pairs(self.held_out[: self.n], self.k)
 
     @cached_property
-    def frechet(self) -> tuple[frechet.Moments, frechet.Moments]:
-        return frechet.moments(self.train[: self.n]), frechet.moments(self.held_out[: self.n])
+    def blocks(self) -> tuple[frechet.Blocks, frechet.Blocks]:
+        """The first n of T, and the first n held-out images, for Frechet distances."""
+        blocks = BLOCKS if self.train.shape[1] <= WIDE else FEW_BLOCKS
+        return frechet.Blocks(self.train[: self.n], blocks), frechet.Blocks(self.held_out[: self.n], blocks)
+
+    @cached_property
+    def halves(self) -> Halves:
+        return Halves(self.train[: self.n], self.held_out[: self.n], self.k, self.seed)
 
     @cached_property
     def copying(self) -> "_Copying":
@@ -154,7 +161,12 @@ class References:
         wx = pairs.self_pairs(x, self.k)
         to_t, to_h = pairs.cross_pairs(x, t, wx, wt), pairs.cross_pairs(x, h, wx, wh)
         passes = wx, wt, wh, to_t, to_h
-        return self._frechet(x) | _kernels(*passes) | _prdc(*passes) | _one_nn(*passes), (to_t, to_h)
+        shares, errors, sure = _shares(*passes), self.halves.errors(x, _shares), t_quantile(SPLITS)
+        beside, found = _errors_beside(shares, to_h.in_y_balls, self.k), {}
+        for key, value in shares.items():
+            number = share_around(value, errors[key], self.n, sure) if key in SHARES else around(value, errors[key], sure)
+            found[key] = replace(number, beside=beside[key])
+        return self._frechet(x) | _kernels(*passes) | found, (to_t, to_h)
 
     def _nearest(self, x: np.ndarray, reals: np.ndarray, seen: CrossPairs) -> Nearest:
         """The nearest of all `reals` to each x, from the pass `seen` where that saw them all."""
@@ -163,14 +175,23 @@ class References:
         return neighbours.nearest(x, reals)
 
     def _frechet(self, x: np.ndarray) -> dict[str, Measured]:
-        subsets = [frechet.Subsets(x.astype(np.float64), reference) for reference in self.frechet]
-        values, replicates = frechet.frechet_jackknife(x, subsets, BLOCKS if x.shape[1] <= WIDE else FEW_BLOCKS)
-        (to_t, to_h), (_, error) = values, frechet.jackknife_error(replicates)
-        gap_error = frechet.jackknife_error(replicates[:, 1] - replicates[:, 0])
+        blocks = self.blocks[0].blocks
+        jackknife = frechet.frechet_jackknife(frechet.Blocks(x, blocks), self.blocks)
+
+        def found(of: Callable[[np.ndarray], np.ndarray]) -> Measured:
+            """Of columns of distances to T and to held-out images."""
+            whole, left, alone = map(of, jackknife)
+            error, beside = frechet.frechet_error(whole, left), frechet.jackknife_error(alone)
+            return replace(around(float(whole), float(error), t_quantile(blocks - 1)), beside=float(beside))
+
+        try:
+            endless = Measured(frechet.fd_infinity(x, self.blocks[1].moments(), points=POINTS, seed=self.seed))
+        except UserError as error:
+            endless = Measured(math.nan, caveat=f"not available: {error}")
         return {
-            "fd": around(to_h, float(error)),
-            "fd_infinity": Measured(frechet.fd_infinity(x, subsets[1], points=POINTS, seed=self.seed)),
-            "fd_gap": around(to_h - to_t, float(gap_error)),
+            "fd": found(lambda to: to[..., 1]),
+            "fd_infinity": endless,
+            "fd_gap": found(lambda to: to[..., 1] - to[..., 0]),
         }
 
     def gap_p(self, images: np.ndarray, permutations: int) -> Measured:
@@ -276,62 +297,31 @@ def _copy_share(to_train: Nearest, to_held: Nearest, n_train: int, n_held: int) 
 
 
 def _kernels(wx: SelfPairs, wt: SelfPairs, wh: SelfPairs, to_t: CrossPairs, to_h: CrossPairs) -> dict[str, Measured]:
-    error = kernels.kid_error(wx, wt, to_t)
     return {
         "kid": around(kernels.kid_from(wx, wh, to_h), kernels.kid_error(wx, wh, to_h)),
         "kid_gap": around(*kernels.kid_gap(wh, to_h, wt, to_t)),
-        "kid_train_z": around(kernels.kid_from(wx, wt, to_t) / max(error, 1e-300), 1.0),
     }
 
 
-def _prdc(wx: SelfPairs, wt: SelfPairs, wh: SelfPairs, to_t: CrossPairs, to_h: CrossPairs) -> dict[str, Measured]:
+def _shares(wx: SelfPairs, wt: SelfPairs, wh: SelfPairs, to_t: CrossPairs, to_h: CrossPairs) -> dict[str, float]:
+    """Rows 4, 5 and 9 of samples, T and held-out images, equally many of each."""
     by_t, by_h = neighbours.prdc_from(wt, wx, to_t), neighbours.prdc_from(wh, wx, to_h)
-    binomial = lambda p: share_error(p, to_h.n)
-    covered, covered_t = by_h["coverage"], by_t["coverage"]
+    to_train, to_held = neighbours.one_nn_from(wx, wt, to_t), neighbours.one_nn_from(wx, wh, to_h)
     return {
-        "precision": around(by_h["precision"], binomial(by_h["precision"])),
-        "density": around(by_h["density"], to_h.in_y_balls.std() / wh.k / to_h.n**0.5),
-        "coverage": around(covered, binomial(covered)),
-        "coverage_gap": around(covered_t - covered, (binomial(covered) ** 2 + binomial(covered_t) ** 2) ** 0.5),
+        **{key: by_h[key] for key in ("precision", "density", "coverage")},
+        "coverage_gap": by_t["coverage"] - by_h["coverage"],
+        "one_nn_train": to_train["accuracy"],
+        "one_nn": to_held["accuracy"],
+        "one_nn_generated": to_held["x_accuracy"],
+        "one_nn_real": to_held["y_accuracy"],
     }
 
 
-def _one_nn(wx: SelfPairs, wt: SelfPairs, wh: SelfPairs, to_t: CrossPairs, to_h: CrossPairs) -> dict[str, Measured]:
-    by_t, by_h = neighbours.one_nn_from(wx, wt, to_t), neighbours.one_nn_from(wx, wh, to_h)
-    n = to_h.n
-    measured = lambda p, count: around(p, max(p * (1 - p) / count, 0.25 / count**2) ** 0.5)
-    return {
-        "one_nn_train": measured(by_t["accuracy"], 2 * n),
-        "one_nn": measured(by_h["accuracy"], 2 * n),
-        "one_nn_generated": measured(by_h["x_accuracy"], n),
-        "one_nn_real": measured(by_h["y_accuracy"], n),
-    }
-
-
-def likelihood_numbers(train: np.ndarray, held_out: np.ndarray) -> dict[str, Measured]:
-    """Row 10 of a game with a likelihood, from bounds of the log density [n] of either set, in
-    nats."""
-    error = (train.var() / len(train) + held_out.var() / len(held_out)) ** 0.5
-    return {
-        "elbo_auc": around(discriminator.auc(train, held_out), discriminator.auc_error(train, held_out)),
-        "elbo_gap": around(train.mean() - held_out.mean(), error),
-    }
-
-
-def discriminator_numbers(logits: Mapping[str, ArrayLike], boundary: float = 0.0) -> dict[str, Measured]:
-    """Row 10, from the logits [n] of a discriminator D for {"train", "held_out", "samples"}; D is
-    undecided at `boundary`."""
-    if missing := [name for name in ("train", "held_out", "samples") if name not in logits]:
-        raise UserError(f"logits lack {missing[0]!r}: give D's logits of 'train', 'held_out' and 'samples'")
-    t, h, g = (np.asarray(logits[name], np.float64).ravel() for name in ("train", "held_out", "samples"))
-    found = discriminator.discriminator_gap(t, h, g, boundary)
-    spread = found["train_logit"] - found["fake_logit"]
-    r_v = Measured(math.nan)  # a share of nothing, where D does not take T for more real than samples
-    if spread > 0:
-        r_v = around(found["r_v"], (t.var() / len(t) + h.var() / len(h)) ** 0.5 / spread)
-    return {
-        "d_auc": around(found["auc"], found["auc_error"]),
-        "d_tpr": Measured(found["tpr"], *memorization.share_interval(found["tpr"], len(t))),
-        "d_r_v": r_v,
-        "d_r_t": around(found["r_t"], ((1 - found["r_t"] ** 2) / len(t)) ** 0.5),
-    }
+def _errors_beside(shares: Mapping[str, float], balls: np.ndarray, k: int) -> dict[str, float]:
+    """The standard errors of `_shares` over draws of the n samples alone, as of independent ones.
+    balls [n]: how many balls of radius k of held-out images each sample is in."""
+    n, covered = len(balls), shares["coverage"]
+    of_both = [share_error(share, n) for share in (covered, covered + shares["coverage_gap"])]
+    errors = {"density": balls.std() / k / n**0.5, "coverage_gap": math.hypot(*of_both)}
+    sizes = {key: 2 * n if key in ("one_nn", "one_nn_train") else n for key in shares if key not in errors}
+    return errors | {key: share_error(shares[key], size) for key, size in sizes.items()}

@@ -18,7 +18,8 @@ from gan_jax.data.imbalance import class_counts
 from gan_jax.data.splits import Split
 from gan_jax.gan.evaluate import discriminator_logits
 from gan_jax.metrics.order import labels_in_shares
-from gan_jax.report.numbers import Measured, References, discriminator_numbers, likelihood_numbers
+from gan_jax.report.logit_numbers import discriminator_numbers, likelihood_numbers
+from gan_jax.report.numbers import Measured, References
 from gan_jax.report.recovery import latent_recovery
 from gan_jax.training.folder import RunFolder
 from gan_jax.training.generation import generator_of

@@ -16,8 +16,10 @@ from gan_jax.metrics.discriminator import (
     discriminator_gap,
     overfitting_heuristics,
     tpr_at_fpr,
+    tpr_error,
     tpr_null,
 )
+from gan_jax.report.logit_numbers import discriminator_numbers
 
 
 def scores(n, m, levels=None, seed=0, shift=0.5):
@@ -97,6 +99,28 @@ def test_the_tpr_of_members_like_others_is_its_null_value(m, expected):
     assert abs(np.mean(seen) - expected) < 4 * np.std(seen) / math.sqrt(repeats)
 
 
+@pytest.mark.parametrize("n, m, shift", [(300, 300, 0.0), (300, 300, 1.0), (100, 300, 2.5)])
+def test_the_interval_of_the_tpr_holds_over_draws_of_members_and_others(n, m, shift):
+    """Of one law, and of others; a threshold taken as given would hold in 60 to 85 %."""
+    rows, rng = [], np.random.default_rng(11)
+    for _ in range(400):
+        members, others = rng.normal(shift, 1, n), rng.normal(size=m)
+        found = discriminator_numbers({"train": members, "held_out": others, "samples": others - 1})["d_tpr"]
+        rows.append((found.value, found.low, found.high))
+    value, low, high = np.array(rows).T
+    held = ((low <= value.mean()) & (value.mean() <= high)).mean()
+    assert 0.91 < held < 0.98, held
+
+
+def test_the_error_of_the_tpr_is_as_by_hand():
+    """The threshold is the second of 100, and 1.4 ranks are 1 to either side: 12, 8 and 5 of 20."""
+    others = np.arange(100.0)
+    members = np.r_[np.full(5, 99.5), np.full(3, 98.5), np.full(4, 97.5), np.zeros(8)]
+    share = 9 / 22
+    expected = math.sqrt(share * (1 - share) / 20 + ((12 - 5) / 40) ** 2)
+    assert (tpr_at_fpr(members, others), tpr_error(members, others)) == pytest.approx((8 / 20, expected))
+
+
 def test_a_few_members_given_away_show_in_the_tpr_and_not_in_the_auc():
     members, others = scores(1000, 1000, shift=0)
     members[:50] = 10
@@ -158,6 +182,7 @@ def test_the_gap_has_all_of_it():
         "auc_error": auc_error(train, validation),
         "auc_null_error": math.sqrt(101 / (12 * 60 * 40)),
         "tpr": tpr_at_fpr(train, validation, 0.1),
+        "tpr_error": tpr_error(train, validation, 0.1),
         "tpr_null": 5 / 41,
     }
     assert said == expected

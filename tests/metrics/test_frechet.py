@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import ot
 import pytest
+from scipy.stats import t as student
 
 import gan_jax as gan
 from gan_jax.metrics.frechet import (
+    Blocks,
     Moments,
     fd_infinity,
     frechet_distance,
+    frechet_error,
     frechet_jackknife,
     jackknife_error,
     moments,
@@ -132,6 +135,29 @@ def test_fd_infinity_is_the_intercept_of_a_line():
     assert fd_infinity(x, y, points=2, least=50, seed=0) == pytest.approx(2 * whole - half, rel=1e-9)
 
 
+@pytest.mark.parametrize("d, n, seeds", [(12, 400, 40), (24, 60, 60)])
+def test_fd_infinity_is_near_what_many_samples_have(d, n, seeds):
+    """Also where n / 10 examples would be fewer than the features; a line from there would hardly
+    leave FD itself."""
+    random, found, many, plain = np.random.default_rng(15), [], [], []
+    endless = Moments(np.zeros(d), np.eye(d), 10**9)
+    for seed in range(seeds):
+        x, y = random.normal(size=(2, n, d))
+        found.append(fd_infinity(x, y, points=5, seed=seed))
+        many.append(frechet_distance(endless, moments(y)))
+        plain.append(frechet_distance(x, y))
+    error = math.hypot(np.std(found), np.std(many)) / math.sqrt(seeds)
+    assert abs(np.mean(found) - np.mean(many)) < 4 * error + 0.1 * np.mean(many)
+    assert np.mean(plain) > 1.6 * np.mean(many)
+
+
+def test_fd_infinity_refuses_samples_hardly_larger_than_their_dimension():
+    x = np.random.default_rng(0).normal(size=(114, 96))
+    with pytest.raises(gan.UserError, match="114 examples of 96 features are too few to extrapolate: give 240"):
+        fd_infinity(x, x)
+    assert math.isfinite(fd_infinity(x[:, :45], x[:, :45]))
+
+
 @pytest.mark.parametrize("wrong", [{"points": 1}, {"least": 1}, {"least": 100}])
 def test_fd_infinity_refuses_what_is_no_line(wrong):
     x = correlated(100, 5, 7)
@@ -142,72 +168,98 @@ def test_fd_infinity_refuses_what_is_no_line(wrong):
 # ---- errors ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [9, 100])
-def test_the_jackknife_leaves_each_block_out_for_all_references(n):
-    """Sizes on both sides of where a scatter is kept in place of rows; the last block is larger."""
-    d, blocks = 12, 4
-    x, s, t = correlated(n, d, 9, 5.0), correlated(50, d, 10, 5.1), correlated(60, d, 11, 4.9)
-    values, replicates = frechet_jackknife(x, [s, moments(t)], blocks)
-    assert replicates.shape == (blocks, 2)
+@pytest.mark.parametrize("n", [11, 100])
+def test_the_jackknife_leaves_one_block_or_two_out_of_all_sets(n):
+    """Sizes on both sides of where moments are kept in place of rows; blocks of unequal sizes."""
+    d, blocks = 12, 5
+    x, s, t = correlated(n, d, 9, 5.0), correlated(n + 2, d, 10, 5.1), correlated(60, d, 11, 4.9)
+    values, replicates, alone = frechet_jackknife(x, [s, Blocks(t, blocks)], blocks)
+    assert replicates.shape == (blocks + 2, 2) and alone.shape == (blocks, 2)
     np.testing.assert_allclose(values, [frechet_distance(x, s), frechet_distance(x, t)], rtol=1e-5)
-    edges = np.linspace(0, n, blocks + 1).astype(int)
-    for i in range(blocks):
-        rest = np.delete(x, slice(edges[i], edges[i + 1]), 0)
-        expected = [frechet_distance(rest, s), frechet_distance(rest, t)]
+    edges = lambda each: np.linspace(0, len(each), blocks + 1).astype(int)
+    for i, cut in enumerate([(0,), (1,), (2,), (3,), (4,), (0, 2), (1, 3)]):
+        rest = [np.delete(each, np.r_[tuple(slice(*edges(each)[j : j + 2]) for j in cut)], 0) for each in (x, s, t)]
+        expected = [frechet_distance(rest[0], rest[1]), frechet_distance(rest[0], rest[2])]
         np.testing.assert_allclose(replicates[i], expected, rtol=1e-9 if n > d else 1e-5)
+        if i < blocks:
+            expected = [frechet_distance(rest[0], s), frechet_distance(rest[0], t)]
+            np.testing.assert_allclose(alone[i], expected, rtol=1e-9 if n > d else 1e-5)
 
 
-def test_the_jackknife_s_error_is_that_of_fresh_samples():
+def test_the_error_beside_the_same_references_is_that_of_fresh_samples():
     """Of the distance, and of the difference to two references, whose noise is shared."""
     d, n, random = 6, 300, np.random.default_rng(12)
-    s, t = moments(random.normal(size=(300, d)) * 1.2), moments(random.normal(size=(300, d)) + 0.2)
+    s, t = (Blocks(x) for x in (random.normal(size=(300, d)) * 1.2, random.normal(size=(300, d)) + 0.2))
     values, errors = [], []
     for _ in range(150):
-        value, replicates = frechet_jackknife(random.normal(size=(n, d)), [s, t])
-        gap, gaps = value[0] - value[1], replicates[:, :1] - replicates[:, 1:]
-        values.append([*value, gap])
-        errors.append(jackknife_error(np.concatenate([replicates, gaps], 1)))
+        value, _, alone = frechet_jackknife(random.normal(size=(n, d)), [s, t])
+        values.append([*value, value[0] - value[1]])
+        errors.append(jackknife_error(np.concatenate([alone, alone[:, :1] - alone[:, 1:]], 1)))
     ratio = np.mean(np.square(errors), 0) / np.var(values, 0)
     assert ((ratio > 0.65) & (ratio < 1.5)).all(), ratio
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.4])
+def test_the_jackknife_s_interval_holds_over_draws_of_all_three_sets(shift):
+    """Of equal distributions, where the variance is of second order, and of different ones; for the
+    distance, and for the difference to two references."""
+    d, n, repeats, random = 8, 80, 300, np.random.default_rng(12)
+    found = []
+    for _ in range(repeats):
+        x, s, t = random.normal(size=(3, n, d))
+        whole, left, _ = frechet_jackknife((1 + shift) * x + shift, [s, t])
+        gap, gaps = whole[:1] - whole[1:], left[:, :1] - left[:, 1:]
+        found.append([whole[0], gap[0], frechet_error(whole, left)[0], frechet_error(gap, gaps)[0]])
+    value, error = np.array(found)[:, :2], np.array(found)[:, 2:]
+    held = (np.abs(value - [value[:, 0].mean(), 0]) < student.ppf(0.975, 9) * error).mean(0)
+    assert ((held > 0.91) & (held < 0.99)).all(), held
 
 
 def test_the_jackknife_leaves_the_bias_that_a_bootstrap_doubles():
     """The bias d + d (d + 1) / 4 over n: of nine tenths of the examples 10 / 9 as much, of n drawn
     with replacement twice."""
     d, n, random = 20, 200, np.random.default_rng(14)
-    y = Moments(np.zeros(d), np.eye(d), 10**9)
-    x = random.normal(size=(n, d))
-    values, replicates = frechet_jackknife(x, [y])
-    drawn = [frechet_distance(x[random.integers(0, n, n)], y) for _ in range(20)]
-    assert replicates.mean() == pytest.approx(10 / 9 * values[0], rel=0.05)
-    assert np.mean(drawn) > 1.6 * values[0]
+    x, y = random.normal(size=(2, n, d))
+    whole, replicates, _ = frechet_jackknife(x, [y])
+    drawn = [frechet_distance(*(each[random.integers(0, n, n)] for each in (x, y))) for _ in range(20)]
+    assert replicates[:10].mean() == pytest.approx(10 / 9 * whole[0], rel=0.05)
+    assert np.mean(drawn) > 1.6 * whole[0]
 
 
 def test_the_jackknife_s_error_of_a_mean_is_the_textbook_one():
+    """A mean has no second order, and so no interactions of two blocks."""
     x = np.random.default_rng(13).normal(size=20)
-    replicates = np.array([np.delete(x, i).mean() for i in range(20)])
-    assert jackknife_error(replicates) == pytest.approx(x.std(ddof=1) / math.sqrt(20), rel=1e-12)
+    cuts = [*range(20), *([i, i + 10] for i in range(10))]
+    replicates = np.array([np.delete(x, cut).mean() for cut in cuts])
+    assert jackknife_error(replicates[:20]) == pytest.approx(x.std(ddof=1) / math.sqrt(20), rel=1e-12)
+    assert frechet_error(x.mean(), replicates) == pytest.approx(x.std(ddof=1) / math.sqrt(20), rel=1e-12)
 
 
 @pytest.mark.parametrize("blocks", [1, 11])
 def test_a_jackknife_that_leaves_nothing_out_or_nothing_is_refused(blocks):
     x = correlated(20, 3, 0)
-    with pytest.raises(gan.UserError, match=rf"{blocks} blocks of 20 examples: use 2 to 10"):
+    with pytest.raises(gan.UserError, match=rf"{blocks} blocks of 20 examples: use 4 to 10"):
         frechet_jackknife(x, [x], blocks)
+    with pytest.raises(gan.UserError, match="3 features in 4 blocks against 3 features in 5 blocks"):
+        frechet_jackknife(x, [Blocks(x, 5)], 4)
     with pytest.raises(gan.UserError, match="at least 2"):
         jackknife_error([1.0])
+    with pytest.raises(gan.UserError, match="at least 6"):
+        frechet_error(1.0, [1.0])
 
 
 # ---- refused -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("compare", [frechet_distance, fd_infinity, lambda x, y: frechet_jackknife(x, [y])])
-def test_features_of_two_extractors_are_refused(compare):
+def test_features_of_two_extractors_are_refused():
     x, y = correlated(30, 3, 0), correlated(30, 4, 0)
     with pytest.raises(gan.UserError, match="one extractor"):
-        compare(x, y)
-    with pytest.raises(gan.UserError, match="3 features against 4"):
-        compare(x, moments(y))
+        frechet_distance(x, y)
+    for compare in (frechet_distance, fd_infinity):
+        with pytest.raises(gan.UserError, match="3 features against 4"):
+            compare(x, moments(y))
+    with pytest.raises(gan.UserError, match="3 features in 10 blocks against 4 features in 10 blocks"):
+        frechet_jackknife(x, [y])
 
 
 def test_features_that_are_no_numbers_are_refused_by_row():

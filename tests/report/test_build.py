@@ -215,6 +215,26 @@ def test_shared_passes_give_the_numbers_of_the_metrics_themselves(judged):
     assert got["authenticity_gap"].value == pytest.approx(share(*neighbours.nearest(h, t)) - share(to_train, index))
 
 
+def test_copies_of_the_last_images_of_t_are_found_where_the_pairs_take_its_first():
+    """T is larger than the sets of pairs, and all of it could be copied. With folds, too."""
+    for n, size in ((300, N), (120, 60)):
+        random = np.random.default_rng(n)
+        t, held = (random.normal(size=(2 * n, 6)).astype(np.float32), random.normal(size=(n, 6)).astype(np.float32))
+        references = references_of(Splits("toy", 0, Split(t), Split(held), Split(held[:0]), Split(held[:0]), (), {}))
+        assert references.n == size
+        fresh, last = random.normal(size=(2 * size, 6)).astype(np.float32), references.sets.train.images[-30:]
+        got, none = (references.measure(x) for x in (np.concatenate([last, fresh[30:]]), fresh))
+        for key in ("near_copies", "authenticity_gap", "copy_share"):
+            assert got[key].value - none[key].value > 0.3 * 30 / len(fresh), key
+        assert got["c_t"].value < none["c_t"].value - 0.5
+        far, one = (references.measure(np.concatenate([first, fresh[1:]])) for first in (100 + fresh[:1], last[-1:]))
+        for key in ("near_copies", "authenticity_gap"):
+            assert one[key].value - far[key].value == pytest.approx(1 / len(fresh)), key
+        assert (
+            references.copying.held_out[0].shape == (len(references.sets.held_out),) and len(references.copying.train) == 2 * n
+        )
+
+
 def test_the_copy_share_is_one_for_copies_and_none_for_independent_samples_however_few_they_repeat():
     random = np.random.default_rng(0)
     t, h = random.normal(size=(400, 3)), random.normal(size=(100, 3))
