@@ -3,7 +3,6 @@ that was chosen beforehand, and the test split S for the first of them."""
 
 import json
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from gan_jax.core.errors import UserError
 from gan_jax.metrics import ranking
@@ -24,6 +22,7 @@ from gan_jax.report.page import render
 from gan_jax.report.report import Report, free_name, write_files
 from gan_jax.report.runs import openings, record_opening
 from gan_jax.tables import to_csv
+from gan_jax.training.progress import each
 
 if TYPE_CHECKING:
     from gan_jax.sweeps.result import Sweep
@@ -165,7 +164,7 @@ def sweep_report(
     sizes = sorted({m.n for m in swept.members})
     references = {size: references_of(swept.data.subset(size), features=features, n=n, seed=seed) for size in sizes}
     rows, reports = [], {}
-    for member in tqdm(swept.members, "judging", disable=not progress, file=sys.stderr):
+    for member in each(swept.members, "judging", progress):
         run = swept.run(member.setting, member.seed, member.n)
         report = overfitting_report(run, references=references[member.n])
         about = {"setting": member.setting, "seed": member.seed, "n": member.n, "step": run.step}
