@@ -3,6 +3,7 @@
 import lazy_loader
 
 _SUBMODULES = [
+    *("choice", "convergence"),
     *("discriminator", "distances", "features", "frechet", "kernels", "labelled", "likelihood", "memorization", "modes"),
     *("neighbours", "pairs", "per_class", "ranking", "sweep_table", "training"),
 ]
