@@ -80,11 +80,12 @@ def outside(values: Sequence[np.ndarray], limits: tuple[float, float]) -> str:
 
 
 def apart(means: Mapping[K, float], slack: float = 0.0, keep: Sequence[K] = ()) -> list[K]:
-    """The keys whose means lie so far from the others that an axis with them would show little else.
+    """The keys whose means lie so far from the others that an axis with them would show little
+    else.
 
-    Of three means or more, the one farthest from their median goes while the axis (and `slack`, such
-    as the width of an interval) is four times as long with it as without, a third of them at most.
-    Means that are not finite are no keys of the result, and `keep` stays.
+    Of three means or more, the one farthest from their median goes while the axis (and `slack`,
+    such as the width of an interval) is four times as long with it as without, a third of them at
+    most. Means that are not finite are no keys of the result, and `keep` stays.
     """
     shown = {key: mean for key, mean in means.items() if math.isfinite(mean)}
     extent = lambda values: max(values) - min(values) + slack
@@ -154,9 +155,7 @@ def wrapped(name: str, width: int, lines: int = 2) -> str:
     return "\n".join(map(text, textwrap.wrap(ranking.shorten(name, width * lines - width // 3), width)[:lines]))
 
 
-def notes(
-    setting: str, n: int, baseline: str | None, several: bool, diverged: np.ndarray, marks: Sequence[str] = ()
-) -> str:
+def notes(setting: str, n: int, baseline: str | None, several: bool, diverged: np.ndarray, marks: Sequence[str] = ()) -> str:
     """In brackets: n where there are several, whether this is the baseline, the marks, and how many
     of its seeds diverged (a bool for each seed). '' where there is nothing to note."""
     found = [f"n = {n}"] * several + ["baseline"] * (setting == baseline) + list(marks)
