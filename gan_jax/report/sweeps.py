@@ -171,8 +171,9 @@ def sweep_page_html(
     return render("sweep.html", pictures=pictures, **given)
 
 
-def _label(key: str, held_out: str = "V") -> str:
-    return METRIC_SPECS[key].label.replace("{H}", held_out)
+def _label(key: str, held_out: str) -> str:
+    named = "the copy share (samples nearest to T, above chance)"
+    return named if key == PRIMARY else METRIC_SPECS[key].label.replace("{H}", held_out)
 
 
 def sweep_report(
