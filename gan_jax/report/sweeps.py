@@ -3,9 +3,8 @@ that was chosen beforehand, and the test split S for the first of them."""
 
 import json
 import shutil
-import sys
+import tempfile
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,26 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from gan_jax.core.errors import UserError, on_terminal
+from gan_jax.core.errors import UserError
 from gan_jax.metrics import ranking
 from gan_jax.metrics.choice import Choice, choose
-from gan_jax.plots.parts import number as figure
 from gan_jax.plots.reports import report_pictures
 from gan_jax.report.build import Features, overfitting_report, references_of
 from gan_jax.report.metric_specs import METRIC_SPECS
 from gan_jax.report.numbers import References
-from gan_jax.report.page import render
 from gan_jax.report.report import Report, free_name, write_files
 from gan_jax.report.runs import openings, record_opening
+from gan_jax.report.sweep_page import answer_pictures, sweep_page_html
 from gan_jax.tables import to_csv
+from gan_jax.training.progress import each
 
 if TYPE_CHECKING:
     from gan_jax.sweeps.population import Member
     from gan_jax.sweeps.result import Sweep
 
 PRIMARY, QUALITY = "copy_share", "fd"  # named before any result was known; smaller is better
+COLUMNS = {"primary": PRIMARY, "guard": QUALITY}
 ALSO = ("near_copies", "near_copies_pixels", "fd_gap", "d_auc")  # compared beside them; they decide nothing
 
 
@@ -46,7 +45,7 @@ class SweepReport:
     reports: {setting: the Report of its first seed with the most images}.
     final: {setting: its Report on S}, where S was opened; final_table: the table there, of the
         chosen setting and the baseline.
-    curves: the sweep's logged table.
+    curves: the sweep's logged table. drawn: {name: PNG}, the sweep's own pictures.
     """
 
     table: pd.DataFrame
@@ -56,6 +55,7 @@ class SweepReport:
     final: dict[str, Report] = field(default_factory=dict)
     final_table: pd.DataFrame | None = None
     curves: pd.DataFrame | None = None
+    drawn: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     def ranked(self, metric: str = PRIMARY) -> pd.DataFrame:
         """Settings by a number, best first, see `ranking.rank`: it chooses nothing."""
@@ -130,9 +130,10 @@ class SweepReport:
     def evidence(self) -> dict[str, Any]:
         """For the pictures: quality against novelty of each setting, and the gap against n where n
         varies."""
-        mean = lambda name, key: float(np.nanmean(self.table.loc[self.table["setting"] == name, key].to_numpy(float)))
+        largest = self.table[self.table["n"] == self.table["n"].max()]
+        means = largest.reindex(columns=["setting", QUALITY, ALSO[0]]).groupby("setting").mean()
         points = [
-            {"name": name, "kind": "setting", "quality": mean(name, QUALITY), "near_copies": mean(name, ALSO[0])}
+            {"name": name, "kind": "setting", "quality": means[QUALITY][name], "near_copies": means[ALSO[0]][name]}
             for name in self.reports
         ]
         first = next(iter(self.reports.values()))
@@ -140,35 +141,25 @@ class SweepReport:
         return {"scatter": points + controls} | ({"dose": self.table} if len(set(self.table["n"])) > 1 else {})
 
     def pictures(self) -> dict[str, bytes]:
-        """{name: PNG}: what `evidence` shows."""
-        return report_pictures(self.evidence)
+        """{name: PNG}: the choice, what `evidence` shows, and the sweep's own pictures."""
+        return answer_pictures(self.choice, COLUMNS) | report_pictures(self.evidence) | self.drawn
 
     def save(self, folder: str | Path) -> Path:
         """Write report.html, report.json and report.csv (the table), and ranking.txt and
         ranking.csv in the place of those by the logged numbers; returns the page's path."""
         folder = Path(folder)
-        title = f"Is it overfitting? {len(self.reports)} settings on {self.about['data']}"
+        seeds, sizes = self.table["seed"].nunique(), ", ".join(str(choice.n) for choice in self.choices)
+        title = f"Is it overfitting? {len(self.reports)} settings, {seeds} seeds, on {self.about['data']}, n = {sizes}"
         reports = self.reports | {f"{name} on S": report for name, report in self.final.items()}
         text = self.text(ranking.WIDTH)
-        html = sweep_page_html(title, f"{self.sentence}\n\n{text}", self.table, reports, self.pictures())
+        said = list(filter(None, [self.confirmation]))
+        html = sweep_page_html(title, self.choices, COLUMNS, self.table, reports, self.pictures(), said, text)
         record = json.dumps(self.to_json(), indent=1)
         name = free_name(folder, next(iter(self.reports.values())).protocol)
         files = {f"{name}.html": html, f"{name}.json": record, f"{name}.csv": to_csv(self.table)}
         frames = pd.concat([choice.frame for choice in self.choices], ignore_index=True)
         write_files(folder, files | {"ranking.txt": text + "\n", "ranking.csv": to_csv(frames)})
         return folder / f"{name}.html"
-
-
-def sweep_page_html(
-    title: str, ranking_text: str, table: pd.DataFrame, reports: Mapping[str, Report], pictures: Mapping[str, bytes]
-) -> str:
-    """The page of a sweep: ranking, table of members, pictures ({name: PNG}), and the verdict and
-    table of each setting."""
-    columns = [(str(name), not pd.api.types.is_numeric_dtype(table[name])) for name in table.columns]
-    shown = lambda value: figure(value) if isinstance(value, float) else str(value)
-    rows = [list(map(shown, row)) for row in table.to_numpy(object).tolist()]
-    given = {"title": title, "ranking": ranking_text, "columns": columns, "rows": rows, "reports": reports}
-    return render("sweep.html", pictures=pictures, **given)
 
 
 def _label(key: str, held_out: str) -> str:
@@ -198,16 +189,23 @@ def sweep_report(
     sizes = sorted({m.n for m in swept.members})
     references = {size: references_of(swept.data.subset(size), features=features, n=n, seed=seed) for size in sizes}
     rows, reports = [], {}
-    for member in tqdm(swept.members, "judging", disable=not (progress and on_terminal()), file=sys.stderr):
+    for member in each(swept.members, "judging", progress):
         report = _judged(swept, member, references[member.n], rows)
         if swept.find(member.setting) == swept.find(member.setting, member.seed, member.n):
             reports[member.setting] = report
     about = {"data": swept.data.name, "members": len(rows), "sweep": str(swept.folder or "in memory")}
-    made = SweepReport(_table(rows), swept.baseline, reports, about, curves=swept.table)
+    made = SweepReport(_table(rows), swept.baseline, reports, about, curves=swept.table, drawn=_drawn(swept))
     if final:
         _open(made, swept, features, n, seed)
     made.about["openings"] = openings(swept.folder)
     return made
+
+
+def _drawn(swept: "Sweep") -> dict[str, bytes]:
+    """The sweep's pictures as they lie in its folder, or drawn now."""
+    with tempfile.TemporaryDirectory() as made:
+        lying = sorted((swept.folder / "pictures").glob("*.png")) if swept.folder else []
+        return {path.stem: path.read_bytes() for path in lying or sorted(swept.draw(made))}
 
 
 def _judged(swept: "Sweep", member: "Member", references: References, rows: list[dict[str, Any]]) -> Report:
