@@ -250,7 +250,8 @@ def _sentence(rows: pd.DataFrame, setting: str, baseline: str, names: Mapping[st
     base, others = made[baseline], [row for row in made.values() if row["setting"] != baseline]
     quoted = lambda name: f"'{shorten(name, 60)}'"
     stays, count = f"the baseline {quoted(baseline)} stays", len(others)
-    notes = "".join(f"; {quoted(r['setting'])} is {r['verdict']}" for r in others if r["place"] == 6)
+    late = [f"{quoted(r['setting'])} ({more_text(r['more_steps'])})" for r in others if r["place"] == 6]
+    notes = f"; still training: {', '.join(late)}" if late else ""
     if not others:
         return f"Nothing is compared: {quoted(baseline)} is the only setting."
     if not base["seeds"]:
@@ -263,7 +264,7 @@ def _sentence(rows: pd.DataFrame, setting: str, baseline: str, names: Mapping[st
     if setting == baseline:
         who = "None of " + str(count) if count > 1 else quoted(others[0]["setting"])
         verb = "is shown" if count > 1 else "is not shown"
-        at = f", at no price in {names['guard']}" if "guard" in names else ""
+        at = f" at no price in {names['guard']}" if "guard" in names else ""
         return f"{who} {verb} to {word} {names['primary']}{at}: {stays}{notes}."
     row = made[setting]
     p = "p < .001" if row["primary_p"] < 0.001 else f"p {row['primary_p']:.3f}".replace("0.", ".")

@@ -21,25 +21,22 @@ if TYPE_CHECKING:
 
 QUALITY = "G/validation_energy"  # logged of every GAN: the samples' energy distance to V
 REST = 0.8  # of the steps: what still falls after them has not come to rest
-FALL = 0.1  # of the last value: a smaller fall does not count, shown or not
+SMALL = 0.1  # a smaller share of fall, or of distance from the baseline, does not count, shown or not
 
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # {setting: steps [k], values [seeds, k]}
 
 
 @dataclass(frozen=True)
 class Motion:
-    """How a setting's quality moves at the end. fall: over the last fifth of the steps, as a share
-    of the last value. moving: whether that is shown and at least `FALL`. more: about how many
-    further steps lead to the baseline's last value; 0 where it is reached, NaN without a fall."""
+    """How a setting's quality moves at the end. fall: the share of it that was lost over the last
+    fifth of the steps. moving: whether that is shown and at least `SMALL`. behind: whether it is
+    moving, and the baseline is nearer to the data by at least `SMALL`. more: about how many further
+    steps it takes to get there; NaN where unknown."""
 
     fall: float
     moving: bool
+    behind: bool
     more: float
-
-    @property
-    def behind(self) -> bool:
-        """Whether it is moving, and not yet where the baseline is."""
-        return self.moving and not self.more <= 0
 
 
 def curves_of(table: pd.DataFrame, metric: str, n: int) -> Curves:
@@ -52,34 +49,32 @@ def curves_of(table: pd.DataFrame, metric: str, n: int) -> Curves:
 def motions(table: pd.DataFrame, baseline: str, n: int, quality: str = QUALITY) -> dict[str, Motion]:
     """{setting: Motion} of the settings whose quality was logged before and after `REST`.
 
-    A fall is shown by a one-sided paired t-test over seeds, of the last value against that of the
-    last logged step in the first four fifths, with Holm's correction over settings, from 5 seeds
-    on. Further steps are extrapolated from the same two points, on a logarithmic axis of quality:
-    a guess, and on the small side where training slows down.
+    All on a logarithmic axis, means over seeds. A fall is shown by a one-sided paired t-test over
+    seeds, of the last logged value against that of the last log in the first four fifths, with
+    Holm's correction over settings, from 5 seeds on. Further steps are extrapolated on a line
+    through the two: a guess, and too few where training slows down. A baseline that is moving is
+    behind itself.
     """
     seen = {name: ends for name, curve in curves_of(table, quality, n).items() if (ends := _ends(*curve)) is not None}
-    p = holm([paired_p(*ends[:2], "greater") for ends in seen.values()])
-    target = float(np.mean(seen[baseline][1])) if baseline in seen else math.nan
-    made = {}
+    p = holm([paired_p(before, last, "greater") for before, last, _ in seen.values()])
+    target, made = (seen[baseline][1].mean() if baseline in seen else math.nan), {}
     for (name, (before, last, steps)), value in zip(seen.items(), p, strict=True):
-        was, now = float(np.mean(before)), float(np.mean(last))
-        fall, more = (was - now) / max(abs(now), 1e-12), math.nan
-        if name != baseline and now <= target:
-            more = 0.0
-        elif name != baseline and was > now > 0 and target > 0:
-            more = steps * math.log(now / target) / math.log(was / now)
-        made[name] = Motion(fall, value <= 1 - LEVEL and fall >= FALL, more)
+        rate, way = float(before.mean() - last.mean()), float(last.mean() - target)
+        moving = bool(value <= 1 - LEVEL and rate >= -math.log1p(-SMALL))
+        behind = moving and (name == baseline or way >= math.log1p(SMALL))
+        made[name] = Motion(-math.expm1(-rate), moving, behind, steps * way / rate if rate > 0 and way > 0 else math.nan)
     return made
 
 
 def _ends(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, int] | None:
-    """Values [seeds] before the last fifth of the steps and at the end, and the steps between."""
+    """Logarithms of the values [seeds] before the last fifth of the steps and at the end, and the
+    steps between; None where nothing above 0 is left."""
     early = np.flatnonzero(steps <= REST * steps[-1])
     if not len(early):
         return None
-    before, last = values[:, early[-1]], values[:, -1]
-    kept = np.isfinite(before) & np.isfinite(last)
-    return (before[kept], last[kept], int(steps[-1] - steps[early[-1]])) if kept.any() else None
+    ends = values[:, [early[-1], -1]]
+    ends = np.log(ends[(np.nan_to_num(ends, nan=-1) > 0).all(1)])
+    return (ends[:, 0], ends[:, 1], int(steps[-1] - steps[early[-1]])) if len(ends) else None
 
 
 @dataclass(frozen=True)

@@ -157,8 +157,9 @@ class SweepReport:
         return folder / f"{name}.html"
 
 
-def _label(key: str, held_out: str = "V") -> str:
-    return METRIC_SPECS[key].label.replace("{H}", held_out)
+def _label(key: str, held_out: str) -> str:
+    named = "the copy share (samples nearest to T, above chance)"
+    return named if key == PRIMARY else METRIC_SPECS[key].label.replace("{H}", held_out)
 
 
 def sweep_report(

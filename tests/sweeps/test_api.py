@@ -250,6 +250,8 @@ def test_a_sweep_folder_holds_the_record_the_table_the_ranking_and_the_pictures(
     read = pd.read_csv(tmp_path / "sweep/table.csv")
     pd.testing.assert_frame_equal(read, done.table, check_exact=True, check_dtype=False)
     assert (tmp_path / "sweep/ranking.txt").read_text() == done.report() + "\n"
+    assert done.report().endswith(done.choice().sentence) and done.decides == "G/near_copies"
+    assert pd.read_csv(tmp_path / "sweep/ranking.csv")["choice"][0] == done.choice().sentence
     record = json.loads((tmp_path / "sweep/sweep.json").read_text())
     assert list(record["settings"]) == list(gans()) and record["seeds"] == [0, 1] and record["data"]["hashes"] == data.hashes
 
