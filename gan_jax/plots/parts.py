@@ -154,9 +154,7 @@ def wrapped(name: str, width: int, lines: int = 2) -> str:
     return "\n".join(map(text, textwrap.wrap(ranking.shorten(name, width * lines - width // 3), width)[:lines]))
 
 
-def notes(
-    setting: str, n: int, baseline: str | None, several: bool, diverged: np.ndarray, marks: Sequence[str] = ()
-) -> str:
+def notes(setting: str, n: int, baseline: str | None, several: bool, diverged: np.ndarray, marks: Sequence[str] = ()) -> str:
     """In brackets: n where there are several, whether this is the baseline, the marks, and how many
     of its seeds diverged (a bool for each seed). '' where there is nothing to note."""
     found = [f"n = {n}"] * several + ["baseline"] * (setting == baseline) + list(marks)

@@ -225,7 +225,11 @@ def quality_novelty(points: Sequence[Mapping[str, Any]]) -> Figure:
     settings = [point["name"] for point in seen if point["kind"] == "setting"]
     marks = []
     for point, quality in zip(seen, qualities, strict=True):
-        name, y, x = parts.text(ranking.shorten(point["name"], 50)), number(point, "near_copies"), edge if quality > right else quality
+        name, y, x = (
+            parts.text(ranking.shorten(point["name"], 50)),
+            number(point, "near_copies"),
+            edge if quality > right else quality,
+        )
         style: dict[str, Any] = {"linestyle": "", "zorder": 3 + (point["kind"] == "setting")}
         beyond = f" (FD {parts.number(quality)})" if quality > right else ""
         if point["kind"] == "control":
