@@ -172,8 +172,8 @@ def _merged(
     for key, column in numbers.items():
         better = {"higher_is_better": higher and key == "primary"}
         whole = rank(table, column, baseline=baseline, n=n, **better).set_index("setting")
-        kept = table.loc[[str(name) not in out for name in table["setting"]]]
-        tested = rank(kept, column, baseline=baseline, n=n, **better).set_index("setting")
+        kept = table if not out else table.loc[[str(name) not in out for name in table["setting"]]]
+        tested = rank(kept, column, baseline=baseline, n=n, **better).set_index("setting") if out else whole
         step = whole.attrs["step"]
         if rows is None:
             whole = whole.loc[list(dict.fromkeys(table["setting"].astype(str)))]

@@ -146,12 +146,12 @@ def paired_p(ours: np.ndarray, theirs: np.ndarray, alternative: Literal["two-sid
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """Holm's correction of p-values [k] over those that are there; NaN stays NaN."""
-    from statsmodels.stats.multitest import multipletests
-
+    """Holm's correction (1979) of p-values [k] over those that are there; NaN stays NaN. As
+    statsmodels' `multipletests`, which collects garbage at each call: a tenth of a second."""
     corrected = np.array(p, np.float64)
-    if len(tested := np.flatnonzero(~np.isnan(corrected))):
-        corrected[tested] = multipletests(corrected[tested], method="holm")[1]
+    order = np.argsort(corrected)[: np.isfinite(corrected).sum()]  # NaN comes last
+    steps = (len(order) - np.arange(len(order))) * corrected[order]
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return corrected
 
 
