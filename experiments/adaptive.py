@@ -190,7 +190,7 @@ def controller(options: Options, knob: Knob, gain: float) -> Any:
 def chosen(values: pd.DataFrame, prices: pd.DataFrame, candidates: list[str]) -> str:
     """The candidate of least mean over seeds [seeds, settings], of those without a lost seed that
     are not too dear in FD."""
-    from gan_jax.metrics.ranking import PRICE
+    from gan_jax.metrics.choice import PRICE
 
     price, mean = (part.mean(skipna=False).to_dict() for part in (prices, values))
     kept = [c for c in candidates if math.isfinite(mean[c]) and price[c] <= (1 + PRICE) * price[BASELINE]]

@@ -7,9 +7,9 @@ do?
 Each family trains at a small width, with the loss, optimizer and regularisers that it was published
 with. The rows are whole recipes, so they compare complete methods, not one layer. Two rows change
 the article's DCGAN in one thing, D's width. The run ends in the overfitting report. The report
-ranks settings on the validation images V by the gap of Frechet distances (FD to V less FD to the
-training images T), then by near-copies and by D's AUC of telling T from V, and shows sample quality
-beside them; `--final` opens the test images S for the chosen setting and the baseline.
+chooses on the validation images V, by the share of samples nearest to T with FD as the price
+(`gan_jax.metrics.choice`), and shows D's AUC beside it; `--final` opens the test images S for the
+chosen setting and the baseline.
 
 Cost: 43 minutes on one CPU core (Python 3.12.1, jax 0.12.0.1), nearly all of it the last four
 architectures'.

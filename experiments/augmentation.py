@@ -7,10 +7,9 @@ The article's DCGAN trains while reals and fakes pass through the same random op
 way to D. Compared are each of DiffAugment's operations alone and together, ADA's pipeline at a
 fixed p and with p driven by r_t, APA, instance noise and balanced consistency. Digits are grey, so
 saturation changes nothing there. Rotations and flips can leak into the samples: see leaking.py. The
-run ends in the overfitting report. The report ranks settings on the validation images V by the gap
-of Frechet distances (FD to V less FD to the training images T), then by near-copies and by D's AUC
-of telling T from V, and shows sample quality beside them; `--final` opens the test images S for the
-chosen setting and the baseline.
+run ends in the overfitting report. The report chooses on the validation images V, by the share of
+samples nearest to T with FD as the price (`gan_jax.metrics.choice`), and shows D's AUC beside it;
+`--final` opens the test images S for the chosen setting and the baseline.
 
 Cost: about 12 minutes of CPU time with the default, reports of 55 runs included (resumed once; half
 an hour beside other work; Python 3.12.1, jax 0.12.0.1).

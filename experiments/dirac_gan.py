@@ -238,13 +238,14 @@ def draw(panel, points: np.ndarray, color: str, view: float = 2.4) -> None:
 def main(options: Options) -> None:
     options.check()
     import jax
-    from tqdm import tqdm
+
+    from gan_jax.training.progress import each
 
     options = replace(options, gammas=tuple(dict.fromkeys(options.gammas)))
     programs = [(loss, play) for play in options.plays for loss in gan.losses.POINTWISE]
     rows, runs = [], []
     with jax.enable_x64(True), np.errstate(all="ignore"):  # what diverges may overflow
-        for loss, play in tqdm(programs, unit="program", disable=None):
+        for loss, play in each(programs, "programs"):
             more, paths = games(loss, play, options)
             rows += more
             runs += list(paths)

@@ -16,10 +16,10 @@ R1, dropout, spectral and batch norm in D, balanced consistency, and R3GAN's los
 pairing with R1 and R2). The article's DCGAN trains with each remedy on the first n training images
 T, nested, at every n. The run ends in the overfitting report on the validation images V (the gap of
 FD, near-copies, D's AUC, and sample quality beside them, at every n), in a table of the remedies'
-differences to none, and in a choice at the fewest images. The choice is the first remedy of the
-report's ranking that is shown better than none (Holm's correction over remedies and sizes) and
-costs no quality. `--final` opens the test images S, once, for the choice and for none, with all of
-their seeds, paired. If no remedy is shown better, none is chosen and S stays closed.
+differences to none, and in a choice at the fewest images, by `--choose-by` and the rule of
+`gan_jax.metrics.choice`: shown better than none at no shown price in FD. `--final` opens the test
+images S, once, for the choice and for none, with all of their seeds, paired. If no remedy is shown
+better, none is chosen and S stays closed.
 
 Published numbers are those of other losses and larger networks: LeCam's .3 goes with the hinge loss
 (here non-saturating, but with --published), R1's 1 and dropout's .3 are this project's. ADA and APA
@@ -88,6 +88,7 @@ from gan_jax.core.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gan_jax.metrics.choice import Choice
     from gan_jax.sweeps.result import Sweep
 
 BASELINE = "none"
@@ -198,15 +199,6 @@ def differences_text(ranked: pd.DataFrame, number: str, split: str = "V") -> str
     return f"{label}: that of '{first}', and the remedies' differences to it\n\n{made.to_string()}"
 
 
-def choice(ranked: pd.DataFrame) -> str | None:
-    """The first remedy, at the fewest images, that is shown better and at no price; None where
-    there is none."""
-    rows = ranked.to_dict("records")
-    few = min(row["n"] for row in rows)
-    better = lambda row: row["verdict"].startswith("better") and "price" not in row["verdict"]
-    return next((row["setting"] for row in rows if row["n"] == few and better(row)), None)
-
-
 def on_s(swept: Sweep, settings: list[str], n: int) -> pd.DataFrame:
     """The numbers of every seed of these settings on S, a row each; the sweep's folder records that
     S was opened."""
@@ -235,29 +227,25 @@ def on_s(swept: Sweep, settings: list[str], n: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def conclusion(options: Options, swept: Sweep, ranked: pd.DataFrame) -> str:
+def conclusion(options: Options, swept: Sweep, choice: Choice) -> str:
     """What is chosen, and with --final what S says of it."""
     from gan_jax.metrics import ranking
 
-    n, label = min(ranked["n"].tolist()), NUMBERS[options.choose_by]
-    if all(math.isnan(p) for p in ranked["p_holm"].tolist()):
-        return "Choice: nothing was tested; it takes a remedy, and 5 seeds that it has in common with the baseline."
-    chosen = choice(ranked)
-    if chosen is None:
-        return f"Choice: no remedy is shown better than '{swept.baseline}' in {label} at n = {n}, at no price: S stays closed."
-    said = f"Choice: {chosen}, shown better than '{swept.baseline}' in {label} at n = {n} on V"
+    if not choice.decided:
+        return f"{choice.sentence} S stays closed."
     if not options.final:
-        return f"{said}; --final opens S for it."
-    table = on_s(swept, [swept.baseline, chosen], n)
+        return f"{choice.sentence} --final opens S for it."
+    table = on_s(swept, [swept.baseline, choice.setting], choice.n)
     compared = {number: ranking.rank(table, number, baseline=swept.baseline) for number in NUMBERS}
     lines = [differences_text(rows, number, "S") for number, rows in compared.items()]
     rows = compared[options.choose_by]
-    shown = rows.loc[rows["setting"] == chosen, "verdict"].iloc[0].startswith("better")
-    return "\n\n".join([f"{said}. On S it is {'confirmed' if shown else 'not confirmed'}, over all seeds:", *lines])
+    shown = rows.loc[rows["setting"] == choice.setting, "verdict"].iloc[0].startswith("better")
+    return "\n\n".join([f"{choice.sentence} On S it is {'confirmed' if shown else 'not confirmed'}, over all seeds:", *lines])
 
 
 def main(options: Options) -> int:
     options.prepare()
+    from gan_jax.metrics.choice import choose
     from gan_jax.report import sweep_report
     from gan_jax.report.controls import sets_of
 
@@ -275,7 +263,9 @@ def main(options: Options) -> int:
     for number in NUMBERS:
         print(f"{differences_text(report.ranked(number), number)}\n")
     print("+-: 95 % Student-t interval over seeds; p: paired t-test, Holm's correction over remedies and sizes\n")
-    print(conclusion(options, swept, report.ranked(options.choose_by)))
+    guard = {"guard": "fd"} if options.choose_by != "fd" else {}
+    about = {"baseline": swept.baseline, "n": min(options.sizes), "labels": NUMBERS, "curves": swept.table}
+    print(conclusion(options, swept, choose(report.table, options.choose_by, **guard, **about)))
     print(f"\npictures: {options.out}/pictures    table: {options.out}/table.csv    report: {page}")
     return swept.exit_code
 

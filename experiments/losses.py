@@ -7,10 +7,9 @@
 The article's DCGAN trains with each loss, everything else being equal. --r1 adds a gradient penalty
 to all of them: the critics of Wasserstein and relativistic losses were published with one.
 `losses.blend` makes the loss a number of the recipe, so that all of them are members of one
-population. The run ends in the overfitting report. The report ranks settings on the validation
-images V by the gap of Frechet distances (FD to V less FD to the training images T), then by
-near-copies and by D's AUC of telling T from V, and shows sample quality beside them; `--final`
-opens the test images S for the chosen setting and the baseline.
+population. The run ends in the overfitting report. The report chooses on the validation images V,
+by the share of samples nearest to T with FD as the price (`gan_jax.metrics.choice`), and shows D's
+AUC beside it; `--final` opens the test images S for the chosen setting and the baseline.
 
 Cost: 8 min 15 s of CPU time with the default, reports of 60 runs included; 16 minutes on two cores
 that another experiment shared (Python 3.12.1, jax 0.12.0.1).

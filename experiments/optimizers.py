@@ -7,10 +7,9 @@
 The article's DCGAN trains with each optimizer at its usual rate for GANs, and with each order of
 turns, everything else being equal. Rates are published ones, not tuned here: a worse row may be a
 worse rate (`--vary` of regularization_sweep.py shows how to sweep one). The run ends in the
-overfitting report. The report ranks settings on the validation images V by the gap of Frechet
-distances (FD to V less FD to the training images T), then by near-copies and by D's AUC of telling
-T from V, and shows sample quality beside them; `--final` opens the test images S for the chosen
-setting and the baseline.
+overfitting report. The report chooses on the validation images V, by the share of samples nearest
+to T with FD as the price (`gan_jax.metrics.choice`), and shows D's AUC beside it; `--final` opens
+the test images S for the chosen setting and the baseline.
 
 Cost: 15 min 15 s of CPU time with fifteen of the settings, fourteen programs and reports of 75 runs
 included; 32 minutes on two cores that other work kept busy (Python 3.12.1, jax 0.12.0.1). The other

@@ -37,8 +37,10 @@ from typing import Any, Literal
 
 from gan_jax.cli.options import ComparisonOptions
 from gan_jax.cli.run import run
-from gan_jax.cli.types import Few
+from gan_jax.cli.types import Count, Few
 from gan_jax.core.errors import UserError
+
+MAIN = ("none", "dropout", "instance_noise", "batch_norm", "r1_1", "diffaugment", "wgan_gp")  # settings of the main job
 
 
 @dataclass
@@ -48,6 +50,16 @@ class Options(ComparisonOptions):
 
     out: Path = Path("runs/regularization")
     """The sweep folder."""
+    subset: Count | None = 50
+    """Train on the first N images of a seeded, stratified order."""
+    steps: Count = 4000
+    """Training steps: updates of the generator."""
+    batch_size: Count = 50
+    """Images per discriminator turn."""
+    only: tuple[str, ...] = MAIN
+    """These settings of `gan_jax.recipes.regularizers`, the first being the baseline."""
+    log_every: Count = 500
+    """Steps between evaluations."""
     vary: tuple[str, ...] = ()
     """Vary numbers of the one setting left by --only: path=0.1,1,10 or, drawn, path=0.1:100 or
     path=log:0.1:100."""
@@ -63,7 +75,10 @@ def settings_of(options: Options, image_shape: tuple[int, ...]) -> dict[str, Any
     from gan_jax.recipes import regularizers
     from gan_jax.sweeps.grid import from_text
 
-    chosen = options.choose(regularizers(image_shape, width=options.width, batch_size=options.batch_size))
+    known = regularizers(image_shape, width=options.width, batch_size=options.batch_size)
+    if options.only == MAIN:  # for points there are fewer
+        options.only = tuple(name for name in MAIN if name in known)
+    chosen = options.choose(known)
     if not options.vary:
         return chosen
     if len(chosen) != 1:

@@ -249,10 +249,10 @@ class Options:
 
 
 def failures(combinations: Iterable[Combination]) -> dict[Combination, str]:
-    from tqdm import tqdm
+    from gan_jax.training.progress import each
 
     found = {}
-    for chosen in tqdm(list(combinations)):
+    for chosen in each(list(combinations), "combinations"):
         try:
             bad = wrong(chosen)
         except Exception as error:  # whatever it is, it is the finding

@@ -174,9 +174,9 @@ def measure(options: Options, costs: Costs) -> Iterator[Costs]:
     import numpy as np
     from part_rows import ROWS as part_rows
     from part_rows import base
-    from tqdm import tqdm
 
     import gan_jax as gan
+    from gan_jax.training.progress import each
 
     def examples(n: int) -> Any:
         rng = np.random.default_rng(0)
@@ -186,7 +186,8 @@ def measure(options: Options, costs: Costs) -> Iterator[Costs]:
     plain = stepper(base(), examples)
     next(plain)
     chosen = [row for row in part_rows if not options.only or row.name in options.only]
-    for row in tqdm([row for row in chosen if not options.missing or row.name not in costs.get(row.kind, {})]):
+    rows = [row for row in chosen if not options.missing or row.name not in costs.get(row.kind, {})]
+    for row in each(rows, "measuring"):
         mine = stepper(row.add(base()), examples)
         next(mine)
         ratios = [1 / (plain.send(options.steps) / mine.send(options.steps)) for _ in range(options.rounds)]

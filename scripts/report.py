@@ -71,7 +71,7 @@ def main(options: Options) -> None:
             raise UserError("--step and --recovery are for one run: a sweep is judged at its end, without the search")
         report = sweep_report(gan.open_sweep(options.folder), **settings)
         page = report.save(options.folder)
-        print(f"{report.text()}\n\nreport: {page}\n{report.choice}")
+        print(f"report: {page}\n\n{report.text()}")
         return
     judged = gan.open_run(options.folder, step=options.step)
     if options.step is None:

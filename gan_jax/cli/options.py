@@ -141,7 +141,7 @@ class ComparisonOptions(SweepOptions):
     only: tuple[str, ...] = ()  # These settings, the first being the baseline; all when left out.
     rank_by: str = "D/train_validation_auc"
     """Metric of the pictures of training, smaller is better; others are G/fd_gap and
-    G/validation_fd."""
+    G/validation_fd. It chooses nothing: the report does."""
     final: bool = False  # Open the test split S, once, for the setting that the report chooses on V and for the baseline.
     log_every: Count = 250  # Steps between evaluations.
 
@@ -173,7 +173,7 @@ class ComparisonOptions(SweepOptions):
             return swept.exit_code
         report = sweep_report(swept, final=self.final)
         page = report.save(self.out)
-        print(f"\n{report.text()}\n\npictures: {self.out}/pictures    table: {self.out}/table.csv    report: {page}")
+        print(f"\npictures: {self.out}/pictures    table: {self.out}/table.csv    report: {page}\n\n{report.text()}")
         return swept.exit_code
 
 

@@ -10,7 +10,7 @@ import io
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,12 +21,11 @@ from gan_jax.text import one_line, shorten
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "LEVEL", "PRICE", "Cell", "Cells", "baseline_of", "cells_at", "check", "histories"]
-__all__ += ["mean_interval", "one_line", "rank", "ranking_text", "shorten", "steps_of"]
+__all__ = ["COLUMNS", "LEVEL", "Cell", "Cells", "baseline_of", "cells_at", "check", "histories", "holm", "mean_interval"]
+__all__ += ["one_line", "paired_p", "rank", "ranking_text", "shorten", "steps_of", "text_table"]
 
 LEVEL = 0.95  # of every interval; a verdict errs at most 1 - LEVEL of the time over all settings together
 CHANCE = 0.5  # of an AUC
-PRICE = 0.25  # of the baseline's mean of a guard: more is too much, shown or not
 FEWEST_SEEDS = 5  # with fewer pairs a t-test rests on its assumption of normal differences and has no power besides
 COLUMNS = (
     *("setting", "n", "seeds", "diverged", "mean", "low", "high", "difference", "difference_low", "difference_high"),
@@ -44,15 +43,12 @@ def rank(
     higher_is_better: bool = False,
     step: int | None = None,
     n: int | None = None,
-    guard: str | None = None,
 ) -> pd.DataFrame:
     """One row per setting and n, best first within each n, compared with the baseline at that n.
 
     metric: the column to rank by. baseline: the setting to compare with, by default the table's
     first. step: of the evaluation, by default the table's last. n: only rows with this many
-    training images. guard: a second column, smaller is better. Settings that are shown worse in it
-    than the baseline (Holm's correction over settings), or are by more than a quarter of the
-    baseline's mean, come after all others.
+    training images. What is first here is not thereby chosen: see `choice.choose`.
 
     Columns: setting, n, seeds (with a finite value), diverged (seeds), mean, low and high (95 %
     Student-t interval over seeds; NaN for one), difference (mean over common seeds of setting minus
@@ -73,12 +69,7 @@ def rank(
         table = table.loc[table["n"] == n]
     step = steps_of(table)[-1] if step is None else step
     rows = _compare(cells_at(table, metric, step), baseline, _loss_of(table, metric, higher_is_better))
-    dear = np.zeros(len(rows), bool)
-    if guard:
-        check(table, guard)
-        dear = _too_dear(_compare(cells_at(table, guard, step), baseline, _loss_of(table, guard, False)), baseline)
-        rows.loc[dear, "verdict"] += f", at a price in {guard}"
-    rows["place"] = np.select([rows["seeds"] == 0, dear, rows["diverged"] > 0], [3, 2, 1], 0)
+    rows["place"] = np.select([rows["seeds"] == 0, rows["diverged"] > 0], [2, 1], 0)
     rows["loss"] = _loss_of(table, metric, higher_is_better)(rows["mean"])
     ranked = rows.sort_values(["n", "place", "loss"], ignore_index=True).filter(list(COLUMNS))
     ranked.attrs = {"step": step, "higher_is_better": higher_is_better, "baseline": baseline}
@@ -88,33 +79,37 @@ def rank(
 def ranking_text(ranked: pd.DataFrame, metric: str, width: int = WIDTH) -> str:
     """The result of `rank` as text for a terminal of `width` columns, with notes at the foot.
     Numbers are not broken: where they need more room, lines are longer."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     rows: list[dict[str, Any]] = ranked.to_dict("records")
     names = ["setting", "n", "seeds", "mean", "difference", "p (Holm)", "verdict"]
     if len({row["n"] for row in rows}) == 1:
         names.remove("n")
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    decimals = _decimals([row["mean"] for row in rows])
-    texts = [_texts(row, decimals) for row in rows]
-    needed = WORDS * len(WIDE)
+    decimals = decimals_of([row["mean"] for row in rows])
+    texts: list[dict[str, str] | None] = []
+    for i, row in enumerate(rows):
+        texts += [None] * (i > 0 and row["n"] != rows[i - 1]["n"]) + [_texts(row, decimals)]
+    at = f" at step {ranked.attrs['step']}" if ranked.attrs.get("step") else ""
+    notes = "\n".join(_notes(rows, ranked.attrs.get("baseline"), metric))
+    return f"{one_line(metric)}{at}, best first\n\n{text_table(names, texts, width)}\n{notes}\n"
+
+
+def text_table(names: Sequence[str], rows: Sequence[dict[str, str] | None], width: int = WIDTH) -> str:
+    """Rows {name: text}, or None for a blank line, under their names, for a terminal of `width`
+    columns. Columns of words (`WIDE`) are broken, numbers are not."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table, needed = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False), WORDS * len(WIDE)
     for name in names:
-        wide, longest = name in WIDE, max(len(name), *(len(cells[name]) for cells in texts))
+        wide, longest = name in WIDE, max(len(name), *(len(row[name]) for row in rows if row))
         needed += 0 if wide else longest + 2
         table.add_column(
             name, overflow="fold", justify="left" if wide else "right", no_wrap=not wide, min_width=WORDS if wide else longest
         )
-    for i, (row, cells) in enumerate(zip(rows, texts, strict=True)):
-        if i and row["n"] != rows[i - 1]["n"]:
-            table.add_row()
-        table.add_row(*(Text(cells[name]) for name in names))  # Text: a name in square brackets is no markup
+    for row in rows:
+        table.add_row(*(Text(row[name]) for name in names if row))  # Text: a name in square brackets is no markup
     console = Console(file=(out := io.StringIO()), width=max(width, needed), color_system=None, force_terminal=False)
-    at = f" at step {ranked.attrs['step']}" if ranked.attrs.get("step") else ""
-    console.print(Text(f"{one_line(metric)}{at}, best first\n"))
     console.print(table)
-    console.print(Text("\n".join(["", *_notes(rows, ranked.attrs.get("baseline"), metric)])))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
@@ -136,6 +131,30 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.
     return mean, mean - half, mean + half
 
 
+def paired_p(ours: np.ndarray, theirs: np.ndarray, alternative: Literal["two-sided", "greater"] = "two-sided") -> float:
+    """The paired t-test's p of values [k]: 1 where all pairs are equal (SciPy has NaN), NaN below
+    `FEWEST_SEEDS` pairs, 0 for one difference everywhere."""
+    from scipy import stats
+
+    if len(ours) < FEWEST_SEEDS:
+        return math.nan
+    if (ours == theirs).all():
+        return 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # it warns of differences that hardly vary
+        return float(stats.ttest_rel(ours, theirs, alternative=alternative).pvalue)
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Holm's correction (1979) of p-values [k] over those that are there; NaN stays NaN. As
+    statsmodels' `multipletests`, which collects garbage at each call: a tenth of a second."""
+    corrected = np.array(p, np.float64)
+    order = np.argsort(corrected)[: np.isfinite(corrected).sum()]  # NaN comes last
+    steps = (len(order) - np.arange(len(order))) * corrected[order]
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return corrected
+
+
 def _loss_of(table: pd.DataFrame, metric: str, higher_is_better: bool) -> Callable[[Any], Any]:
     """A mean of the metric -> what is smaller for the better setting."""
     if higher_is_better:
@@ -148,23 +167,11 @@ def _loss_of(table: pd.DataFrame, metric: str, higher_is_better: bool) -> Callab
 def _compare(cells: Cells, baseline: str, loss: Callable[[Any], Any]) -> pd.DataFrame:
     """The rows of the ranking in the order of the cells."""
     import pandas as pd
-    from statsmodels.stats.multitest import multipletests
 
     rows = pd.DataFrame([_row(setting, n, cells, baseline) for setting, n in cells])
-    p, corrected = rows["p"].to_numpy(), np.full(len(rows), math.nan)
-    if len(tested := np.flatnonzero(~np.isnan(p))):
-        corrected[tested] = multipletests(p[tested], method="holm")[1]
-    rows["p_holm"] = corrected
+    rows["p_holm"] = holm(rows["p"].tolist())
     rows["verdict"] = [_verdict(row, cells, baseline, loss) for row in rows.to_dict("records")]
     return rows
-
-
-def _too_dear(rows: pd.DataFrame, baseline: str) -> np.ndarray:
-    """The rows of a guard that are shown worse than the baseline or lie too far above it."""
-    mean = rows["mean"].to_numpy()
-    of_baseline = {n: y for setting, n, y in zip(rows["setting"], rows["n"], mean, strict=True) if setting == baseline}
-    most = (1 + PRICE) * np.array([of_baseline.get(n, math.nan) for n in rows["n"]])
-    return rows["verdict"].str.startswith("worse").to_numpy(bool) | (mean > most)
 
 
 def _row(setting: str, n: int, cells: Cells, baseline: str) -> dict[str, Any]:
@@ -179,18 +186,7 @@ def _row(setting: str, n: int, cells: Cells, baseline: str) -> dict[str, Any]:
     row |= zip(("mean", "low", "high"), map(float, mean_interval(cell.finite)), strict=True)
     differences = map(float, mean_interval(ours - theirs))
     row |= zip(("difference", "difference_low", "difference_high"), differences, strict=True)
-    return row | {"p": _paired_p(ours, theirs) if len(ours) >= FEWEST_SEEDS else math.nan}
-
-
-def _paired_p(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The paired t-test's p: 1 where all pairs are equal (SciPy has NaN), 0 for one difference."""
-    from scipy import stats
-
-    if (ours == theirs).all():
-        return 1.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # it warns of differences that hardly vary
-        return float(stats.ttest_rel(ours, theirs).pvalue)
+    return row | {"p": paired_p(ours, theirs)}
 
 
 def _verdict(row: dict[str, Any], cells: Cells, baseline: str, loss: Callable[[Any], Any]) -> str:
@@ -220,21 +216,21 @@ def _texts(row: dict[str, Any], decimals: int) -> dict[str, str]:
         "setting": shorten(row["setting"], 50),
         "n": str(row["n"]),
         "seeds": f"{row['seeds']} of {row['seeds'] + row['diverged']}" if row["diverged"] else str(row["seeds"]),
-        "mean": _with_error(row["mean"], row["high"], decimals),
-        "difference": "" if is_baseline else _with_error(row["difference"], row["difference_high"], decimals),
+        "mean": with_error(row["mean"], row["high"], decimals),
+        "difference": "" if is_baseline else with_error(row["difference"], row["difference_high"], decimals),
         "p (Holm)": "" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}",
         "verdict": row["verdict"],
     }
 
 
-def _decimals(means: list[float]) -> int:
+def decimals_of(means: list[float]) -> int:
     """Three significant digits of the middle one of the means, or of the largest if some are 0."""
     sizes = [abs(mean) for mean in means if math.isfinite(mean) and mean]
     shown = np.max if 0 in means else np.median
     return 3 if not sizes else min(max(2 - math.floor(math.log10(float(shown(sizes)))), 0), 9)
 
 
-def _with_error(mean: float, high: float, decimals: int) -> str:
+def with_error(mean: float, high: float, decimals: int) -> str:
     """ "0.603 +- 0.027": a Student-t interval is symmetric."""
     digits = lambda value: f"{value:.{decimals}f}" if abs(value) < 1e7 else f"{value:.2e}"
     if math.isnan(mean):

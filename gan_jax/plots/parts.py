@@ -3,8 +3,8 @@ text."""
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from gan_jax.metrics import ranking
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+K = TypeVar("K", bound=Hashable)
 SKY, VERMILION = "#56B4E9", "#D55E00"  # more of Okabe and Ito's colours
 GREY, PALE, MARK = "#9A9A9A", "#E8E8E8", "#777777"
 
@@ -78,6 +79,52 @@ def outside(values: Sequence[np.ndarray], limits: tuple[float, float]) -> str:
     return f"; {count} value{'s' * (count > 1)} outside" if count else ""
 
 
+def apart(means: Mapping[K, float], slack: float = 0.0, keep: Sequence[K] = ()) -> list[K]:
+    """The keys whose means lie so far from the others that an axis with them would show little
+    else.
+
+    Of three means or more, the one farthest from their median goes while the axis (and `slack`,
+    such as the width of an interval) is four times as long with it as without, a third of them at
+    most. Means that are not finite are no keys of the result, and `keep` stays.
+    """
+    shown = {key: mean for key, mean in means.items() if math.isfinite(mean)}
+    extent = lambda values: max(values) - min(values) + slack
+    gone: list[K] = []
+    while len(shown) > 2 and len(gone) < len(means) // 3:
+        middle = float(np.median(list(shown.values())))
+        far = max(shown, key=lambda key: abs(shown[key] - middle))
+        rest = [mean for key, mean in shown.items() if key != far]
+        if far in keep or not extent(list(shown.values())) > 4 * extent(rest):
+            break
+        gone.append(far)
+        del shown[far]
+    return gone
+
+
+def offsets(points: np.ndarray, size: tuple[float, float], box: tuple[float, float, float, float]) -> np.ndarray:
+    """Where the labels of points go, so that none covers another label or a point: the centre of
+    each less its point, [k, 2], the nearest free place that a spiral meets.
+
+    points: [k, 2]; size: width and height of every label; box: left, bottom, right and top that
+        labels stay within as far as there is room. All in pixels.
+    """
+    half, placed, found = np.array(size) / 2, np.zeros((0, 2)), []
+    angles = np.pi / 2 + np.arange(16) * np.pi / 8
+    spiral = [r * np.array([np.cos(a), np.sin(a)]) for r in np.arange(1, 40) * max(size) for a in angles]
+    for point in points:
+        for offset in spiral:
+            centre = point + offset
+            inside = (centre - half >= box[:2]).all() and (centre + half <= box[2:]).all()
+            free = (np.abs(placed - centre) >= 2 * half).any(1).all()
+            if inside and free and (np.abs(points - centre) >= half + 3).any(1).all():
+                break
+        else:
+            offset = spiral[0]
+        placed = np.vstack([placed, point + offset])
+        found.append(offset)
+    return np.array(found).reshape(-1, 2)
+
+
 def _finite(arrays: Sequence[np.ndarray]) -> np.ndarray:
     flat = np.concatenate([np.zeros(0), *map(np.ravel, arrays)])
     return flat[np.isfinite(flat)]
@@ -108,9 +155,9 @@ def wrapped(name: str, width: int, lines: int = 2) -> str:
     return "\n".join(map(text, textwrap.wrap(ranking.shorten(name, width * lines - width // 3), width)[:lines]))
 
 
-def notes(setting: str, n: int, baseline: str | None, several: bool, diverged: np.ndarray) -> str:
-    """In brackets: n where there are several, whether this is the baseline, and how many of its
-    seeds diverged (a bool for each seed). '' where there is nothing to note."""
-    found = [f"n = {n}"] * several + ["baseline"] * (setting == baseline)
+def notes(setting: str, n: int, baseline: str | None, several: bool, diverged: np.ndarray, marks: Sequence[str] = ()) -> str:
+    """In brackets: n where there are several, whether this is the baseline, the marks, and how many
+    of its seeds diverged (a bool for each seed). '' where there is nothing to note."""
+    found = [f"n = {n}"] * several + ["baseline"] * (setting == baseline) + list(marks)
     found += [f"{diverged.sum()} of {len(diverged)} diverged"] * bool(diverged.any())
     return f"({', '.join(found)})" if found else ""

@@ -196,7 +196,9 @@ def quality_novelty(points: Sequence[Mapping[str, Any]]) -> Figure:
     novel); copies fill the corner.
 
     points: dicts with "name", "quality", "near_copies" (in [0, 1]) and "kind": "samples", "control"
-        or "setting". Settings are numbered. Raises UserError where no point has two finite numbers.
+        or "setting". Settings are numbered, and controls have letters. A point that would squash
+        the axis is a triangle at its end, and the legend has its distance. Raises UserError where
+        no point has two finite numbers.
     """
     number = lambda point, key: as_float(point.get(key))
     seen = [point for point in points if math.isfinite(number(point, "quality") + number(point, "near_copies"))]
@@ -208,28 +210,66 @@ def quality_novelty(points: Sequence[Mapping[str, Any]]) -> Figure:
     axis.set_yticks([0, 0.01, 0.1, 1], ["0", "1 %", "10 %", "100 %"])
     axis.set_yticks([], minor=True)
     qualities = [number(point, "quality") for point in seen]
-    if min(qualities) > 0 and max(qualities) > 30 * min(qualities):
+    left, right = _ends(seen, qualities)
+    if left > 0 and right > 30 * left:
         axis.set_xscale("log")
+        edge = right * 1.4
+        axis.set_xlim(left / 1.5, edge * 1.1)
+    else:
+        margin = 0.08 * max(right - left, 1e-3 * abs(right), 1e-9)
+        edge = right + margin
+        axis.set_xlim(left - margin, edge + margin / 3)
     corner = {"transform": axis.transAxes, "color": VERMILION}
     axis.fill_between([0, 0.34], 0.72, 1, alpha=0.1, linewidth=0, zorder=0, **corner)
     axis.text(0.01, 0.73, "copycat corner", fontsize=8.5, va="bottom", **corner)
     controls = [point["name"] for point in seen if point["kind"] == "control"]
     settings = [point["name"] for point in seen if point["kind"] == "setting"]
-    for point, x in zip(seen, qualities, strict=True):
+    marks = []
+    for point, quality in zip(seen, qualities, strict=True):
         name, y = parts.text(ranking.shorten(point["name"], 50)), number(point, "near_copies")
-        style: dict[str, Any] = {"linestyle": "", "zorder": 3}
+        x = edge if quality > right else quality
+        style: dict[str, Any] = {"linestyle": "", "zorder": 3 + (point["kind"] == "setting")}
+        beyond = f" (FD {parts.number(quality)})" if quality > right else ""
         if point["kind"] == "control":
-            marker = MARKERS[controls.index(point["name"]) % len(MARKERS)]
-            axis.plot(x, y, marker, color=GREY, markeredgecolor=BLACK, markersize=8, label=f"control: {name}", **style)
+            i = controls.index(point["name"])
+            marker, mark = ">" if beyond else MARKERS[i % len(MARKERS)], chr(ord("a") + i % 26)
+            label = f"control {mark}: {name}{beyond}"
+            axis.plot(x, y, marker, color=GREY, markeredgecolor=BLACK, markersize=8, label=label, **style)
+            marks.append((mark, x, y))
         elif point["kind"] == "setting":
-            digits = str(settings.index(point["name"]) + 1)
-            axis.plot(x, y, marker=f"${digits}$", color=BLUE, markersize=4 + 4 * len(digits), label=name, **style)
+            mark = str(settings.index(point["name"]) + 1)
+            axis.plot(x, y, ">" if beyond else "o", color=BLUE, markersize=5, label=f"{mark}: {name}{beyond}", **style)
+            marks.append((mark, x, y))
         else:
-            axis.plot(x, y, "*", color=GREEN, markeredgecolor=BLACK, markersize=16, label=name, **style)
-    axis.margins(x=0.08)
+            axis.plot(x, y, "*", color=GREEN, markeredgecolor=BLACK, markersize=16, label=name + beyond, **style)
     parts.grid(axis, "both")
     _legend(axis)
+    _marked(figure, axis, marks)
     return figure
+
+
+def _ends(points: Sequence[Mapping[str, Any]], qualities: Sequence[float]) -> tuple[float, float]:
+    """The ends of the axis: it shows the settings or samples, less outliers, and the controls that
+    are not far worse than these."""
+    means = {i: x for i, x in enumerate(qualities) if points[i]["kind"] != "control"} or dict(enumerate(qualities))
+    gone = parts.apart(means)
+    most = max(x for i, x in means.items() if i not in gone)
+    left = min(qualities)
+    return left, max(x for x in qualities if x <= max(most, left + 1.5 * (most - left)))
+
+
+def _marked(figure: Figure, axis: Axes, marks: Sequence[tuple[str, float, float]]) -> None:
+    """Marks (text, x, y) beside their points, each with a line to it, none over another."""
+    figure.draw_without_rendering()  # the layout is settled, and so are pixels
+    places, box = np.array([(x, y) for _, x, y in marks]).reshape(-1, 2), axis.bbox
+    widest = max((len(text) for text, _, _ in marks), default=1)
+    points = axis.transData.transform(places) if marks else places
+    moved = parts.offsets(points, (3 + 7 * widest, 13), (box.x0, box.y0, box.x1, box.y1))
+    for (text, x, y), offset in zip(marks, moved * 72 / figure.dpi, strict=True):
+        color = BLUE if text.isdigit() else BLACK
+        arrow = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
+        style = {"ha": "center", "va": "center", "fontsize": 8.5, "color": color, "zorder": 5}
+        axis.annotate(text, (x, y), offset, textcoords="offset points", arrowprops=arrow, **style)
 
 
 def samples_png(samples: np.ndarray) -> bytes:
@@ -269,5 +309,5 @@ def _tiles(images: np.ndarray) -> np.ndarray:
 
 def _legend(axis: Axes) -> None:
     """Above the panel, in two columns where the names are short enough."""
-    long = any(len(line) > 30 for name in axis.get_legend_handles_labels()[1] for line in name.split("\n"))
+    long = any(len(line) > 34 for name in axis.get_legend_handles_labels()[1] for line in name.split("\n"))
     axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=1 if long else 2, frameon=False, fontsize=9)

@@ -2,10 +2,10 @@
 `gan_jax.plots.sweeps` for what they have in common)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,12 +13,13 @@ from gan_jax.core.errors import UserError
 from gan_jax.metrics import ranking
 from gan_jax.plots import figures, parts
 from gan_jax.plots.curves import LOGITS
-from gan_jax.plots.figures import BLACK, BLUE
+from gan_jax.plots.figures import BLACK, BLUE, GREEN
 from gan_jax.plots.parts import GREY, MARK, SKY, VERMILION
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLUMNS = 4  # panels of a metric over the steps in a row
 
@@ -40,9 +41,10 @@ def ranking_figure(path: Path | str, table: "pd.DataFrame", panels: Sequence[Pan
     panels are the columns.
 
     Pale dots are seeds, a dark dot with a bar is the mean with its 95 % interval, and the band is
-    the baseline's interval. Rows with diverged seeds come below those without, as in
-    `ranking.rank`; where there are several n, each has a block of its own. Raises UserError for no
-    panel, as `ranking.rank`, and where the file cannot be written.
+    the baseline's interval. A mean that would squash its column is a triangle with its value at the
+    edge. Rows with diverged seeds come below those without, as in `ranking.rank`; where there are
+    several n, each has a block of its own. Raises UserError for no panel, as `ranking.rank`, and
+    where the file cannot be written.
     """
     if not panels:
         raise UserError(f"{path}: a ranking wants at least one panel")
@@ -51,66 +53,159 @@ def ranking_figure(path: Path | str, table: "pd.DataFrame", panels: Sequence[Pan
     ranked = ranking.rank(table, first.metric, baseline=baseline, higher_is_better=first.higher_is_better)
     rows = [(str(setting), int(n)) for setting, n in zip(ranked["setting"], ranked["n"], strict=True)]
     baseline = ranking.baseline_of(table, baseline)
+    several = len({n for _, n in rows}) > 1
     all_cells = [ranking.cells_at(table, panel.metric) for panel in panels]
     size = (2.6 + 3.4 * len(panels), 1.5 + 0.36 * max(len(rows), 2))
     figure, axes = figures.new(len(panels), size, len(panels), sharex=False, sharey=True)
     for axis, panel, cells in zip(axes, panels, all_cells, strict=True):
-        _ranking_column(axis, panel, cells, rows, baseline)
-    labels = _row_labels(rows, all_cells[0], baseline)
-    axes[0].set_yticks(range(len(rows)), labels, fontsize=9)
-    axes[0].set_ylim(len(rows) - 0.5, -0.5)
-    for tick, (setting, _) in zip(axes[0].get_yticklabels(), rows, strict=True):
-        tick.set_fontweight("bold" if setting == baseline else "normal")
+        _column(axis, panel, rows, [_Row.of(cells[key].finite) for key in rows], baseline)
+    notes = [parts.notes(setting, n, baseline, several, all_cells[0][setting, n].diverged) for setting, n in rows]
+    _label_rows(axes[0], [setting for setting, _ in rows], notes, baseline, 30)
     note = "pale: seeds; dark: mean, 95 % interval over seeds; band: the baseline's interval"
     figure.supxlabel(f"step {ranked.attrs['step']}; {note}", fontsize=8, color=MARK)
     return figures.save(path, figure)
 
 
-def _ranking_column(axis: "Axes", panel: Panel, cells: ranking.Cells, rows: list[tuple[str, int]], baseline: str) -> None:
-    """Dots, means and intervals of one metric, a row each, over the baseline's band."""
-    values = {key: cells[key].finite for key in rows}
-    intervals = {key: [float(part) for part in ranking.mean_interval(values[key])] for key in rows}
-    for n in dict.fromkeys(n for _, n in rows):
-        block = [i for i, row in enumerate(rows) if row[1] == n]
-        mean, low, high = intervals.get((baseline, n), [math.nan] * 3)
+def answer_figure(
+    rows: "pd.DataFrame", labels: Mapping[str, str], baseline: str, chosen: str, n: int, narrow: bool = False
+) -> "Figure":
+    """The choice among settings in five seconds: the settings in rows, the primary number left and
+    the guard right, each mean with its 95 % interval over seeds, and the chosen row marked.
+
+    A blue triangle to the better side is shown better than the baseline, a vermilion one to the
+    worse side is shown worse, a black dot is neither, and a hollow one is still training. The band
+    is the baseline's interval. The row of the baseline is marked where it stays.
+
+    rows: `Choice.rows`, in the order to be drawn; with the columns setting, seeds, diverged,
+        still_training and, for each key of `labels` ("primary", "guard"): key, key_low, key_high
+        and key_shown ("better", "worse" or ""), smaller being better.
+    narrow: one panel above the other, for a telephone.
+    """
+    panels, records = [Panel(key, label) for key, label in labels.items()], rows.to_dict("records")
+    keys, count = [(str(record["setting"]), n) for record in records], len(records)
+    high = 0.75 + (0.3 if narrow else 0.22) * max(count, 2)
+    size, columns = ((3.6, len(panels) * high), 1) if narrow else ((9, high), len(panels))
+    figure, axes = figures.new(len(panels), size, columns, sharex=False, sharey=not narrow)
+    notes = []
+    for record in records:
+        gone = np.arange(record["seeds"] + record["diverged"]) < record["diverged"]
+        marks = ["chosen"] * (record["setting"] == chosen != baseline) + ["still training"] * bool(record["still_training"])
+        notes.append(parts.notes(record["setting"], n, baseline, False, gone, marks))
+    for i, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
+        means = [_Row.told(record, panel.metric) for record in records]
+        _column(axis, panel, keys, means, baseline)
+        axis.set_xlabel("")
+        title = f"{parts.wrapped(panel.label, 18 if narrow else 34)}\n\N{LEFTWARDS ARROW} lower is better"
+        axis.set_title(title, fontsize=9.5, loc="left")
+        axis.locator_params(axis="x", nbins=3 if narrow else 5)
+        if i == 0 or narrow:
+            _label_rows(axis, [setting for setting, _ in keys], notes, chosen, 18 if narrow else 30)
+        for place, (setting, _) in enumerate(keys):
+            if setting == chosen:
+                axis.axhspan(place - 0.5, place + 0.5, color=GREEN, alpha=0.16, linewidth=0, zorder=0.5)
+    return figure
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What a row has in a column: seeds (none are drawn where there are none), mean, ends of the
+    interval, "better", "worse" or "", and whether the setting is still training."""
+
+    seeds: np.ndarray
+    mean: float
+    low: float
+    high: float
+    shown: str = ""
+    moving: bool = False
+
+    @classmethod
+    def of(cls, seeds: np.ndarray) -> "_Row":
+        mean, low, high = map(float, ranking.mean_interval(seeds))
+        return cls(seeds, mean, low, high)
+
+    @classmethod
+    def told(cls, record: Mapping[str, Any], key: str) -> "_Row":
+        mean, low, high = (parts.as_float(record[key + end]) for end in ("", "_low", "_high"))
+        return cls(np.zeros(0), mean, low, high, record[f"{key}_shown"], bool(record["still_training"]))
+
+
+def _column(axis: "Axes", panel: Panel, keys: list[tuple[str, int]], rows: list[_Row], baseline: str) -> None:
+    """Means and intervals of one metric, a row for each (setting, n), over the baseline's band."""
+    for n in dict.fromkeys(n for _, n in keys):
+        block = [i for i, key in enumerate(keys) if key[1] == n]
         edges = np.array([block[0] - 0.5, block[-1] + 0.5])
-        axis.plot([mean, mean], edges, color=GREY, linewidth=0.8, zorder=1)
-        axis.fill_betweenx(edges, low, high, color=BLUE, alpha=0.13, linewidth=0, zorder=0.8)
+        for base in (row for key, row in zip(keys, rows, strict=True) if key == (baseline, n)):
+            axis.plot([base.mean, base.mean], edges, color=GREY, linewidth=0.8, zorder=1)
+            axis.fill_betweenx(edges, base.low, base.high, color=BLUE, alpha=0.13, linewidth=0, zorder=0.8)
         if block[0]:
             axis.axhline(edges[0], color=GREY, linewidth=0.8)
-    outside = parts.fit(axis.set_xlim, list(values.values()), panel.reference)
+    widths = [row.high - row.low for row in rows if math.isfinite(row.high - row.low)]
+    kept_out = parts.apart(
+        {key: row.mean for key, row in zip(keys, rows, strict=True)},
+        float(np.median(widths)) if widths else 0.0,
+        [key for key in keys if key[0] == baseline],
+    )
+    inner = [row for key, row in zip(keys, rows, strict=True) if key not in kept_out]
+    values = [row.seeds if len(row.seeds) else np.array([row.low, row.mean, row.high]) for row in inner]
+    limits = parts.limits(values, [np.array([row.low, row.high]) for row in inner], panel.reference)
+    axis.set_xlim(limits)
     axis.locator_params(axis="x", nbins=5)
     if panel.reference is not None:
-        axis.axvline(panel.reference, color=VERMILION, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-        name = parts.text(ranking.shorten(panel.reference_label or f"{panel.reference:g}", 36))
-        low, high = axis.get_xlim()
-        place = (panel.reference - low) / (high - low)
-        side = "left" if place < 0.2 else "right" if place > 0.8 else "center"  # not into the next panel
-        style = {"fontsize": 8, "color": VERMILION, "ha": side, "va": "bottom"}
-        axis.text(panel.reference, 1.01, name, transform=axis.get_xaxis_transform(), **style)
-    for i, key in enumerate(rows):
-        mean, left, right = intervals[key]
-        below = np.full(len(values[key]), i + 0.24)  # the bar would hide them
-        axis.scatter(values[key], below, s=16, color=SKY, alpha=0.75, linewidths=0, zorder=2)
-        axis.plot([left, right], [i, i], color=BLACK, linewidth=1.6, zorder=3, solid_capstyle="butt")
-        axis.plot([mean], [i], "o", color=BLACK, markersize=5.5, zorder=4)
-        if not len(values[key]):
+        _reference(axis, panel.reference, panel.reference_label)
+    for i, row in enumerate(rows):
+        if math.isfinite(row.mean):  # the seeds are below the bar, which would hide them
+            axis.scatter(row.seeds, np.full(len(row.seeds), i + 0.24), s=16, color=SKY, alpha=0.75, linewidths=0, zorder=2)
+            _mean(axis, i, row, panel.higher_is_better)
+        else:
             style = {"fontsize": 8, "color": MARK, "ha": "center", "va": "center"}
             axis.text(0.5, i, "no seed left", transform=axis.get_yaxis_transform(), **style)
-    better = "higher" if panel.higher_is_better else "lower"
+    better, outside = "higher" if panel.higher_is_better else "lower", parts.outside([row.seeds for row in rows], limits)
     axis.set_xlabel(f"{parts.wrapped(panel.label, 34)}\n({better} is better{outside})")
     parts.grid(axis)
     axis.tick_params(axis="y", length=0)
 
 
-def _row_labels(rows: list[tuple[str, int]], cells: ranking.Cells, baseline: str) -> list[str]:
-    several = len({n for _, n in rows}) > 1
+def _reference(axis: "Axes", value: float, label: str) -> None:
+    """A dashed line with its name above."""
+    axis.axvline(value, color=VERMILION, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    low, high = axis.get_xlim()
+    place = (value - low) / (high - low)
+    side = "left" if place < 0.2 else "right" if place > 0.8 else "center"  # not into the next panel
+    style = {"fontsize": 8, "color": VERMILION, "ha": side, "va": "bottom"}
+    name = parts.text(ranking.shorten(label or f"{value:g}", 36))
+    axis.text(value, 1.01, name, transform=axis.get_xaxis_transform(), **style)
+
+
+def _mean(axis: "Axes", i: int, row: _Row, higher_is_better: bool) -> None:
+    """A mean with its interval in row i, in the sign of what is shown, or its value at the edge."""
+    low, high = axis.get_xlim()
+    color = {"better": BLUE, "worse": VERMILION}.get(row.shown, BLACK)
+    face = "white" if row.moving else color
+    if not low <= row.mean <= high:
+        left = row.mean < low
+        sign = {"color": color, "markerfacecolor": face, "markersize": 7, "clip_on": False, "zorder": 4}
+        axis.plot([low if left else high], [i], "<" if left else ">", **sign)
+        style: dict[str, Any] = {"fontsize": 8.5, "va": "center", "ha": "left" if left else "right", "color": color}
+        at = (7 if left else -7, 0)
+        axis.annotate(parts.number(row.mean), (low if left else high, i), at, textcoords="offset points", **style)
+        return
+    sign = {"": "o", "better": "<", "worse": ">"}[row.shown]
+    if higher_is_better:
+        sign = {"<": ">", ">": "<"}.get(sign, sign)
+    axis.plot([row.low, row.high], [i, i], color=color, linewidth=1.6, zorder=3, solid_capstyle="butt")
+    axis.plot([row.mean], [i], sign, color=color, markerfacecolor=face, markersize=5.5 + 2 * (sign != "o"), zorder=4)
+
+
+def _label_rows(axis: "Axes", settings: list[str], notes: list[str], bold: str, width: int) -> None:
+    """Names with their notes at the left; the notes are below names of more than `width`."""
     labels = []
-    for setting, n in rows:
-        note = parts.notes(setting, n, baseline, several, cells[setting, n].diverged)
-        short = len(ranking.one_line(setting)) + len(note) < 32
-        labels.append(parts.text(f"{setting} {note}") if short else f"{parts.wrapped(setting, 30)}\n{note}".strip())
-    return labels
+    for setting, note in zip(settings, notes, strict=True):
+        fits = len(ranking.one_line(setting)) + len(note) < width + 2
+        labels.append(parts.text(f"{setting} {note}") if fits else f"{parts.wrapped(setting, width)}\n{note}".strip())
+    axis.set_yticks(range(len(settings)), labels, fontsize=9)
+    axis.set_ylim(len(settings) - 0.5, -0.5)
+    for tick, setting in zip(axis.get_yticklabels(), settings, strict=True):
+        tick.set_fontweight("bold" if setting == bold else "normal")
 
 
 def seed_bands(

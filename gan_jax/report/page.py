@@ -1,12 +1,14 @@
 """The overfitting report as a table for a terminal, a table for a notebook, and a page that holds
 everything.
 
-A page loads and runs nothing: pictures and styles are in it, and its policy forbids the rest.
+A page loads nothing, and runs nothing but, on a sweep's, the script that sorts a table: pictures
+and styles are in it, and its policy forbids the rest (the script is allowed by its hash).
 Everything shown (paths, labels, names of settings) is escaped, and characters that could hide or
 reorder text are written as \\uXXXX.
 """
 
 import base64
+import hashlib
 import io
 import re
 import shutil
@@ -132,6 +134,9 @@ def _environment() -> jinja2.Environment:
     thresholds = {name: value for name, value in vars(verdict).items() if name.isupper() and isinstance(value, (int, float))}
     environment.globals |= {"interval": _interval, "control": _control}
     environment.globals |= {"controls": CONTROLS, "rule": rule(verdict.__doc__ or ""), "thresholds": thresholds}
+    script = Path(__file__).with_name("sort.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals |= {"script": markupsafe.Markup(script), "script_hash": digest}
     environment.globals["base64"] = lambda data: base64.b64encode(data).decode("ascii")
     return environment
 

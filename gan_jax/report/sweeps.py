@@ -3,43 +3,48 @@ that was chosen beforehand, and the test split S for the first of them."""
 
 import json
 import shutil
-import sys
+import tempfile
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from gan_jax.core.errors import UserError
 from gan_jax.metrics import ranking
-from gan_jax.plots.parts import number as figure
+from gan_jax.metrics.choice import Choice, choose
 from gan_jax.plots.reports import report_pictures
 from gan_jax.report.build import Features, overfitting_report, references_of
 from gan_jax.report.metric_specs import METRIC_SPECS
-from gan_jax.report.page import render
+from gan_jax.report.numbers import References
 from gan_jax.report.report import Report, free_name, write_files
 from gan_jax.report.runs import openings, record_opening
+from gan_jax.report.sweep_page import answer_pictures, sweep_page_html
 from gan_jax.tables import to_csv
+from gan_jax.training.progress import each
 
 if TYPE_CHECKING:
+    from gan_jax.sweeps.population import Member
     from gan_jax.sweeps.result import Sweep
 
-PRIMARY, SECOND, QUALITY = "fd_gap", "near_copies", "fd"  # chosen before any result was known; smaller is better
-SHOWN = (PRIMARY, SECOND, "d_auc", QUALITY)
+PRIMARY, QUALITY = "copy_share", "fd"  # named before any result was known; smaller is better
+COLUMNS = {"primary": PRIMARY, "guard": QUALITY}
+ALSO = ("near_copies", "near_copies_pixels", "fd_gap", "d_auc")  # compared beside them; they decide nothing
 
 
 @dataclass
 class SweepReport:
-    """The reports of a sweep, and the ranking of its settings by `PRIMARY`.
+    """The reports of a sweep, and the choice among its settings by `PRIMARY` and the guard
+    `QUALITY`, see `metrics.choice`.
 
     table: one row for each trained member: setting, seed, n, verdict, every number; ready for
         `gan.ranking.rank`.
     reports: {setting: the Report of its first seed with the most images}.
-    final: {setting: its Report on S}, where S was opened.
+    final: {setting: its Report on S}, where S was opened; final_table: the table there, of the
+        chosen setting and the baseline.
+    curves: the sweep's logged table. drawn: {name: PNG}, the sweep's own pictures.
     """
 
     table: pd.DataFrame
@@ -47,43 +52,65 @@ class SweepReport:
     reports: dict[str, Report]
     about: dict[str, Any]
     final: dict[str, Report] = field(default_factory=dict)
+    final_table: pd.DataFrame | None = None
+    curves: pd.DataFrame | None = None
+    drawn: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     def ranked(self, metric: str = PRIMARY) -> pd.DataFrame:
-        """Settings by a number, best first. Those whose samples are farther from V (FD) than the
-        baseline's (shown, or by more than a quarter) come last."""
-        return ranking.rank(self.table, metric, baseline=self.baseline, guard=None if metric == QUALITY else QUALITY)
+        """Settings by a number, best first, see `ranking.rank`: it chooses nothing."""
+        return ranking.rank(self.table, metric, baseline=self.baseline)
+
+    @cached_property
+    def choice(self) -> Choice:
+        """The choice at the largest number of training images."""
+        return self.choices[-1]
+
+    @cached_property
+    def choices(self) -> list[Choice]:
+        """The choice at each number of training images, ascending."""
+        return [self._choose(self.table, n, self.curves) for n in sorted({int(n) for n in self.table["n"]})]
+
+    def _choose(self, table: pd.DataFrame, n: int, curves: pd.DataFrame | None, held_out: str = "V") -> Choice:
+        labels = {key: _label(key, held_out) for key in (PRIMARY, QUALITY, *ALSO)}
+        also = [key for key in ALSO if key in table]
+        return choose(table, PRIMARY, QUALITY, baseline=self.baseline, n=n, also=also, labels=labels, curves=curves)
 
     @property
     def chosen(self) -> str:
-        """The first setting of the ranking with the most training images."""
-        ranked = self.ranked()
-        return str(ranked.loc[ranked["n"] == ranked["n"].max(), "setting"].iloc[0])
+        return self.choice.setting
 
     @property
-    def choice(self) -> str:
-        """One line: what is chosen, and how sure that is."""
-        ranked = self.ranked()
-        verdict = ranked.loc[ranked["n"] == ranked["n"].max(), "verdict"].iloc[0]
-        return f"chosen on V by the smallest {_label(PRIMARY)}: {ranking.shorten(self.chosen, 60)} ({verdict})"
+    def sentence(self) -> str:
+        """The choice in one sentence, the same on every surface."""
+        return self.choice.sentence
+
+    @property
+    def confirmation(self) -> str:
+        """What S says of the choice, in one sentence; '' where it was not opened."""
+        if self.final_table is None or not self.choice.decided:
+            return ""
+        on_s = self._choose(self.final_table, self.choice.n, self.final_table, "S")
+        found = "confirmed" if on_s.setting == self.chosen else "not confirmed"
+        return f"On S, which chose nothing, this is {found}: {on_s.sentence}"
 
     def __str__(self) -> str:
         return self.text()
 
     def text(self, width: int | None = None) -> str:
-        """The rankings by `SHOWN`, the verdicts, and those on S where it was opened, for a terminal
-        of `width` columns, by default this one."""
+        """The tables of the choice, the verdicts, those on S where it was opened, and the sentence
+        last, for a terminal of `width` columns, by default this one."""
         width = min(width or shutil.get_terminal_size((ranking.WIDTH, 24)).columns, ranking.WIDTH)
         members = zip(*(self.table[name].tolist() for name in ("setting", "n", "verdict")), strict=True)
         lines = [
             f"{ranking.shorten(setting, 50)}, n {n}: {verdict} in {count}"
             for (setting, n, verdict), count in Counter(members).items()
         ]
-        parts = [ranking.ranking_text(self.ranked(key), _label(key), width) for key in SHOWN if key in self.table]
-        parts += ["verdicts, in seeds\n" + "\n".join(lines), self.choice]
+        parts = [choice.table_text(width) for choice in self.choices]
+        parts += ["verdicts, in seeds\n" + "\n".join(lines)]
         parts += [f"on S, {setting}: {report.verdict_line()}" for setting, report in self.final.items()]
         if len(self.openings) > 1:
             parts.append(f"S has been opened {len(self.openings)} times for this sweep: what it says is no longer fresh")
-        return "\n\n".join(parts)
+        return "\n\n".join([*parts, *filter(None, [self.confirmation]), self.sentence])
 
     @property
     def openings(self) -> list[dict[str, Any]]:
@@ -91,7 +118,8 @@ class SweepReport:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "about": self.about, "baseline": self.baseline, "chosen": self.chosen,
+            "about": self.about, "baseline": self.baseline, "chosen": self.chosen, "sentence": self.sentence,
+            "confirmation": self.confirmation, "choice": json.loads(str(self.choice.frame.to_json(orient="records"))),
             "table": json.loads(str(self.table.to_json(orient="records"))),
             "reports": {name: report.to_json() for name, report in self.reports.items()},
             "final": {name: report.to_json() for name, report in self.final.items()},
@@ -101,46 +129,37 @@ class SweepReport:
     def evidence(self) -> dict[str, Any]:
         """For the pictures: quality against novelty of each setting, and the gap against n where n
         varies."""
-        mean = lambda name, key: float(np.nanmean(self.table.loc[self.table["setting"] == name, key].to_numpy(float)))
-        points = [
-            {"name": name, "kind": "setting", "quality": mean(name, QUALITY), "near_copies": mean(name, SECOND)}
-            for name in self.reports
-        ]
+        rows = self.choice.rows.reindex(columns=["setting", "guard", ALSO[0]]).to_numpy(object).tolist()
+        points = [{"name": name, "kind": "setting", "quality": fd, "near_copies": share} for name, fd, share in rows]
         first = next(iter(self.reports.values()))
         controls = [p for p in first.evidence.get("scatter", []) if p["kind"] == "control"]
         return {"scatter": points + controls} | ({"dose": self.table} if len(set(self.table["n"])) > 1 else {})
 
     def pictures(self) -> dict[str, bytes]:
-        """{name: PNG}: what `evidence` shows."""
-        return report_pictures(self.evidence)
+        """{name: PNG}: the choice, what `evidence` shows, and the sweep's own pictures."""
+        return answer_pictures(self.choice, COLUMNS) | report_pictures(self.evidence) | self.drawn
 
     def save(self, folder: str | Path) -> Path:
-        """Write report.html, report.json and report.csv (the table); returns the page's path."""
+        """Write report.html, report.json and report.csv (the table), and ranking.txt and
+        ranking.csv in the place of those by the logged numbers; returns the page's path."""
         folder = Path(folder)
-        title = f"Is it overfitting? {len(self.reports)} settings on {self.about['data']}"
+        seeds, sizes = self.table["seed"].nunique(), ", ".join(str(choice.n) for choice in self.choices)
+        title = f"Is it overfitting? {len(self.reports)} settings, {seeds} seeds, on {self.about['data']}, n = {sizes}"
         reports = self.reports | {f"{name} on S": report for name, report in self.final.items()}
-        html = sweep_page_html(title, f"{self.choice}\n\n{self.text(ranking.WIDTH)}", self.table, reports, self.pictures())
+        text = self.text(ranking.WIDTH)
+        said = list(filter(None, [self.confirmation]))
+        html = sweep_page_html(title, self.choices, COLUMNS, self.table, reports, self.pictures(), said, text)
         record = json.dumps(self.to_json(), indent=1)
         name = free_name(folder, next(iter(self.reports.values())).protocol)
         files = {f"{name}.html": html, f"{name}.json": record, f"{name}.csv": to_csv(self.table)}
-        write_files(folder, files)
+        frames = pd.concat([choice.frame for choice in self.choices], ignore_index=True)
+        write_files(folder, files | {"ranking.txt": text + "\n", "ranking.csv": to_csv(frames)})
         return folder / f"{name}.html"
 
 
-def sweep_page_html(
-    title: str, ranking_text: str, table: pd.DataFrame, reports: Mapping[str, Report], pictures: Mapping[str, bytes]
-) -> str:
-    """The page of a sweep: ranking, table of members, pictures ({name: PNG}), and the verdict and
-    table of each setting."""
-    columns = [(str(name), not pd.api.types.is_numeric_dtype(table[name])) for name in table.columns]
-    shown = lambda value: figure(value) if isinstance(value, float) else str(value)
-    rows = [list(map(shown, row)) for row in table.to_numpy(object).tolist()]
-    given = {"title": title, "ranking": ranking_text, "columns": columns, "rows": rows, "reports": reports}
-    return render("sweep.html", pictures=pictures, **given)
-
-
-def _label(key: str) -> str:
-    return METRIC_SPECS[key].label.replace("{H}", "V")
+def _label(key: str, held_out: str) -> str:
+    named = "the copy share (samples nearest to T, above chance)"
+    return named if key == PRIMARY else METRIC_SPECS[key].label.replace("{H}", held_out)
 
 
 def sweep_report(
@@ -155,8 +174,8 @@ def sweep_report(
     """A report on V for every member of a sweep, with one set of references and controls for each
     number of images.
 
-    final: then open S, for the chosen setting and the baseline only (first seed, most images); the
-        sweep's folder records it.
+    final: then open S, for every seed of the chosen setting and of the baseline only (most images);
+        the sweep's folder records it.
     features, n, seed: as for `overfitting_report`. Raises UserError where a member is not trained,
         or as `overfitting_report`.
     """
@@ -165,29 +184,46 @@ def sweep_report(
     sizes = sorted({m.n for m in swept.members})
     references = {size: references_of(swept.data.subset(size), features=features, n=n, seed=seed) for size in sizes}
     rows, reports = [], {}
-    for member in tqdm(swept.members, "judging", disable=not progress, file=sys.stderr):
-        run = swept.run(member.setting, member.seed, member.n)
-        report = overfitting_report(run, references=references[member.n])
-        about = {"setting": member.setting, "seed": member.seed, "n": member.n, "step": run.step}
-        diverged = report.verdict == "diverged"
-        rows.append(about | {"diverged": diverged, "verdict": report.verdict} | {k: v.value for k, v in report.numbers.items()})
+    for member in each(swept.members, "judging", progress):
+        report = _judged(swept, member, references[member.n], rows)
         if swept.find(member.setting) == swept.find(member.setting, member.seed, member.n):
             reports[member.setting] = report
-    table = pd.DataFrame(rows)
-    table["step"] = table["step"].max()
     about = {"data": swept.data.name, "members": len(rows), "sweep": str(swept.folder or "in memory")}
-    made = SweepReport(table, swept.baseline, reports, about)
+    made = SweepReport(_table(rows), swept.baseline, reports, about, curves=swept.table, drawn=_drawn(swept))
     if final:
         _open(made, swept, features, n, seed)
     made.about["openings"] = openings(swept.folder)
     return made
 
 
+def _drawn(swept: "Sweep") -> dict[str, bytes]:
+    """The sweep's pictures as they lie in its folder, or drawn now."""
+    with tempfile.TemporaryDirectory() as made:
+        lying = sorted((swept.folder / "pictures").glob("*.png")) if swept.folder else []
+        return {path.stem: path.read_bytes() for path in lying or sorted(swept.draw(made))}
+
+
+def _judged(swept: "Sweep", member: "Member", references: References, rows: list[dict[str, Any]]) -> Report:
+    """The report of a member; adds its row."""
+    run = swept.run(member.setting, member.seed, member.n)
+    report = overfitting_report(run, references=references)
+    about = {"setting": member.setting, "seed": member.seed, "n": member.n, "step": run.step}
+    about |= {"diverged": report.verdict == "diverged", "verdict": report.verdict}
+    rows.append(about | {key: number.value for key, number in report.numbers.items()})
+    return report
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    return table.assign(step=table["step"].max())
+
+
 def _open(made: SweepReport, swept: "Sweep", features: Features, n: int | None, seed: int) -> None:
-    """Adds the reports on S of the chosen setting and the baseline."""
-    settings = list(dict.fromkeys([made.chosen, swept.baseline]))
+    """Adds the reports on S of the chosen setting and the baseline, of every seed."""
+    size, settings = made.choice.n, list(dict.fromkeys([made.chosen, swept.baseline]))
     record_opening(swept.folder, settings=settings)
-    runs = {setting: swept.run(setting) for setting in settings}
-    references = references_of(next(iter(runs.values())).data, final=True, features=features, n=n, seed=seed)
-    for setting, run in runs.items():
-        made.final[setting] = overfitting_report(run, references=references)
+    references = references_of(swept.data.subset(size), final=True, features=features, n=n, seed=seed)
+    rows: list[dict[str, Any]] = []
+    for member in (m for setting in settings for m in swept.members if (m.setting, m.n) == (setting, size)):
+        made.final.setdefault(member.setting, _judged(swept, member, references, rows))
+    made.final_table = _table(rows)

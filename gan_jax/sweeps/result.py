@@ -15,6 +15,8 @@ from gan_jax.core.game import Game
 from gan_jax.data.splits import Splits
 from gan_jax.gan.game import game_of
 from gan_jax.metrics import ranking
+from gan_jax.metrics.choice import AUC, Choice, choose
+from gan_jax.metrics.convergence import QUALITY
 from gan_jax.sweeps.folder import SweepFolder
 from gan_jax.sweeps.population import Member, by_structure, listed, members_of
 from gan_jax.text import shorten
@@ -24,8 +26,13 @@ from gan_jax.training.serialization import from_json
 if TYPE_CHECKING:
     import pandas as pd
 
-GAP = "D/train_validation_auc"  # the metric that ranks settings by default
-QUALITY = "G/validation_energy"
+GAP = AUC  # the metric of the pictures by default
+LABELS = {
+    "G/near_copies": "near-copies of T (logged)",
+    "G/fd_gap": "FD to V less FD to T (logged)",
+    QUALITY: "the samples' energy distance to V",
+}
+DECIDES = ("G/near_copies", "G/fd_gap")
 SHOWN = 12  # samples of each setting in a picture
 PANELS = {
     GAP: plots.Panel(GAP, "D tells T from V (AUC)", 0.5, "chance"),
@@ -130,8 +137,33 @@ class Sweep:
             arguments = {"higher_is_better": self.higher_is_better} | arguments
         return ranking.rank(self.table, metric or self.rank_by, **arguments)
 
+    @property
+    def decides(self) -> str | None:
+        """The logged number that a setting is chosen by: `rank_by` or, as D's AUC decides nothing,
+        near-copies or the FD gap; None where none was logged."""
+        return next((name for name in (self.rank_by, *DECIDES) if name != GAP and self.measured(name)), None)
+
+    def choice(self, n: int | None = None) -> Choice:
+        """The choice by the rule of `metrics.choice` and the number `decides`, at n images, by
+        default the most. The overfitting report has better numbers, and chooses anew. Raises
+        UserError where nothing that decides was logged."""
+        primary = self.decides
+        if primary is None:
+            raise UserError(
+                f"nothing is chosen: this sweep logged neither {' nor '.join(DECIDES)}, and D's AUC decides nothing"
+            )
+        guard = QUALITY if primary != QUALITY and self.measured(QUALITY) else None
+        higher = self.higher_is_better and primary == self.rank_by
+        return choose(self.table, primary, guard, baseline=self.baseline, n=n, labels=LABELS, higher_is_better=higher)
+
+    def choices(self) -> list[Choice]:
+        """The choice at each number of images; the most last."""
+        return [self.choice(n) for n in sorted({member.n for member in self.members})] if self.decides else []
+
     def report(self, metric: str | None = None) -> str:
-        """The ranking as text."""
+        """The choices as text, or the ranking by a metric."""
+        if metric is None and (choices := self.choices()):
+            return "\n\n".join(choice.text() for choice in choices)
         return ranking.ranking_text(self.ranking(metric), metric or self.rank_by)
 
     def measured(self, metric: str) -> bool:

@@ -192,12 +192,15 @@ class SweepTrainer:
         """Write the table and, once it is complete, the ranking and the pictures."""
         if not self.folder or not self.result.rows:
             return
+        import pandas as pd
+
         result, path = self.result, self.folder.path
         with writing(path):
             write_atomic(path / "table.csv", to_csv(result.table))
             if len(result.states) < len(result.members):
                 return
             if result.measured(result.rank_by):
-                write_atomic(path / "ranking.csv", to_csv(result.ranking()))
+                frames = [choice.frame for choice in result.choices()] or [result.ranking()]
+                write_atomic(path / "ranking.csv", to_csv(pd.concat(frames, ignore_index=True)))
                 write_atomic(path / "ranking.txt", result.report() + "\n")
             result.draw(path / "pictures")

@@ -1,14 +1,19 @@
-"""Progress of a run and of a sweep: a bar on a terminal, and lines where there is none."""
+"""Progress of a run, of a sweep and of any loop: a bar on a terminal, and lines where there is
+none. Nothing else in the package draws a bar, so that a log in a file holds lines alone."""
 
 import sys
 import time
-from typing import Any, Self
+from collections.abc import Iterator, Sequence
+from typing import Any, Self, TypeVar
 
 from tqdm import tqdm
 
 from gan_jax.core.errors import on_terminal, say
+from gan_jax.metrics.ranking import CHANCE
 
 SHOWN = {"discriminator/loss": "D", "generator/loss": "G"}
+T = TypeVar("T")
+BETWEEN = 10.0  # seconds between the lines of a loop
 
 
 class _Bar:
@@ -37,6 +42,19 @@ class _Bar:
         self.bar.update(done)
         if self.lines:
             say(line)
+
+
+def each(things: Sequence[T], what: str, enabled: bool = True) -> Iterator[T]:
+    """The things one by one, with the progress under the name `what`: a line every ten seconds, and
+    one at the end, where stderr is no terminal."""
+    said = time.perf_counter()
+    with _Bar(len(things), 0, enabled, desc=what) as bar:
+        for done, thing in enumerate(things, 1):
+            yield thing
+            bar.bar.update(1)
+            if bar.lines and (done == len(things) or time.perf_counter() - said > BETWEEN):
+                said = time.perf_counter()
+                say(f"{what}: {done} of {len(things)}, {(said - bar.began) / done * (len(things) - done):.0f} s left")
 
 
 class Progress(_Bar):
@@ -83,10 +101,16 @@ class SweepProgress(_Bar):
 
     @property
     def best(self) -> str:
-        """The best member that has not diverged, in words; '' where there is none yet."""
-        finite = [name for name in self.latest if name not in self.diverged]
-        name = min(finite, key=lambda name: self.sign * self.latest[name], default=None)
-        return "" if name is None else f"best {self.metric} {self.latest[name]:.3f} ({name}), "
+        """The best member that has not diverged, in words; '' where there is none yet. An AUC of
+        which less is better is best at chance: below .5 members are in no order."""
+        finite = {name: value for name, value in self.latest.items() if name not in self.diverged}
+        name = min(finite, key=lambda name: self.sign * finite[name], default=None)
+        if name is None:
+            return ""
+        if self.sign > 0 and str(self.metric).lower().endswith("auc") and finite[name] < CHANCE:
+            count = sum(value <= CHANCE for value in finite.values())
+            return f"best {self.metric} at chance ({count} member{'s'[: count > 1]}), "
+        return f"best {self.metric} {finite[name]:.3f} ({name}), "
 
     def update(self, where: str, members: int, steps: int) -> dict[str, float]:
         """Show `steps` more of each member. Returns "seconds" and "steps_per_second" of them."""

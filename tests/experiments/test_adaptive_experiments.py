@@ -13,6 +13,7 @@ import gan_jax as gan
 from experiments import adaptive, limited_data
 from gan_jax.core.bind import leaves
 from gan_jax.gan import control
+from gan_jax.metrics.choice import choose
 from gan_jax.sweeps import population
 
 TINY = ["--steps", "4", "--log-every", "2", "--width", "4", "--batch-size", "8", "--devices", "1"]
@@ -164,23 +165,18 @@ def test_every_remedy_is_a_structure_of_its_own(published):
             assert "discriminator/loss" in jax.eval_shape(step, jax.random.key(0))
 
 
-def ranked(*rows):
-    """What `gan.ranking.rank` says: (setting, n, verdict), best first within each n."""
-    made = pd.DataFrame([{"setting": s, "n": n, "verdict": v, "p_holm": 0.01} for s, n, v in rows])
-    made.attrs = {"baseline": "none"}
-    return made
+def chosen(r1, **fields):
+    """The choice where r1's gap is `r1`, less than 1 being shown better."""
+    table = report_table(
+        {"none": {"fd_gap": 1.0, "fd": 1.0}, "r1": {"fd_gap": lambda seed: r1 + 0.01 * seed, "fd": 1.0} | fields}
+    )
+    return choose(table, "fd_gap", "fd")
 
 
-@pytest.mark.parametrize(
-    ("verdict", "chosen"),
-    [("better", "r1"), ("better (among survivors)", "r1"), ("not shown to differ", None), ("better, at a price in fd", None)],
-)
-def test_what_is_chosen_is_shown_better_at_the_fewest_images(verdict, chosen):
-    rows = ranked(("r1", 50, verdict), ("none", 50, "baseline"), ("bcr", 99, "better"), ("none", 99, "baseline"))
-    assert limited_data.choice(rows) == chosen
-    if chosen is None:
-        said = limited_data.conclusion(limited_data.Options(final=True), type("", (), {"baseline": "none"}), rows)
-        assert "no remedy is shown better" in said and said.endswith("S stays closed.")
+@pytest.mark.parametrize("fields", [{"fd_gap": 1.0}, {"fd": 2.0}])
+def test_without_a_remedy_that_is_shown_better_at_no_price_s_stays_closed(fields):
+    said = limited_data.conclusion(limited_data.Options(final=True), type("", (), {"baseline": "none"}), chosen(0.5, **fields))
+    assert "'r1' is not shown to lower fd_gap at no price in fd" in said and said.endswith("S stays closed.")
 
 
 def test_differences_are_those_to_the_baseline_at_the_same_size():
@@ -198,10 +194,10 @@ def test_the_choice_is_confirmed_where_s_shows_it_better(monkeypatch, shift, sai
     monkeypatch.setattr(
         limited_data, "on_s", lambda swept, settings, n: on_s if (settings, n) == (["none", "r1"], 50) else None
     )
-    swept, rows = type("", (), {"baseline": "none"}), ranked(("r1", 50, "better"), ("none", 50, "baseline"))
-    text = limited_data.conclusion(limited_data.Options(final=True), swept, rows)
+    swept, choice = type("", (), {"baseline": "none"}), chosen(0.5)
+    text = limited_data.conclusion(limited_data.Options(final=True), swept, choice)
     assert said in text and text.count("differences to it") == 3
-    assert limited_data.conclusion(limited_data.Options(), swept, rows).endswith("--final opens S for it.")
+    assert limited_data.conclusion(limited_data.Options(), swept, choice).endswith("--final opens S for it.")
 
 
 @pytest.mark.slow

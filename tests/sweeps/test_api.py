@@ -20,7 +20,8 @@ import gan_jax as gan
 from gan_jax.data.toys import ring
 from gan_jax.sweeps import api, population, result, trainer
 from gan_jax.sweeps.population import Programs
-from gan_jax.training.progress import SweepProgress
+from gan_jax.training import progress
+from gan_jax.training.progress import SweepProgress, each
 from tests.tiny_games import QUICK, assert_close, mean_start, mean_step, ten
 from tests.training.test_fit import ROOT, same
 
@@ -249,6 +250,8 @@ def test_a_sweep_folder_holds_the_record_the_table_the_ranking_and_the_pictures(
     read = pd.read_csv(tmp_path / "sweep/table.csv")
     pd.testing.assert_frame_equal(read, done.table, check_exact=True, check_dtype=False)
     assert (tmp_path / "sweep/ranking.txt").read_text() == done.report() + "\n"
+    assert done.report().endswith(done.choice().sentence) and done.decides == "G/near_copies"
+    assert pd.read_csv(tmp_path / "sweep/ranking.csv")["choice"][0] == done.choice().sentence
     record = json.loads((tmp_path / "sweep/sweep.json").read_text())
     assert list(record["settings"]) == list(gans()) and record["seeds"] == [0, 1] and record["data"]["hashes"] == data.hashes
 
@@ -443,11 +446,25 @@ def test_progress_knows_which_end_is_best_and_can_be_silent(capsys):
     bar.see({"a": 0.7, "b": 0.6}, set())
     bar.update("", 1, 1)
     assert "best score 0.700 (a), 0 diverged" in capsys.readouterr().err
+    bar = SweepProgress(10, "my_auc")
+    bar.see({"a": 0.7, "b": 0.4, "c": 0.5}, set())
+    assert bar.best == "best my_auc at chance (2 members), "
+    bar.see({"b": 0.8, "c": 0.6}, set())
+    assert bar.best == "best my_auc 0.600 (c), "
     bar = SweepProgress(10, "score")
     bar.update("", 1, 1)
     assert "best" not in capsys.readouterr().err
     SweepProgress(10, "score", enabled=False).update("", 1, 1)
     assert capsys.readouterr().err == ""
+
+
+def test_a_loop_in_a_file_says_lines_and_no_carriage_return(capsys, monkeypatch):
+    assert list(each(range(3), "judging")) == [0, 1, 2]
+    assert capsys.readouterr().err == "judging: 3 of 3, 0 s left\n"
+    assert list(each(range(3), "judging", False)) == [0, 1, 2] and not capsys.readouterr().err
+    monkeypatch.setattr(progress, "BETWEEN", -1)
+    assert list(each([], "nothing")) == [] and len(list(each("ab", "letters"))) == 2
+    assert re.fullmatch(r"letters: 1 of 2, \d+ s left\nletters: 2 of 2, 0 s left\n", capsys.readouterr().err)
 
 
 def test_progress_of_a_sweep_names_its_groups(data, capsys):
