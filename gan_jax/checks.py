@@ -44,6 +44,24 @@ def check_judged(output: Any, examples: int, classes: int) -> DiscriminatorOutpu
     return output
 
 
+def check_encoded(output: Any, examples: int) -> None:
+    """Raises UserError unless an encoder returns the means and log variances of latents, as
+    features."""
+    must = f"a DiscriminatorOutput with features [{examples}, 2 d]: the means, then the log variances, of d latents"
+    if not isinstance(output, DiscriminatorOutput):
+        raise UserError(f"the encoder returns {described(output)}: it must return {must}")
+    fits = lambda shape: len(shape) == 2 and shape[0] == examples and shape[1] % 2 == 0
+    check_floats(output.features, fits, f"the features of the encoder, for {examples} examples,", must)
+
+
+def check_decoded(law: Any, latents: int) -> None:
+    """Raises UserError unless a decoder returns (one mean for each latent, log of a scale)."""
+    must = "(means [b, ...], the logarithm of their scale), as networks.decoder.Decoder does"
+    if not isinstance(law, tuple) or len(law) != 2:
+        raise UserError(f"the decoder returns {described(law)}: it must return {must}")
+    check_floats(law[0], lambda shape: len(shape) > 1 and shape[0] == latents, f"the decoder, for {latents} latents,", must)
+
+
 SLOTS = {
     "loss": ("real", "fake", "batch"),
     "latent": ("draws", "labels", "dtype"),
@@ -82,7 +100,8 @@ def has_own(recipe: Any) -> bool:
                 yield x.function
                 yield from functions((x.parts, x.numbers))
 
-    nets = [recipe.generator.net, recipe.discriminator.net]
+    players = (recipe.generator, recipe.discriminator, getattr(recipe, "encoder", None))
+    nets = [player.net for player in players if player is not None]
     while any(hasattr(net, "net") for net in nets):  # wrappers of another network
         nets = [getattr(net, "net", net) for net in nets]
     return any(name_of(thing) is None for thing in (*functions(recipe), *(type(getattr(net, "module", net)) for net in nets)))

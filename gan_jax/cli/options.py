@@ -161,7 +161,9 @@ class ComparisonOptions(SweepOptions):
         from gan_jax.report import sweep_report
         from gan_jax.report.expectation import expectation, too_few
 
-        data = self.load()
+        data, own = self.load(), type(self)
+        if self.subset == own.subset and self.data != own.data:  # nobody chose it for these data
+            say(f"training on {len(data.train)} images: --subset is {self.subset} unless you give another")
         settings, smallest = settings_of(self, data.image_shape), min(self.sizes or (len(data.train),))
         say(expectation(data, smallest))
         swept = self.run(settings, data, steps=self.steps, rank_by=self.rank_by, log_every=self.log_every)

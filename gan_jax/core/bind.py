@@ -199,8 +199,8 @@ def check_bound(value: Any, where: str, inputs: tuple[str, ...]) -> None:
     if callable(value) and not isinstance(value, Bound) and hasattr(value, "function"):
         return
     if not isinstance(value, Bound):
-        name = getattr(value, "__name__", None) or repr(value)
-        raise UserError(f"{where} is {name}: it must be a function with its numbers, such as gan.bind({name})")
+        name, given = getattr(value, "__name__", "function"), getattr(value, "__name__", None) or repr(value)
+        raise UserError(f"{where} is {given}: it must be a function with its numbers, such as gan.bind({name})")
     try:
         takes = inspect.signature(value.function)
         takes.bind(*value.parts, *inputs, **value.options, **value.numbers)

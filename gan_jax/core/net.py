@@ -1,9 +1,9 @@
 """Networks as pure functions: `Net` gives a linen module's `init` and `apply` over plain dicts.
 
-A generator is called as module(z, labels, mode, **numbers) and returns images. A discriminator is
-called as module(images, labels, mode, **numbers) and returns a `DiscriminatorOutput`. Draws are
-made with `mode.draws`, as `networks.layers.Dropout` does. A flax nnx model is put behind
-`networks.from_nnx`.
+A generator is called as module(z, labels, mode, **numbers) and returns images in [-1, 1], as data
+are. A discriminator is called as module(images, labels, mode, **numbers) and returns a
+`DiscriminatorOutput`. Draws are made with `mode.draws`, as `networks.layers.Dropout` does. A flax
+nnx model is put behind `networks.from_nnx`.
 """
 
 import inspect

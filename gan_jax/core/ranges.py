@@ -63,11 +63,9 @@ def check_numbers(knobs: Any) -> None:
     schedules = {dotted(path) for path, leaf in flat if isinstance(leaf, Schedule)}
     for path, value in leaves(knobs).items():
         if np.asarray(value).dtype.kind in "OUSc":
-            what = getattr(value, "__name__", None) or repr(value)
-            raise UserError(f"{path} is {what}: give a number, or a function with its numbers by gan.bind({what}, ...)")
+            name, what = getattr(value, "__name__", "function"), getattr(value, "__name__", None) or repr(value)
+            raise UserError(f"{path} is {what}: give a number, or a function with its numbers by gan.bind({name}, ...)")
         allowed = limits(path, schedules)
-        if np.asarray(value).dtype.kind in "OSUc":
-            raise UserError(f"{path} is {value!r}: it must be a number")
         if np.any(bad := allowed.outside(value)):
             shown = float(np.asarray(value)[bad].ravel()[0])
             raise UserError(f"{path} is {shown:g}: it must be finite and {allowed}")

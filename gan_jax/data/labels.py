@@ -107,7 +107,9 @@ def class_numbers(labels: Any, n: int, class_names: Sequence[str], what: str) ->
     if given.ndim == 0:
         given = np.full(n, given)
     if given.shape != (n,):
-        raise UserError(f"{len(given) if given.ndim == 1 else given.shape} labels for {n} {what}: give one each")
+        raise UserError(
+            f"{len(given) if given.ndim == 1 else given.shape} labels for {n} {what}: give one for each, or one alone for all"
+        )
     numeric = all(name.isdecimal() for name in class_names)
     number: dict[Any, int] = {name: i for i, name in enumerate(class_names)}
     if given.dtype.kind != "U":

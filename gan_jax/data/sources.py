@@ -215,7 +215,8 @@ def _read(name: str, size: int | None, channels: int | None, data_dir: str | Non
     if kind == "tfds":
         return read_tfds(name, rest, data_dir, size, channels)
     if kind != "npz" and name != "digits":
-        raise UserError(f"unknown data set {name!r}; known: {', '.join(KNOWN)}")
+        hint = f" (is it folder:{name}?)" if name and Path(name).expanduser().is_dir() else ""
+        raise UserError(f"unknown data set {name!r}{hint}; known: {', '.join(KNOWN)}")
     source = read_npz(name, rest) if kind == "npz" else read_digits()
     if (size, channels) == (None, None):
         return source

@@ -65,6 +65,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.images.shape[1:]))
+        return f"Split({len(self)} examples of {shape}, {'no ' * (self.labels is None)}labels)"
+
     def take(self, index: np.ndarray | slice) -> "Split":
         """The examples at `index`."""
         return Split(self.images[index], None if self.labels is None else self.labels[index])
@@ -107,6 +111,11 @@ class Splits:
     duplicates: dict[str, int]
     density: Density | None = None
     source: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{letter} {len(getattr(self, name))}" for letter, name in zip("TVSE", NAMES, strict=True))
+        shape = " x ".join(map(str, self.image_shape))
+        return f"Splits({self.name}: {sizes} of {shape}, {self.classes} classes, seed {self.seed})"
 
     @property
     def image_shape(self) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
 from gan_jax.arguments import count
+from gan_jax.checks import check_decoded, check_encoded
 from gan_jax.core.batch import Batch, device_mean, to_unit
 from gan_jax.core.bind import Bound, resolve, static
 from gan_jax.core.errors import UserError
@@ -102,13 +103,16 @@ def encode(vae: Any, params, stats, images, labels, mode: Mode) -> tuple[Posteri
     """(q(z|x), new statistics) of images in the scale of the data."""
     side = vae.encoder
     output, stats = side.net.apply(params, stats, images, labels, mode, side.numbers, vae.compute_dtype)
+    check_encoded(output, len(images))
     return Posterior(*jnp.split(output.features, 2, axis=-1)), stats
 
 
 def decode(vae: VAE, params, stats, z, labels, mode: Mode) -> tuple[tuple[Array, Array], Any]:
     """((mean, log_scale) of p(x|z), new statistics)."""
     side = vae.decoder
-    return side.net.apply(params, stats, z, labels, mode, side.numbers, vae.compute_dtype)
+    law, stats = side.net.apply(params, stats, z, labels, mode, side.numbers, vae.compute_dtype)
+    check_decoded(law, len(z))
+    return law, stats
 
 
 def per_example(values: Float[Array, "b ..."]) -> Float[Array, "b"]:
@@ -254,6 +258,8 @@ def check_data(vae: VAE, data: Splits) -> None:
     """Raises UserError for a VAE that does not fit the data, naming both sides."""
     made = jax.eval_shape(lambda key: sample(vae, init(vae, key), key, 1), jax.random.key(0)).shape[1:]
     check_fit("VAE", vae, made, data)
+    images, labels = jnp.zeros((2, *made), vae.dtype), jnp.zeros(2, jnp.int32)
+    jax.eval_shape(lambda key: log_density(vae, init(vae, key), images, labels), jax.random.key(0))  # what the networks return
 
 
 GAME = part("vae", "GAME")(

@@ -29,7 +29,7 @@ from gan_jax.data.checks import refuse_penalties
 from gan_jax.games.common import Knobs, gradient_step
 from gan_jax.games.vae import encode, per_example
 from gan_jax.gan import step as train
-from gan_jax.gan.forward import discriminate, draw_latents, generate, penalty_context, training_mode, with_penalties
+from gan_jax.gan.forward import discriminate, draw_latents, generate, loss_terms, penalty_context, training_mode, with_penalties
 from gan_jax.gan.game import GAN
 from gan_jax.gan.recipe import Recipe
 from gan_jax.gan.state import Player, State, finish_step, init_player
@@ -75,6 +75,8 @@ def init(recipe: VAEGAN, key: Key[Array, ""]) -> VAEGANState:
     z = resolved.latent(Draws(jax.random.key(0), jnp.arange(2)), labels, jnp.float32)
     images, _ = generate(resolved, state.generator.params, state.generator.stats, z, labels, EVALUATION)
     encoder = init_player(resolved.encoder, named(key, "encoder"), images, labels, recipe.dtype)
+    if (d := encode(resolved, encoder.params, encoder.stats, images, labels, EVALUATION)[0].mean.shape[-1]) != z.shape[-1]:
+        raise UserError(f"the encoder knows {d} latents, the generator {z.shape[-1]}: its features are 2 numbers for each")
     return VAEGANState(**vars(state), encoder=encoder)
 
 
@@ -115,8 +117,8 @@ def _generator_loss(recipe: VAEGAN, state: VAEGANState, params, batch: Batch, z,
     )[0]
     real, fake = output(batch.images, batch.labels, "judge"), output(fakes, batch.fake_labels, "judge fakes")
     values = {
-        "loss": 0.5 * recipe.loss(real, fake, batch).generator,
-        "loss_reconstructed": 0.5 * recipe.loss(real, output(made, batch.labels, "judge made"), batch).generator,
+        "loss": 0.5 * loss_terms(recipe, real, fake, batch).generator,
+        "loss_reconstructed": 0.5 * loss_terms(recipe, real, output(made, batch.labels, "judge made"), batch).generator,
     }
     values["reconstruction"] = jnp.asarray(recipe.gamma, made.dtype) * _error(recipe, state, batch, made, draws)
     context = penalty_context(recipe, state, "generator", params, batch, fakes, z, (real, fake), draws)
@@ -134,7 +136,7 @@ def _discriminator_loss(recipe: VAEGAN, state: VAEGANState, params, batch: Batch
     real, stats = output(d.stats, batch.images, batch.labels, "judge")
     fake, stats = output(stats, fakes, batch.fake_labels, "judge fakes")
     again, stats = output(stats, made, batch.labels, "judge made")
-    terms, others = recipe.loss(real, fake, batch), recipe.loss(real, again, batch)
+    terms, others = loss_terms(recipe, real, fake, batch), loss_terms(recipe, real, again, batch)
     values = {"loss": losses.real_weights(batch, terms.real) * terms.real + 0.5 * (terms.fake + others.fake)}
     context = penalty_context(recipe, state, "discriminator", params, batch, fakes, z, (real, fake), draws)
     values, memory = with_penalties(recipe.discriminator, "discriminator", values, context, state.memory)
@@ -159,8 +161,12 @@ def _autoencoded(recipe: VAEGAN, state: VAEGANState, e_params, g_params, batch: 
 def _error(recipe: VAEGAN, state: VAEGANState, batch: Batch, made, draws: Draws) -> Float[Array, "b"]:
     """r = |f(x) - f(x')|^2 / 2 of each example; the discriminator sees both with the same draws."""
     d, own = state.discriminator, draws.named("judge")
-    features = lambda x: discriminate(recipe, d.params, d.stats, x, batch.labels, own, batch.axis_name)[0].features
-    return 0.5 * per_example((features(batch.images) - features(made)) ** 2)
+    known, seen = (
+        discriminate(recipe, d.params, d.stats, x, batch.labels, own, batch.axis_name)[0].features for x in (batch.images, made)
+    )
+    if known is None:
+        raise UserError("the discriminator of a VAE-GAN returns features too, [b, d]: the reconstruction error is theirs")
+    return 0.5 * per_example((known - seen) ** 2)
 
 
 GAME = part("vae_gan", "GAME")(

@@ -35,7 +35,7 @@ def generate(recipe: Recipe, params: Any, stats: Any, z: Array, labels: Array | 
     side = recipe.generator
     images, stats = side.net.apply(params, stats, z, labels, mode, side.numbers, recipe.compute_dtype)
     batch = lambda shape: len(shape) > 1 and shape[0] == len(z)
-    check_floats(images, batch, f"the generator, for {len(z)} latents,", "one image for each, floats [b, ...]")
+    check_floats(images, batch, f"the generator, for {len(z)} latents,", "one image for each, floats [b, ...] in [-1, 1]")
     return images, stats
 
 

@@ -17,7 +17,7 @@ from gan_jax.gan import control
 from gan_jax.gan.evaluate import evaluate
 from gan_jax.gan.recipe import Recipe
 from gan_jax.gan.state import State
-from gan_jax.gan.step import init, sample, train_step
+from gan_jax.gan.step import init, init_generator, sample, train_step
 from gan_jax.sampling import class_table
 
 
@@ -28,8 +28,9 @@ def observe(recipe: Recipe, state: State, row: dict[str, Array], steps) -> dict:
 
 def check_data(recipe: Recipe, data) -> None:
     """Raises UserError for a recipe that does not fit the data, naming both sides."""
-    made = jax.eval_shape(lambda key: sample(recipe, init(recipe, key), key, 1), jax.random.key(0)).shape[1:]
+    made = jax.eval_shape(lambda key: init_generator(recipe, key)[1], jax.random.key(0)).shape[1:]
     check_fit("recipe", recipe, made, data)
+    jax.eval_shape(lambda key: game_of(recipe).init(recipe, key), jax.random.key(0))
     if recipe.sampling is not None:
         _check_sampling(recipe.sampling.options.get("classes"), data)
     if recipe.controllers or has_own(recipe):  # a step by its shapes alone, before anything is written
@@ -57,14 +58,15 @@ def _check_sampling(classes: int | None, data) -> None:
 
 def _logged(recipe: Recipe, data) -> set[str]:
     """The names of all metrics that training logs."""
+    game: Any = game_of(recipe)
     examples, labels = _examples(recipe), (lambda n: jnp.zeros(n, jnp.int32) if data.classes else None)
     rows = jnp.zeros((2, *data.image_shape), recipe.dtype), labels(2)
 
     def names(key):
-        state = init(recipe, key)
+        state = game.init(recipe, key)
         images = jnp.zeros((examples, *data.image_shape), recipe.dtype)
         batch = Batch(images, jnp.arange(examples), labels(examples))
-        return train_step(recipe, state, batch)[1] | evaluate(recipe, state, rows, rows)
+        return game.step(recipe, state, batch)[1] | game.evaluate(recipe, state, rows, rows)
 
     return set(jax.eval_shape(names, jax.random.key(0)))
 
@@ -73,17 +75,13 @@ def _examples(recipe: Recipe) -> int:
     return recipe.batch_size * recipe.d_steps
 
 
-def _dtype(recipe: Recipe) -> str:
-    return recipe.dtype
-
-
 GAN = part("gan", "GAN")(
     Game(
-        init=init,
-        step=train_step,
-        examples=_examples,
-        dtype=_dtype,
-        check=check_data,
+        init,
+        train_step,
+        _examples,
+        lambda recipe: recipe.dtype,
+        check_data,
         evaluate=evaluate,
         observe=observe,
         sample=sample,

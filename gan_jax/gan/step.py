@@ -22,22 +22,15 @@ from gan_jax.core.rng import Draws, named
 from gan_jax.gan import control
 from gan_jax.gan.forward import generate
 from gan_jax.gan.recipe import Recipe
-from gan_jax.gan.state import State, finish_step, init_player
+from gan_jax.gan.state import Player, State, finish_step, init_player
 
 
 def init(recipe: Recipe, key: Key[Array, ""]) -> State:
     """A fresh state in `recipe.dtype`. The moving average starts as a copy of the generator. Raises
     UserError for an unsupported image size, a controller whose path names no number, a penalty that
     has no meaning for its player, and parts of a recipe that are no bound functions."""
-    check_parts(recipe)
-    recipe = resolve(recipe, jnp.int32(0))
-    draws = Draws(named(key, "init"), jnp.arange(2))
-    labels = jnp.zeros(2, jnp.int32) if recipe.classes else None
-    z = recipe.latent(draws, labels, jnp.float32)
-
-    generator = init_player(recipe.generator, named(key, "generator"), z, labels, recipe.dtype)
-    images, _ = generate(recipe, generator.params, generator.stats, z, labels, EVALUATION)
-    memory = {}
+    generator, images, labels = init_generator(recipe, key)
+    recipe, memory = resolve(recipe, jnp.int32(0)), {}
     for name in ("generator", "discriminator"):
         own = getattr(recipe, name).penalties
         for penalty in own.values():
@@ -53,6 +46,16 @@ def init(recipe: Recipe, key: Key[Array, ""]) -> State:
         ema=jax.tree.map(jnp.copy, {"params": generator.params, "stats": generator.stats}),  # donated buffers may not be shared
         memory=memory,
     )
+
+
+def init_generator(recipe: Recipe, key: Key[Array, ""]) -> tuple[Player, Array, Array | None]:
+    """The generator of `init`, two of its images, for which D is made, and their labels."""
+    check_parts(recipe)
+    recipe = resolve(recipe, jnp.int32(0))
+    labels = jnp.zeros(2, jnp.int32) if recipe.classes else None
+    z = recipe.latent(Draws(named(key, "init"), jnp.arange(2)), labels, jnp.float32)
+    player = init_player(recipe.generator, named(key, "generator"), z, labels, recipe.dtype)
+    return player, generate(recipe, player.params, player.stats, z, labels, EVALUATION)[0], labels
 
 
 def train_step(recipe: Recipe, state: State, batch: Batch, axis_name: str | None = None) -> tuple[State, dict]:

@@ -80,7 +80,7 @@ def panel(
     both = [step for step in train if step in validation]
     if len(both) > 1:
         gap = [train[s] for s in both], [validation[s] for s in both]
-        axes.fill_between(both, *gap, color=BLUE, alpha=0.15, linewidth=0, label="gap T - V")
+        axes.fill_between(both, *gap, color=BLUE, alpha=0.15, linewidth=0, label="gap between T and V")
     if not any(drawn.values()):
         axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center", color=MARK)
         return

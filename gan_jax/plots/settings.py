@@ -251,12 +251,12 @@ def gap_curves(path: Path | str, table: "pd.DataFrame") -> Path:
     figure, axes = _multiples(table, list(curves[0]), None)
     for axis, key in zip(axes, curves[0], strict=True):
         top, bottom = (ranking.mean_interval(part[key][1])[0] for part in curves)
-        axis.fill_between(curves[0][key][0], top, bottom, color=BLUE, alpha=0.15, linewidth=0, label="gap T - V")
+        axis.fill_between(curves[0][key][0], top, bottom, color=BLUE, alpha=0.15, linewidth=0, label="gap between T and V")
         for part, (name, color, style) in zip(curves, (LOGITS[field] for field in fields), strict=True):
             _band(axis, *part[key], color, style, edges=True, label=name)
     outside = parts.fit(axes[0].set_ylim, [values for part in curves for _, values in part.values()])
     handles = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    names = [name for name in ("training data T", "validation data V", "gap T - V") if name in handles]
+    names = [name for name in ("training data T", "validation data V", "gap between T and V") if name in handles]
     figure.legend([handles[name] for name in names], names, loc="outside upper right", ncols=3, frameon=False)
     figure.supylabel("mean logit (nats)", fontsize=10)
     figure.supxlabel(f"step\nlines: means over seeds; thin: ends of their 95 % intervals{outside}", fontsize=9)

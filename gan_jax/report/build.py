@@ -123,7 +123,9 @@ def overfitting_report(
     about = _about(references, run, len(images))
     collapsed = collapse(references.extractor(images), references.held_out)
     judged = decide(numbers, copying.finding, collapsed=collapsed)
-    return Report(judged, numbers, about, protocol, evidence, missing, (*references.notes, copying.note))
+    no_control = run is not None and sets.splits is not None and not len(sets.splits.extractor)
+    notes = ("the split E is empty: row 10 has no control of real data",) if no_control else ()
+    return Report(judged, numbers, about, protocol, evidence, missing, (*references.notes, *notes, copying.note))
 
 
 def _samples(fakes: Run | ArrayLike, labels: ArrayLike | None, references: References) -> tuple[np.ndarray, np.ndarray | None]:
@@ -176,9 +178,11 @@ def _chosen(features: Features, data: Data, image_shape: tuple[int, ...]) -> tup
             return found, ()
         poor = f"the classifier trained on E is right on {accuracy:.0%} of V, where the largest class has {chance:.0%}"
         return (found, (poor,)) if features == "classifier" else (random(image_shape), (f"{poor}: random features instead",))
+    without = isinstance(data, Splits) and data.classes and len(image_shape) > 1 and features == "auto"
+    notes = ("the split E, on which a classifier is trained, is empty: random features instead",) if without else ()
     features = expected_features(data, image_shape) if features == "auto" else features
     if features in ("random", "pixels"):
-        return {"random": random, "pixels": pixels}[features](image_shape), ()
+        return {"random": random, "pixels": pixels}[features](image_shape), notes
     raise UserError(f"unknown features {features!r}: use auto, classifier, random, pixels, an Extractor or a function")
 
 
@@ -204,8 +208,10 @@ def _protocol(references: References, run: Run | None, samples: int) -> dict[str
 def _about(references: References, run: Run | None, samples: int) -> dict[str, Any]:
     """What the report is about, for its reader."""
     sets = references.sets
+    source = (sets.splits.source if sets.splits else None) or {}
     about: dict[str, Any] = {
-        "data": sets.splits.name if sets.splits else "two arrays", "training images": len(sets.train),
+        "data": sets.splits.name if sets.splits else "two arrays",
+        **({"held-out data": source["held_out"]} if "held_out" in source else {}), "training images": len(sets.train),
         f"held-out images ({sets.held_out_name})": len(sets.held_out), "control images": len(sets.control),
         "samples": samples, "features": references.extractor.name,
     }  # fmt: skip

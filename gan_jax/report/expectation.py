@@ -24,7 +24,8 @@ def too_few(data: Splits, n: int | None = None) -> str:
     n = len(data.train) if n is None else n
     for name, size in (("validation images (V)", len(data.validation)), ("training images (T)", n)):
         if size < LEAST:
-            return f"no overfitting report: {size} {name} are too few, it takes {LEAST}: give more images"
+            advice = "give more images, or other sizes (split=, --split)"
+            return f"no overfitting report: {size} {name} are too few, it takes {LEAST}: {advice}"
     return ""
 
 

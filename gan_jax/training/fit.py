@@ -21,7 +21,7 @@ from gan_jax.gan.recipe import Recipe
 from gan_jax.gan.state import warm_started
 from gan_jax.training import distributed
 from gan_jax.training.feed import check_streamed
-from gan_jax.training.folder import RunFolder, environment, git_commit
+from gan_jax.training.folder import RunFolder, environment, git_commit, warm_start_of
 from gan_jax.training.placement import place
 from gan_jax.training.run import Run, check_data, load_again, open_run
 from gan_jax.training.serialization import from_json, to_json
@@ -174,7 +174,7 @@ def resume(
     recipe = from_json(record["recipe"], trusted) if recipe is None else recipe
     data = load_again(record, folder) if data is None else data
     log_every, checkpoint_every, sample_every, keep = record["schedule"]
-    settings = {"warm_start": record.get("warm_start")} | settings
+    settings = {"warm_start": warm_start_of(record, Path(folder))} | settings
     return fit(
         recipe, data, steps=record["steps"] if steps is None else steps, seed=record["seed"], out=folder, resume=True,
         log_every=log_every, checkpoint_every=checkpoint_every, sample_every=sample_every, keep=keep, game=game, **settings,

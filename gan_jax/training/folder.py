@@ -24,11 +24,13 @@ import jax
 import numpy as np
 
 from gan_jax.arguments import not_both
-from gan_jax.core.errors import UserError
+from gan_jax.core.errors import UserError, say
 from gan_jax.training import schemas
 from gan_jax.training.checkpoints import saved_steps
 from gan_jax.training.files import LOCK, TEMPORARY, WRITER, Writer, fsync, warn, write_arrays, write_atomic, writing
 from gan_jax.training.serialization import FORMAT, check_format, completed, differences_of_runs
+
+WARM = "warm_start"  # the entry of a record that names the run which training began from
 
 
 def environment() -> dict[str, Any]:
@@ -60,11 +62,11 @@ def identity_digest(record: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
-def paths_of(source: dict[str, Any] | None, folder: Path) -> dict[str, list[str]]:
-    """{key of a source: [absolute, relative to the folder]}, for each file or folder of the user's
-    that the source names as seen from the present working directory."""
+def paths_of(record: dict[str, Any], folder: Path) -> dict[str, list[str]]:
+    """{key: [absolute, relative to the folder]}, for each file or folder of the user's that the
+    record's source names, or its warm start, as seen from the present working directory."""
     found = {}
-    for key, value in (source or {}).items():
+    for key, value in {**(record.get("source") or {}), WARM: record.get(WARM)}.items():
         _, path = _split_path(key, value)
         if path and os.path.exists(path := os.path.abspath(os.path.expanduser(path))):
             found[key] = [path, os.path.relpath(path, folder.absolute())]
@@ -74,18 +76,26 @@ def paths_of(source: dict[str, Any] | None, folder: Path) -> dict[str, list[str]
 def sources_of(record: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     """The sources under which the data of a record may be found: where they were, where they lie as
     seen from the run folder, and as they were named."""
-    source, paths = record["source"], record.get("paths") or {}
+    source, paths = record["source"], {key: at for key, at in (record.get("paths") or {}).items() if key != WARM}
     where = ({key: at[0] for key, at in paths.items()}, {key: str(folder.absolute() / at[1]) for key, at in paths.items()})
     there = [at for at in where if at and all(map(os.path.exists, at.values()))]
     named = [source | {key: _split_path(key, source[key])[0] + path for key, path in at.items()} for at in there]
     return named or [source]
 
 
+def warm_start_of(record: dict[str, Any], folder: Path) -> str | None:
+    """The run folder that a record says training began from: where it was, where it lies as seen
+    from the folder of the record, or as it was named."""
+    at = (record.get("paths") or {}).get(WARM)
+    places = [] if at is None else [at[0], os.path.normpath(folder.absolute() / at[1])]
+    return next(filter(os.path.exists, places), record.get(WARM))
+
+
 def _split_path(key: str, value: Any) -> tuple[str, str]:
     """("folder:", path), ("npz:", path), or ("", "") for what is no path."""
     kind, colon, path = value.partition(":") if isinstance(value, str) else ("", "", "")
-    if key == "data_dir":
-        return "", str(value)
+    if key in ("data_dir", WARM):
+        return "", str(value or "")
     return (kind + colon, path) if kind in ("folder", "npz") else ("", "")
 
 
@@ -134,6 +144,9 @@ class RunFolder:
         if self.exists and not overwrite:
             old = self.read()
             now = {k: record.get(k) for k in self.identity}
+            if (given := now.get(WARM)) and (there := warm_start_of(old, self.path)):
+                same = os.path.realpath(given) == os.path.realpath(there)
+                now[WARM] = old[WARM] if same else os.path.abspath(given) if given == old[WARM] else given
             changed = differences_of_runs({k: completed(old.get(k)) for k in self.identity}, now)
             if changed:
                 which, advice = (changed[:3], "resume it as it was") if resume else (changed[:1], "choose another folder")
@@ -155,6 +168,8 @@ class RunFolder:
         """`start` as the only writer, until `release`. Removes what killed writers did not
         finish."""
         self.check(record, resume, overwrite)
+        if resume and not self.exists:
+            say(f"{self.path} holds no {self.kind} to resume: a new one begins")
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._writer = Writer(self.path)
@@ -181,7 +196,7 @@ class RunFolder:
                 self.clear()
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.exists:
-                paths = paths_of(record.get("source"), self.path)
+                paths = paths_of(record, self.path)
                 write_atomic(self.path / self.record, json.dumps({"format": FORMAT} | record | {"paths": paths}, indent=1))
             elif (old := self.read()).get("steps") != record.get("steps"):  # extended
                 write_atomic(self.path / self.record, json.dumps(old | {"steps": record["steps"]}, indent=1))
@@ -189,8 +204,9 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove the files of a run, its record last, and no others."""
-        for name in sorted(self.files, key=lambda name: name == self.record):
-            path = self.path / name
+        reports = self.path.glob(f"report-*-{'[0-9a-f]' * 8}.*")  # in other features, see `report.free_name`
+        files = [self.path / name for name in self.files]
+        for path in sorted([*files, *reports], key=lambda path: path.name == self.record):
             if path.is_dir():
                 shutil.rmtree(path)
             else:

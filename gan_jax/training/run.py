@@ -45,6 +45,10 @@ class Run:
     def __post_init__(self):
         self.game = game_of(self.recipe, self.game)
 
+    def __repr__(self) -> str:
+        where = f"in {self.folder}" if self.folder else "in memory"
+        return f"Run({type(self.recipe).__name__} at step {self.step}, seed {self.seed}, {where}, of {self.data!r})"
+
     @property
     def step(self) -> int:
         return int(self.state.step)
@@ -121,7 +125,8 @@ class Run:
         last = rows[-1]
         measured = (
             f"AUC {last['D/train_validation_auc']:.3f} for {n} training against {n} held-out images at step {last['step']}, "
-            f"chance .500 +- {error:.3f}; mean logit {last['D/train_logit']:+.2f} against {last['D/validation_logit']:+.2f}"
+            f"chance .500 +- {3 * error:.3f} (3 standard errors); "
+            f"mean logit {last['D/train_logit']:+.2f} against {last['D/validation_logit']:+.2f}"
         )
         if over[-1]:
             return f"D has begun to overfit, since step {rows[since]['step']}: {measured}"

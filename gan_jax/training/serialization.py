@@ -18,7 +18,7 @@ from flax import linen as nn
 from gan_jax.core.bind import Bound, Schedule, defaults
 from gan_jax.core.errors import UserError
 from gan_jax.core.parts import find, name_of
-from gan_jax.text import one_line
+from gan_jax.text import one_line, shorten
 
 FORMAT = 1  # the version of the records that this code writes and reads, in each record as "format"
 
@@ -119,7 +119,9 @@ def _find(name: str, trusted: Sequence[str]) -> Any:
         return find(module)
     if module not in ([trusted] if isinstance(trusted, str) else trusted):
         what = f"the recipe names {name!r}, which is no recipe part of gan_jax"
-        raise UserError(f"{what}: give the recipe itself, or trust {module!r}")
+        if module == "__main__":  # no other program can import it
+            raise UserError(f"{what} but of a script: give the recipe itself (recipe=), in that script")
+        raise UserError(f"{what}: in Python, give the recipe itself (recipe=), or trust {module!r} (trusted=)")
     try:
         thing = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError):
@@ -174,5 +176,4 @@ def differences_of_runs(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
 
 
 def _brief(value: Any) -> str:
-    text = "absent" if value is None else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return "absent" if value is None else shorten(value, 60)

@@ -69,7 +69,8 @@ def test_classes_are_asked_for_by_name_or_number(labels, names, expected):
     [
         (["cow", "cat"], "label 'cow' is none of the 3 classes: 0 to 2, by name cat, dog, owl"), ([0, 3], "label 3 is none of"),
         (-1, "label -1 is none of"), ([0.5, 1.0], "give class numbers"), ([True, False], "give class numbers"),
-        ([0], "1 labels for 2 samples"), ([[0, 1]], "labels for 2 samples"), ([None, "cat"], "give class numbers"),
+        ([0], "1 labels for 2 samples: give one for each, or one alone"),
+        ([[0, 1]], "labels for 2 samples"), ([None, "cat"], "give class numbers"),
     ],
 )  # fmt: skip
 def test_classes_that_are_none_are_refused(labels, said):

@@ -383,6 +383,15 @@ def test_unknown_name_lists_the_known(name):
     refused("unknown data set .*digits, ring, grid, mnist, .*npz:PATH, folder:PATH, tfds:NAME", load, name)
 
 
+def test_a_folder_in_the_place_of_a_name_is_recognised(tmp_path):
+    refused(rf"unknown data set '{tmp_path}' \(is it folder:{tmp_path}\?\)", load, str(tmp_path))
+
+
+def test_splits_print_as_one_line(digits):
+    assert repr(digits) == "Splits(digits: T 1069, V 229, S 270, E 229 of 8 x 8 x 1, 10 classes, seed 0)"
+    assert repr(digits.test) == "Split(270 examples of 8 x 8 x 1, labels)"
+
+
 def test_bad_options_are_refused():
     refused("size=0", load, "digits", size=0)
     refused("size=2.5", load, "digits", size=2.5)

@@ -31,6 +31,19 @@ def test_published_changes_what_was_left_at_its_default_alone(module):
     assert all(hasattr(whole, name) for name in module.Options.PUBLISHED)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"), [({"data": "ring"}, True), ({"data": "ring", "subset": 100}, False), ({}, False)], ids=str
+)
+def test_that_the_default_subset_leaves_out_images_of_other_data_is_said(given, said, capsys, monkeypatch):
+    def stop(*_):
+        raise gan.UserError("enough")
+
+    monkeypatch.setattr("gan_jax.cli.options.prepare_devices", lambda *a, **k: None)
+    with pytest.raises(gan.UserError, match="enough"):
+        losses.Options(**given).compare(stop)
+    assert ("training on 200 images: --subset is 200 unless you give another" in capsys.readouterr().err) == said
+
+
 def test_all_losses_are_one_program():
     known = settings(losses, (2,), r1=1.0)
     assert len(known) == 12 and structures(known) == 1 and next(iter(known)) == "non_saturating"

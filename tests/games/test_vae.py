@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from scipy import stats
 
 import gan_jax as gan
@@ -334,3 +335,55 @@ def test_a_split_that_has_no_likelihood_is_refused_in_one_line(split, draws, mes
     with pytest.raises(UserError, match=message) as raised:
         vae.likelihood(run, split, draws)
     assert "\n" not in str(raised.value)
+
+
+# ---- what users' own parts return -------------------------------------------------------------
+
+
+class Own(nn.Module):
+    """A network of one layer that returns what `ending` makes of it."""
+
+    ending: str
+
+    @nn.compact
+    def __call__(self, x, labels, mode):
+        output = gan.DiscriminatorOutput
+        return {
+            "array": lambda: nn.Dense(4)(x), "tuple": lambda: (x, x, x),
+            "odd": lambda: output(x[:, 0], features=nn.Dense(3)(x)),
+            "none": lambda: output(nn.Dense(1)(x)[:, 0]), "mean": lambda: (nn.Dense(2)(x).mean(0), jnp.zeros(2)),
+            "more": lambda: output(x[:, 0], features=nn.Dense(6)(x)),
+        }[self.ending]()  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("game", "player", "ending", "message"),
+    [
+        *[(game, "encoder", "array", r"the encoder returns float32 of shape \[\d+, 4\]") for game in ("vae", "vae_gan")],
+        *[(game, "encoder", "odd", r"features of the encoder.*shape \[\d+, 3\]") for game in ("vae", "vae_gan")],
+        *[(game, "encoder", "none", "features of the encoder.*returns None") for game in ("vae", "vae_gan")],
+        ("vae_gan", "encoder", "more", "the encoder knows 3 latents, the generator 2: its features are 2 numbers for each"),
+        ("vae_gan", "discriminator", "none", r"the discriminator of a VAE-GAN returns features too, \[b, d\]"),
+        ("vae", "decoder", "array", r"the decoder returns float32 of shape \[\d, 4\]: it must return \(means"),
+        ("vae", "decoder", "tuple", "the decoder returns a tuple: it must"),
+        ("vae", "decoder", "mean", r"the decoder, for \d latents, returns float32 of shape \[2\]"),
+    ],
+)
+def test_what_own_networks_return_is_refused_before_anything_is_written(game, player, ending, message, tmp_path):
+    knobs = small() if game == "vae" else three()
+    knobs = knobs.replace(**{player: getattr(knobs, player).replace(net=gan.Net(Own(ending)))})
+    with pytest.raises(UserError, match=message) as raised:
+        gan.fit(knobs, gan.load("ring"), steps=1, out=tmp_path / "run", progress=False)
+    assert "\n" not in str(raised.value) and not (tmp_path / "run").exists()
+
+
+def mean_terms(real, fake, batch):
+    return gan.Terms(-real.logits.mean(), fake.logits.mean(), -fake.logits.mean())
+
+
+def test_the_loss_of_a_vae_gan_has_one_value_per_example():
+    knobs = three(loss=gan.bind(mean_terms))
+    state = jax.eval_shape(lambda key: vae_gan.init(knobs, key), jax.random.key(0))
+    batch = gan.Batch(jnp.zeros((knobs.batch_size, 2)), jnp.arange(knobs.batch_size))
+    with pytest.raises(UserError, match="the loss mean_terms, for .* it must return real terms .*, one value per example"):
+        jax.eval_shape(lambda state: vae_gan.step(knobs, state, batch), state)

@@ -275,3 +275,20 @@ def test_what_a_step_would_refuse_is_refused_before_anything_is_written(tmp_path
     refused("the loss means", check_data, RECIPE.replace(loss=gan.bind(means)), data)
     refused("the penalty mean_penalty", gan.fit, with_penalty(gan.bind(mean_penalty)), data, steps=1, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("value", ["hinge", fine_loss])
+def test_what_is_to_be_bound_is_named_as_a_function(value):
+    name = value if isinstance(value, str) else value.__name__
+    refused(rf"loss is '?{name}'?: .* by gan.bind\({'function' if isinstance(value, str) else name}, ...\)",
+            gan.fit, RECIPE.replace(loss=value), gan.load("ring"), steps=1)  # fmt: skip
+
+
+@pytest.mark.parametrize("side", ["generator", "both"])
+def test_what_a_generator_makes_is_compared_with_the_data_before_a_discriminator_sees_it(side):
+    """A perceptron makes rows, at which a convolution fails with a message of its own."""
+    recipe = gan.recipes.dcgan((8, 8, 1), width=4)
+    recipe = gan.recipes.with_side(recipe, "generator", net=gan.Net(Maker()))
+    if side == "both":
+        recipe = gan.recipes.with_side(recipe, "discriminator", net=gan.Net(Judge()))
+    refused(r"makes images of shape \(2,\), but digits has \(8, 8, 1\)", check_data, recipe, gan.load("digits"))

@@ -1,6 +1,8 @@
 """A warm start takes the networks alone, in runs and sweeps, is recorded, and survives a resume;
 frozen layers stay."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -57,6 +59,33 @@ def test_networks_of_another_shape_are_refused(first, tmp_path):
     with pytest.raises(gan.UserError, match="nowhere is not a run folder"):
         gan.fit(wide, first.data, steps=5, warm_start=tmp_path / "nowhere", out=tmp_path / "run", **QUIET)
     assert not (tmp_path / "run").exists(), "nothing is half-written"
+
+
+def test_a_relative_folder_is_found_from_elsewhere_and_is_the_same_run(first, tmp_path, monkeypatch):
+    shutil.copytree(first.folder, tmp_path / "a" / "first")
+    shutil.copytree(first.folder, tmp_path / "b" / "first")
+    fits = {"seed": 1, **QUIET}
+    monkeypatch.chdir(tmp_path / "a")
+    begun = gan.fit(recipe(), first.data, steps=5, warm_start="first", out="run", **fits)
+    swept = {"warm_start": "first", "out": "sweep", **SWEPT}
+    gan.sweep(rates(), first.data, steps=5, **swept)
+    monkeypatch.chdir(tmp_path / "b")
+    again = {"steps": 10, "out": tmp_path / "a" / "run", "resume": True, **fits}
+    with pytest.raises(gan.UserError, match="warm_start: first, not /.*/b/first"):
+        gan.fit(recipe(), first.data, warm_start="first", **again)
+    with pytest.raises(gan.UserError, match="warm_start: first, not a run in memory"):
+        gan.fit(recipe(), first.data, warm_start=first, **again)
+    gan.fit(recipe(), first.data, warm_start="../a/first", **again)
+    further = swept | {"steps": 10, "out": "../a/sweep", "resume": True}
+    with pytest.raises(gan.UserError, match="warm_start: first, not"):
+        gan.sweep(rates(), first.data, **further)
+    gan.sweep(rates(), first.data, **further | {"warm_start": "../a/first"})
+    shutil.rmtree(tmp_path / "a" / "run" / "checkpoints")
+    afresh = gan.resume(tmp_path / "a" / "run", steps=5 + 5, data=first.data, progress=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "c")  # both were moved together
+    moved = gan.resume("c/run", steps=15, data=first.data, progress=False)
+    assert (begun.step, afresh.step, moved.step) == (5, 10, 15)
 
 
 # ---- sweeps ------------------------------------------------------------------------------------

@@ -145,7 +145,7 @@ def test_curves_show_every_field_and_the_gap(tmp_path, figures):
     assert training_curves(tmp_path / "again.png", rows).read_bytes() == (tmp_path / "curves.png").read_bytes()
     losses, logits, accuracies = figures[0].axes
     assert legend(losses) == ["discriminator", "generator"]
-    assert legend(logits) == legend(accuracies) == ["training data T", "validation data V", "fakes", "gap T - V"]
+    assert legend(logits) == legend(accuracies) == ["training data T", "validation data V", "fakes", "gap between T and V"]
     assert logits.lines[0].get_xydata().tolist() == [[0, 2], [10, 12], [20, 22]]
     gap = logits.collections[0].get_paths()[0].get_extents()
     assert (gap.x0, gap.y0, gap.x1, gap.y1) == (0, 1, 20, 22)

@@ -119,7 +119,7 @@ def test_the_gap_lies_between_the_means(tmp_path, figures):
     assert [text.get_text() for text in figures[0].legends[0].get_texts()] == [
         "training data T",
         "validation data V",
-        "gap T - V",
+        "gap between T and V",
     ]
 
 

@@ -85,6 +85,8 @@ def test_a_run_without_extractor_images_has_a_report(trained):
     report, usual = overfitting_report(run, without), overfitting_report(run)
     assert report.numbers["d_auc"].value == usual.numbers["d_auc"].value
     assert "real" not in report.numbers["d_auc"].controls and "real" in usual.numbers["d_auc"].controls
+    said = "note: the split E is empty: row 10 has no control of real data"
+    assert said in report.verdict_line() and said not in usual.verdict_line()
 
 
 class Page(html.parser.HTMLParser):

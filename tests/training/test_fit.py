@@ -1,6 +1,7 @@
 """The host's loop: any game, a run folder, kill and resume, clean stops, one line for each
 mistake."""
 
+import dataclasses
 import json
 import os
 import random
@@ -19,6 +20,7 @@ import pytest
 import gan_jax as gan
 from gan_jax.training.fit import multiple
 from gan_jax.training.folder import RunFolder
+from gan_jax.training.run import Run
 from tests.tiny_games import Mean, mean_step, ten
 
 ROOT = Path(__file__).parents[2]
@@ -119,6 +121,33 @@ def test_resume_without_a_checkpoint_starts_from_the_beginning(digits, tmp_path)
     again = fit(tiny(digits), digits, out=tmp_path / "run", resume=True)
     same(again.state, whole.state)
     assert RunFolder(tmp_path / "run").rows() == whole.history
+
+
+def test_resuming_what_is_not_there_begins_and_says_so(digits, tmp_path, capfd):
+    fit(tiny(digits), digits, steps=10, out=tmp_path / "run", resume=True)
+    assert f"{tmp_path / 'run'} holds no run to resume: a new one begins" in capfd.readouterr().err
+    fit(tiny(digits), digits, steps=20, out=tmp_path / "run", resume=True)
+    assert "a new one begins" not in capfd.readouterr().err
+
+
+def test_overwriting_removes_reports_in_other_features_and_no_file_of_the_user_s(digits, tmp_path):
+    fit(tiny(digits), digits, steps=10, out=tmp_path / "run")
+    mine = tmp_path / "run" / "report-to-read.html"
+    reports = [tmp_path / "run" / f"report-{name}" for name in ("pixels-0123abcd.html", "my-own-0123abcd.json")]
+    for path in (mine, *reports):
+        path.write_text("{}")
+    fit(tiny(digits), digits, steps=10, out=tmp_path / "run", overwrite=True)
+    assert mine.exists() and not any(path.exists() for path in reports)
+
+
+def test_the_line_on_d_gives_the_bound_that_it_decides_by(digits):
+    """With n and n images the standard error is sqrt((2 n + 1) / (12 n^2)); the bound is three."""
+    data = dataclasses.replace(digits, validation=digits.validation.first(77))
+    row = {"step": 1, "D/train_logit": 0.0, "D/validation_logit": 0.0}
+    said = lambda auc: Run(tiny(digits), None, data, history=[row | {"D/train_validation_auc": auc}]).verdict()
+    bound = 3 * (155 / (12 * 77**2)) ** 0.5
+    assert f"chance .500 +- {bound:.3f} (3 standard errors)" in said(0.6)
+    assert "no overfitting yet" in said(0.499 + bound) and "begun to overfit" in said(0.501 + bound)
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_newest_intact_one_and_says_so(digits, tmp_path, capfd):

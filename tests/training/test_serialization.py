@@ -125,6 +125,13 @@ def test_a_game_of_the_user_s_with_every_default_is_read_back():
     assert round_trip(game, trusted=[__name__]) == game
 
 
+def test_parts_of_a_script_are_to_be_given_there():
+    with pytest.raises(
+        gan.UserError, match=r"'__main__:mine', .* of a script: give the recipe itself \(recipe=\), in that script"
+    ):
+        from_json({"function": "__main__:mine", "with": {}})
+
+
 def test_a_function_or_class_of_the_user_s_is_read_back_only_if_its_module_is_trusted():
     for mine in (gan.bind(spring, stiffness=0.1, degree=3), Knobs(0.5), spring):
         again = round_trip(mine, trusted=[__name__])

@@ -101,7 +101,7 @@ def _train(spec: Spec, where: Path) -> str | None:
     from gan_jax.sweeps.result import recorded
     from gan_jax.sweeps.trainer import SweepTrainer
     from gan_jax.training.fit import origin_of
-    from gan_jax.training.folder import write_atomic, writing
+    from gan_jax.training.folder import warm_start_of, write_atomic, writing
     from gan_jax.training.placement import place
     from gan_jax.training.serialization import from_json
 
@@ -115,7 +115,7 @@ def _train(spec: Spec, where: Path) -> str | None:
     result = recorded(files, data, None, game, trusted)
     devices, per_member = spec["devices"]
     placement = place(devices or len(jax.local_devices()))
-    begun_from = record.get("warm_start")
+    begun_from = warm_start_of(record, files.path)
     origin = origin_of(begun_from, result.data, trusted) if begun_from else None
     schedule = Schedule(*spec["intervals"])
     trainer = SweepTrainer(result, placement, files, record["order"], schedule, spec["most"], per_member, origin)
