@@ -18,6 +18,7 @@ from gan_jax.metrics.neighbours import nearest
 from gan_jax.metrics.ranking import rank
 from gan_jax.metrics.training import _features, training_metrics
 from gan_jax.report.build import overfitting_report, references_of
+from gan_jax.report.report import digest_of
 from gan_jax.report.runs import samples_of
 from gan_jax.report.sweeps import sweep_report
 from gan_jax.training.folder import RunFolder
@@ -101,6 +102,7 @@ def test_a_saved_report_is_one_page_and_one_record_of_the_same_numbers(trained, 
     record = json.loads((page.parent / "report.json").read_text())
     values = {k: v.value if np.isfinite(v.value) else None for k, v in report.numbers.items()}
     assert {k: v["value"] for k, v in record["numbers"].items()} == values
+    assert record["digest"] == digest_of(record) != digest_of(record | {"verdict": "another"})
     parser = Page()
     parser.feed(page.read_text(encoding="utf-8"))
     assert parser.tags > 100 and report.verdict in page.read_text(encoding="utf-8")
