@@ -1,6 +1,6 @@
 """What does a fault cost? Kills, damaged files and mistakes, drawn from a seed and counted.
 
-    # a small one, two minutes on two CPU cores
+    # a small one
     python scripts/fault_campaign.py --kills 20 --limits 5 --damages 30 --inputs 60
     # the figures of docs/faults.md
     python scripts/fault_campaign.py --kills 200 --limits 70 --damages 200 --inputs 150
@@ -73,7 +73,7 @@ def main(options: Options) -> int:
         for kind, i in cases:
             draw = random.Random(f"{options.seed} {kind} {i}")
             outcome = KINDS[kind](Path(folder), i, draw)
-            if outcome is None:  # there are no more of this kind, or not on this machine
+            if outcome is None:  # there are no more of this kind, or this machine has no such limit
                 continue
             outcomes.append((kind, outcome))
             if outcome.how in FAULTS or options.only or options.all:

@@ -22,10 +22,9 @@ TEXTS = (b"", b"[]", b"null", b"{}", b'"text"', b"7", b"{" * 2000, b"\x00" * 100
 
 def made(root: Path, kind: str) -> Path:
     """The folder of this kind, finished, at the same place for all cases."""
-    folder = root / "finished" / kind
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(kept(root, kind), folder)
-    return folder
+    folder, copy = root / "finished" / kind, kept(root, kind)
+    shutil.rmtree(folder)
+    return Path(shutil.copytree(copy, folder))
 
 
 @functools.cache
@@ -80,7 +79,7 @@ def attempt(root: Path, number: int, draw: random.Random) -> Outcome:
 
 
 def _files(folder: Path, kind: str) -> list[Path]:
-    """The files to damage: of pictures and of the checkpoints' data files, which are many, a few."""
+    """The files to damage: of pictures and of checkpoints' data files, which are many, a few."""
     files = sorted({path for own in KINDS[kind].own for path in folder.rglob(own) if path.is_file()})
     records = [path for path in files if path.suffix in (".json", ".jsonl", ".csv", ".npz")]
     return [*records, *[path for path in files if path not in records][::7]]

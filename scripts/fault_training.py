@@ -20,9 +20,7 @@ import jax.numpy as jnp
 import launch
 import matplotlib
 import numpy as np
-import numpy as np
 import orbax.checkpoint  # noqa: F401  # all imports here are made once, in the server of all children
-
 from flax import struct
 
 import gan_jax as gan
@@ -217,7 +215,7 @@ def make_study(folder: Path, more: int) -> None:
 
 
 def _drawn(number: int) -> dict[str, np.ndarray]:
-    return {"tables": np.random.default_rng(number).normal(size=(SIDE * 10, SIDE, SIDE)), "n": np.int64(number)}
+    return {"tables": np.random.default_rng(number).normal(size=(SIDE * 10, SIDE, SIDE)), "n": np.array(number)}
 
 
 def make_data(folder: Path, more: int) -> None:
@@ -225,17 +223,18 @@ def make_data(folder: Path, more: int) -> None:
     from PIL import Image
 
     train = digits().train
+    assert train.labels is not None
     if not (folder / "digits.npz").exists():
         for i, (image, label) in enumerate(zip(train.images, train.labels, strict=True)):
             path = folder / "images" / f"class {label}" / f"{i:03d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image[..., 0]).save(path)
-        np.savez(folder / "digits.npz", images=train.images, labels=train.labels)  # pyright: ignore[reportArgumentType]
-    for source, run in SOURCES.items():
+        np.savez(folder / "digits.npz", images=train.images, labels=train.labels)
+    for source, name in SOURCES.items():
         if more:
-            gan.resume(folder / run, steps=STEPS + more, progress=False)
+            gan.resume(folder / name, steps=STEPS + more, progress=False)
         else:
-            make_run(folder / run, 0, gan.load(source.format(folder)))
+            make_run(folder / name, 0, gan.load(source.format(folder)))
 
 
 SOURCES = {"folder:{}/images": "run of images", "npz:{}/digits.npz": "run of npz"}
@@ -270,7 +269,7 @@ def read_study(folder: Path) -> str:
 
 
 def read_data(folder: Path) -> str:
-    return " ".join([read_run(folder / run, None) for run in SOURCES.values()])
+    return " ".join([read_run(folder / name, None) for name in SOURCES.values()])
 
 
 def read_report(folder: Path) -> str:
@@ -313,7 +312,7 @@ def work(kind: str, folder: Path, cache: Path, more: int | None, note: Path | No
     use_cache(cache)
     if kind not in ("data", "report"):
         trainer.plots = SimpleNamespace(training_curves=lambda *_: None)  # pyright: ignore[reportAttributeAccessIssue]
-        gan.Sweep.draw = lambda *_: []
+        gan.Sweep.draw = lambda *_: []  # pyright: ignore[reportAttributeAccessIssue]
     if more is not None:
         KINDS[kind].make(folder, more)
     if note:

@@ -24,12 +24,11 @@ import numpy as np
 
 from gan_jax.arguments import not_both
 from gan_jax.core.errors import UserError
-from gan_jax.training import schemas
 from gan_jax.text import one_line
+from gan_jax.training import schemas
 from gan_jax.training.checkpoint_files import digest_of, saved_steps
 from gan_jax.training.files import LOCK, TEMPORARY, WRITER, Writer, fsync, warn, write_arrays, write_atomic, writing
 from gan_jax.training.serialization import FORMAT, check_format, completed, differences_of_runs
-
 
 DIGEST = "_digest"  # of the other arrays of a study's part
 

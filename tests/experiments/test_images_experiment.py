@@ -93,10 +93,10 @@ def test_a_stopped_study_keeps_what_was_done(tmp_path):
         with suppress(UserError):
             np.testing.assert_array_equal(folder.part("kNN", make)["x"], np.arange(3))
     mean.write_bytes(whole)
-    for path, content in ((path, b"PK broken"), (mean, whole)):
-        path.write_bytes(content)
-        with pytest.raises(UserError, match=f"{path.name} is damaged"):
-            folder.part(path.stem, make)
+    for damaged, content in ((path, b"PK broken"), (mean, whole)):
+        damaged.write_bytes(content)
+        with pytest.raises(UserError, match=f"{damaged.name} is damaged"):
+            folder.part(damaged.stem, make)
     assert len(calls) == 1
     record = folder.path / "study.json"
     for text in ('{"format": 1}', '{"format": 1, "options": []}'):

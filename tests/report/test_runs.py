@@ -205,6 +205,11 @@ def test_reports_that_cannot_be_made_or_compared_end_in_one_line(folders, tmp_pa
         with pytest.raises(UserError) as error:
             call()
         assert "\n" not in str(error.value) and (message in str(error.value) or message == "is not there"), error.value
+    made = json.loads((folders / "0" / "report.json").read_text())
+    made["numbers"]["fd"]["value"] += 1
+    (folders / "0" / "report.json").write_text(json.dumps(made))
+    with pytest.raises(UserError, match="report.json was changed since it was written: make it again"):
+        compare_script.read(folders / "0")
     record = files.read()
     (files.path / files.record).write_text(json.dumps(record | {"steps": 20}))
     with pytest.raises(UserError, match="at step 10 of 20: finish it with --resume"):
