@@ -30,7 +30,9 @@ class Options:
 
 
 def read(folder: Path) -> dict:
-    """The report.json of a folder."""
+    """The report.json of a folder. Raises UserError where it was changed since it was written."""
+    from gan_jax.report.report import digest_of
+
     try:
         report = json.loads((folder / "report.json").read_text())
     except OSError as error:
@@ -39,6 +41,8 @@ def read(folder: Path) -> dict:
         raise UserError(f"{folder}/report.json is damaged ({error}): make it again with scripts/report.py") from None
     if not isinstance(report, dict) or "numbers" not in report:
         raise UserError(f"{folder}/report.json is not the report of one run: a sweep's page compares its own settings")
+    if report.get("digest", whole := digest_of(report)) != whole:
+        raise UserError(f"{folder}/report.json was changed since it was written: make it again with scripts/report.py")
     return report
 
 

@@ -1,11 +1,12 @@
 """What does a fault cost? Kills, damaged files and mistakes, drawn from a seed and counted.
 
-    # a small one, two minutes on two CPU cores
-    python scripts/fault_campaign.py --kills 10 --damages 30 --inputs 60
+    # a small one
+    python scripts/fault_campaign.py --kills 20 --limits 5 --damages 30 --inputs 60
     # the figures of docs/faults.md
-    python scripts/fault_campaign.py --kills 200 --damages 200 --inputs 150
+    python scripts/fault_campaign.py --kills 200 --limits 70 --damages 200 --inputs 150
 
-Every case is drawn from `--seed` and its own number: `--only damage:17` tries case 17 alone.
+Every case is drawn from `--seed` and its own number, so that kinds can be tried one by one:
+`--only damage:17 kill:3` tries these two cases alone.
 A case ends in one of these ways:
 
     held       the result has the same bits as without the fault
@@ -30,44 +31,52 @@ from pathlib import Path
 import fault_damages
 import fault_inputs
 import fault_kills
+import fault_limits
 from fault_children import FAULTS, HELD, REFUSED, WARNED, Outcome
 
 from gan_jax.cli.run import run
 
-KINDS = {"kill": fault_kills.attempt, "damage": fault_damages.attempt, "input": fault_inputs.attempt}
+KINDS = {
+    "kill": fault_kills.attempt,
+    "limit": fault_limits.attempt,
+    "damage": fault_damages.attempt,
+    "input": fault_inputs.attempt,
+}
 
 
 @dataclass
 class Options:
     """Count what faults cost."""
 
-    kills: int = 10
-    """Processes killed with -9, once or twice, at random moments."""
+    kills: int = 20
+    """Processes ended at random moments, once or twice."""
+    limits: int = 5
+    """Full disks, small files, few open files, a closed or full stderr."""
     damages: int = 30
     """Files of finished folders damaged at random."""
     inputs: int = 60
     """Calls and command lines with an argument that cannot be meant, at most all that there are."""
     seed: int = 0
     """Of every draw."""
-    only: str | None = None
-    """One case again: kill:3, damage:17, input:5."""
+    all: bool = False
+    """Print each case, and not only faults."""
+    only: tuple[str, ...] = ()
+    """These cases again: kill:3 damage:17."""
 
 
 def main(options: Options) -> int:
-    numbers = {"kill": options.kills, "damage": options.damages, "input": options.inputs}
-    cases = [(kind, i) for kind, number in numbers.items() for i in range(number)]
+    cases = [(kind, i) for kind in KINDS for i in range(getattr(options, f"{kind}s"))]
     if options.only:
-        kind, _, number = options.only.partition(":")
-        cases = [(kind, int(number))]
+        cases = [(kind, int(number)) for kind, _, number in (case.partition(":") for case in options.only)]
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="faults") as folder:
         for kind, i in cases:
             draw = random.Random(f"{options.seed} {kind} {i}")
             outcome = KINDS[kind](Path(folder), i, draw)
-            if outcome is None:  # there are no more of this kind
+            if outcome is None:  # there are no more of this kind, or this machine has no such limit
                 continue
             outcomes.append((kind, outcome))
-            if outcome.how in FAULTS or options.only:
+            if outcome.how in FAULTS or options.only or options.all:
                 print(f"{kind}:{i} {outcome.group}, {outcome.case}: {outcome.how}: {outcome.detail}", flush=True)
     print(table(outcomes))
     return int(any(outcome.how in FAULTS for _, outcome in outcomes))

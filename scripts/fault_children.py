@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import multiprocessing
-import os
+import random
 import signal
 import sys
 import time
@@ -15,9 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
+
 HELD, REFUSED, WARNED, SILENT, TRACEBACK, HANG = "held", "refused", "warned", "silent", "traceback", "hang"
 FAULTS = (SILENT, TRACEBACK, HANG)
-LIMIT = 120.0  # seconds, after which a child hangs
+LIMIT = 240.0  # seconds, after which a child hangs
 USER_ERROR, CRASH = 2, 70  # exit codes of a child
 
 
@@ -55,13 +57,21 @@ class Child:
             return None
         return self.process.exitcode
 
-    def kill(self) -> bool:
-        """Kill with -9. Returns whether the child was still running."""
-        running = self.process.is_alive()
-        if running and self.process.pid:
-            os.kill(self.process.pid, signal.SIGKILL)
-        self.process.join()
-        return self.process.exitcode == -signal.SIGKILL
+    def is_alive(self) -> bool:
+        return self.process.is_alive()
+
+    def end(self, number: signal.Signals, draw: random.Random) -> bool:
+        """Send a signal to the child, or to one that it has forked. Returns whether all of them
+        ended within the time limit."""
+        family = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = [me := psutil.Process(self.process.pid), *me.children()]
+            draw.choice(family).send_signal(number)
+        ended = self.wait() is not None
+        _, left = psutil.wait_procs(family, LIMIT)
+        for process in left:
+            process.kill()
+        return ended and not left
 
     @property
     def seconds(self) -> float:

@@ -12,66 +12,64 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fault_training as training
 from fault_children import HELD, REFUSED, SILENT, WARNED, Child, Outcome, ending
-from fault_kills import held
+from fault_training import KINDS, work
 
-WORK = {"run": (training.train_run, training.STEPS), "sweep": (training.train_sweep, training.SWEEP_STEPS)}
+DRAWN = ("run", "run", "run", "sweep", "sweep", "sweep", "tasks", "study", "data", "report")
 MORE = 20  # steps that a damaged folder is trained further
 TEXTS = (b"", b"[]", b"null", b"{}", b'"text"', b"7", b"{" * 2000, b"\x00" * 100, b"\xff\xfe{\x00}\x00")
 
 
-@functools.cache
-def finished(root: Path, kind: str) -> Path:
-    """A finished folder of this kind."""
-    work, _ = WORK[kind]
-    folder = root / f"finished {kind}"
-    child = Child(root / "out.txt", work, folder, root / "cache")
-    if child.wait(600) != 0:
-        raise RuntimeError(f"{kind} fails without any fault: {child.lines[-5:]}")
-    return folder
+def made(root: Path, kind: str) -> Path:
+    """The folder of this kind, finished, at the same place for all cases."""
+    folder, copy = root / "finished" / kind, kept(root, kind)
+    shutil.rmtree(folder)
+    return Path(shutil.copytree(copy, folder))
 
 
 @functools.cache
-def expected(root: Path, kind: str, further: bool) -> str:
-    """What an undamaged folder holds, as it is or trained further."""
-    if not further:
-        return held(root, finished(root, kind))
-    work, steps = WORK[kind]
-    folder = root / f"further {kind}"
-    shutil.copytree(finished(root, kind), folder)
-    child = Child(root / "out.txt", work, folder, root / "cache", steps + MORE)
-    if child.wait() != 0:
-        raise RuntimeError(f"{kind} cannot go on without any fault: {child.lines[-5:]}")
-    return held(root, folder)
+def kept(root: Path, kind: str) -> Path:
+    """A copy of the finished folder."""
+    folder, copy = root / "finished" / kind, root / "kept" / kind
+    folder.parent.mkdir(exist_ok=True)
+    used(root, kind, 0)
+    shutil.copytree(folder, copy)
+    return copy
+
+
+def used(root: Path, kind: str, more: int | None) -> tuple[tuple[str, str] | None, list[str], str]:
+    """(how it ended if not well, what was printed, what the folder holds): open it, or train it
+    `more` steps further."""
+    note = root / "note"
+    note.unlink(missing_ok=True)
+    child = Child(root / "out.txt", work, kind, root / "finished" / kind, root / "cache", more, note)
+    bad = ending(child.wait(), child.lines)
+    return bad, child.lines, "" if bad else note.read_text()
+
+
+@functools.cache
+def expected(root: Path, kind: str, more: int | None) -> str:
+    """What an undamaged folder holds."""
+    made(root, kind)
+    bad, printed, found = used(root, kind, more)
+    if bad:
+        raise RuntimeError(f"{kind} fails without any fault: {bad} {printed[-5:]}")
+    return found
 
 
 def attempt(root: Path, number: int, draw: random.Random) -> Outcome:
     """Case `number`: a copy of a finished folder, one damage, one use."""
-    kind, further = draw.choice(["run", "run", "sweep"]), draw.random() < 0.5
-    right, folder = expected(root, kind, further), root / f"damaged {number}"
-    shutil.copytree(finished(root, kind), folder)
-    path = draw.choice(_files(folder))
+    kind, more = draw.choice(DRAWN), draw.choice([None, MORE])
+    right, folder = expected(root, kind, more), made(root, kind)
+    path = draw.choice(_files(folder, kind))
     name = path.relative_to(folder).as_posix()
     damage = draw.choice([d for d in DAMAGES if d is not edit or path.suffix in (".json", ".jsonl")])
-    what = damage(path, draw)
+    case = f"{name} {damage(path, draw)}, {'trained further' if more else 'opened'}"
     before = _digests(folder)
-    case = f"{name} {what}, {'trained further' if further else 'opened'}"
-    if further:
-        work, steps = WORK[kind]
-        child = Child(root / "out.txt", work, folder, root / "cache", steps + MORE)
-        code = child.wait()
-        bad, printed = ending(code, child.lines), child.lines
-        found = "" if bad else held(root, folder)
-    else:
-        note = root / "note"
-        note.unlink(missing_ok=True)
-        child = Child(root / "out.txt", training.open_again, folder, root / "cache", note)
-        code = child.wait()
-        bad, printed = ending(code, child.lines), child.lines
-        found = "" if bad else note.read_text()
+    bad, printed, found = used(root, kind, more)
     if bad:
-        changed = [n for n, sha in before.items() if _digests(folder).get(n) != sha]
+        after = _digests(folder)
+        changed = [n for n, sha in before.items() if after.get(n) != sha]
         if bad[0] == REFUSED and changed:
             return Outcome(kind, case, SILENT, f"refused, and changed {changed[:3]}: {bad[1]}")
         return Outcome(kind, case, *bad)
@@ -80,10 +78,10 @@ def attempt(root: Path, number: int, draw: random.Random) -> Outcome:
     return Outcome(kind, case, WARNED if printed else SILENT, " / ".join(printed)[:300] or found[:200])
 
 
-def _files(folder: Path) -> list[Path]:
-    """One file of each kind: of the checkpoints' data files, which are many, two."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    records = [path for path in files if path.suffix in (".json", ".jsonl", ".csv")]
+def _files(folder: Path, kind: str) -> list[Path]:
+    """The files to damage: of pictures and of checkpoints' data files, which are many, a few."""
+    files = sorted({path for own in KINDS[kind].own for path in folder.rglob(own) if path.is_file()})
+    records = [path for path in files if path.suffix in (".json", ".jsonl", ".csv", ".npz")]
     return [*records, *[path for path in files if path not in records][::7]]
 
 
@@ -96,9 +94,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def flip(path: Path, draw: random.Random) -> str:
-    content = bytearray(path.read_bytes())
-    if not content:
-        return cut(path, draw)
+    content = bytearray(path.read_bytes() or b"0")
     at = draw.randrange(len(content))
     content[at] ^= 1 << draw.randrange(8)
     path.write_bytes(content)

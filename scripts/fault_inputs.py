@@ -126,10 +126,10 @@ def attempt(root: Path, number: int, draw: random.Random) -> Outcome | None:
     """Case `number` of the list, which is the same for all seeds; None after its end."""
     if number >= len(shuffled()):
         return None
-    from fault_damages import finished
+    from fault_damages import made
 
     group, what, how = shuffled()[number]
-    run, out = finished(root, "run"), root / f"mistake {number}"
+    run, out = made(root, "report"), root / f"mistake {number}"
     work = command if isinstance(how, str) else call
     child = Child(root / "out.txt", work, root / "cache", run, out, *((group, how) if isinstance(how, str) else how))
     code = child.wait()
@@ -146,15 +146,15 @@ def attempt(root: Path, number: int, draw: random.Random) -> Outcome | None:
 def call(cache: Path, run: Path, out: Path, function: str, argument: str, which: int | str) -> None:
     """Call the function with one wrong value."""
     training.use_cache(cache)
-    a, b = training.recipe(1e-4), training.recipe(4e-4)
+    a, b = training.image_recipe(1e-4), training.image_recipe(4e-4)
     value = {1: a, "1": b} if which == "twice" else CALLS[function][argument][int(which)]
     FUNCTIONS[function](run, out, {argument: value})
 
 
 def _fit(run: Path, out: Path, wrong: dict[str, Any]) -> None:
     arguments: dict[str, Any] = {
-        "recipe": training.recipe(),
-        "data": training.data(),
+        "recipe": training.image_recipe(),
+        "data": training.digits(),
         "steps": 4,
         "log_every": 2,
         "progress": False,
@@ -166,8 +166,8 @@ def _fit(run: Path, out: Path, wrong: dict[str, Any]) -> None:
 
 def _sweep(run: Path, out: Path, wrong: dict[str, Any]) -> None:
     arguments: dict[str, Any] = {
-        "settings": {"a": training.recipe()},
-        "data": training.data(),
+        "settings": {"a": training.image_recipe()},
+        "data": training.digits(),
         "steps": 4,
         "log_every": 2,
         "seeds": 2,
@@ -183,12 +183,12 @@ def _load(run: Path, out: Path, wrong: dict[str, Any]) -> None:
 
 def _recipe(run: Path, out: Path, wrong: dict[str, Any]) -> None:
     small: dict[str, Any] = {"width": 4, "latent_dim": 4, "batch_size": 8}
-    gan.fit(gan.recipes.dcgan((8, 8, 1), **small | wrong), training.data(), steps=2, log_every=2, out=out, progress=False)
+    gan.fit(gan.recipes.dcgan((8, 8, 1), **small | wrong), training.digits(), steps=2, log_every=2, out=out, progress=False)
 
 
 def _regularized(run: Path, out: Path, wrong: dict[str, Any]) -> None:
     (name, value), = wrong.items()  # fmt: skip
-    recipe = training.recipe()
+    recipe = training.image_recipe()
     r1 = gan.penalties.r1
     penalties: dict[str, Any] = {
         "r1": lambda: {"r1": gan.bind(r1, gamma=value)},
@@ -207,7 +207,7 @@ def _regularized(run: Path, out: Path, wrong: dict[str, Any]) -> None:
     else:
         changed = {"numbers": {"dropout": value}}
     recipe = recipe.replace(discriminator=recipe.discriminator.replace(**changed))
-    gan.fit(recipe, training.data(), steps=2, log_every=2, out=out, progress=False)
+    gan.fit(recipe, training.digits(), steps=2, log_every=2, out=out, progress=False)
 
 
 def _samples(run: Path, out: Path, wrong: dict[str, Any]) -> None:
@@ -217,7 +217,7 @@ def _samples(run: Path, out: Path, wrong: dict[str, Any]) -> None:
 
 def _overfitting_report(run: Path, out: Path, wrong: dict[str, Any]) -> None:
     samples = gan.open_run(run).samples(90)
-    arguments: dict[str, Any] = {"fakes": samples, "data": training.data(), "features": "pixels"}
+    arguments: dict[str, Any] = {"fakes": samples, "data": training.digits(), "features": "pixels"}
     gan.overfitting_report(**arguments | wrong)
 
 

@@ -1,86 +1,104 @@
-"""Kills of the fault campaign: a process dies with -9 at a random moment, once or twice, and the
-work goes on in another one. In the end the folder must hold the same bits as an undisturbed one."""
+"""Kills of the fault campaign: a process ends at a random moment, once or twice, and the work goes
+on in another one. In the end the folder must hold the same bits as an undisturbed one."""
 
 from __future__ import annotations
 
 import functools
 import random
-import re
+import shutil
+import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import fault_training as training
-from fault_children import HELD, SILENT, Child, Outcome, ending
+from fault_children import HANG, HELD, LIMIT, SILENT, Child, Outcome, ending
+from fault_training import work
 
-CASES: tuple[tuple[str, str, Callable], ...] = (
-    ("run", "at any moment", training.train_run),
-    ("run", "twice", training.train_run),
-    ("run", "while a checkpoint is written", training.train_run),
-    ("sweep", "at any moment", training.train_sweep),
-    ("sweep", "twice", training.train_sweep),
-    ("report", "at any moment", training.report_run),
-    ("report", "while the report is written", training.report_run),
+KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
+# What is disturbed, when, how, and how often.
+CASES: tuple[tuple[str, str, signal.Signals, int], ...] = (
+    ("run", "at any moment", KILL, 1),
+    ("sweep", "at any moment", KILL, 1),
+    ("run", "while a checkpoint is written", KILL, 1),
+    ("processes", "at any moment", KILL, 1),
+    ("sweep", "while a checkpoint is written", KILL, 1),
+    ("run", "at any moment", KILL, 2),
+    ("report", "while the report is written", KILL, 1),
+    ("run", "at any moment", TERM, 1),
+    ("sweep", "at any moment", KILL, 2),
+    ("run", "while it compiles", KILL, 1),
+    ("tasks", "at any moment", KILL, 1),
+    ("run", "at any moment", INT, 1),
+    ("report", "at any moment", KILL, 1),
+    ("sweep", "at any moment", TERM, 1),
+    ("study", "while a part is written", KILL, 1),
+    ("sweep", "while it compiles", KILL, 1),
+    ("report", "while a picture is written", KILL, 1),
+    ("sweep", "at any moment", INT, 1),
+    ("run", "while its record is written", KILL, 1),
+    ("tasks", "while the data are written", KILL, 1),
 )
+FILES = {  # what appears while it is written
+    "while a checkpoint is written": ("checkpoints/*.new*", "groups/*/checkpoints/*.new*"),
+    "while the report is written": ("report.*.tmp",),
+    "while a part is written": ("parts/*.tmp",),
+    "while a picture is written": ("*.png.tmp", "samples/*.tmp"),
+    "while its record is written": ("recipe.json.tmp",),
+    "while the data are written": ("tasks/data.npz.tmp",),
+}
 
 
 @functools.cache
-def undisturbed(root: Path, work: Callable) -> tuple[float, str]:
-    """(seconds that the work takes once its programs are compiled, what its folder holds)."""
-    for name in ("compiling", "undisturbed"):
-        folder = root / f"{name} {work.__name__}"
-        child = Child(root / "out.txt", work, folder, root / "cache")
+def undisturbed(root: Path, kind: str) -> tuple[float, str]:
+    """(seconds that it takes once its programs are compiled, what its folder holds)."""
+    note, places = root / "note", [root / kind / name for name in ("compiling", "undisturbed")]
+    for folder in places:
+        folder.parent.mkdir(exist_ok=True)
+        child = begin(root, kind, folder, root / "cache", note)
         if child.wait(600) != 0:
-            raise RuntimeError(f"{work.__name__} fails without any fault: {child.lines[-5:]}")
-    return child.seconds, held(root, folder)
+            raise RuntimeError(f"{kind} fails without any fault: {child.lines[-5:]}")
+    return child.seconds, note.read_text()
 
 
-def held(root: Path, folder: Path) -> str:
-    """What a folder holds when another process opens it; the error where it cannot be opened."""
-    note = root / "note"
-    note.unlink(missing_ok=True)
-    child = Child(root / "out.txt", training.open_again, folder, root / "cache", note)
-    code = child.wait()
-    bad = ending(code, child.lines)
-    report = folder / "report.json"
-    return " ".join(bad) if bad else note.read_text() + (report.read_text() if report.exists() else "")
+def begin(root: Path, kind: str, folder: Path, cache: Path, note: Path | None) -> Child:
+    """Make it in a process of its own."""
+    return Child(root / "out.txt", work, kind, folder, cache, 0, note)
 
 
 def attempt(root: Path, number: int, draw: random.Random) -> Outcome:
     """Case `number`: the kinds take turns."""
-    group, how, work = CASES[number % len(CASES)]
-    seconds, expected = undisturbed(root, work)
-    folder, killed = root / f"killed {number}", []
-    for _ in range(2 if how == "twice" else 1):
-        child = Child(root / "out.txt", work, folder, root / "cache")
-        wait(child, folder, how, draw, seconds)
-        killed.append(f"{child.seconds:.2f} s" if child.kill() else "had ended")
-    case = f"killed {how} ({', '.join(killed)})"
-    child = Child(root / "out.txt", work, folder, root / "cache")
-    code = child.wait()
-    if bad := ending(code, child.lines):
-        return Outcome(group, case, *bad)
-    found = held(root, folder)
-    same = _comparable(found) == _comparable(expected)
-    return Outcome(group, case, HELD if same else SILENT, "" if same else found[:300])
+    kind, when, how, times = CASES[number % len(CASES)]
+    seconds, expected = undisturbed(root, kind)
+    folder, note, killed, cache = root / kind / f"killed {number}", root / "note", [], root / "cache"
+    if when == "while it compiles":
+        cache = root / "own cache"
+        shutil.rmtree(cache, ignore_errors=True)
+    for _ in range(times):
+        child = begin(root, kind, folder, cache, None)
+        wait(child, folder, when, draw, seconds)
+        after = f"{child.seconds:.2f} s" if child.is_alive() else "its end"
+        if not child.end(how, draw):
+            return Outcome(kind, f"{how.name} {when}", HANG, f"does not end after {how.name}")
+        killed.append(after)
+    case = f"{how.name} {when}, after {' and '.join(killed)}"
+    note.unlink(missing_ok=True)
+    child = begin(root, kind, folder, cache, note)
+    if bad := ending(child.wait(LIMIT * 2), child.lines):
+        return Outcome(kind, case, *bad)
+    same = note.read_text() == expected
+    shutil.rmtree(folder)
+    return Outcome(kind, case, HELD if same else SILENT, "" if same else note.read_text()[:300])
 
 
-def _comparable(text: str) -> str:
-    """Without the name of the folder, which a report holds."""
-    return re.sub(r"(killed \d+|undisturbed \w+)", "FOLDER", text)
-
-
-def wait(child: Child, folder: Path, how: str, draw: random.Random, seconds: float) -> None:
+def wait(child: Child, folder: Path, when: str, draw: random.Random, seconds: float) -> None:
     """Until the moment of the kill."""
-    if how in ("at any moment", "twice"):
-        time.sleep(draw.uniform(0, seconds))
+    if when not in FILES:
+        time.sleep(draw.uniform(0, 2 * seconds if when == "while it compiles" else seconds))
         return
-    wanted = draw.randint(1, 4)
-    pattern = "checkpoints/*tmp*" if "checkpoint" in how else "report*"
+    wanted = draw.randint(1, 4) if "checkpoint" in when or "picture" in when else 1
     seen: set[Path] = set()
-    while child.process.is_alive() and child.seconds < 60:
-        seen.update(folder.glob(pattern))
-        if len(seen) >= (wanted if "checkpoint" in how else 1):
+    while child.is_alive() and child.seconds < LIMIT:
+        seen.update(path for pattern in FILES[when] for path in folder.glob(pattern))
+        if len(seen) >= wanted:
             break
         time.sleep(0.0005)
-    time.sleep(draw.uniform(0, 0.01))
+    time.sleep(draw.choice([0, draw.uniform(0, 0.02)]))

@@ -1,5 +1,6 @@
 """The report: what was found, as text, as HTML, and as files."""
 
+import hashlib
 import json
 import re
 import sys
@@ -104,9 +105,16 @@ class Report:
         target = path if path.suffix == ".html" else path / f"{name}.html"
         files = {target.name: self.html()}
         if target != path:
-            files[f"{name}.json"] = json.dumps(self.to_json(), indent=1)
+            record = json.loads(json.dumps(self.to_json()))
+            files[f"{name}.json"] = json.dumps(record | {"digest": digest_of(record)}, indent=1)
         write_files(target.parent, files)
         return target
+
+
+def digest_of(record: Mapping[str, Any]) -> str:
+    """sha256 of the entries of a report.json, by which a change of the file shows."""
+    own = {key: value for key, value in record.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def free_name(folder: Path, protocol: Mapping[str, Any]) -> str:

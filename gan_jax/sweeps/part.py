@@ -15,7 +15,6 @@ from gan_jax.sweeps.result import Sweep
 from gan_jax.training import loop
 from gan_jax.training.checkpoints import Checkpoints, saved_steps
 from gan_jax.training.files import warn, writing
-from gan_jax.training.folder import environment
 from gan_jax.training.progress import SweepProgress
 from gan_jax.training.signals import StopSignal
 from gan_jax.training.trainer import warn_of_environment
@@ -80,8 +79,8 @@ class PartTrainer:
             if logged < max(saved_steps(self.folder.checkpoints), default=-1):
                 again = f"trained again from step {found[2] if found else 0}"
                 warn(f"{self.folder.path / 'metrics.jsonl'} lacks rows after step {max(logged, 0)}: {again}")
-            at = found[2] if found else -1
-            kept = self.folder.truncate(at) if self.trains else [row for row in self.folder.rows() if row["step"] <= at]
+            at, about = (found[2], found[1]) if found else (-1, {})
+            kept = self.folder.truncate(at, about) if self.trains else self.folder.history(at, about)
             for row in kept:
                 self.keep_row(row)
             if found:
@@ -174,8 +173,8 @@ class PartTrainer:
         return step % self.schedule.checkpoint_every == 0
 
     def save(self, state: Carry, step: int) -> None:
-        if self.checkpoints and step not in self.checkpoints.steps():
-            self.checkpoints.save(step, self.population.saved(*state), {"environment": environment()})
+        if self.checkpoints and self.folder and step not in self.checkpoints.steps():
+            self.checkpoints.save(step, self.population.saved(*state), self.folder.about())
 
     def keep_states(self, state: Any) -> None:
         """Put the trained members' states into the result, from the host's memory, so that the next

@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -25,12 +24,14 @@ import numpy as np
 
 from gan_jax.arguments import not_both
 from gan_jax.core.errors import UserError, say
+from gan_jax.text import one_line
 from gan_jax.training import schemas
-from gan_jax.training.checkpoints import saved_steps
+from gan_jax.training.checkpoint_files import digest_of, saved_steps
 from gan_jax.training.files import LOCK, TEMPORARY, WRITER, Writer, fsync, warn, write_arrays, write_atomic, writing
 from gan_jax.training.serialization import FORMAT, check_format, completed, differences_of_runs
 
 WARM = "warm_start"  # the entry of a record that names the run which training began from
+DIGEST = "_digest"  # of the other arrays of a study's part
 
 
 def environment() -> dict[str, Any]:
@@ -114,6 +115,7 @@ class RunFolder:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self._writer: Writer | None = None
+        self._rows = hashlib.sha256()  # of metrics.jsonl, as far as it is written
 
     @property
     def checkpoints(self) -> Path:
@@ -214,20 +216,43 @@ class RunFolder:
 
     def append(self, name: str, row: dict[str, Any]) -> None:
         """One JSON line, on disk when this returns."""
-        path = self.path / name
+        path, line = self.path / name, json.dumps(row) + "\n"
         with writing(self.path):
             new = not path.exists()
             with open(path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
             if new:
                 fsync(self.path)
+        if name == "metrics.jsonl":
+            self._rows.update(line.encode())
 
     def log(self, row: dict[str, Any], timing: dict[str, float]) -> None:
         """Append a row to metrics.jsonl, and how long its steps took to timings.jsonl."""
         self.append("metrics.jsonl", row)
         self.append("timings.jsonl", {"step": row["step"]} | timing)
+
+    def about(self) -> dict[str, Any]:
+        """What a checkpoint says of the present: the environment, and a digest of the rows."""
+        return {"environment": environment(), "rows": self._rows.hexdigest()}
+
+    def history(self, step: int, about: dict[str, Any]) -> list[dict[str, Any]]:
+        """The rows up to the step of a checkpoint, with a warning where they are not as they were
+        written. about: what the checkpoint says."""
+        rows, damaged = self.intact()
+        if damaged:
+            warn(f"{self.path / 'metrics.jsonl'} is damaged: {damaged}: left out of the history")
+        kept = [row for row in rows if row["step"] <= step]
+        if not damaged:
+            self._check_rows(_lines(kept), step, about)
+        return kept
+
+    def _check_rows(self, text: str, step: int, about: dict[str, Any]) -> None:
+        found = hashlib.sha256(text.encode()).hexdigest()
+        if about.get("rows", found) != found:
+            what = f"its rows up to step {step} are not those that were written"
+            warn(f"{self.path / 'metrics.jsonl'} was changed: {what}, and are taken as they are")
 
     def rows(self, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
         """The rows of a .jsonl file, without damaged ones and a last one that a crash cut off."""
@@ -272,16 +297,20 @@ class RunFolder:
             return None
         return status["stopped"] if status["step"] == step else None
 
-    def truncate(self, step: int) -> list[dict[str, Any]]:
+    def truncate(self, step: int, about: dict[str, Any]) -> list[dict[str, Any]]:
         """Drop the rows after `step`. Returns the rows of metrics.jsonl that stay. A damaged file
-        is kept beside the new one, with a warning."""
+        is kept beside the new one, with a warning. about: what the checkpoint of that step says."""
         kept = {}
         for name in ("metrics.jsonl", "timings.jsonl"):
             path, (rows, damaged) = self.path / name, self.intact(name)
             kept[name] = [row for row in rows if row["step"] <= step]
-            text = "".join(json.dumps(row) + "\n" for row in kept[name])
-            if name == "metrics.jsonl" and step > 0 and (not kept[name] or kept[name][-1]["step"] < step):
-                damaged = damaged or f"it has no row of step {step}, which the checkpoint has reached"
+            text = _lines(kept[name])
+            if name == "metrics.jsonl":
+                self._rows = hashlib.sha256(text.encode())
+                if step > 0 and (not kept[name] or kept[name][-1]["step"] < step):
+                    damaged = damaged or f"it has no row of step {step}, which the checkpoint has reached"
+                if not damaged:
+                    self._check_rows(text, step, about)
             if damaged and not path.exists():
                 warn(f"{path} is not there: the rows up to step {step} are lost")
             elif not damaged and path.exists() and path.read_bytes() == text.encode():
@@ -295,24 +324,31 @@ class RunFolder:
         return kept["metrics.jsonl"]
 
 
+def _lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
 class StudyFolder(RunFolder):
     """A study that compares methods: study.json, parts/*.npz (the results of one method each),
     table, pictures."""
 
-    kind, record, inside, schema = "study", "study.json", "parts", schemas.ANYTHING
+    kind, record, inside, schema = "study", "study.json", "parts", schemas.STUDY
     files = ("study.json", "parts", "table.csv", "pictures")
     identity = ("options",)
 
     def part(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """The arrays of this part, read from the folder where `make` was called before."""
-        path = self.path / self.inside / f"{name}.npz"
+        path, of = self.path / self.inside / f"{name}.npz", {"meta": [name, self.read()["options"]]}
         if path.exists():
             try:
-                with np.load(path, allow_pickle=False) as found:
-                    return dict(found)
-            except (OSError, ValueError, zipfile.BadZipFile) as error:
-                raise UserError(f"{path} is damaged ({error}): delete it and --resume") from None
+                with np.load(path, allow_pickle=False) as file:
+                    found = dict(file)
+                if (digest := found.pop(DIGEST, None)) is not None and str(digest) != digest_of(found, of):
+                    raise ValueError("its arrays are not those that were written for this part")
+                return found
+            except Exception as error:  # NumPy raises ValueError, OSError, BadZipFile, zlib.error ... for damaged files
+                raise UserError(f"{path} is damaged ({one_line(str(error))}): delete it and --resume") from None
         made = make()
         with writing(self.path):
-            write_arrays(path, made, np.savez_compressed)
+            write_arrays(path, made | {DIGEST: np.array(digest_of(made, of))}, np.savez_compressed)
         return made

@@ -20,7 +20,6 @@ from gan_jax.gan.game import game_of
 from gan_jax.gan.recipe import Recipe
 from gan_jax.training import generation
 from gan_jax.training.checkpoints import Checkpoints
-from gan_jax.training.files import warn
 from gan_jax.training.folder import RunFolder, identity_digest, sources_of
 from gan_jax.training.serialization import differences_of_data, from_json
 
@@ -186,12 +185,8 @@ def open_run(
         found = checkpoints.restore_latest(jax.eval_shape(game.init, recipe, jax.random.key(record["seed"])), step)
     if found is None:
         raise UserError(f"{folder} has no checkpoint yet: train it first")
-    state, _, at = found
-    rows, damaged = files.intact()
-    if damaged:
-        warn(f"{files.path / 'metrics.jsonl'} is damaged: {damaged}: left out of the history")
-    history = [row for row in rows if row["step"] <= at]
-    return Run(recipe, state, data, record["seed"], game, history, files.path, files.stopped(at))
+    state, about, at = found
+    return Run(recipe, state, data, record["seed"], game, files.history(at, about), files.path, files.stopped(at))
 
 
 def check_data(data: Any, given: bool = False) -> None:

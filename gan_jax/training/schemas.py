@@ -40,6 +40,13 @@ class Run(_Open):
     environment: dict[str, Any] = {}
 
 
+class Study(_Open):
+    """study.json."""
+
+    format: Literal[1]
+    options: dict[str, Any]
+
+
 class Numbers(_Open):
     """A row of a run in metrics.jsonl, and of timings.jsonl."""
 
@@ -82,7 +89,7 @@ class Leaves(_Open):
     run: Sha256 | None = None
 
 
-ANYTHING, RUN, STATUS, LEAVES = (TypeAdapter(kind) for kind in (Any, Run, Status, Leaves))
+ANYTHING, RUN, STUDY, STATUS, LEAVES = (TypeAdapter(kind) for kind in (Any, Run, Study, Status, Leaves))
 FILES = TypeAdapter(Annotated[dict[str, Sha256], Field(min_length=1)])  # files.json: the digest of each file of a checkpoint
 ROWS = {
     "metrics.jsonl": TypeAdapter(Numbers | Members),

@@ -104,7 +104,7 @@ class RunTrainer:
         history = []
         if self.checkpoints and self.files:
             found = self.checkpoints.restore_latest(like)
-            history = self.files.truncate(found[2] if found else -1)
+            history = self.files.truncate(*((found[2], found[1]) if found else (-1, {})))
             if found:
                 warn_of_environment(found[1])
                 return found[0], history
@@ -219,8 +219,8 @@ class RunTrainer:
         distributed.broadcast(lambda: checkpoints.rehearse(state) if checkpoints else None)
 
     def save_checkpoint(self, state: Any) -> None:
-        if self.checkpoints and (step := int(state.step)) not in self.checkpoints.steps():
-            self.checkpoints.save(step, state, {"environment": environment()})
+        if self.checkpoints and self.files and (step := int(state.step)) not in self.checkpoints.steps():
+            self.checkpoints.save(step, state, self.files.about())
 
     def save_samples(self, state: Any, step: int) -> None:
         """Pictures of samples of the moving average and of the generator, of the same latents."""

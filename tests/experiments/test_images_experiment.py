@@ -1,6 +1,8 @@
 """The experiment about missing pixels: what methods see, what is measured, what a stopped study
 keeps."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
@@ -84,9 +86,24 @@ def test_a_stopped_study_keeps_what_was_done(tmp_path):
     folder.start({"options": {"rate": 0.5}}, resume=True, overwrite=False)
     with pytest.raises(UserError, match="another study"):
         folder.start({"options": {"rate": 0.6}}, resume=True, overwrite=False)
-    (folder.path / "parts" / "kNN.npz").write_bytes(b"PK broken")
-    with pytest.raises(UserError, match="damaged"):
-        folder.part("kNN", make)
+    path = folder.path / "parts" / "kNN.npz"
+    whole, mean = path.read_bytes(), folder.path / "parts" / "mean.npz"
+    for at in range(len(whole)):  # every bit of the file says what the part holds, or nothing
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+        with suppress(UserError):
+            np.testing.assert_array_equal(folder.part("kNN", make)["x"], np.arange(3))
+    mean.write_bytes(whole)
+    for damaged, content in ((path, b"PK broken"), (mean, whole)):
+        damaged.write_bytes(content)
+        with pytest.raises(UserError, match=f"{damaged.name} is damaged"):
+            folder.part(damaged.stem, make)
+    assert len(calls) == 1
+    record = folder.path / "study.json"
+    for text in ('{"format": 1}', '{"format": 1, "options": []}'):
+        record.write_text(text)
+        with pytest.raises(UserError, match=r"study.json is damaged \(options: "):
+            folder.start({"options": {"rate": 0.5}}, resume=True, overwrite=False)
+    record.unlink()
     folder.start({"options": {"rate": 0.6}}, resume=False, overwrite=True)
     assert not list((folder.path / "parts").iterdir())
 

@@ -17,6 +17,7 @@ from gan_jax.metrics.memorization import near_copies
 from gan_jax.metrics.neighbours import nearest
 from gan_jax.metrics.training import _features, training_metrics
 from gan_jax.report.build import overfitting_report, references_of
+from gan_jax.report.report import digest_of
 from gan_jax.report.runs import samples_of
 from gan_jax.report.sweeps import sweep_report
 from gan_jax.training.folder import RunFolder
@@ -102,6 +103,7 @@ def test_a_saved_report_is_one_page_and_one_record_of_the_same_numbers(trained, 
     record = json.loads((page.parent / "report.json").read_text())
     values = {k: v.value if np.isfinite(v.value) else None for k, v in report.numbers.items()}
     assert {k: v["value"] for k, v in record["numbers"].items()} == values
+    assert record["digest"] == digest_of(record) != digest_of(record | {"verdict": "another"})
     parser = Page()
     parser.feed(page.read_text(encoding="utf-8"))
     assert parser.tags > 100 and report.verdict in page.read_text(encoding="utf-8")
@@ -204,6 +206,11 @@ def test_reports_that_cannot_be_made_or_compared_end_in_one_line(folders, tmp_pa
         with pytest.raises(UserError) as error:
             call()
         assert "\n" not in str(error.value) and (message in str(error.value) or message == "is not there"), error.value
+    made = json.loads((folders / "0" / "report.json").read_text())
+    made["numbers"]["fd"]["value"] += 1
+    (folders / "0" / "report.json").write_text(json.dumps(made))
+    with pytest.raises(UserError, match="report.json was changed since it was written: make it again"):
+        compare_script.read(folders / "0")
     record = files.read()
     (files.path / files.record).write_text(json.dumps(record | {"steps": 20}))
     with pytest.raises(UserError, match="at step 10 of 20: finish it with --resume"):

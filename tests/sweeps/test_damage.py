@@ -149,12 +149,30 @@ def test_intact_rows_are_kept_and_the_others_are_made_again_bit_for_bit(damaged,
     assert str(path) in capsys.readouterr().err
 
 
-def test_a_row_that_is_there_twice_counts_once(damaged, read, data, trained):
+def test_a_row_that_is_there_twice_counts_once_and_is_said(damaged, read, data, trained, capsys):
     path = damaged / ROWS
     rows = path.read_text().splitlines(keepends=True)
     path.write_text("".join([rows[0], rows[0], *rows[1:]]))
-    assert read().table.equals(trained.table)
-    same(train(damaged, data, resume=True), trained)
+    for again in (read, lambda: train(damaged, data, resume=True)):
+        same(again(), trained)
+        assert f"WARNING: {path} is damaged: line 2 (step 5 does not lie between" in capsys.readouterr().err
+
+
+def test_a_value_that_was_changed_is_said(damaged, read, capsys):
+    path = damaged / ROWS
+    rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([row(rows[0], metrics={"loss": [1.0, 1.0], "error": [1.0, 1.0]}), *rows[1:]]))
+    assert (read().table["error"] == 1).sum() == 2
+    assert f"WARNING: {path} was changed: its rows up to step 20 are not those" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_sweep_s_same_part_is_refused(damaged, data, tmp_path):
+    other = train(tmp_path / "other", data, seeds=[2, 3])
+    place = "groups/00-00/checkpoints"
+    shutil.rmtree(damaged / place)
+    shutil.copytree(other.folder / place, damaged / place)
+    with pytest.raises(gan.UserError, match=r"no usable checkpoint[^\n]*it is of another run[^\n]*$"):
+        train(damaged, data, resume=True)
 
 
 def test_parts_in_each_other_s_place_are_refused(damaged, data):

@@ -295,6 +295,8 @@ def test_data_in_memory_travel_as_plain_arrays_without_the_closed_splits(tmp_pat
     assert len(found.test) == len(found.extractor) == 0 and found.classes == data.classes
     other = gan.from_arrays(images[::-1].copy())
     assert "the train split is not that of the sweep" in refused(inputs.read_arrays, path, other.describe(), ())
+    np.savez(path, validation_images=data.validation.images)
+    assert "it has no array 'train_images'" in refused(inputs.read_arrays, path, data.describe(), ())
     path.write_bytes(path.read_bytes()[:100])
     assert "cannot be read" in refused(inputs.read_arrays, path, data.describe(), ())
 

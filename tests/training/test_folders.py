@@ -264,6 +264,23 @@ def test_a_damaged_row_is_named_and_no_other_is_lost(run, data, capsys, name):
     assert (run / "metrics.damaged-1.jsonl").read_bytes() == damaged
 
 
+def changed(rows):
+    return [rows[0], rows[1] | {name: value + 1 for name, value in rows[1].items() if name != "step"}, *rows[2:]]
+
+
+@pytest.mark.parametrize("change", [changed, lambda rows: [rows[0], *rows[2:]]])
+def test_rows_that_are_valid_and_not_those_that_were_written_are_said(run, data, capsys, change):
+    """Until the next checkpoint, which says what the rows are then."""
+    path, rows = run / "metrics.jsonl", change(RunFolder(run).rows())
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    line = f"WARNING: {path} was changed: its rows up to step 40 are not those that were written, and are taken as they are"
+    assert gan.open_run(run, data=data, **OWN).history == rows and line in capsys.readouterr().err.splitlines()
+    assert fit(data, run, 60, resume=True).history[: len(rows)] == rows
+    assert line in capsys.readouterr().err.splitlines()
+    gan.open_run(run, data=data, **OWN)
+    assert "changed" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", [b"[]", b"null", b"", b'{"step": 10', None])
 def test_rows_that_are_missing_before_the_checkpoint_are_said(run, data, capsys, text):
     path = run / "metrics.jsonl"

@@ -324,6 +324,7 @@ EMPTY = {"name": "none", "seed": 0, "sizes": {}, "hashes": {}}
 def test_a_folder_of_another_format_is_refused_in_one_line(tmp_path, kind, version, message):
     files = kind(tmp_path / "old")
     whole = SWEPT_RECORD | {"steps": 1, "recipe": {}, "data": EMPTY, "seed": 0, "intervals": [1], "schedule": [1, 1, 1, 1]}
+    whole |= {"options": {}}
     files.start(whole, False, False)
     path = files.path / files.record
     record = json.loads(path.read_text())

@@ -83,9 +83,11 @@ def read_arrays(path: Path, described: dict[str, Any], class_names: Sequence[str
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
+        train, held_out = (Split(arrays[f"{k}_images"], arrays.get(f"{k}_labels")) for k in ("train", "validation"))
+    except KeyError as error:
+        raise UserError(f"{path}: it has no array {error}: resume the sweep, which writes it again") from None
     except Exception as error:  # NumPy raises ValueError, OSError, BadZipFile, zlib.error ... for damaged files
         raise UserError(f"{path}: cannot be read ({type(error).__name__}); does this machine see the sweep's folder?") from None
-    train, held_out = (Split(arrays[f"{k}_images"], arrays.get(f"{k}_labels")) for k in ("train", "validation"))
     for name, part in {"train": train, "validation": held_out}.items():
         if part.hash != described["hashes"][name]:
             raise UserError(f"{path}: the {name} split is not that of the sweep: their hashes differ")
