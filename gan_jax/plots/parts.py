@@ -80,11 +80,12 @@ def outside(values: Sequence[np.ndarray], limits: tuple[float, float]) -> str:
 
 
 def apart(means: Mapping[K, float], slack: float = 0.0, keep: Sequence[K] = ()) -> list[K]:
-    """The keys whose means lie so far from the others that an axis with them would show little else.
+    """The keys whose means lie so far from the others that an axis with them would show little
+    else.
 
-    Of three means or more, the one farthest from their median goes while the axis (and `slack`, such
-    as the width of an interval) is four times as long with it as without, a third of them at most.
-    Means that are not finite are no keys of the result, and `keep` stays.
+    Of three means or more, the one farthest from their median goes while the axis (and `slack`,
+    such as the width of an interval) is four times as long with it as without, a third of them at
+    most. Means that are not finite are no keys of the result, and `keep` stays.
     """
     shown = {key: mean for key, mean in means.items() if math.isfinite(mean)}
     extent = lambda values: max(values) - min(values) + slack

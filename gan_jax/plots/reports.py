@@ -196,8 +196,9 @@ def quality_novelty(points: Sequence[Mapping[str, Any]]) -> Figure:
     novel); copies fill the corner.
 
     points: dicts with "name", "quality", "near_copies" (in [0, 1]) and "kind": "samples", "control"
-        or "setting". Settings are numbered. A point that would squash the axis is a triangle at its
-        end, and the legend has its distance. Raises UserError where no point has two finite numbers.
+        or "setting". Settings are numbered, and controls have letters. A point that would squash
+        the axis is a triangle at its end, and the legend has its distance. Raises UserError where
+        no point has two finite numbers.
     """
     number = lambda point, key: as_float(point.get(key))
     seen = [point for point in points if math.isfinite(number(point, "quality") + number(point, "near_copies"))]
@@ -225,11 +226,8 @@ def quality_novelty(points: Sequence[Mapping[str, Any]]) -> Figure:
     settings = [point["name"] for point in seen if point["kind"] == "setting"]
     marks = []
     for point, quality in zip(seen, qualities, strict=True):
-        name, y, x = (
-            parts.text(ranking.shorten(point["name"], 50)),
-            number(point, "near_copies"),
-            edge if quality > right else quality,
-        )
+        name, y = parts.text(ranking.shorten(point["name"], 50)), number(point, "near_copies")
+        x = edge if quality > right else quality
         style: dict[str, Any] = {"linestyle": "", "zorder": 3 + (point["kind"] == "setting")}
         beyond = f" (FD {parts.number(quality)})" if quality > right else ""
         if point["kind"] == "control":
@@ -246,7 +244,7 @@ def quality_novelty(points: Sequence[Mapping[str, Any]]) -> Figure:
             axis.plot(x, y, "*", color=GREEN, markeredgecolor=BLACK, markersize=16, label=name + beyond, **style)
     parts.grid(axis, "both")
     _legend(axis)
-    _marked(axis, marks)
+    _marked(figure, axis, marks)
     return figure
 
 
@@ -260,18 +258,18 @@ def _ends(points: Sequence[Mapping[str, Any]], qualities: Sequence[float]) -> tu
     return left, max(x for x in qualities if x <= max(most, left + 1.5 * (most - left)))
 
 
-def _marked(axis: Axes, marks: Sequence[tuple[str, float, float]]) -> None:
+def _marked(figure: Figure, axis: Axes, marks: Sequence[tuple[str, float, float]]) -> None:
     """Marks (text, x, y) beside their points, each with a line to it, none over another."""
-    axis.figure.draw_without_rendering()  # the layout is settled, and so are pixels
+    figure.draw_without_rendering()  # the layout is settled, and so are pixels
     places, box = np.array([(x, y) for _, x, y in marks]).reshape(-1, 2), axis.bbox
     widest = max((len(text) for text, _, _ in marks), default=1)
     points = axis.transData.transform(places) if marks else places
     moved = parts.offsets(points, (3 + 7 * widest, 13), (box.x0, box.y0, box.x1, box.y1))
-    for (text, *place), offset in zip(marks, moved * 72 / axis.figure.dpi, strict=True):
+    for (text, x, y), offset in zip(marks, moved * 72 / figure.dpi, strict=True):
         color = BLUE if text.isdigit() else BLACK
         arrow = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
         style = {"ha": "center", "va": "center", "fontsize": 8.5, "color": color, "zorder": 5}
-        axis.annotate(text, place, offset, textcoords="offset points", arrowprops=arrow, **style)
+        axis.annotate(text, (x, y), offset, textcoords="offset points", arrowprops=arrow, **style)
 
 
 def samples_png(samples: np.ndarray) -> bytes:

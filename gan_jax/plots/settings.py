@@ -74,7 +74,7 @@ def answer_figure(
 
     A blue triangle to the better side is shown better than the baseline, a vermilion one to the
     worse side is shown worse, a black dot is neither, and a hollow one is still training. The band
-    is the baseline's interval.
+    is the baseline's interval. The row of the baseline is marked where it stays.
 
     rows: `Choice.rows`, in the order to be drawn; with the columns setting, seeds, diverged,
         still_training and, for each key of `labels` ("primary", "guard"): key, key_low, key_high
@@ -83,21 +83,23 @@ def answer_figure(
     """
     panels, records = [Panel(key, label) for key, label in labels.items()], rows.to_dict("records")
     keys, count = [(str(record["setting"]), n) for record in records], len(records)
-    high = 0.7 + (0.3 if narrow else 0.22) * max(count, 2)
+    high = 0.75 + (0.3 if narrow else 0.22) * max(count, 2)
     size, columns = ((3.6, len(panels) * high), 1) if narrow else ((9, high), len(panels))
     figure, axes = figures.new(len(panels), size, columns, sharex=False, sharey=not narrow)
     notes = []
     for record in records:
         gone = np.arange(record["seeds"] + record["diverged"]) < record["diverged"]
-        marks = ["chosen"] * (record["setting"] == chosen) + ["still training"] * bool(record["still_training"])
+        marks = ["chosen"] * (record["setting"] == chosen != baseline) + ["still training"] * bool(record["still_training"])
         notes.append(parts.notes(record["setting"], n, baseline, False, gone, marks))
     for i, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
         means = [_Row.told(record, panel.metric) for record in records]
         _column(axis, panel, keys, means, baseline)
         axis.set_xlabel("")
-        axis.set_title(f"{parts.wrapped(panel.label, 34)}\n\N{LEFTWARDS ARROW} lower is better", fontsize=9.5, loc="left")
+        title = f"{parts.wrapped(panel.label, 18 if narrow else 34)}\n\N{LEFTWARDS ARROW} lower is better"
+        axis.set_title(title, fontsize=9.5, loc="left")
+        axis.locator_params(axis="x", nbins=3 if narrow else 5)
         if i == 0 or narrow:
-            _label_rows(axis, [setting for setting, _ in keys], notes, chosen, 22 if narrow else 30)
+            _label_rows(axis, [setting for setting, _ in keys], notes, chosen, 18 if narrow else 30)
         for place, (setting, _) in enumerate(keys):
             if setting == chosen:
                 axis.axhspan(place - 0.5, place + 0.5, color=GREEN, alpha=0.16, linewidth=0, zorder=0.5)
@@ -118,12 +120,13 @@ class _Row:
 
     @classmethod
     def of(cls, seeds: np.ndarray) -> "_Row":
-        return cls(seeds, *map(float, ranking.mean_interval(seeds)))
+        mean, low, high = map(float, ranking.mean_interval(seeds))
+        return cls(seeds, mean, low, high)
 
     @classmethod
     def told(cls, record: Mapping[str, Any], key: str) -> "_Row":
-        numbers = [parts.as_float(record[key + end]) for end in ("", "_low", "_high")]
-        return cls(np.zeros(0), *numbers, record[f"{key}_shown"], bool(record["still_training"]))
+        mean, low, high = (parts.as_float(record[key + end]) for end in ("", "_low", "_high"))
+        return cls(np.zeros(0), mean, low, high, record[f"{key}_shown"], bool(record["still_training"]))
 
 
 def _column(axis: "Axes", panel: Panel, keys: list[tuple[str, int]], rows: list[_Row], baseline: str) -> None:
@@ -143,7 +146,7 @@ def _column(axis: "Axes", panel: Panel, keys: list[tuple[str, int]], rows: list[
         [key for key in keys if key[0] == baseline],
     )
     inner = [row for key, row in zip(keys, rows, strict=True) if key not in kept_out]
-    values = [row.seeds if len(row.seeds) else np.array([row.mean]) for row in inner]
+    values = [row.seeds if len(row.seeds) else np.array([row.low, row.mean, row.high]) for row in inner]
     limits = parts.limits(values, [np.array([row.low, row.high]) for row in inner], panel.reference)
     axis.set_xlim(limits)
     axis.locator_params(axis="x", nbins=5)
@@ -194,7 +197,7 @@ def _mean(axis: "Axes", i: int, row: _Row, higher_is_better: bool) -> None:
 
 
 def _label_rows(axis: "Axes", settings: list[str], notes: list[str], bold: str, width: int) -> None:
-    """Names with their notes at the left, those that are longer than `width` on lines of their own."""
+    """Names with their notes at the left; the notes are below names of more than `width`."""
     labels = []
     for setting, note in zip(settings, notes, strict=True):
         fits = len(ranking.one_line(setting)) + len(note) < width + 2

@@ -1,8 +1,8 @@
 """The overfitting report as a table for a terminal, a table for a notebook, and a page that holds
 everything.
 
-A page loads nothing, and runs nothing but, on a sweep's, the script that sorts a table: pictures and
-styles are in it, and its policy forbids the rest (the script is allowed by its hash).
+A page loads nothing, and runs nothing but, on a sweep's, the script that sorts a table: pictures
+and styles are in it, and its policy forbids the rest (the script is allowed by its hash).
 Everything shown (paths, labels, names of settings) is escaped, and characters that could hide or
 reorder text are written as \\uXXXX.
 """

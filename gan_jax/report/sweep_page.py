@@ -1,11 +1,12 @@
-"""The page of a sweep: the answer and its figure, one table of the settings, then what stands behind
-them."""
+"""The page of a sweep: the answer and its figure, one table of the settings, then what stands
+behind them."""
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gan_jax.metrics.choice import Choice
@@ -18,16 +19,16 @@ from gan_jax.report.report import Report
 
 SHORT = {  # heads of columns, and names in the figure
     "copy_share": "copy share", "near_copies": "near-copies", "near_copies_pixels": "near-copies, in pixels",
-    "fd": "FD to V", "fd_gap": "FD gap", "auc": "D's AUC",
+    "fd": "FD to V", "auc": "D's AUC",
 }  # fmt: skip
-PERCENT = ("copy_share", "near_copies", "near_copies_pixels")
+PERCENT = ("near_copies", "near_copies_pixels")
 MOST = 12  # settings in the figure of the answer
 
 
 def answer_pictures(choice: Choice, columns: Mapping[str, str]) -> dict[str, bytes]:
-    """{"answer" and, for narrow screens, "answer narrow": PNG} of the first `MOST` settings, with the
-    baseline. columns: {"primary": its key in the report's table, "guard": ...}."""
-    rows = choice.rows
+    """{"answer" and, for narrow screens, "answer narrow": PNG} of the first `MOST` settings, with
+    the baseline. columns: {"primary": its key in the report's table, "guard": ...}."""
+    rows: Any = choice.rows
     rows = rows[(rows.index < MOST) | (rows["setting"] == choice.baseline)]
     decides = {"primary": "decides", "guard": "quality, the price"}
     labels = {key: f"{SHORT.get(name, name)} ({decides[key]})" for key, name in columns.items()}
@@ -51,9 +52,11 @@ def sweep_page_html(
     table: a row for each member. reports: {setting: that of its first seed}. pictures: {name: PNG}.
     said: sentences below the answer. text: the tables of the choice, as on the terminal.
     """
-    members = {"heads": [(str(name), not pd.api.types.is_numeric_dtype(table[name])) for name in table.columns]}
     shown = lambda value: figure(value) if isinstance(value, float) else str(value)
-    members["rows"] = [list(map(shown, row)) for row in table.to_numpy(object).tolist()]
+    members = {
+        "heads": [(str(name), not pd.api.types.is_numeric_dtype(table[name])) for name in table.columns],
+        "rows": [list(map(shown, row)) for row in table.to_numpy(object).tolist()],
+    }
     tables = [{"n": choice.n, "rows": _rows(choice, columns, table), "heads": _heads(choice, columns)} for choice in choices]
     given = {"title": title, "choice": choices[-1], "said": said, "tables": tables[::-1], "members": members, "text": text}
     return render("sweep.html", reports=reports, pictures=pictures, seeds=_seeds(table), most=MOST, **given)
@@ -61,8 +64,8 @@ def sweep_page_html(
 
 def _keys(choice: Choice, columns: Mapping[str, str]) -> dict[str, str]:
     """{key of `Choice.rows`: key of the report} of the columns of the page."""
-    also = {key: key for key in choice.labels if key not in columns}
-    return {key: name for key, name in {**columns, **also, "auc": "auc"}.items() if choice.rows[key].notna().any()}
+    keys = {**columns, **{key: key for key in ("near_copies", "near_copies_pixels", "auc")}}
+    return {key: name for key, name in keys.items() if key in choice.rows and np.isfinite(choice.rows[key]).any()}
 
 
 def _heads(choice: Choice, columns: Mapping[str, str]) -> list[str]:

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from gan_jax.core.errors import UserError
@@ -130,12 +129,8 @@ class SweepReport:
     def evidence(self) -> dict[str, Any]:
         """For the pictures: quality against novelty of each setting, and the gap against n where n
         varies."""
-        largest = self.table[self.table["n"] == self.table["n"].max()]
-        means = largest.reindex(columns=["setting", QUALITY, ALSO[0]]).groupby("setting").mean()
-        points = [
-            {"name": name, "kind": "setting", "quality": means[QUALITY][name], "near_copies": means[ALSO[0]][name]}
-            for name in self.reports
-        ]
+        rows = self.choice.rows.reindex(columns=["setting", "guard", ALSO[0]]).to_numpy(object).tolist()
+        points = [{"name": name, "kind": "setting", "quality": fd, "near_copies": share} for name, fd, share in rows]
         first = next(iter(self.reports.values()))
         controls = [p for p in first.evidence.get("scatter", []) if p["kind"] == "control"]
         return {"scatter": points + controls} | ({"dose": self.table} if len(set(self.table["n"])) > 1 else {})

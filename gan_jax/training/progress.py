@@ -1,5 +1,5 @@
-"""Progress of a run, of a sweep and of any loop: a bar on a terminal, and lines where there is none.
-Nothing else in the package draws a bar, so that a log in a file holds lines alone."""
+"""Progress of a run, of a sweep and of any loop: a bar on a terminal, and lines where there is
+none. Nothing else in the package draws a bar, so that a log in a file holds lines alone."""
 
 import sys
 import time

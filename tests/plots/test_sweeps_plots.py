@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from gan_jax.core.errors import UserError
-from gan_jax.plots import Panel, dose_response, gap_curves, ranking_figure, sample_sheet, seed_bands, sweeps
+from gan_jax.plots import Panel, dose_response, gap_curves, parts, ranking_figure, sample_sheet, seed_bands, sweeps
+from gan_jax.plots.settings import answer_figure
 
 AUC, GAMMA = "D/train_validation_auc", "discriminator.penalties.r1.gamma"
 HOSTILE = ["$x_1$", "<b>", "a\nb", "_hidden", r"\frac{", "long " * 30, "", "50 % $"]
@@ -129,7 +130,65 @@ def test_one_wild_seed_does_not_flatten_the_rest(tmp_path, figures):
     low, high = figures[0].axes[0].get_ylim()
     assert low < 0.5 and 0.59 < high < 1 and figures[0].get_supxlabel().endswith("; 1 value outside")
     ranking_figure(tmp_path / "ranking.png", table, [Panel(AUC, "AUC")])
-    assert "(lower is better; 1 value outside)" in figures[1].axes[0].get_xlabel()
+    axis = figures[1].axes[0]
+    assert "(lower is better; 1 value outside)" in axis.get_xlabel() and axis.get_xlim()[1] < 1
+    assert [text.get_text() for text in axis.texts] == ["2e+05"], "the mean is named at the edge"
+
+
+def test_what_is_apart_and_what_is_not():
+    assert parts.apart({"a": 1, "b": 2, "c": 99}) == ["c"] == parts.apart({"a": 98, "b": 99, "c": 1})
+    assert parts.apart({"a": 1, "b": 2, "c": 99}, keep=["c"]) == [] == parts.apart({"a": 1, "b": 2, "c": 99}, slack=50)
+    assert parts.apart({"a": 1, "b": 99}) == [] == parts.apart({"a": 1, "b": 2, "c": 4, "d": math.nan})
+    far = parts.apart({i: 10.0 ** (3 * i) for i in range(9)})
+    assert far == [8, 7, 6], "the farthest first, a third at most"
+
+
+def test_marks_keep_off_one_another_and_off_the_points():
+    rng = np.random.default_rng(0)
+    for points in (np.full((30, 2), 100.0), rng.uniform(0, 300, (40, 2)), np.zeros((0, 2))):
+        moved = parts.offsets(points, (10, 14), (0, 0, 300, 300)) + points
+        assert moved.shape == points.shape and (moved - [5, 7] >= 0).all() and (moved + [5, 7] <= 300).all()
+        for i, centre in enumerate(moved):
+            assert (np.abs(np.delete(moved, i, 0) - centre) >= [10, 14]).any(1).all()
+            assert (np.abs(points - centre) >= [5, 7]).any(1).all()
+
+
+def choice_rows(**changes):
+    """Rows of a choice: shown better, the baseline, and an outlier that is shown worse."""
+    rows = {"setting": ["a", "none", "far"], "seeds": [5, 5, 3], "diverged": [0, 0, 2], "still_training": [False] * 3}
+    for key in ("primary", "guard"):
+        rows |= {key: [1.0, 2.0, 900.0], f"{key}_low": [0.9, 1.8, 890.0], f"{key}_high": [1.1, 2.2, 910.0]}
+        rows |= {f"{key}_shown": ["better", "", "worse"]}
+    return pd.DataFrame(rows | changes)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("narrow", [False, True])
+def test_the_answer_marks_the_chosen_row_and_what_is_shown(narrow):
+    labels = {"primary": "copies", "guard": "FD"}
+    figure = answer_figure(choice_rows(), labels, "none", "a", 50, narrow)
+    left, right = figure.axes
+    assert left.yaxis_inverted() and [axis.get_title("left").split("\n")[0] for axis in figure.axes] == ["copies", "FD"]
+    names = [tick.get_text().replace("\n", " ") for tick in left.get_yticklabels()]
+    assert names == ["a (chosen)", "none (baseline)", "far (2 of 5 diverged)"]
+    assert [tick.get_fontweight() for tick in left.get_yticklabels()] == ["bold", "normal", "normal"]
+    signs = {line.get_ydata()[0]: line for line in right.lines if line.get_marker() in ("<", ">", "o")}
+    assert [(signs[i].get_marker(), signs[i].get_color()) for i in range(3)] == [
+        ("<", sweeps.BLUE),
+        ("o", sweeps.BLACK),
+        (">", sweeps.VERMILION),
+    ]
+    assert right.get_xlim()[1] < 3 and [text.get_text() for text in right.texts] == ["900"]
+    bars = [list(line.get_xdata()) for line in left.lines if line.get_linewidth() == 1.6 and len(line.get_xdata()) == 2]
+    assert bars == [[0.9, 1.1], [1.8, 2.2]]
+
+
+def test_what_still_trains_is_hollow_and_what_stays_is_no_choice():
+    rows = choice_rows(still_training=[True, False, False], guard=[1.0, 2.0, math.nan])
+    left, right = answer_figure(rows, {"primary": "p", "guard": "g"}, "none", "none", 50).axes
+    assert [tick.get_text() for tick in left.get_yticklabels()][:2] == ["a (still training)", "none (baseline)"]
+    faces = [line.get_markerfacecolor() for line in left.lines if line.get_marker() in ("<", "o")]
+    assert faces == ["white", sweeps.BLACK] and [text.get_text() for text in right.texts] == ["no seed left"]
 
 
 def test_dose_response_against_n_and_against_a_number(tmp_path, figures):

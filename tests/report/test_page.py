@@ -1,7 +1,9 @@
 """The overfitting report as text and HTML: tables, a page that holds everything and trusts nothing,
 and its pictures."""
 
+import base64
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -14,6 +16,7 @@ import pytest
 from PIL import Image
 
 from gan_jax.core.errors import UserError
+from gan_jax.metrics.choice import choose
 from gan_jax.plots import closest_pairs, distance_cdfs, gap_doses, logit_histograms, overfitting_curves, parts, quality_novelty
 from gan_jax.plots.reports import report_pictures
 from gan_jax.report.controls import CONTROLS
@@ -22,10 +25,10 @@ from gan_jax.report.number import Number
 from gan_jax.report.numbers import Measured
 from gan_jax.report.page import entries, rule, visible
 from gan_jax.report.report import Report
-from gan_jax.report.sweeps import sweep_page_html
+from gan_jax.report.sweep_page import MOST, answer_pictures, sweep_page_html
 from gan_jax.report.verdict import PHRASES, Verdict
 
-VOID = {"meta", "img", "br", "hr", "link", "input"}
+VOID = {"meta", "img", "br", "hr", "link", "input", "source"}
 HOSTILE = [
     "<script>alert(1)</script>",
     '" onload="alert(1)',
@@ -49,7 +52,7 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__(convert_charrefs=True)
-        self.tags, self.attributes, self.texts, self.open = [], [], [], []
+        self.tags, self.attributes, self.texts, self.open, self.script = [], [], [], [], ""
         self.feed(html)
         self.close()
         assert not self.open
@@ -64,7 +67,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] == ["script"]:
+            self.script = data
+        elif self.open[-1:] != ["style"]:
             self.texts.append(data)
 
     def named(self, name):
@@ -130,28 +135,35 @@ def test_what_is_not_informative_is_no_evidence():
     assert f"not informative here: {why}" in text and text.count("not informative") == text.count("(0.25 [0.188, 0.375])") == 1
 
 
-def test_the_page_loads_and_runs_nothing():
+def test_the_page_loads_nothing_and_runs_nothing_but_the_sorting_of_a_table():
     images = {"samples": np.zeros((3, 4, 4, 1), np.uint8)}
-    for html in (report(evidence=images).html(), sweep(), report()._repr_html_()):
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    for html, scripts in ((report(evidence=images).html(), 0), (sweep(), 1), (report()._repr_html_(), 0)):
         page = Page(html)
-        assert not {"script", "iframe", "object", "embed", "link", "base", "form", "a"} & set(page.tags)
+        assert not {"iframe", "object", "embed", "link", "base", "form", "a"} & set(page.tags)
+        assert page.tags.count("script") == scripts and bool(page.script) == bool(scripts)
         assert not any(key.startswith("on") or key == "href" for key, _ in page.attributes)
         assert not any(
             "http:" in (v := (value or "").lower()) or "https:" in v or "javascript:" in v for _, value in page.attributes
         )
-        assert all(source.startswith("data:image/png;base64,iVBOR") for source in page.named("src"))
+        sources = page.named("src") + page.named("srcset")
+        assert all(source.startswith("data:image/png;base64,iVBOR") for source in sources)
         assert "url(" not in html and "@import" not in html
+        digest = base64.b64encode(hashlib.sha256(page.script.encode()).digest()).decode()
+        allowed = f"{policy}; script-src 'sha256-{digest}'" if scripts else policy
+        assert allowed in page.named("content") or "meta" not in page.tags, "the policy allows this script alone"
     page = Page(report(evidence=images).html())
-    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page.named("content")
     assert len(page.named("src")) == 1 and all(page.named("alt")) and "A sheet of generated samples." in page.named("alt")
 
 
 @pytest.mark.parametrize("word", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_names_stay_text(word):
     for make in (lambda w: report(w, openings=["1", w]).html(), lambda w: report(w)._repr_html_(), sweep):
-        page, plain = Page(make(word)), Page(make("plain"))
+        page, plain = Page(make(word)), Page(make("zebra"))
         assert page.tags == plain.tags and [key for key, _ in page.attributes] == [key for key, _ in plain.attributes]
-        assert page.text.count(normal(visible(word))) >= plain.text.count("plain") - 3 * ("\udcff" in word)
+        shortened = 2 * (make is sweep)  # in the sentence
+        names = {visible(word), word.encode("utf-8", "replace").decode()}  # pandas takes no lone surrogates
+        assert sum(page.text.count(normal(visible(name))) for name in names) >= plain.text.count("zebra") - shortened
     shown = report(word).text() + report(word).html()
     assert not {c for c in shown if not c.isprintable()} - {"\n", "\t"}
     shown.encode("utf-8")
@@ -178,23 +190,81 @@ def test_opening_the_test_split_twice_is_said_aloud():
     assert "opened" not in Page(report().html()).text.replace("to be opened once", "")
 
 
+def test_a_run_s_page_shows_the_closest_pairs_before_any_number_and_defines_its_letters():
+    pairs = {"pixels": (IMAGES[:2], IMAGES[2:4], [2.0, 1.0])}
+    html = report(evidence={"pairs": pairs, "logits": {"train": [0.0, 1.0]}}).html()
+    places = [html.index(words) for words in ("Pairs of a generated", "The twelve rows</h2>", "Histograms of the")]
+    assert places == sorted(places)
+    for page in (Page(html), Page(sweep())):
+        assert {"T", "V", "S", "E", "D", "G", "n", "FD", "AUC", "copy share", "near-copy"} <= set(page.texts)
+
+
+COLUMNS = {"primary": "copy_share", "guard": "fd"}
+
+
+def members(settings, seeds=5, verdict="healthy"):
+    """A sweep's table, of {setting: (copy share, FD, D's AUC)}, with a little noise."""
+    rows = []
+    for name, (copies, fd, auc) in settings.items():
+        for seed in range(seeds):
+            noise = 0.01 * np.sin(7.0 * len(rows))
+            row = {"setting": name, "seed": seed, "n": 50, "step": 9, "diverged": False, "verdict": verdict}
+            row |= {"copy_share": copies + noise, "fd": fd * (1 + noise), "near_copies": 0.125, "D/train_validation_auc": auc}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def sweep(word="plain"):
     """A sweep's page with a name in every place."""
     whole = word.encode("utf-8", "replace").decode()  # pandas takes no lone surrogates
-    table = pd.DataFrame({"setting": [f"setting {whole}"], f"fd {whole}": [1.23456], "verdict": [whole]})
-    return sweep_page_html(f"sweep {word}", f"ranking\n {word}", table, {f"s {word}": report(word)}, {f"picture {word}": PNG})
+    table = members({"none": (0.5, 40, 0.9), f"s {whole}": (0.3, 39, 0.9)}, verdict=whole).assign(**{f"fd {whole}": 1.0})
+    choice = choose(table, "copy_share", "fd", also=["near_copies"])
+    pictures = answer_pictures(choice, COLUMNS) | {f"picture {word}": PNG, "samples": PNG, "curves_loss": PNG}
+    reports = {f"s {whole}": report(word)}
+    return sweep_page_html(f"sweep {word}", [choice], COLUMNS, table, reports, pictures, [f"S {word}"], f"text\n {word}")
 
 
 PNG = b"\x89PNG\r\n\x1a\n"
+SETTINGS = {"none": (0.5, 40, 0.9), "good": (0.3, 30, 0.9), "dear": (0.1, 90, 0.9), "same": (0.501, 40, 0.9)}
 
 
-def test_the_page_of_a_sweep_has_each_setting_folded():
-    table = pd.DataFrame({"setting": ["a", "b"], "fd": [1.23456, math.nan]})
-    page = Page(sweep_page_html("of r1", "a best", table, {"a": report("one"), "b": report("two")}, {"scatter": PNG, "x": PNG}))
-    assert page.tags.count("details") == page.tags.count("summary") == 2 and "script" not in page.tags
-    for words in ("of r1", "a best", "1.23", "not finite", "verdict: healthy (first one", "verdict: healthy (first two"):
+def of_settings(settings, seeds=5):
+    table = members(settings, seeds)
+    choice = choose(table, "copy_share", "fd", also=["near_copies"])
+    pictures = answer_pictures(choice, COLUMNS) | {"samples": PNG, "scatter": PNG, "x": PNG}
+    made = {name: report(name) for name in settings}
+    return choice, Page(sweep_page_html("of r1", [choice], COLUMNS, table, made, pictures, text="as text"))
+
+
+def test_a_sweep_s_page_answers_first_and_has_one_row_a_setting():
+    choice, page = of_settings(SETTINGS)
+    assert choice.setting == "good" and page.texts.index(choice.sentence) < page.texts.index("The settings")
+    order = [tag for tag in page.tags if tag in ("img", "table", "picture", "details")]
+    assert order[:3] == ["picture", "img", "table"] and order.count("details") == len(SETTINGS) + 2
+    assert list(dict.fromkeys(page.named("data-value")))[0] == "good" and page.named("class").count("chosen") == 1
+    shown = Counter(value for value in page.named("class") if value in ("better", "worse"))
+    assert shown == {"better": 3, "worse": 1}, "copies of good and dear, FD of good; FD of dear"
+    assert page.text.count("5 of 5: healthy") == len(SETTINGS) and page.text.count("12.5 %") == len(SETTINGS)
+    for words in ("▼ better", "▲ worse", "better, at a price in fd", "as text", "verdict: healthy (first good"):
         assert words in page.text
-    assert page.named("alt")[1] == "picture: x" and "Quality against novelty" in page.text
+    assert page.text.count("seed 0 of 5 shown") == len(SETTINGS) + 1, "beside each run, and the samples"
+    assert all(page.named("alt")) and "picture: x" in page.named("alt") and "Quality against novelty" in page.text
+
+
+def test_one_seed_and_what_still_trains_are_marked():
+    choice, page = of_settings({"none": (0.5, 40, 0.9), "a": (0.4, 40, 0.9)}, seeds=1)
+    assert "Nothing is tested" in page.text and "shown better" in page.text and "of 1 shown" not in page.text
+    moving = dataclasses.replace(choice, rows=choice.rows.assign(still_training=[False, True]))
+    table = members({"none": (0.5, 40, 0.9), "a": (0.4, 40, 0.9)}, 1)
+    page = Page(sweep_page_html("", [moving], COLUMNS, table, {}, {}))
+    assert page.texts.count("still training") == 1 and page.texts.count("baseline") == 2
+
+
+def test_the_figure_of_many_settings_says_that_it_shows_the_first():
+    many = {"none": (0.5, 40, 0.9)} | {f"s {i}": (0.3 + i / 100, 40, 0.9) for i in range(MOST + 3)}
+    _, page = of_settings(many)
+    assert f"The first {MOST} of {len(many)} settings" in page.text
+    assert "The first" not in of_settings(SETTINGS)[1].text.replace("The first samples", "")
 
 
 def test_a_rule_is_read_from_its_docstring():
@@ -364,8 +434,24 @@ def test_pairs_stand_side_by_side_the_closest_first():
 def test_quality_and_novelty_are_where_they_belong():
     axis = quality_novelty(POINTS).axes[0]
     assert [line.get_xydata()[0].tolist() for line in axis.lines] == [[2, 1], [9, 0.1], [500, 0]]
-    assert axis.get_legend_handles_labels()[1] == ["control: copycat", "samples", r"\$r_1\$"]
+    assert axis.get_legend_handles_labels()[1] == ["control a: copycat", "samples", r"1: \$r_1\$"]
     assert axis.get_xscale() == "log" and axis.transAxes.inverted().transform(axis.transData.transform((2, 1)))[1] > 0.72
+
+
+def test_one_outlier_does_not_squash_the_scatter_and_no_mark_covers_another():
+    near = [{"name": f"s{i}", "quality": 20 + 0.01 * i, "near_copies": 0.0, "kind": "setting"} for i in range(9)]
+    far = {"name": "far", "quality": 900.0, "near_copies": 0.0, "kind": "setting"}
+    control = {"name": "blurred", "quality": 400.0, "near_copies": 0.0, "kind": "control"}
+    figure = quality_novelty([*near, far, control])
+    (axis,) = figure.axes
+    assert axis.get_xlim()[1] < 21 and axis.get_xscale() == "linear"
+    labels = axis.get_legend_handles_labels()[1]
+    assert labels[-2:] == ["10: far (FD 900)", "control a: blurred (FD 400)"]
+    assert [line.get_marker() for line in axis.lines[-2:]] == [">", ">"]
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axis.texts if text.get_text().isdigit()]
+    assert len(boxes) == 10
+    assert not any(one.overlaps(two) for i, one in enumerate(boxes) for two in boxes[:i])
 
 
 # ---- files -------------------------------------------------------------------------------------
