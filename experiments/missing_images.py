@@ -320,7 +320,8 @@ def picture(tasks: list[Task], found: dict[str, dict[str, np.ndarray]], path: Pa
 
 def main(options: Options) -> int:
     prepare_devices(options.devices or cores(), collectives=False)
-    from gan_jax.training.folder import StudyFolder, write_atomic, writing
+    from gan_jax.training.folder import write_atomic, writing
+    from gan_jax.training.study import StudyFolder
 
     if unknown := [name for name in options.only if name not in METHODS]:
         raise UserError(f"--only: no method {unknown[0]!r}; there are {', '.join(METHODS)}")

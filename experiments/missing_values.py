@@ -257,7 +257,8 @@ def main(options: Options) -> int:
     import pandas as pd
 
     from gan_jax.plots import figures
-    from gan_jax.training.folder import StudyFolder, write_atomic, writing
+    from gan_jax.training.folder import write_atomic, writing
+    from gan_jax.training.study import StudyFolder
 
     values, classes = table_of(options.data)
     cases, folder = cases_of(options, values), StudyFolder(options.out)

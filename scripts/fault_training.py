@@ -34,7 +34,8 @@ from gan_jax.sweeps import api  # noqa: F401
 from gan_jax.sweeps.executors.task import outcome, train_group
 from gan_jax.sweeps.folder import SweepFolder
 from gan_jax.training import distributed, trainer
-from gan_jax.training.folder import RunFolder, StudyFolder
+from gan_jax.training.folder import RunFolder
+from gan_jax.training.study import StudyFolder
 
 matplotlib.use("agg")
 figures.new(1, (1, 1))

@@ -14,24 +14,20 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from gan_jax.arguments import not_both
 from gan_jax.core.errors import UserError, say
-from gan_jax.text import one_line
 from gan_jax.training import schemas
-from gan_jax.training.checkpoint_files import digest_of, saved_steps
-from gan_jax.training.files import LOCK, TEMPORARY, WRITER, Writer, fsync, warn, write_arrays, write_atomic, writing
+from gan_jax.training.checkpoint_files import saved_steps
+from gan_jax.training.files import LOCK, TEMPORARY, WRITER, Writer, fsync, warn, write_atomic, writing
 from gan_jax.training.serialization import FORMAT, check_format, completed, differences_of_runs
 
 WARM = "warm_start"  # the entry of a record that names the run which training began from
-DIGEST = "_digest"  # of the other arrays of a study's part
 
 
 def environment() -> dict[str, Any]:
@@ -326,29 +322,3 @@ class RunFolder:
 
 def _lines(rows: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-class StudyFolder(RunFolder):
-    """A study that compares methods: study.json, parts/*.npz (the results of one method each),
-    table, pictures."""
-
-    kind, record, inside, schema = "study", "study.json", "parts", schemas.STUDY
-    files = ("study.json", "parts", "table.csv", "pictures")
-    identity = ("options",)
-
-    def part(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """The arrays of this part, read from the folder where `make` was called before."""
-        path, of = self.path / self.inside / f"{name}.npz", {"meta": [name, self.read()["options"]]}
-        if path.exists():
-            try:
-                with np.load(path, allow_pickle=False) as file:
-                    found = dict(file)
-                if (digest := found.pop(DIGEST, None)) is not None and str(digest) != digest_of(found, of):
-                    raise ValueError("its arrays are not those that were written for this part")
-                return found
-            except Exception as error:  # NumPy raises ValueError, OSError, BadZipFile, zlib.error ... for damaged files
-                raise UserError(f"{path} is damaged ({one_line(str(error))}): delete it and --resume") from None
-        made = make()
-        with writing(self.path):
-            write_arrays(path, made | {DIGEST: np.array(digest_of(made, of))}, np.savez_compressed)
-        return made

@@ -9,7 +9,7 @@ import pytest
 from experiments import missing_images as experiment
 from gan_jax.core.errors import UserError
 from gan_jax.data import load
-from gan_jax.training.folder import StudyFolder
+from gan_jax.training.study import StudyFolder
 
 
 @pytest.fixture(scope="module")

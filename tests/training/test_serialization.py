@@ -19,8 +19,9 @@ from gan_jax.core.bind import defaults
 from gan_jax.optimizers import adam, chain, clip_gradient
 from gan_jax.sweeps.executors import inputs, task
 from gan_jax.sweeps.folder import SweepFolder
-from gan_jax.training.folder import RunFolder, StudyFolder
+from gan_jax.training.folder import RunFolder
 from gan_jax.training.serialization import FORMAT, completed, differences, from_json, to_json
+from gan_jax.training.study import StudyFolder
 from tests.core.test_bind import assert_same, everything, small
 from tests.tiny_games import assert_close
 
