@@ -33,12 +33,13 @@ def discriminator_numbers(logits: Mapping[str, ArrayLike], boundary: float = 0.0
     found = discriminator.discriminator_gap(t, h, g, boundary)
     spread, r_v, r_t = found["train_logit"] - found["fake_logit"], found["r_v"], found["r_t"]
     share, tpr = (found["tpr"] * len(t) + 1) / (len(t) + 2), found["tpr"]
+    positive = wilson_interval((1 + r_t) / 2, 0, len(t))
     low, high = share_interval(tpr, share * (1 - share) / found["tpr_error"] ** 2)
     numbers = {
         "d_auc": _auc(t, h),
         "d_tpr": Measured(tpr, low, high),
         "d_r_v": Measured(math.nan),  # a share of nothing, where D does not take T for more real than samples
-        "d_r_t": Measured(r_t, *(2 * end - 1 for end in wilson_interval((1 + r_t) / 2, 0, len(t)))),
+        "d_r_t": Measured(r_t, 2 * positive[0] - 1, 2 * positive[1] - 1),
     }
     if spread > 0:
         error = sum(weight**2 * x.var(ddof=1) / len(x) for weight, x in ((1 - r_v, t), (1, h), (r_v, g))) ** 0.5

@@ -64,8 +64,10 @@ def surely_positive(number: Measured) -> bool:
 
 
 def averaged(found: Sequence[Mapping[str, Measured]]) -> dict[str, Measured]:
-    """The mean of each number and of the ends of its interval over the folds of one set: folds
-    share images, so that the interval is not taken to be narrower than that of one."""
+    """The mean of each number and of the ends of its interval over the folds of one set.
+
+    Folds share images, so that the interval is not taken to be narrower than that of one: between
+    equal distributions it is two to four times as wide as it would have to be."""
 
     def mean(parts: list[Measured]) -> Measured:
         ends = [(part.low, part.high) for part in parts if part.low is not None and part.high is not None]
