@@ -14,7 +14,7 @@ import numpy as np
 from gan_jax.core.errors import UserError
 from gan_jax.core.game import Game
 from gan_jax.data.splits import Split, Splits
-from gan_jax.training.folder import write_arrays, writing
+from gan_jax.training.files import write_arrays, writing
 from gan_jax.training.run import Run
 from gan_jax.training.serialization import from_json, to_json
 
