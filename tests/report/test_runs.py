@@ -83,7 +83,9 @@ def test_samples_are_judged_with_the_class_shares_of_t(monkeypatch):
 def test_a_run_without_extractor_images_has_a_report(trained):
     data, run = trained
     without = dataclasses.replace(data, extractor=gan.Split(data.extractor.images[:0], data.extractor.labels[:0]))
+    without = dataclasses.replace(without, source={"name": "ring", "held_out": "folder:other"})
     report, usual = overfitting_report(run, without), overfitting_report(run)
+    assert report.about["held-out data"] == "folder:other" and "held-out data" not in usual.about
     assert report.numbers["d_auc"].value == usual.numbers["d_auc"].value
     assert "real" not in report.numbers["d_auc"].controls and "real" in usual.numbers["d_auc"].controls
     said = "note: the split E is empty: row 10 has no control of real data"
