@@ -48,7 +48,8 @@ class Choice:
         auc and the numbers of `also`, X: X (mean over seeds), X_low, X_high (95 % interval),
         X_difference (to the baseline, common seeds), X_difference_low, X_difference_high, X_p
         (Holm), X_shown ("better", "worse" or ""). auc is D's, as logged; its difference, p and
-        shown are at equal sample quality, which the setting has at auc_step.
+        shown are at equal sample quality, the best that both reach, which the setting has at
+        auc_step.
     labels: {"primary": ..., "guard": ..., and of `also`}: the numbers' names.
     n, step: of the compared rows.
     """
@@ -106,7 +107,7 @@ class Choice:
         return f"settings {at}\n\n{text_table(names, texts, width)}\n" + "\n".join(notes)
 
 
-_NOTES = {"primary": ": decides", "guard": ": the price", "auc": "; p at equal sample quality; decides nothing"}
+_NOTES = {"primary": ": decides", "guard": ": the price", "auc": "; its p at the best quality that both reach; decides nothing"}
 
 
 def choose(

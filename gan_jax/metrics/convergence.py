@@ -95,8 +95,9 @@ class Level:
 def at_equal_quality(table: pd.DataFrame, metric: str, baseline: str, n: int, quality: str = QUALITY) -> dict[str, Level]:
     """{setting: Level} of a logged metric, without the baseline.
 
-    The common quality is the worse of the two last ones, means over seeds. Each side is read where
-    its mean first gets there, between logged steps linearly.
+    The common quality is the best that both reach, in means over seeds. Each side is read where its
+    mean first gets there, between logged steps linearly; what it scores later, when its samples may
+    be better or worse again, does not count.
     """
     values, qualities, made = curves_of(table, metric, n), curves_of(table, quality, n), {}
     if baseline not in values or baseline not in qualities:
@@ -105,7 +106,10 @@ def at_equal_quality(table: pd.DataFrame, metric: str, baseline: str, n: int, qu
     for name in values:
         if name == baseline or name not in qualities:
             continue
-        common = max(_mean(curve[1])[-1] for curve in (base, qualities[name]))
+        reached = [mean[np.isfinite(mean)] for mean in (_mean(base[1]), _mean(qualities[name][1]))]
+        if not all(map(len, reached)):
+            continue
+        common = max(mean.min() for mean in reached)
         places = {side: _first(*qualities[side], common) for side in (name, baseline)}
         if None in places.values():
             continue
