@@ -59,7 +59,7 @@ def ranking_figure(path: Path | str, table: "pd.DataFrame", panels: Sequence[Pan
     figure, axes = figures.new(len(panels), size, len(panels), sharex=False, sharey=True)
     for axis, panel, cells in zip(axes, panels, all_cells, strict=True):
         _column(axis, panel, rows, [_Row.of(cells[key].finite) for key in rows], baseline)
-    noted = lambda key: parts.notes(*key, baseline, several, all_cells[0][key].diverged)
+    noted = lambda key: parts.notes(key[0], key[1], baseline, several, all_cells[0][key].diverged)
     _label_rows(axes[0], [key[0] for key in rows], [_label(key[0], noted(key), 30, 2) for key in rows], baseline)
     note = "pale: seeds; dark: mean, 95 % interval over seeds; band: the baseline's interval"
     figure.supxlabel(f"step {ranked.attrs['step']}; {note}", fontsize=8, color=MARK)
