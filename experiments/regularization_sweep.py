@@ -33,7 +33,8 @@ Another finding (--subset 200 --batch-size 64 --steps 2500 --log-every 250, all 
 WGAN-GP with Adam 2e-4 and one turn of D; seeds 0 to 4): none of ten regularisers is shown to lower
 the copy share (.24), so none is chosen. WGAN-GP and DRAGAN, whose D is near chance (.518 and .540),
 are still training (about 1,300 and 1,900 more steps by their logs), and dropout is a little behind.
-At equal sample quality D's AUC is shown higher with batch norm and R1 at 10, and lower with no regulariser.
+At equal sample quality D's AUC is shown higher with batch norm and R1 at 10, and lower with no
+regulariser.
 """
 
 from __future__ import annotations

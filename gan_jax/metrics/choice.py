@@ -154,7 +154,7 @@ def choose(
     rows.loc[rows["setting"] == setting, "place"] = 0
     rows = rows.sort_values("place", kind="stable", ignore_index=True)
     sentence = _sentence(rows, setting, baseline, names, "raise" if higher_is_better else "lower", void)
-    if table["n"].nunique() > 1:
+    if len({*table["n"].tolist()}) > 1:
         sentence = f"With {n:,} training images: {sentence}"
     return Choice(setting, sentence, rows, baseline, names, n, step)
 

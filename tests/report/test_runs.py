@@ -237,7 +237,8 @@ def test_a_sweep_is_judged_member_by_member_and_s_opened_for_two_settings(tmp_pa
     assert all(r.protocol["held_out"] == "S" for r in report.final.values()) and len(report.openings) == 1
     page = report.save(tmp_path / "sweep")
     record = json.loads((page.parent / "report.json").read_text())
-    assert record["chosen"] == report.chosen and len(record["table"]) == 4 and "chosen on V" in report.text()
+    assert record["chosen"] == report.chosen and len(record["table"]) == 4 and report.text().endswith(report.sentence)
+    assert len(report.final_table) == 2 * len(report.final), "every seed is judged on S"
 
 
 # ---- what is logged during training ------------------------------------------------------------
