@@ -5,7 +5,6 @@ which. So if a sample lies very near to one real image, that image is as likely 
 any other of the pool of both. Copies break this: their nearest images are all training images.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,11 +149,3 @@ def detectable(samples: int, train: int, held_out: int, level: float) -> float:
     tails = len(looked) * hypergeom.sf(looked - 1, train + held_out, train, looked)
     found = looked[(tails <= level) & (looked <= train)]
     return float(found[0] / samples) if len(found) else np.inf
-
-
-def holm(p: dict[str, float], level: float) -> list[str]:
-    """The names whose p is significant at a level of all together (Holm, 1979), smallest first."""
-    ordered: list[str] = sorted(p, key=p.__getitem__)
-    significant: Callable[[int], bool] = lambda i: p[ordered[i]] * (len(p) - i) <= level
-    count = next((i for i in range(len(p)) if not significant(i)), len(p))
-    return ordered[:count]

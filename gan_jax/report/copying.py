@@ -9,8 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from gan_jax.metrics.alignment import MOST, aligned_nearest, changes
-from gan_jax.metrics.copies import ExchangeTest, Nearest, detectable, exchange_test, holm, two_nearest
+from gan_jax.metrics.copies import ExchangeTest, Nearest, detectable, exchange_test, two_nearest
 from gan_jax.metrics.memorization import share_interval
+from gan_jax.metrics.ranking import holm
 from gan_jax.report.controls import Sets
 from gan_jax.report.measured import Measured
 
@@ -123,7 +124,8 @@ class Pool:
         tests = {name: exchange_test(found, self.training) for name, found in nearest.items()}
         exact = np.isin(_bytes(x), self.exact)
         p = {EXACT: self._exact_p(exact, x)} | {name: test.p for name, test in tests.items()}
-        found, limits = holm(p, LEVEL), self.limits(len(x))
+        corrected = dict(zip(p, holm(list(p.values())), strict=True))
+        found, limits = sorted((name for name in p if corrected[name] <= LEVEL), key=p.__getitem__), self.limits(len(x))
         if not found:
             return Copying(p, limits=limits)
         tests[EXACT] = _exact_share(exact)

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest, hypergeom
 
 from gan_jax.core.errors import UserError
-from gan_jax.metrics.copies import Nearest, detectable, exchange_test, holm, two_nearest
+from gan_jax.metrics.copies import Nearest, detectable, exchange_test, two_nearest
 
 LEVEL = 0.0025
 
@@ -84,12 +84,6 @@ def test_what_is_detectable_is_found_and_fewer_are_not(train, held_out, samples)
     assert exchange_test(found(index(least), ratio), training).p <= LEVEL
     assert hypergeom.sf(least // 2 - 1, len(training), train, least // 2) > LEVEL
     assert detectable(20, 30, 3, LEVEL) == np.inf, "three held-out images prove nothing"
-
-
-def test_holm_is_holm_s_rule():
-    assert holm({"a": 0.012, "b": 0.001, "c": 0.04}, 0.05) == ["b", "a", "c"]
-    assert holm({"a": 0.03, "b": 0.001, "c": 0.04}, 0.05) == ["b"]
-    assert holm({"a": 0.02, "b": 0.02}, 0.03) == []
 
 
 def test_a_pool_of_one_kind_is_refused():
