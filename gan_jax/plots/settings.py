@@ -59,8 +59,8 @@ def ranking_figure(path: Path | str, table: "pd.DataFrame", panels: Sequence[Pan
     figure, axes = figures.new(len(panels), size, len(panels), sharex=False, sharey=True)
     for axis, panel, cells in zip(axes, panels, all_cells, strict=True):
         _column(axis, panel, rows, [_Row.of(cells[key].finite) for key in rows], baseline)
-    notes = [parts.notes(setting, n, baseline, several, all_cells[0][setting, n].diverged) for setting, n in rows]
-    _label_rows(axes[0], [setting for setting, _ in rows], notes, baseline, 30)
+    noted = lambda key: parts.notes(key[0], key[1], baseline, several, all_cells[0][key].diverged)
+    _label_rows(axes[0], [key[0] for key in rows], [_label(key[0], noted(key), 30, 2) for key in rows], baseline)
     note = "pale: seeds; dark: mean, 95 % interval over seeds; band: the baseline's interval"
     figure.supxlabel(f"step {ranked.attrs['step']}; {note}", fontsize=8, color=MARK)
     return figures.save(path, figure)
@@ -86,11 +86,12 @@ def answer_figure(
     high = 0.75 + (0.3 if narrow else 0.22) * max(count, 2)
     size, columns = ((3.6, len(panels) * high), 1) if narrow else ((9, high), len(panels))
     figure, axes = figures.new(len(panels), size, columns, sharex=False, sharey=not narrow)
-    notes = []
+    labelled = []
     for record in records:
         gone = np.arange(record["seeds"] + record["diverged"]) < record["diverged"]
         marks = ["chosen"] * (record["setting"] == chosen != baseline) + ["still training"] * bool(record["still_training"])
-        notes.append(parts.notes(record["setting"], n, baseline, False, gone, marks))
+        note = parts.notes(record["setting"], n, baseline, False, gone, marks)
+        labelled.append(_label(record["setting"], note, *((18, 2) if narrow else (38, 1))))
     for i, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
         means = [_Row.told(record, panel.metric) for record in records]
         _column(axis, panel, keys, means, baseline)
@@ -99,7 +100,7 @@ def answer_figure(
         axis.set_title(title, fontsize=9.5, loc="left")
         axis.locator_params(axis="x", nbins=3 if narrow else 5)
         if i == 0 or narrow:
-            _label_rows(axis, [setting for setting, _ in keys], notes, chosen, 18 if narrow else 30)
+            _label_rows(axis, [setting for setting, _ in keys], labelled, chosen)
         for place, (setting, _) in enumerate(keys):
             if setting == chosen:
                 axis.axhspan(place - 0.5, place + 0.5, color=GREEN, alpha=0.16, linewidth=0, zorder=0.5)
@@ -196,12 +197,16 @@ def _mean(axis: "Axes", i: int, row: _Row, higher_is_better: bool) -> None:
     axis.plot([row.mean], [i], sign, color=color, markerfacecolor=face, markersize=5.5 + 2 * (sign != "o"), zorder=4)
 
 
-def _label_rows(axis: "Axes", settings: list[str], notes: list[str], bold: str, width: int) -> None:
-    """Names with their notes at the left; the notes are below names of more than `width`."""
-    labels = []
-    for setting, note in zip(settings, notes, strict=True):
-        fits = len(ranking.one_line(setting)) + len(note) < width + 2
-        labels.append(parts.text(f"{setting} {note}") if fits else f"{parts.wrapped(setting, width)}\n{note}".strip())
+def _label(setting: str, note: str, width: int, lines: int) -> str:
+    """A name with its note, on `lines` lines of about `width` characters at most (2 at most)."""
+    if len(ranking.one_line(setting)) + len(note) < width + 2:
+        return parts.text(f"{setting} {note}")
+    if lines == 1:
+        return parts.text(f"{ranking.shorten(setting, max(width - len(note), 12))} {note}")
+    return f"{parts.text(ranking.shorten(setting, width))}\n{note}" if note else parts.wrapped(setting, width)
+
+
+def _label_rows(axis: "Axes", settings: list[str], labels: list[str], bold: str) -> None:
     axis.set_yticks(range(len(settings)), labels, fontsize=9)
     axis.set_ylim(len(settings) - 0.5, -0.5)
     for tick, setting in zip(axis.get_yticklabels(), settings, strict=True):

@@ -2,7 +2,7 @@
 for (const table of document.querySelectorAll("table.settings")) {
   const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells]
   const key = (row, i) => row.cells[i].dataset.value ?? row.cells[i].textContent.trim()
-  const order = (a, b) => (a === "") - (b === "") || a - b || String(a).localeCompare(String(b))
+  const order = (a, b) => a - b || a.localeCompare(b)  // numbers as numbers, words as words
   heads.forEach((head, i) => {
     const button = document.createElement("button")
     button.append(...head.childNodes)
