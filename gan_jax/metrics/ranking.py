@@ -89,7 +89,8 @@ def ranking_text(ranked: pd.DataFrame, metric: str, width: int = WIDTH) -> str:
         texts += [None] * (i > 0 and row["n"] != rows[i - 1]["n"]) + [_texts(row, decimals)]
     at = f" at step {ranked.attrs['step']}" if ranked.attrs.get("step") else ""
     notes = "\n".join(_notes(rows, ranked.attrs.get("baseline"), metric))
-    return f"{one_line(metric)}{at}, best first\n\n{text_table(names, texts, width)}\n{notes}\n"
+    order = "in order" if "AUC" in metric.upper() else "best first"  # D's AUC alone makes nothing the best
+    return f"{one_line(metric)}{at}, {order}\n\n{text_table(names, texts, width)}\n{notes}\n"
 
 
 def text_table(names: Sequence[str], rows: Sequence[dict[str, str] | None], width: int = WIDTH) -> str:

@@ -232,7 +232,7 @@ def test_the_text_fits_a_terminal_and_says_what_it_is():
     ranked = rank(pd.concat([sweep(names, n=n) for n in (100, 1600)]), METRIC)
     text = ranking_text(ranked, METRIC)
     lines = text.splitlines()
-    assert max(map(len, lines)) <= 100 and lines[0] == f"{METRIC} at step 10, best first"
+    assert max(map(len, lines)) <= 100 and lines[0] == f"{METRIC} at step 10, in order"
     assert "[red]x[/] $y$ z" in text and "0 of 5" in text and "every seed diverged" in text
     assert "0.690 +- 0.092  -0.100 +- 0.000    <0.001  better" in text
     assert "Holm's correction over 4" in text and lines[-1] == "Chosen on V only; S stays closed until the choice is made"
