@@ -40,6 +40,7 @@ SETS = {
 }
 MARKERS = "DsPX^vphd"  # of the controls
 PAIRS = 5  # in a row
+PAIRED = {"copies": "clearest copies", "features": "closest in features", "pixels": "closest in pixels"}
 GAP, TEXT, HEAD, LARGEST = 14, 20, 30, 128  # pixels: between pairs, a distance's line, a heading, the largest tile
 
 
@@ -163,12 +164,13 @@ def closest_pairs(pairs: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
     """Samples beside their nearest training images, the closest first, the distance below each
     pair.
 
-    pairs: {"features" or "pixels": (samples, training images, distances [k])}, images uint8
-        [k, h, w, 1 or 3]. Raises UserError for no pair, or no images (such as 2-D points).
+    pairs: {a key of PAIRED: (samples, training images, distances [k])}, images uint8 [k, h, w, 1 or
+        3]; of copies the distance in parts of that to the next real image. Raises UserError for no
+        pair, or no images (such as 2-D points).
     """
-    blocks = {space: _pairs_of(*pairs[space]) for space in ("features", "pixels") if space in pairs and len(pairs[space][0])}
+    blocks = {space: _pairs_of(*pairs[space]) for space in PAIRED if space in pairs and len(pairs[space][0])}
     if not blocks:
-        raise UserError(f"closest pairs want images under 'features' or 'pixels'; got {sorted(pairs) or 'none'}")
+        raise UserError(f"closest pairs want images under {', '.join(PAIRED)}; got {sorted(pairs) or 'none'}")
     height, width = next(iter(blocks.values()))[0].shape[1:3]
     wide = 2 * width + 2 + GAP
     rows = {space: -(-len(samples) // PAIRS) for space, (samples, _, _) in blocks.items()}
@@ -180,7 +182,7 @@ def closest_pairs(pairs: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
     axis.axis("off")
     top = 0
     for space, (samples, nearest, distances) in blocks.items():
-        axis.text(GAP, top + HEAD / 2, f"closest in {space}: sample | training image", va="center", fontsize=9.5, weight="bold")
+        axis.text(GAP, top + HEAD / 2, f"{PAIRED[space]}: sample | training image", va="center", fontsize=9.5, weight="bold")
         for i, distance in enumerate(distances):
             y, x = top + HEAD + i // PAIRS * (height + TEXT), GAP + i % PAIRS * wide
             canvas[y : y + height, x : x + width] = samples[i]

@@ -28,7 +28,8 @@ class Copying:
     p: of each test. found: the significant tests (Holm, LEVEL together), smallest p first.
     share, low, high: the largest share of the samples that one of them counts as copies, with its
     95 % interval. limits: the least shares of exact and of near copies that are surely found.
-    samples, images: indices of the copies, clearest first, and of their images in the pool.
+    samples, images: indices of the copies, clearest first, and of their images in the pool; ratios:
+    their distance in parts of that to the next real image.
     how: {what was changed: number of copies}. unknown: why nothing can be told, or ''.
     """
 
@@ -40,6 +41,7 @@ class Copying:
     limits: tuple[float, float] = (np.inf, np.inf)
     samples: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     images: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    ratios: np.ndarray = field(default_factory=lambda: np.zeros(0))
     how: Mapping[str, int] = field(default_factory=dict)
     unknown: str = ""
 
@@ -135,9 +137,8 @@ class Pool:
         copies = copies[np.argsort(near.ratio[copies], kind="stable")]
         how = Counter(_kind(x[i], self.images[near.index[i]], int(change[i]) if i < len(change) else 0) for i in copies)
         best = tests[clearest]
-        return Copying(
-            p, tuple(found), best.share, best.low, best.high, limits, copies, near.index[copies], dict(how.most_common())
-        )
+        shown = (copies, near.index[copies], near.ratio[copies], dict(how.most_common()))
+        return Copying(p, tuple(found), best.share, best.low, best.high, limits, *shown)
 
     def _exact_p(self, exact: np.ndarray, x: np.ndarray) -> float:
         """p of so many exact copies among the different samples, by those among held-out images."""
