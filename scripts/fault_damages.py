@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fault_children import HELD, REFUSED, SILENT, WARNED, Child, Outcome, ending
+from fault_children import HELD, REFUSED, SILENT, WARNED, Outcome, do
 from fault_training import KINDS, work
 
 DRAWN = ("run", "run", "run", "sweep", "sweep", "sweep", "tasks", "study", "data", "report")
@@ -42,9 +42,8 @@ def used(root: Path, kind: str, more: int | None) -> tuple[tuple[str, str] | Non
     `more` steps further."""
     note = root / "note"
     note.unlink(missing_ok=True)
-    child = Child(root / "out.txt", work, kind, root / "finished" / kind, root / "cache", more, note)
-    bad = ending(child.wait(), child.lines)
-    return bad, child.lines, "" if bad else note.read_text()
+    bad, lines = do(root / "out.txt", work, kind, root / "finished" / kind, root / "cache", more, note)
+    return bad, lines, "" if bad else note.read_text()
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from typing import Any
 
 import fault_training as training
 import numpy as np
-from fault_children import REFUSED, SILENT, Child, Outcome, ending
+from fault_children import REFUSED, SILENT, Child, Outcome, do, ending
 
 import gan_jax as gan
 
@@ -130,10 +130,11 @@ def attempt(root: Path, number: int, draw: random.Random) -> Outcome | None:
 
     group, what, how = shuffled()[number]
     run, out = made(root, "report"), root / f"mistake {number}"
-    work = command if isinstance(how, str) else call
-    child = Child(root / "out.txt", work, root / "cache", run, out, *((group, how) if isinstance(how, str) else how))
-    code = child.wait()
-    bad = ending(code, child.lines)
+    if isinstance(how, str):
+        child = Child(root / "out.txt", command, root / "cache", run, out, group, how)
+        bad = ending(child.wait(), child.lines)
+    else:
+        bad, _ = do(root / "out.txt", call, root / "cache", run, out, *how)
     written = [] if not out.exists() else [p.name for p in out.rglob("*")]
     if bad and bad[0] == REFUSED and written:
         return Outcome(group, what, SILENT, f"refused, and wrote {written[:3]}: {bad[1]}")
