@@ -24,7 +24,7 @@ NO_COUNTS = (0, -1, 2.5, math.nan, math.inf, "5", None, [3], 2**70)
 NO_SEEDS = (-1, 2**70, "a", 1.5, math.nan, None, [1])
 NO_NUMBERS = (-1.0, math.nan, math.inf, "a", None)
 NO_DATA = (None, "digits", np.zeros((90, 8, 8, 1), np.uint8), [])
-IMAGES = np.zeros((90, 8, 8, 1), np.uint8)
+IMAGES = np.zeros((120, 8, 8, 1), np.uint8)
 
 CALLS: dict[str, dict[str, tuple]] = {  # function: {argument: values that cannot be meant}
     "fit": {
@@ -60,7 +60,7 @@ CALLS: dict[str, dict[str, tuple]] = {  # function: {argument: values that canno
     "overfitting_report": {
         "fakes": (None, IMAGES[:, :4], IMAGES[:5], IMAGES.astype(float), IMAGES * np.nan, "a", 5),
         "data": (None, "digits", (IMAGES,), 5),
-        "n": NO_COUNTS[:-2], "permutations": (-1, 2.5, "a"), "features": ("nonsense", 5), "seed": NO_SEEDS,
+        "n": (*NO_COUNTS[:6], True), "permutations": (-1, 2.5, "a"), "features": ("nonsense", 5), "seed": NO_SEEDS,
         "labels": ([1, 2], "a"), "logits": ({"train": [1.0]}, 5),
     },
     "open_run": {"folder": ("no such folder", 5, None), "step": (7, -1, "a", 2.5), "data": (5,)},
@@ -217,7 +217,7 @@ def _samples(run: Path, out: Path, wrong: dict[str, Any]) -> None:
 
 
 def _overfitting_report(run: Path, out: Path, wrong: dict[str, Any]) -> None:
-    samples = gan.open_run(run).samples(90)
+    samples = gan.open_run(run).samples(120)
     arguments: dict[str, Any] = {"fakes": samples, "data": training.digits(), "features": "pixels"}
     gan.overfitting_report(**arguments | wrong)
 
