@@ -10,7 +10,7 @@ Every case is drawn from `--seed` and its own number, so that kinds can be tried
 A case ends in one of these ways:
 
     held       the result has the same bits as without the fault
-    refused    one line says what is wrong, and nothing was changed
+    refused    one line says what is wrong, and no file was changed (a record may say new `steps`)
     warned     the result is another one, and a line says so
     silent     the result is another one, or a mistake was accepted, and nothing says so
     traceback  an exception that is no UserError

@@ -84,21 +84,57 @@ class Child:
 
 
 def _call(output: Path, function: Callable, *arguments: object) -> None:
+    sys.exit(_code(output, function, *arguments))
+
+
+def _code(output: Path, function: Callable, *arguments: object) -> int:
     from gan_jax.core.errors import UserError
 
     with open(output, "w", buffering=1) as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         try:
             function(*arguments)
-            code = 0
+            return 0
         except UserError as error:
             print(f"error: {error}")
-            code = USER_ERROR
+            return USER_ERROR
         except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else CRASH
+            return stop.code if isinstance(stop.code, int) else CRASH
         except BaseException:
             traceback.print_exc()
-            code = CRASH
-    sys.exit(code)
+            return CRASH
+
+
+class _Worker:
+    """A process that does one thing after the other, so that each program is compiled once."""
+
+    def __init__(self):
+        self.pipe, theirs = server().Pipe()
+        self.process = server().Process(target=_serve, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
+
+
+@functools.cache
+def _worker() -> _Worker:
+    return _Worker()
+
+
+def _serve(pipe: Any) -> None:
+    while True:
+        pipe.send(_code(*pipe.recv()))
+
+
+def do(output: Path, function: Callable, *arguments: object) -> tuple[tuple[str, str] | None, list[str]]:
+    """(how `function(*arguments)` ended in the worker if not well, what it printed)."""
+    code: int | None = None
+    with contextlib.suppress(EOFError):  # a crash
+        _worker().pipe.send((output, function, *arguments))
+        code = _worker().pipe.recv() if _worker().pipe.poll(LIMIT) else None
+    if code is None:
+        _worker().process.kill()
+        _worker.cache_clear()
+    lines = output.read_text(errors="replace").splitlines() if output.exists() else []
+    return ending(code, lines), lines
 
 
 def ending(code: int | None, lines: list[str]) -> tuple[str, str] | None:

@@ -3,6 +3,7 @@ or exchanged; then the folder is opened, or its training goes on."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fault_children import HELD, REFUSED, SILENT, WARNED, Child, Outcome, ending
+from fault_children import HELD, REFUSED, SILENT, WARNED, Outcome, do
 from fault_training import KINDS, work
 
 DRAWN = ("run", "run", "run", "sweep", "sweep", "sweep", "tasks", "study", "data", "report")
@@ -42,9 +43,8 @@ def used(root: Path, kind: str, more: int | None) -> tuple[tuple[str, str] | Non
     `more` steps further."""
     note = root / "note"
     note.unlink(missing_ok=True)
-    child = Child(root / "out.txt", work, kind, root / "finished" / kind, root / "cache", more, note)
-    bad = ending(child.wait(), child.lines)
-    return bad, child.lines, "" if bad else note.read_text()
+    bad, lines = do(root / "out.txt", work, kind, root / "finished" / kind, root / "cache", more, note)
+    return bad, lines, "" if bad else note.read_text()
 
 
 @functools.cache
@@ -65,10 +65,10 @@ def attempt(root: Path, number: int, draw: random.Random) -> Outcome:
     name = path.relative_to(folder).as_posix()
     damage = draw.choice([d for d in DAMAGES if d is not edit or path.suffix in (".json", ".jsonl")])
     case = f"{name} {damage(path, draw)}, {'trained further' if more else 'opened'}"
-    before = _digests(folder)
+    before = _digests(folder, kind)
     bad, printed, found = used(root, kind, more)
     if bad:
-        after = _digests(folder)
+        after = _digests(folder, kind)
         changed = [n for n, sha in before.items() if after.get(n) != sha]
         if bad[0] == REFUSED and changed:
             return Outcome(kind, case, SILENT, f"refused, and changed {changed[:3]}: {bad[1]}")
@@ -85,9 +85,18 @@ def _files(folder: Path, kind: str) -> list[Path]:
     return [*records, *[path for path in files if path not in records][::7]]
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+def _digests(folder: Path, kind: str) -> dict[str, str]:
+    files = (path for own in KINDS[kind].own for path in folder.rglob(own) if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(_content(path)).hexdigest() for path in files}
+
+
+def _content(path: Path) -> bytes:
+    """What a refusal must not change. A record may say to which step was asked for."""
+    content = path.read_bytes()
+    with contextlib.suppress(ValueError, RecursionError):
+        if path.name in ("recipe.json", "sweep.json") and isinstance(record := json.loads(content), dict):
+            return json.dumps(record | {"steps": None}).encode()
+    return content
 
 
 # ---- damages: each returns what it did ---------------------------------------------------------

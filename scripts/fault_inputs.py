@@ -15,7 +15,7 @@ from typing import Any
 
 import fault_training as training
 import numpy as np
-from fault_children import REFUSED, SILENT, Child, Outcome, ending
+from fault_children import REFUSED, SILENT, Child, Outcome, do, ending
 
 import gan_jax as gan
 
@@ -24,7 +24,7 @@ NO_COUNTS = (0, -1, 2.5, math.nan, math.inf, "5", None, [3], 2**70)
 NO_SEEDS = (-1, 2**70, "a", 1.5, math.nan, None, [1])
 NO_NUMBERS = (-1.0, math.nan, math.inf, "a", None)
 NO_DATA = (None, "digits", np.zeros((90, 8, 8, 1), np.uint8), [])
-IMAGES = np.zeros((90, 8, 8, 1), np.uint8)
+IMAGES = np.zeros((120, 8, 8, 1), np.uint8)
 
 CALLS: dict[str, dict[str, tuple]] = {  # function: {argument: values that cannot be meant}
     "fit": {
@@ -60,7 +60,7 @@ CALLS: dict[str, dict[str, tuple]] = {  # function: {argument: values that canno
     "overfitting_report": {
         "fakes": (None, IMAGES[:, :4], IMAGES[:5], IMAGES.astype(float), IMAGES * np.nan, "a", 5),
         "data": (None, "digits", (IMAGES,), 5),
-        "n": NO_COUNTS[:-2], "permutations": (-1, 2.5, "a"), "features": ("nonsense", 5), "seed": NO_SEEDS,
+        "n": (*NO_COUNTS[:6], True), "permutations": (-1, 2.5, "a"), "features": ("nonsense", 5), "seed": NO_SEEDS,
         "labels": ([1, 2], "a"), "logits": ({"train": [1.0]}, 5),
     },
     "open_run": {"folder": ("no such folder", 5, None), "step": (7, -1, "a", 2.5), "data": (5,)},
@@ -130,10 +130,11 @@ def attempt(root: Path, number: int, draw: random.Random) -> Outcome | None:
 
     group, what, how = shuffled()[number]
     run, out = made(root, "report"), root / f"mistake {number}"
-    work = command if isinstance(how, str) else call
-    child = Child(root / "out.txt", work, root / "cache", run, out, *((group, how) if isinstance(how, str) else how))
-    code = child.wait()
-    bad = ending(code, child.lines)
+    if isinstance(how, str):
+        child = Child(root / "out.txt", command, root / "cache", run, out, group, how)
+        bad = ending(child.wait(), child.lines)
+    else:
+        bad, _ = do(root / "out.txt", call, root / "cache", run, out, *how)
     written = [] if not out.exists() else [p.name for p in out.rglob("*")]
     if bad and bad[0] == REFUSED and written:
         return Outcome(group, what, SILENT, f"refused, and wrote {written[:3]}: {bad[1]}")
@@ -216,7 +217,7 @@ def _samples(run: Path, out: Path, wrong: dict[str, Any]) -> None:
 
 
 def _overfitting_report(run: Path, out: Path, wrong: dict[str, Any]) -> None:
-    samples = gan.open_run(run).samples(90)
+    samples = gan.open_run(run).samples(120)
     arguments: dict[str, Any] = {"fakes": samples, "data": training.digits(), "features": "pixels"}
     gan.overfitting_report(**arguments | wrong)
 

@@ -10,13 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fault_children import HELD, REFUSED, SILENT, Child, Outcome, ending
+from fault_children import HELD, REFUSED, SILENT, Child, Outcome, do, ending
 from fault_kills import undisturbed
 from fault_training import work
 
 KINDS = ("run", "sweep", "report", "study", "tasks")
 LIMITS = ("disk", "disk", "disk", "file size", "open files", "stderr closed", "stderr full")
-LARGEST = {"disk": 2**21, "file size": 2**17, "open files": 80}  # of what is drawn
 
 
 def attempt(root: Path, number: int, draw: random.Random) -> Outcome | None:
@@ -24,7 +23,9 @@ def attempt(root: Path, number: int, draw: random.Random) -> Outcome | None:
     kind, limit = KINDS[number % len(KINDS)], draw.choice(LIMITS)
     _, expected = undisturbed(root, kind)
     place, note = root / kind / f"limited {number}", root / "note"
-    amount = int(draw.uniform(0.05, 1) * LARGEST.get(limit, 0))
+    sizes = [path.stat().st_size for path in (root / kind / "undisturbed").rglob("*") if path.is_file()]
+    needed = {"disk": sum(sizes), "file size": max(sizes), "open files": 80}.get(limit, 0)
+    amount = int(draw.uniform(0.05, 1) * needed)
     place.mkdir(exist_ok=True)
     if limit == "disk" and _mounted(place, amount) != 0:
         return None
@@ -36,8 +37,8 @@ def attempt(root: Path, number: int, draw: random.Random) -> Outcome | None:
         if limit == "disk":
             _mounted(place, 2**28, "remount,")
         note.unlink(missing_ok=True)
-        child = Child(root / "out.txt", work, kind, place / "it", root / "cache", 0, note)
-        if bad := ending(child.wait(), child.lines):
+        bad, _ = do(root / "out.txt", work, kind, place / "it", root / "cache", 0, note)
+        if bad:
             return Outcome(kind, f"{case}, then without limit", *bad)
         same = note.read_text() == expected
     finally:

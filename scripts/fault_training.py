@@ -9,10 +9,11 @@ import json
 import multiprocessing
 import sys
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import compare
 import jax
@@ -311,10 +312,11 @@ def work(kind: str, folder: Path, cache: Path, more: int | None, note: Path | No
     """Make a kind's folder, unless `more` is None, and note what it means. Pictures are drawn of
     images alone, since they take longer than all else."""
     use_cache(cache)
-    if kind not in ("data", "report"):
-        trainer.plots = SimpleNamespace(training_curves=lambda *_: None)  # pyright: ignore[reportAttributeAccessIssue]
-        gan.Sweep.draw = lambda *_: []  # pyright: ignore[reportAttributeAccessIssue]
-    if more is not None:
-        KINDS[kind].make(folder, more)
-    if note:
-        note.write_text(KINDS[kind].read(folder))
+    with ExitStack() as stack:
+        if kind not in ("data", "report"):
+            stack.enter_context(patch.object(trainer, "plots", SimpleNamespace(training_curves=lambda *_: None)))
+            stack.enter_context(patch.object(gan.Sweep, "draw", lambda *_: []))
+        if more is not None:
+            KINDS[kind].make(folder, more)
+        if note:
+            note.write_text(KINDS[kind].read(folder))

@@ -91,8 +91,9 @@ GAN = part("gan", "GAN")(
 
 
 def game_of(knobs: Any, game: Game | None = None) -> Game:
-    """The game given, or `knobs.game`, or the GAN for a Recipe. Raises UserError without any."""
-    found = game or getattr(knobs, "game", None) or (GAN if isinstance(knobs, Recipe) else None)
-    if found is None:
-        raise UserError(f"{type(knobs).__name__} does not say of which game it is: give game=")
+    """The game given, or `knobs.game`, or the GAN for a Recipe. Raises UserError for no Game."""
+    found = getattr(knobs, "game", None) or (GAN if isinstance(knobs, Recipe) else None) if game is None else game
+    if not isinstance(found, Game):
+        what = f"{type(knobs).__name__} does not say of which game it is" if game is None else f"game={game!r:.60} is no Game"
+        raise UserError(f"{what}: give game= a gan.Game")
     return found

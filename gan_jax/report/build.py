@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gan_jax.arguments import count, refuse
 from gan_jax.core.errors import UserError
 from gan_jax.data.imbalance import class_counts
 from gan_jax.data.splits import Splits
@@ -107,10 +108,10 @@ def overfitting_report(
         extra, real_extra, evidence["logits"] = measure_run(run, references, recovery)
         measured |= extra
     elif logits is not None:
-        logits = {name: np.sort(np.ravel(np.asarray(values, np.float64))) for name, values in logits.items()}
+        logits = _sorted(logits)
         measured |= discriminator_numbers(logits)
         evidence["logits"] = {k.replace("_", " "): v for k, v in logits.items()}
-    if permutations:
+    if permutations := count(permutations, "permutations", 0):
         measured["fd_gap_p"] = references.gap_p(images, permutations)
     of_samples, of_real = _useful(references, images, labels)
     measured |= _truth(references, images) | of_samples
@@ -126,6 +127,12 @@ def overfitting_report(
     no_control = run is not None and sets.splits is not None and not len(sets.splits.extractor)
     notes = ("the split E is empty: row 10 has no control of real data",) if no_control else ()
     return Report(judged, numbers, about, protocol, evidence, missing, (*references.notes, *notes, copying.note))
+
+
+def _sorted(logits: Any) -> dict[str, np.ndarray]:
+    if not isinstance(logits, Mapping) or not {"train", "held_out", "samples"} <= set(logits):
+        refuse(logits, "logits", "{'train': [n], 'held_out': [n], 'samples': [n]}")
+    return {name: np.sort(np.ravel(np.asarray(values, np.float64))) for name, values in logits.items()}
 
 
 def _samples(fakes: Run | ArrayLike, labels: ArrayLike | None, references: References) -> tuple[np.ndarray, np.ndarray | None]:

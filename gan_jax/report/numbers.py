@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from gan_jax.arguments import count
 from gan_jax.core.errors import UserError
 from gan_jax.metrics import frechet, kernels, memorization, neighbours, pairs
 from gan_jax.metrics.features import Extractor, check_images
@@ -57,7 +58,7 @@ class References:
         self.sets, self.extractor, self.k, self.seed, self.notes = sets, extractor, k, seed, notes
         most = min(len(part) for s in (sets.folds or (sets,)) for part in (s.train, s.held_out, s.control))
         most = min(most, LARGEST)
-        self.n = most if n is None else n
+        self.n = most if n is None else count(n, "n")
         if not k < self.n <= most:
             raise UserError(f"n={self.n} images of each set: there are {most}, and neighbours ask for more than {k}")
         self.rate = 0.01 if len(sets.held_out) >= FEW else 0.05

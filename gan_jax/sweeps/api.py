@@ -108,7 +108,7 @@ def sweep(
     )
     out, trusted = None if out is None else path(out, "out"), names(trusted, "trusted")
     flags = {"resume": resume, "overwrite": overwrite, "higher_is_better": higher_is_better}
-    _check_kinds(data, order, rank_by, game, warm_start, out, flags)
+    _check_kinds(data, order, rank_by, warm_start, out, flags)
     result = Sweep(members_of(settings, data, seeds, sizes), data, game, reference, rank_by, higher_is_better)
     _check(result, steps)
     _check_metric(result)
@@ -181,7 +181,7 @@ def _limits(**limits: int | None) -> list[int | None]:
     return [None if value is None else count(value, name) for name, value in limits.items()]
 
 
-def _check_kinds(data: Any, order: Any, rank_by: Any, game: Any, warm_start: Any, out: Path | None, flags: dict) -> None:
+def _check_kinds(data: Any, order: Any, rank_by: Any, warm_start: Any, out: Path | None, flags: dict) -> None:
     """Refuse arguments of another type, and flags of a folder where there is none."""
     for name, value in flags.items():
         flag(value, name)
@@ -192,8 +192,6 @@ def _check_kinds(data: Any, order: Any, rank_by: Any, game: Any, warm_start: Any
     among(order, "order", ("shared", "own"))
     if not isinstance(rank_by, str):
         refuse(rank_by, "rank_by", "the name of a metric")
-    if not isinstance(game, (Game, type(None))):
-        refuse(game, "game", "a Game")
     if not isinstance(warm_start, (Run, type(None))):
         path(warm_start, "warm_start")
 

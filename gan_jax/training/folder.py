@@ -139,6 +139,8 @@ class RunFolder:
     def check(self, record: dict[str, Any], resume: bool, overwrite: bool) -> None:
         """Raises UserError where `start` would refuse the folder. Nothing is written."""
         not_both(resume, overwrite)
+        if folders := [name for name in self.files if "." in name and not overwrite and (self.path / name).is_dir()]:
+            raise UserError(f"{self.path / folders[0]} is a folder, where a file is to be written: move it away")
         if self.exists and not overwrite:
             old = self.read()
             now = {k: record.get(k) for k in self.identity}
@@ -261,7 +263,11 @@ class RunFolder:
         between those of its neighbours.
         """
         path, rows, damaged, schema = self.path / name, {}, {}, schemas.ROWS.get(name, schemas.ANYTHING)
-        for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.exists() else [], 1):
+        try:
+            text = path.read_bytes() if path.exists() else b""
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): move it away, or put a backup back") from None
+        for number, line in enumerate(text.split(b"\n")[:-1], 1):
             try:
                 rows[number] = schemas.parsed(line, schema)
             except ValueError as error:

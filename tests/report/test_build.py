@@ -331,6 +331,24 @@ def test_the_rule(changed, phrase):
     assert found.phrase == phrase and found.reasons and phrase in verdict.PHRASES
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n", "5"),
+        ("n", 50.5),
+        ("n", True),
+        ("permutations", -1),
+        ("permutations", "a"),
+        ("logits", 5),
+        ("logits", {"train": [1.0]}),
+    ],
+)
+def test_an_argument_that_cannot_be_meant_is_one_line(name, value):
+    (samples, _), (train, _), (held, _) = by_class(0, 300), by_class(1, 300), by_class(2, 300)
+    with pytest.raises(UserError, match=f"^{name}=.*: must be [^\n]*$"):
+        overfitting_report(samples, (train, held), features="pixels", **{name: value})
+
+
 def test_what_cannot_be_judged_is_not_called_healthy():
     found = verdict.decide(numbers(), (None, "copies cannot be told"))
     assert found.phrase == "cannot tell" and found.reasons == ("generator memorises: copies cannot be told",)

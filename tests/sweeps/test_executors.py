@@ -278,6 +278,13 @@ def test_a_sweep_that_several_processes_begin_is_refused_before_anything_is_writ
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_log_that_cannot_be_written_ends_no_task(tmp_path):
+    (tmp_path / "00.log").symlink_to("/dev/full")
+    with task._logged(tmp_path / "00.log"):
+        sys.stderr.write("lost")
+
+
 # ---- what is sent ------------------------------------------------------------------------------
 
 

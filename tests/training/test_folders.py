@@ -264,6 +264,17 @@ def test_a_damaged_row_is_named_and_no_other_is_lost(run, data, capsys, name):
     assert (run / "metrics.damaged-1.jsonl").read_bytes() == damaged
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "curves.png", "status.json"])
+def test_a_folder_in_the_place_of_a_file_is_one_line_before_anything_is_written(run, data, name):
+    (run / name).unlink(missing_ok=True)
+    (run / name).mkdir()
+    before = sorted(run.rglob("*"))
+    assert f"{name} is a folder" in refused(fit, data, run, 60, resume=True) and sorted(run.rglob("*")) == before
+    if name == "metrics.jsonl":
+        assert "metrics.jsonl cannot be read (Is a directory)" in refused(gan.open_run, run, data=data, **OWN)
+    fit(data, run, 60, overwrite=True)
+
+
 def changed(rows):
     return [rows[0], rows[1] | {name: value + 1 for name, value in rows[1].items() if name != "step"}, *rows[2:]]
 

@@ -38,6 +38,12 @@ def with_player(recipe, player, **changed):
     return recipe.replace(**{player: getattr(recipe, player).replace(**changed)})
 
 
+@pytest.mark.parametrize("game", [5, 0, "gan", gan.Game])
+def test_what_is_no_game_is_refused(game):
+    recipe = gan.recipes.mlp((2,), width=4, depth=1)
+    refused("game=.* is no Game: give game=", gan.fit, recipe, gan.load("ring", subset=60), steps=1, game=game)
+
+
 # ---- numbers of networks -----------------------------------------------------------------------
 
 

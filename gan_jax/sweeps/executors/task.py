@@ -57,7 +57,7 @@ def train_group(spec: Spec) -> dict[str, str | None]:
     with contextlib.suppress(OSError):
         os.chdir(spec["directory"])  # data may be named by a relative path
     where = Path(spec["folder"]) / "tasks" / f"{spec['group']:02d}"
-    with open(where.with_suffix(".log"), "a") as log, contextlib.redirect_stderr(log):
+    with _logged(where.with_suffix(".log")):
         # Engines install handlers of SIGTERM that ignore it or end the process. This one interrupts
         # what comes before training; training has its own.
         with handled(signal.SIGTERM, signal.default_int_handler):
@@ -70,6 +70,18 @@ def train_group(spec: Spec) -> dict[str, str | None]:
                 return {"refused": str(error)}
             except KeyboardInterrupt:
                 return {"stopped": "SIGTERM"}
+
+
+@contextlib.contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """A context in which stderr goes to the end of a file, as far as the disk has room."""
+    log = open(path, "a")
+    try:
+        with contextlib.redirect_stderr(log):
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # what could not be written is tried again when it is closed
+            log.close()
 
 
 @contextlib.contextmanager
