@@ -43,6 +43,7 @@ EXPECTED = {
     "50 images": "generator memorises",
     "half of the classes": "mode loss",
     "blur": "underfits",
+    "mirrored": "underfits",
     "D of T against V": "discriminator overfits",
     "loss not finite": "diverged",
 }
@@ -82,7 +83,8 @@ def generated(p: Pools) -> dict[str, np.ndarray]:
     images, labels = np.concatenate([p.fresh, p.rest]), np.concatenate([p.labels, p.rest_labels])
     classes = p.random.permutation(p.data.classes)[: p.data.classes // 2]
     half = images[np.isin(labels, classes)]
-    return {
+    mirrored = {"mirrored": p.fresh[:, :, ::-1]} if p.fresh.ndim == 4 else {}
+    return mirrored | {
         "real images": p.fresh,
         "copies": copies,
         "copies + noise": noisy(copies, p.random),
