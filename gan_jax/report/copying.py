@@ -116,6 +116,10 @@ class Pool:
         and of images near ones under a change (the first 2,048 samples)."""
         if not 0 < self.training.sum() < len(self.training):
             return Copying(unknown="copies cannot be told: training and held-out images are the same")
+        return self.judge(x, *self.nearest(x))
+
+    def nearest(self, x: np.ndarray) -> tuple[dict[str, Nearest], np.ndarray]:
+        """{test: the nearest of the pool to each sample}, and the changes of `aligned_nearest`."""
         flat = lambda images: images.reshape(len(images), -1)
         nearest: dict[str, Nearest] = {PIXELS: two_nearest(flat(x), flat(self.images))}
         if FEATURES in self.tests:
@@ -123,6 +127,10 @@ class Pool:
         change = np.zeros(0, np.int64)
         if ALIGNED in self.tests:
             nearest[ALIGNED], change = aligned_nearest(x[:MOST], self.images)
+        return nearest, change
+
+    def judge(self, x: np.ndarray, nearest: dict[str, Nearest], change: np.ndarray) -> Copying:
+        """Whether samples with this result of `nearest` are copies."""
         tests = {name: exchange_test(found, self.training) for name, found in nearest.items()}
         exact = np.isin(_bytes(x), self.exact)
         p = {EXACT: self._exact_p(exact, x)} | {name: test.p for name, test in tests.items()}

@@ -7,11 +7,13 @@ import math
 import nbformat
 import numpy as np
 import pandas as pd
+import planted_copies
 import pytest
 from nbclient import NotebookClient
 
 import gan_jax as gan
 from experiments import overfitting_dynamics, planted_truths
+from gan_jax.tables import read_csv
 from tests.experiments.test_experiments import ROOT, script
 from tests.experiments.test_sweep_experiments import decoded
 
@@ -158,9 +160,69 @@ def test_verdicts_are_counted_for_each_number_of_images():
 # ---- the planted truths ------------------------------------------------------------------------
 
 
+def test_a_table_of_planted_copies_has_counts_estimates_and_intervals():
+    rows = [
+        {"seed": seed, "kind": kind, "share": share, "memorises": share > 0.05 * (seed + 1), "estimate": share}
+        for kind in ("mirrored", "verbatim")
+        for share in planted_copies.SHARES
+        for seed in (0, 1)
+    ]
+    rows += [{"seed": seed, "kind": "fresh", "share": 0.0, "memorises": seed == 0, "estimate": 0.0} for seed in range(4)]
+    text = planted_copies.copies_text(pd.DataFrame(rows))
+    assert "| copies | 2% | 5% | 10% | 20% | 50% | 100% |" in text
+    assert "| verbatim | 0 (2.0%) | 0 (5.0%) | 1 (10.0%) | 2 (20.0%) | 2 (50.0%) | 2 (100.0%) |" in text
+    assert text.endswith("Of 2 seeds. 95 % intervals: 2: 16% to 100%; 1: 1% to 99%; 0: 0% to 84%.")
+    independent = planted_copies.independent_text(pd.DataFrame(rows))
+    assert independent == "Memorising without copies: 1 of 4 (0.6% to 80.6%): fresh 1 of 4."
+
+
+def test_planted_changes_are_what_they_say():
+    step = np.zeros((2, 20, 20, 1), np.uint8)
+    step[:, :, 10:] = 200
+    random, kinds = np.random.default_rng(0), planted_copies.KINDS
+    np.testing.assert_array_equal(np.flatnonzero(kinds["shifted by one pixel"](step, random)[0, 3, :, 0]), range(11, 20))
+    np.testing.assert_array_equal(np.flatnonzero(kinds["mirrored"](step, random)[0, 3, :, 0]), range(10))
+    assert set(np.unique(kinds["contrast x .7"](step, random))) == {38, 178}
+    wedge = np.zeros((1, 41, 41, 3), np.uint8)
+    wedge[:, 20, 20:40] = wedge[:, :20, 20] = 250  # a line to the right of the middle, and one above
+    zoomed, turned = kinds["zoomed by 10 %"](wedge, random), kinds["turned by 8 degrees"](wedge, random)
+    assert (zoomed[0, 20, 22:40] > 200).all() and (zoomed[0, 20, 41 - 19 :] > 0).all() and zoomed.shape == wedge.shape
+    rows = turned[0, :, 38, 0].argmax() - 20  # of the line's end, 18 pixels from the middle
+    assert abs(abs(rows) - 18 * math.tan(math.radians(8))) <= 1
+    for name in ("JPEG, quality 50", "Gaussian blur of 1 pixel", "noise of 8 / 255", "blend of two"):
+        changed = kinds[name](wedge, random)
+        assert changed.shape == wedge.shape and changed.dtype == np.uint8, name
+
+
+def test_a_mixture_is_searched_as_its_images_are():
+    data = gan.from_arrays(np.random.default_rng(0).integers(0, 256, (600, 8, 8, 1), np.uint8))
+    pool = gan.report.references_of(data, features="random").pool
+    both = [planted_copies.Searched.of(pool, x) for x in (data.train.images[:100], data.test.images[:60])]
+    mixed = both[1].mixed(both[0], 40)
+    images = np.concatenate([data.test.images[:40], data.train.images[:20]])
+    alone = pool.search(images)
+    assert mixed.p == pytest.approx(dict(alone.p)) and mixed.found == alone.found and mixed.share == alone.share
+
+
 @pytest.mark.slow
 def test_every_truth_planted_on_the_ring_is_found(tmp_path, capsys):
-    planted_truths.main(planted_truths.Options(data=("ring",), seeds=1, out=tmp_path))
-    found = pd.read_csv(tmp_path / "planted_truths.csv").set_index("case")["verdict"].to_dict()
-    assert found == planted_truths.EXPECTED
-    assert "ring: verdicts of 1 seeds from 100" in capsys.readouterr().out
+    ring = planted_truths.Options(data=("ring",), seeds=1, independent=5, reports=1, out=tmp_path)
+    planted_truths.main(ring)
+    cases = read_csv(tmp_path / "ring_reports.csv")
+    assert len(cases) == len(planted_truths.EXPECTED) - 1 and cases["right"].all(), "all but mirrored points"
+    copies = read_csv(tmp_path / "ring_copies.csv").set_index(["kind", "share"])["memorises"]
+    assert copies["verbatim"].all() and not copies.xs(0.0, level="share").any()
+    assert "## ring: copies" in capsys.readouterr().out and not (tmp_path / "ring_gans.csv").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_a_gan_of_50_digits_memorises_and_one_of_all_does_not(tmp_path):
+    planted_truths.main(planted_truths.Options(data=("digits",), parts=("gans",), reports=2, out=tmp_path))
+    assert read_csv(tmp_path / "digits_gans.csv")["right"].all()
+
+
+@pytest.mark.parametrize("option", ["data", "parts"])
+def test_a_list_of_nothing_to_plant_is_refused(option):
+    with pytest.raises(gan.UserError, match=f"--{option} has no value"):
+        planted_truths.main(planted_truths.Options(**{option: ()}))

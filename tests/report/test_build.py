@@ -321,6 +321,7 @@ CASES = {
     "unlike": ({"one_nn_generated": 0.9}, "underfits"),
     "imprecise": ({"precision": 0.6}, "underfits"),
     "imprecise, and so missing": ({"precision": 0.1, "missing": Measured(0.6), "coverage": 0.1}, "underfits"),
+    "mirrored, and so uncovered": ({"precision": 0.7, "coverage": 0.45}, "underfits"),
     "D before modes": ({"d_auc": around(0.7, 0.02), "missing": Measured(0.3)}, "discriminator overfits"),
 }
 
