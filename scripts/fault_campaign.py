@@ -10,13 +10,14 @@ Every case is drawn from `--seed` and its own number, so that kinds can be tried
 A case ends in one of these ways:
 
     held       the result has the same bits as without the fault
-    refused    one line says what is wrong, and no file was changed (a record may say new `steps`)
+    refused    one line says what is wrong, and nothing but logs and a record's `steps` changed
     warned     the result is another one, and a line says so
     silent     the result is another one, or a mistake was accepted, and nothing says so
+    stuck      after a kill or a limit the work cannot go on
     traceback  an exception that is no UserError
     hang       no end within the time limit
 
-The last three are faults of the software. The program prints each of them, and exits with 1 if
+The last four are faults of the software. The program prints each of them, and exits with 1 if
 there is one.
 """
 

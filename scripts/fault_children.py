@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import psutil
 
-HELD, REFUSED, WARNED, SILENT, TRACEBACK, HANG = "held", "refused", "warned", "silent", "traceback", "hang"
-FAULTS = (SILENT, TRACEBACK, HANG)
+HELD, REFUSED, WARNED, SILENT = "held", "refused", "warned", "silent"
+STUCK, TRACEBACK, HANG = "stuck", "traceback", "hang"
+FAULTS = (SILENT, STUCK, TRACEBACK, HANG)
 LIMIT = 240.0  # seconds, after which a child hangs
 USER_ERROR, CRASH = 2, 70  # exit codes of a child
 
@@ -38,6 +39,11 @@ def server() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["fault_training"])
     return context
+
+
+def stuck(group: str, case: str, how: str, detail: str) -> Outcome:
+    """The outcome where work could not go on after a fault: not even a refusal will do."""
+    return Outcome(group, case, STUCK if how == REFUSED else how, detail)
 
 
 class Child:

@@ -86,7 +86,7 @@ def _files(folder: Path, kind: str) -> list[Path]:
 
 
 def _digests(folder: Path, kind: str) -> dict[str, str]:
-    files = (path for own in KINDS[kind].own for path in folder.rglob(own) if path.is_file())
+    files = (path for own in KINDS[kind].own for path in folder.rglob(own) if path.is_file() and path.suffix != ".log")
     return {path.relative_to(folder).as_posix(): hashlib.sha256(_content(path)).hexdigest() for path in files}
 
 

@@ -10,7 +10,7 @@ import signal
 import time
 from pathlib import Path
 
-from fault_children import HANG, HELD, LIMIT, SILENT, Child, Outcome, do, ending
+from fault_children import HANG, HELD, LIMIT, SILENT, Child, Outcome, do, ending, stuck
 from fault_training import work
 
 KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
@@ -87,7 +87,7 @@ def attempt(root: Path, number: int, draw: random.Random) -> Outcome:
     else:
         bad, _ = do(root / "out.txt", work, kind, folder, cache, 0, note)
     if bad:
-        return Outcome(kind, case, *bad)
+        return stuck(kind, case, *bad)
     same = note.read_text() == expected
     shutil.rmtree(folder)
     return Outcome(kind, case, HELD if same else SILENT, "" if same else note.read_text()[:300])

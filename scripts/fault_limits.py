@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fault_children import HELD, REFUSED, SILENT, Child, Outcome, do, ending
+from fault_children import HELD, REFUSED, SILENT, Child, Outcome, do, ending, stuck
 from fault_kills import undisturbed
 from fault_training import work
 
@@ -39,7 +39,7 @@ def attempt(root: Path, number: int, draw: random.Random) -> Outcome | None:
         note.unlink(missing_ok=True)
         bad, _ = do(root / "out.txt", work, kind, place / "it", root / "cache", 0, note)
         if bad:
-            return Outcome(kind, f"{case}, then without limit", *bad)
+            return stuck(kind, f"{case}, then without limit", *bad)
         same = note.read_text() == expected
     finally:
         if limit == "disk":

@@ -9,7 +9,7 @@ import json
 import multiprocessing
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -191,7 +191,8 @@ class _Here(gan.executors.Slurm):
     @contextmanager
     def tasks(self, folder: Path, environment: dict[str, str | None]):
         def submit(specs: list[dict[str, Any]]) -> list[Any]:
-            folder.with_suffix(".spec").write_text(json.dumps(specs[0]))
+            with suppress(OSError):  # the full disk is the task's, not this note's
+                folder.with_suffix(".spec").write_text(json.dumps(specs[0]))
             return [_Ended(train_group(spec)) for spec in specs]
 
         yield submit

@@ -97,6 +97,7 @@ class Checkpoints:
         trial = self.folder / "rehearsal.new"
 
         def written_and_read() -> dict[str, np.ndarray]:
+            self._delete("rehearsal.new*")  # left by a killed one
             try:
                 write_files(trial, arrays, record)
                 return read_files(trial, state, 0, self.run)[0]

@@ -163,6 +163,16 @@ def test_exactly_the_last_two_stay(tmp_path):
         Checkpoints(tmp_path, keep=0)
 
 
+def test_what_a_killed_rehearsal_left_is_in_no_way(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, Checkpoints(tmp_path) as killed:
+        patch.setattr(killed, "_delete", lambda *patterns: None)
+        killed.rehearse(make_state())
+    assert (tmp_path / "rehearsal.new").is_dir()
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.rehearse(make_state())
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_older_step_than_the_newest_is_refused(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(5, make_state())
