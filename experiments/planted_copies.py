@@ -7,16 +7,13 @@ import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gan_jax.metrics.memorization import share_interval
 from gan_jax.report.controls import blurred, noisy
 from gan_jax.report.copying import Copying, Pool
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 IMAGES = {"digits": 300}  # in each pool; others have 2,000
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -184,33 +181,40 @@ def judged(p: Pools, pool: Pool, copies: bool, independents: bool) -> Iterator[d
         yield row(name, 0.0, fresh.mixed(fresh, n) if name == FRESH else pool.search(images))
 
 
-def copies_text(rows: pd.DataFrame) -> str:
+Rows = Sequence[Mapping[str, Any]]
+
+
+def grouped(rows: Rows, *keys: str) -> dict[tuple, list[Mapping[str, Any]]]:
+    """{values of the keys: their rows}, in the order of the first of each."""
+    found: dict[tuple, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return found
+
+
+def copies_text(rows: Rows) -> str:
     """Of one data set, as Markdown: how often each kind and share is called memorising, with the
     mean estimate of the share over all seeds."""
-    rows = rows[rows["share"] > 0]
+    cells = grouped([row for row in rows if row["share"] > 0], "kind", "share")
+    count = lambda cell: sum(row["memorises"] for row in cell)
+    shown = {key: f"{count(cell)} ({np.mean([row['estimate'] for row in cell]):.1%})" for key, cell in cells.items()}
     lines = [["copies", *(f"{share:.0%}" for share in SHARES)], ["---"] * (1 + len(SHARES))]
-    for kind, of_kind in rows.groupby("kind", sort=False):
-        cells = [of_kind[of_kind["share"] == share] for share in SHARES]
-        lines.append([str(kind), *(f"{cell['memorises'].sum()} ({cell['estimate'].mean():.1%})" for cell in cells)])
-    seeds = rows["seed"].nunique()
-    return f"{_markdown(lines)}\n\nOf {seeds} seeds. {intervals(rows.groupby(['kind', 'share'])['memorises'].sum(), seeds)}"
+    lines += [[kind, *(shown[kind, share] for share in SHARES)] for kind in dict.fromkeys(kind for kind, _ in cells)]
+    seeds = len({row["seed"] for cell in cells.values() for row in cell})
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\nOf {seeds} seeds. {intervals([count(cell) for cell in cells.values()], seeds)}"
 
 
-def independent_text(rows: pd.DataFrame) -> str:
+def independent_text(rows: Rows) -> str:
     """Of one data set: how often each independent generator is called memorising, and all."""
-    rows = rows[rows["share"] == 0]
-    counts = rows.groupby("kind", sort=False)["memorises"].agg(["sum", "count"])
-    said = ", ".join(f"{kind} {row['sum']} of {row['count']}" for kind, row in counts.iterrows())
-    wrong = int(rows["memorises"].sum())
-    low, high = share_interval(wrong / len(rows), len(rows))
-    return f"Memorising without copies: {wrong} of {len(rows)} ({low:.1%} to {high:.1%}): {said}."
+    rows = [row for row in rows if row["share"] == 0]
+    count = lambda rows: f"{sum(row['memorises'] for row in rows)} of {len(rows)}"
+    low, high = share_interval(float(np.mean([row["memorises"] for row in rows])), len(rows))
+    said = ", ".join(f"{kind} {count(found)}" for (kind,), found in grouped(rows, "kind").items())
+    return f"Memorising without copies: {count(rows)} ({low:.1%} to {high:.1%}): {said}."
 
 
 def intervals(counts: Sequence[int], of: int) -> str:
     """The Clopper-Pearson interval of each count that occurs."""
     ends = {int(count): share_interval(count / of, of) for count in sorted(set(counts), reverse=True)}
     return "95 % intervals: " + "; ".join(f"{count}: {low:.0%} to {high:.0%}" for count, (low, high) in ends.items()) + "."
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

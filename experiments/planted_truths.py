@@ -22,17 +22,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from planted_copies import Pools, copies_text, independent, independent_text, intervals, judged, pools
+from planted_copies import Pools, Rows, copies_text, grouped, independent, independent_text, intervals, judged, pools
 
 from gan_jax.cli.run import run
-from gan_jax.cli.types import Few, FewOrNone, Seed
+from gan_jax.cli.types import Few, Seed
 from gan_jax.core.errors import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 EXPECTED = {
     "real images": "healthy",
@@ -64,7 +61,7 @@ class Options:
     """What is planted: copies, whole faults, trained GANs (of digits only)."""
     seeds: Few = 20
     """How many seeds of copies."""
-    independent: FewOrNone = 200
+    independent: Few = 200
     """How many generators that never saw T, at least."""
     reports: Few = 5
     """How many seeds of whole reports, and of GANs."""
@@ -182,14 +179,15 @@ def _told(report: Any, expected: str) -> dict[str, Any]:
     return about | {key: number.value for key, number in report.numbers.items()}
 
 
-def reports_text(rows: pd.DataFrame) -> str:
+def reports_text(rows: Rows) -> str:
     """The verdicts of each case, as counts, beside what was planted."""
-    lines = ["| planted | expected | verdicts |", "| --- | --- | --- |"]
-    for (case, expected), found in rows.groupby(["case", "expected"], sort=False):
-        verdicts = ", ".join(f"{verdict} {count}" for verdict, count in found["verdict"].value_counts().items())
+    lines, cases = ["| planted | expected | verdicts |", "| --- | --- | --- |"], grouped(rows, "case", "expected")
+    for (case, expected), found in cases.items():
+        verdicts = ", ".join(f"{verdict} {len(said)}" for (verdict,), said in grouped(found, "verdict").items())
         lines.append(f"| {case} | {expected} | {verdicts} |")
-    seeds = rows["seed"].nunique()
-    return "\n".join(lines) + f"\n\nOf {seeds} seeds. {intervals(rows.groupby('case')['right'].sum(), seeds)}"
+    seeds = len({row["seed"] for row in rows})
+    right = [sum(row["right"] for row in found) for found in cases.values()]
+    return "\n".join(lines) + f"\n\nOf {seeds} seeds. Right: {intervals(right, seeds)}"
 
 
 ROWS = {"copies": of_copies, "reports": of_reports, "gans": of_gans}
@@ -225,7 +223,7 @@ def main(options: Options) -> None:
                 if options.out:  # each time, so that a run that is cut short leaves what it found
                     (options.out / f"{data.name}_{part}.csv").write_text(to_csv(pd.DataFrame(rows)))
             print(f"\n## {data.name}: {part}, {extractor.name}, seeds from {options.first_seed}\n")
-            print(TEXTS[part](pd.DataFrame(rows)))
+            print(TEXTS[part](rows))
             print(f"\n{(time.monotonic() - began) / 60:.1f} minutes", flush=True)
 
 

@@ -108,7 +108,7 @@ LINES = {
         "--gammas -1",
         "--gammas nan",
     ],
-    "planted_truths": ["--seeds 0", "--first-seed -1", f"--first-seed {BIG}"],
+    "planted_truths": ["--data", "--parts", "--seeds 0", "--independent 0", "--first-seed -1", f"--first-seed {BIG}"],
     "missing_values": [
         "--rates -1",
         "--rates nan",

@@ -3,6 +3,7 @@ planted truths on one seed."""
 
 import json
 import math
+from dataclasses import replace
 
 import nbformat
 import numpy as np
@@ -13,6 +14,7 @@ from nbclient import NotebookClient
 
 import gan_jax as gan
 from experiments import overfitting_dynamics, planted_truths
+from gan_jax.core.errors import UserError
 from gan_jax.tables import read_csv
 from tests.experiments.test_experiments import ROOT, script
 from tests.experiments.test_sweep_experiments import decoded
@@ -168,11 +170,11 @@ def test_a_table_of_planted_copies_has_counts_estimates_and_intervals():
         for seed in (0, 1)
     ]
     rows += [{"seed": seed, "kind": "fresh", "share": 0.0, "memorises": seed == 0, "estimate": 0.0} for seed in range(4)]
-    text = planted_copies.copies_text(pd.DataFrame(rows))
+    text = planted_copies.copies_text(rows)
     assert "| copies | 2% | 5% | 10% | 20% | 50% | 100% |" in text
     assert "| verbatim | 0 (2.0%) | 0 (5.0%) | 1 (10.0%) | 2 (20.0%) | 2 (50.0%) | 2 (100.0%) |" in text
     assert text.endswith("Of 2 seeds. 95 % intervals: 2: 16% to 100%; 1: 1% to 99%; 0: 0% to 84%.")
-    independent = planted_copies.independent_text(pd.DataFrame(rows))
+    independent = planted_copies.independent_text(rows)
     assert independent == "Memorising without copies: 1 of 4 (0.6% to 80.6%): fresh 1 of 4."
 
 
@@ -209,9 +211,10 @@ def test_every_truth_planted_on_the_ring_is_found(tmp_path, capsys):
     ring = planted_truths.Options(data=("ring",), seeds=1, independent=5, reports=1, out=tmp_path)
     planted_truths.main(ring)
     cases = read_csv(tmp_path / "ring_reports.csv")
-    assert len(cases) == len(planted_truths.EXPECTED) - 1 and cases["right"].all(), "all but mirrored points"
-    copies = read_csv(tmp_path / "ring_copies.csv").set_index(["kind", "share"])["memorises"]
-    assert copies["verbatim"].all() and not copies.xs(0.0, level="share").any()
+    assert list(cases["right"]) == [True] * (len(planted_truths.EXPECTED) - 1), "all but mirrored points"
+    copies = read_csv(tmp_path / "ring_copies.csv")
+    assert set(copies.loc[copies["memorises"], "kind"]) == {*planted_copies.OF_POINTS}
+    assert list(copies.loc[copies["kind"] == "verbatim", "memorises"]) == [True] * len(planted_copies.SHARES)
     assert "## ring: copies" in capsys.readouterr().out and not (tmp_path / "ring_gans.csv").exists()
 
 
@@ -219,10 +222,10 @@ def test_every_truth_planted_on_the_ring_is_found(tmp_path, capsys):
 @pytest.mark.nightly
 def test_a_gan_of_50_digits_memorises_and_one_of_all_does_not(tmp_path):
     planted_truths.main(planted_truths.Options(data=("digits",), parts=("gans",), reports=2, out=tmp_path))
-    assert read_csv(tmp_path / "digits_gans.csv")["right"].all()
+    assert list(read_csv(tmp_path / "digits_gans.csv")["right"]) == [True] * 4
 
 
 @pytest.mark.parametrize("option", ["data", "parts"])
 def test_a_list_of_nothing_to_plant_is_refused(option):
-    with pytest.raises(gan.UserError, match=f"--{option} has no value"):
-        planted_truths.main(planted_truths.Options(**{option: ()}))
+    with pytest.raises(UserError, match=f"--{option} has no value"):
+        planted_truths.main(replace(planted_truths.Options(), **{option: ()}))
