@@ -223,12 +223,14 @@ class References:
         authentic, expected = (
             memorization.authenticity(self.train_distance, index, distance) for distance, index in (to_train, copying.held_out)
         )
+        errors = share_error(authentic, len(x)), share_error(expected, len(self.held_out))
+        authentic_error = math.hypot(*errors)
         share = _copy_share(to_train, to_held, len(self.train), len(self.held_out))
         numbers = {
             "c_t": around(test.global_z, 1.0),
             "c_t_worst": Measured(test.worst_z),
             "c_t_share": Measured(test.share_below),
-            "authenticity_gap": around(expected - authentic, share_error(authentic, len(x))),
+            "authenticity_gap": around(expected - authentic, authentic_error),
             "near_copies": copying.near_copies(to_train),
         }
         if not surely_positive(share) and (caveat := copying.alike(to_held)):
@@ -264,10 +266,11 @@ class _Copying:
         self.threshold = memorization.near_copies(self.held_out[0], self.held_out[0], rate).threshold
 
     def near_copies(self, to_train: Nearest) -> Measured:
-        """The share nearer to T than all but `rate` of held-out images. For the interval, samples
-        with one nearest image count as one."""
+        """The share nearer to T than all but `rate` of held-out images. Its interval is over the
+        samples and over the held-out images that the threshold comes from."""
         found = memorization.near_copies(to_train[0], self.held_out[0], self.rate)
-        return Measured(found.rate, *memorization.share_interval(found.rate, _effective(to_train[1])))
+        m, n = len(to_train[0]), len(self.held_out[0])
+        return share_around(found.rate, math.sqrt(found.rate * (1 - found.rate) * (1 / m + 1 / n)), min(m, n))
 
     def alike(self, to_held: Nearest) -> str:
         """Why nearness to training features is no sign of copying, or '': more than COPIES times
@@ -279,21 +282,19 @@ class _Copying:
         return f"{share:.0%} of the samples are as near to held-out images: they are blurred or alike, not copies"
 
 
-def _effective(groups: np.ndarray) -> float:
-    """The effective number of examples in groups [n] of equal examples: n^2 / sum of squares."""
-    return len(groups) ** 2 / float((np.bincount(groups).astype(float) ** 2).sum())
-
-
 def _copy_share(to_train: Nearest, to_held: Nearest, n_train: int, n_held: int) -> Measured:
     """Share of samples whose nearest real image is in T, above chance: (share - p) / (1 - p), p =
     |T| / (|T| + |held|), which is 0 for samples that are independent of T.
 
-    The interval has the width that chance gives; samples with one nearest image count as one.
+    The interval has the width that it has where which of the N real images are in T is drawn anew:
+    p (1 - p) N / (N - 1) (sum c^2 / m^2 - 1 / N), c being how many of the m samples are nearest to
+    an image. Where all are nearest to one image (a hub), it says nothing.
     """
-    nearer = to_train[0] < to_held[0]
-    chance = n_train / (n_train + n_held)
-    groups = np.where(nearer, to_train[1], n_train + to_held[1])
-    error = share_error(chance, _effective(groups))
+    nearer, real = to_train[0] < to_held[0], n_train + n_held
+    chance = n_train / real
+    counts = np.bincount(np.where(nearer, to_train[1], n_train + to_held[1])).astype(float)
+    spread = (counts**2).sum() / len(nearer) ** 2 - 1 / real
+    error = math.sqrt(chance * (1 - chance) * real / (real - 1) * max(spread, 0))
     return around((nearer.mean() - chance) / (1 - chance), error / (1 - chance))
 
 
