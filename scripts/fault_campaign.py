@@ -3,7 +3,7 @@
     # a small one
     python scripts/fault_campaign.py --kills 20 --limits 5 --damages 30 --inputs 60
     # the figures of docs/faults.md
-    python scripts/fault_campaign.py --kills 200 --limits 70 --damages 200 --inputs 150
+    python scripts/fault_campaign.py --kills 200 --limits 60 --damages 200 --inputs 380
 
 Every case is drawn from `--seed` and its own number, so that kinds can be tried one by one:
 `--only damage:17 kill:3` tries these two cases alone.
