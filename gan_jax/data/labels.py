@@ -96,6 +96,7 @@ def class_numbers(labels: Any, n: int, class_names: Sequence[str], what: str) ->
 
     labels: class names, or integers. An integer is a class number 0 ... k - 1. Where the data's
         own labels are integers and none of them is below k, such a label is understood as well.
+        Where an integer may be meant as another class's own label, one line says which it is.
 
     Raises UserError where `labels` are neither, or not n. Example:
     class_numbers(["dog", "cat"], 2, ("cat", "dog"), "samples") is [1, 0].
@@ -115,6 +116,10 @@ def class_numbers(labels: Any, n: int, class_names: Sequence[str], what: str) ->
     if given.dtype.kind != "U":
         own = {int(name): i for name, i in number.items()} if numeric else {}
         number = {i: i for i in range(k)} | (own if min(own, default=0) >= k else {})
+        taken = () if isinstance(labels, np.ndarray) else given.tolist()  # arrays hold class numbers
+        if doubtful := [i for i in taken if i in number and own.get(i, number[i]) != number[i]]:
+            i = doubtful[0]
+            say(f"labels: {i} is class number {i}, which is your {class_names[i]}; for your {i} give the text '{i}'")
     elif not numeric:  # a text of a command line may be a number
         number = {str(i): i for i in range(k)} | number
     if unknown := [label for label in given.tolist() if label not in number]:

@@ -86,3 +86,12 @@ def test_a_run_knows_its_classes_by_name():
     run = Run(gan.recipes.dcgan((8, 8, 1), width=4, classes=3), None, data)
     np.testing.assert_array_equal(run._labels("owl", 3, "samples"), [2, 2, 2])
     refused("label 'cow' is none of the 3 classes", run.samples, 2, labels=["cow", "cat"])
+
+
+def test_a_number_that_may_be_meant_as_another_class_s_own_label_is_explained(capsys):
+    names = tuple(str(i) for i in range(1, 11))  # labels 1 ... 10 of the user
+    assert class_numbers(5, 1, names, "samples") == 5 and "5 is class number 5, which is your 6" in capsys.readouterr().err
+    assert class_numbers("5", 1, names, "samples") == 4
+    class_numbers(np.array([5], np.int32), 1, names, "samples")  # class numbers, as data hold them
+    class_numbers(5, 1, tuple("0123456789"), "samples")
+    assert capsys.readouterr().err == ""

@@ -334,3 +334,9 @@ def test_unfitted_and_wrongly_named_tables_are_refused_as_scikit_learn_does():
         fitted(town()).transform(town()[["size", "town"]])
     with pytest.warns(UserWarning, match="does not have valid feature names"):
         fitted(town()[["size"]]).transform(town()[["size"]].to_numpy())
+
+
+def test_identities_are_no_category():
+    names = pd.DataFrame({"id": [f"person {i}" for i in range(30)], "age": np.arange(30.0)})
+    with pytest.warns(UserWarning, match="'id' has another value in each row, as names and identity numbers have"):
+        GAINImputer(steps=1, width=4).fit(names)

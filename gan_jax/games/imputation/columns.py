@@ -20,6 +20,7 @@ from gan_jax.core.errors import UserError
 from gan_jax.games.imputation.numeric import DATES, Dates, Numeric, Objects, floats, is_number, objects
 
 MOST_CATEGORIES = 1000  # a column of more values holds identities, not categories
+DIFFERENT = 20  # values, each in one row only, from which on a column is no category
 
 
 @dataclass
@@ -45,6 +46,9 @@ class Category:
             ordered = sorted(seen, key=lambda v: (type(v).__name__, str(v)))
         if len(ordered) > MOST_CATEGORIES:
             raise UserError(f"{what} has {len(ordered)} different values: too many for a category, leave the column out")
+        if len(ordered) == (~missing).sum() > DIFFERENT:
+            line = f"{what} has another value in each row, as names and identity numbers have: leave the column out"
+            warnings.warn(f"GAINImputer: {line}", stacklevel=5)
         return cls(objects(ordered))
 
     def encode(self, column: Any, missing: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
