@@ -2,8 +2,8 @@
 
     # digits, ring and grid, seeds 100 to 119
     python experiments/planted_truths.py
-    # after scripts/prepare_data.py mnist
-    python experiments/planted_truths.py --data mnist --data-dir DIR
+    # after scripts/prepare_data.py mnist; also fashion_mnist, cifar10
+    python experiments/planted_truths.py --parts copies --data mnist --data-dir DIR
 
 Each seed draws training images T, held-out images, a control and a fifth pool afresh, without
 overlap, from all images outside the extractor images E (toys: from their law). Three parts:
@@ -14,6 +14,19 @@ generators that never saw T, through the report's search for copies alone. Print
 reports: whole reports of generators whose faults are known, of a discriminator trained to tell T
 from held-out images and a fair one that saw neither, and of a run whose loss is not finite.
 gans: the plain GAN of the main experiment on 50 digits, which memorises, and on all digits.
+
+The thresholds (`gan_jax/report/copying.py`, `verdict.py`) were set before any seed from 100 on was
+run, after a look at seeds 0 to 19.
+
+Cost: digits, ring and grid 6 minutes of CPU time, MNIST 20, CIFAR-10 about an hour, on a loaded
+machine of two cores (Python 3.11.7, jax 0.10.2); `--seeds` and `--independent` make it less.
+
+Finding (seeds 100 to 119; docs/planted.md has all tables): 10 % verbatim copies are found in 20 of
+20 seeds on every data set measured so, on MNIST every one of eleven kinds from 5 % on; digits
+turned or zoomed are found from 10 %, blurred ones only where all samples are. Generators that never
+saw T were called memorising in 2 of 903 draws on digits and in none on MNIST, the ring and the
+grid. GANs of 50 digits memorise in 5 of 5 seeds, of all 1,069 in 0 of 5, and every whole report
+said what was planted.
 """
 
 from __future__ import annotations
