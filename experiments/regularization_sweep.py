@@ -15,9 +15,8 @@ run ends in the overfitting report on the validation images V, which chooses by 
 T, above chance) at no price in FD to V. `--final` opens the test images S for every seed of the
 choice and of the baseline. The run also writes curves with seed bands, samples and one tidy table.
 
-Cost: 8 min 43 s of CPU time with the default, reports of 35 runs included; 40 minutes on two cores
-that other work kept busy (load 16; Python 3.11.7, jax 0.10.2). WGAN-GP, with five turns of D a
-step, is a third of it.
+Cost: 3 min 54 s with the default on two idle CPU cores (Python 3.11.7, jax 0.10.2), reports of 35
+runs and pictures included. WGAN-GP, with five turns of D a step, is a third of it.
 
 Finding (digits, n = 50, 4,000 steps, seeds 0 to 4; means with 95 % intervals, Holm over six
 settings; they hold for one split): G copies without a regulariser (copy share .512 +- .025, near-
@@ -27,7 +26,8 @@ against .358, p < .001), DiffAugment (.302, .6 %) and dropout (.308, 1.1 %) most
 norm in D (.379, 3.0 %), R1 at 1 (.384, 7.7 %) and instance noise (.440, 4.9 %) less (p .006, .006,
 .019). FD to V, 46.4 +- 4.2, is shown lower with all but R1 (35.5 to 38.6, p .019 to .024; R1 40.9,
 p .060), while D tells T from V at the end no worse than before (AUC .926; .949 to 1.000, lower with
-DiffAugment alone, .589): D's gap at the end is no surrogate for copying by G.
+DiffAugment alone, .589): D's gap at the end is no surrogate for copying by G. No remedy cures: the
+verdict is "generator memorises" in all runs but one, of DiffAugment.
 
 Another finding (--subset 200 --batch-size 64 --steps 2500 --log-every 250, all but DiffAugment,
 WGAN-GP with Adam 2e-4 and one turn of D; seeds 0 to 4): none of ten regularisers is shown to lower

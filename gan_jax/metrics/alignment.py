@@ -11,6 +11,7 @@ from gan_jax.metrics.copies import Nearest, two_largest
 
 SIDE = 16  # images are averaged down to at most this side
 MOST = 2048  # samples, and 34 passes over all pairs: more would take long
+CLEARLY = 0.75  # of the distance without a change: a change that gains less is not named
 SHIFT = 1 / 16  # of the side
 TURNS, ZOOMS = (-12, -6, 6, 12), (0.8, 0.9, 1.1, 1.25)  # degrees; factors
 
@@ -24,20 +25,23 @@ def aligned_nearest(x: np.ndarray, pool: np.ndarray) -> tuple[Nearest, Int64[np.
     turned and zoomed. The search is the same among training and held-out images, so that
     `exchange_test` stays exact.
 
-    Returns Nearest with distances in [0, 2], and the index int64 [m] of the best of `changes()`.
+    Returns Nearest with distances in [0, 2], and the index int64 [m] of the best of `changes()`:
+    the first, no change of place, where that is not above 4/3 of the best distance.
     """
     small, target = _averaged(x), _averaged(pool)
     shape = small.shape[1:3]
     flat = small.transpose(0, 3, 1, 2).reshape(-1, math.prod(shape))
     target = _unit(target.reshape(len(pool), -1))
     best, index = np.full((len(x), 2), -np.inf, np.float32), np.full((len(x), 2), -1)
-    change = np.zeros(len(x), np.int64)
+    change, plain = np.zeros(len(x), np.int64), best[:, 0]
     for i, matrix in enumerate(_matrices(shape).values()):
         moved = (flat @ matrix.T).reshape(len(x), -1, math.prod(shape)).transpose(0, 2, 1)
         likeness, found = two_largest(_unit(moved.reshape(len(x), -1)), target)  # (1 - |x - y|^2) / 2
+        plain = likeness[:, 0] if i == 0 else plain
         change[likeness[:, 0] > best[:, 0]] = i
         best, index = _two_best(np.hstack([best, likeness]), np.hstack([index, found]))
     distance = np.sqrt(np.maximum(1 - 2 * best.astype(np.float64), 0))
+    change[distance[:, 0] >= CLEARLY * np.sqrt(np.maximum(1 - 2 * plain.astype(np.float64), 0))] = 0
     return Nearest(index[:, 0], distance[:, 0], distance[:, 1]), change
 
 
