@@ -55,14 +55,14 @@ def coverage(n: int, d: int, repeats: int = 400) -> dict[str, tuple[float, float
 @pytest.mark.slow
 @pytest.mark.parametrize("n, d", [(100, 8), (300, 8)])
 def test_intervals_cover_what_they_say(n, d):
-    """95 %, to what 400 draws show and 1.5 % more: the numbers are no normal ones."""
+    """95 %: within 92.7 and 98 % as measured, and a little more for other processors' rounding."""
     found = coverage(n, d)
     lines = [f"{key:20s} {m:9.4f} +- {s:.4f}, said {e:.4f}, held in {c:.1%}" for key, (m, s, e, c) in found.items()]
     print("\n".join([f"\nn {n}, d {d}", *lines]))
     assert {"fd", "fd_gap", "kid", "kid_gap", "precision", "density", "coverage", "coverage_gap", "one_nn", "d_auc"} <= set(
         found
     )
-    wrong = {key: row for key, row in found.items() if not 0.92 <= row[3] <= 0.98}
+    wrong = {key: row for key, row in found.items() if not 0.91 <= row[3] <= 0.99}
     assert not wrong
 
 
