@@ -27,12 +27,12 @@ def test_the_tour_shows_d_overfit_a_remedy_and_a_copycat(tmp_path):
     notebook = nbformat.read(ROOT / "experiments/notebooks/overfitting_tour.ipynb", as_version=4)
     for cell in notebook.cells:
         cell.source = cell.source.replace("runs/overfitting_tour", str(tmp_path))
-    said = "import json; print(json.dumps([report.verdict, copycat.verdict, *table['d_auc'], *table['near_copies']]))"
+    said = "import json; print(json.dumps([report.verdict_line(), copycat.verdict, *table['d_auc'], *table['near_copies']]))"
     notebook.cells.append(nbformat.v4.new_code_cell(said))
     NotebookClient(notebook, timeout=400, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     overfitted, copying, auc, remedied_auc, *near_copies = json.loads(outputs[-1]["text"])
-    assert (overfitted, copying) == ("discriminator overfits", "generator memorises")
+    assert "discriminator overfits" in overfitted and copying == "generator memorises"  # G's copying is at the limit here
     assert auc > 0.55 > remedied_auc, "the remedy closes D's gap"
     assert max(near_copies) < 0.15, "G does not copy: of fresh real images 5 % count"
     shown = [output for output in outputs if "image/png" in output.get("data", {})]
