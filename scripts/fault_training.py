@@ -27,11 +27,11 @@ from flax import struct
 import gan_jax as gan
 from gan_jax.cli.run import run
 from gan_jax.core.errors import UserError
-from gan_jax.games import imputation  # noqa: F401
+from gan_jax.games import imputation  # noqa: F401  # once, for all children
 from gan_jax.plots import figures
 from gan_jax.recipes import dcgan
-from gan_jax.report import report, sweep_report  # noqa: F401
-from gan_jax.sweeps import api  # noqa: F401
+from gan_jax.report import report, sweep_report  # noqa: F401  # once, for all children
+from gan_jax.sweeps import api  # noqa: F401  # once, for all children
 from gan_jax.sweeps.executors.task import outcome, train_group
 from gan_jax.sweeps.folder import SweepFolder
 from gan_jax.training import distributed, trainer
@@ -161,7 +161,7 @@ def _one_of_several(command: list[str], preexec_fn: Callable[[], None]) -> None:
     try:
         sys.argv = ["train"]
         run(train)
-    except Exception:
+    except Exception:  # a child of the fork server has no interpreter that would print it
         sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType]
 
 

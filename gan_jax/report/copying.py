@@ -72,7 +72,9 @@ class Copying:
     @property
     def note(self) -> str:
         """What could not have been seen."""
-        if self.unknown or not self.limits[0] <= 1:
+        if self.unknown:
+            return "no share of copies could have been seen"
+        if not self.limits[0] <= 1:
             return "copies could not have been seen: there are too few training, held-out or generated images"
         exact, near = self.limits
         seen = f"near copies from {near:.1%}" if near <= 1 else "no near copies"
@@ -91,9 +93,9 @@ class Pool:
         held = [sets.held_out.images] if sets.folds else [sets.held_out.images, sets.control.images]
         every = np.concatenate([sets.train.images, *held])
         training = np.arange(len(every)) < len(sets.train)
-        self.keys, first, which = np.unique(_bytes(every), return_index=True, return_inverse=True)
+        keys, first, which = np.unique(_bytes(every), return_index=True, return_inverse=True)
         of_training, of_held = (np.bincount(which[part], minlength=len(first)) > 0 for part in (training, ~training))
-        self.exact = self.keys[of_training]
+        self.exact = keys[of_training]
         self.held_exact, self.held = int(np.isin(_bytes(every[~training]), self.exact).sum()), int((~training).sum())
         kept = np.random.Generator(np.random.PCG64(seed)).permutation(np.flatnonzero(of_training != of_held))
         self.rows, self.training, self.images = first[kept], of_training[kept], every[first[kept]]
