@@ -47,9 +47,8 @@ class Choice:
         until the baseline's quality; NaN where unknown), price (bool). For each of primary, guard,
         auc and the numbers of `also`, X: X (mean over seeds), X_low, X_high (95 % interval),
         X_difference (to the baseline, common seeds), X_difference_low, X_difference_high, X_p
-        (Holm), X_shown ("better", "worse" or ""). auc is D's, as logged; its difference, p and
-        shown are at equal sample quality, the best that both reach, which the setting has at
-        auc_step.
+        (Holm), X_shown ("better", "worse" or ""). auc is D's, as logged. Its difference, p and
+        shown are at equal sample quality, the best that both reach. The setting has it at auc_step.
     labels: {"primary": ..., "guard": ..., and of `also`}: the numbers' names.
     n, step: of the compared rows.
     """
